@@ -1,0 +1,1 @@
+"""Shared kernel: the words that training, export and service have in common. No torch, no web."""

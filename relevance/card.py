@@ -1,0 +1,96 @@
+"""What is known of a model from fine-tuning on: saved as `card.json` in a checkpoint, and part of a bundle's manifest.
+
+The card is how training tells export and service everything that they need to score a pair just as training did.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from relevance.errors import CheckpointError
+from relevance.files import whole_file
+from relevance.formatting import FORMAT_VERSION, PairFormat
+from relevance.heads import HeadSpec
+from relevance.metrics import Report
+from relevance.tasks import Task, normalize_language
+
+CARD_FILE = "card.json"
+DEV_PAIRS_FILE = "dev_pairs.jsonl"
+HEAD_FILE = "head.safetensors"
+TOKENIZER_FILE = "tokenizer.json"
+
+
+class Calibration(BaseModel):
+    """Logits are scaled and shifted before the sigmoid (Platt 1999); the default changes nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+class ModelCard(BaseModel):
+    """A fine-tuned model, whatever form its weights are in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    task: Task
+    format_version: int = FORMAT_VERSION
+    format: PairFormat
+    max_length: int = Field(gt=0, description="tokens a pair, special tokens included")
+    pad_id: int = Field(ge=0)
+    head: HeadSpec
+    activation: Literal["sigmoid"] = "sigmoid"
+    calibration: Calibration = Calibration()
+    threshold: float = Field(ge=0, le=1, description="a score at or above it is labelled 1")
+    language_thresholds: dict[str, float] = Field(default_factory=dict)
+    seen_languages: tuple[str, ...] = ()
+    metrics: Report | None = None
+    score_histogram: tuple[int, ...] = ()
+    base_model: str
+    license: str = "unknown"
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    source_commit: str = "unknown"
+    created: str
+
+    def scores(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Return scores [N] in [0, 1] for logits [N]: calibration, then the sigmoid."""
+        z = np.asarray(logits, dtype=np.float64) * self.calibration.scale + self.calibration.offset
+        return 1 / (1 + np.exp(-np.clip(z, -700, 700)))
+
+    def threshold_for(self, language: str) -> float:
+        """Return the threshold of a language, or the overall one where none was tuned for it."""
+        return self.language_thresholds.get(normalize_language(language), self.threshold)
+
+    def save(self, folder: Path) -> None:
+        """Write `card.json` into a checkpoint folder."""
+        with whole_file(folder / CARD_FILE) as path:
+            path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read `card.json`. Raises CheckpointError where it is missing or not a card of this version."""
+        path = folder / CARD_FILE
+        if not path.is_file():
+            raise CheckpointError(
+                f"checkpoint {folder}: no {CARD_FILE}; expected a folder written by `relevance train`"
+            )
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise CheckpointError(f"checkpoint card {path}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """Return pydantic's complaints on one line: field, what was expected, the value given."""
+    faults = []
+    for fault in error.errors(include_url=False):
+        where = ".".join(map(str, fault["loc"])) or "(whole)"
+        value = json.dumps(fault["input"], ensure_ascii=False, default=str)
+        faults.append(f"{where}: {fault['msg']}, got {value if len(value) <= 80 else value[:77] + '...'}")
+    return "; ".join(faults)

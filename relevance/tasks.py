@@ -1,0 +1,52 @@
+"""The two tasks and the pairs that they judge. Knows nothing of files, models or text formatting."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+UNKNOWN_LANGUAGE = "unk"
+
+# AnalytiCup writes Vietnamese as `vn`; everyone else, and this project, as `vi`.
+_LANGUAGE_ALIASES = {"vn": "vi"}
+
+
+class Task(StrEnum):
+    """What a pair asks. `QC`: does this category fit the query? `QI`: does this item title answer it?"""
+
+    QC = "qc"
+    QI = "qi"
+
+    @property
+    def candidate_field(self) -> str:
+        """Name of the candidate's field in AnalytiCup files."""
+        return "category_path" if self is Task.QC else "item_title"
+
+
+def normalize_language(code: str | None) -> str:
+    """Return the lower-case language code in use here: `vn` becomes `vi`, nothing becomes `unk`."""
+    code = (code or "").strip().lower()
+    return _LANGUAGE_ALIASES.get(code, code) or UNKNOWN_LANGUAGE
+
+
+def query_key(query: str) -> str:
+    """Return what makes two queries the same one, whatever their case or white space: the unit of splits and folds."""
+    return " ".join(query.casefold().split())
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A query and one candidate (a category path for QC, an item title for QI), as the user wrote them."""
+
+    query: str
+    candidate: str
+    language: str = UNKNOWN_LANGUAGE
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledPair:
+    """A pair with its binary label (1: relevant), its row id and every further field of the row."""
+
+    pair: Pair
+    label: int
+    id: str
+    extra: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,154 @@
+"""Pairs to token ids, over a model's own tokenizer.json. The only tokenisation here: training and serving share it.
+
+Query and candidate are tokenised apart and then joined, so that a caller with one query and many candidates pays for
+the query once. Text that looks like a special token (`</s>` typed by a user) is tokenised as plain text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from relevance.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class PairTemplate:
+    """The special tokens around a pair: prefix A middle B suffix, and the token type ids of each part."""
+
+    prefix: tuple[int, ...]
+    middle: tuple[int, ...]
+    suffix: tuple[int, ...]
+    query_type: int
+    candidate_type: int
+    prefix_types: tuple[int, ...]
+    middle_types: tuple[int, ...]
+    suffix_types: tuple[int, ...]
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """The ids of all special tokens in the template, sorted, each once."""
+        return tuple(sorted({*self.prefix, *self.middle, *self.suffix}))
+
+    @property
+    def overhead(self) -> int:
+        """How many tokens of a pair are special ones."""
+        return len(self.prefix) + len(self.middle) + len(self.suffix)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedPair:
+    """Token ids and token type ids of one pair, special tokens included, without padding."""
+
+    input_ids: list[int]
+    token_type_ids: list[int]
+    truncated: bool
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+class PairTokenizer:
+    """Turns pairs of texts into token ids of at most `max_length`, longest text cut first, on the right."""
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int, pad_id: int) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self.max_length = max_length
+        self.pad_id = pad_id
+        self.template = _probe_template(tokenizer)
+        if max_length <= self.template.overhead:
+            raise InputError(f"max_length {max_length}: expected more than {self.template.overhead} special tokens")
+
+    @classmethod
+    def from_file(cls, path: Path, max_length: int, pad_id: int) -> "PairTokenizer":
+        """Read a tokenizer.json. Raises InputError where the file is missing or no tokenizer."""
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception for every fault
+            raise InputError(f"tokenizer {path}: {error}; expected a tokenizer.json") from None
+        return cls(tokenizer, max_length, pad_id)
+
+    def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text, without special tokens and uncut."""
+        return [e.ids for e in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def join(self, query_ids: Sequence[int], candidate_ids: Sequence[int]) -> TokenizedPair:
+        """Join the ids of a query and a candidate into one pair of at most `max_length` tokens."""
+        t = self.template
+        room = self.max_length - t.overhead
+        keep_q, keep_c = _longest_first(len(query_ids), len(candidate_ids), room)
+        return TokenizedPair(
+            [*t.prefix, *query_ids[:keep_q], *t.middle, *candidate_ids[:keep_c], *t.suffix],
+            [
+                *t.prefix_types,
+                *[t.query_type] * keep_q,
+                *t.middle_types,
+                *[t.candidate_type] * keep_c,
+                *t.suffix_types,
+            ],
+            truncated=len(query_ids) + len(candidate_ids) > room,
+        )
+
+    def encode_pairs(self, texts: Sequence[tuple[str, str]]) -> list[TokenizedPair]:
+        """Tokenise (query text, candidate text) pairs; each different text is tokenised once."""
+        distinct = list(dict.fromkeys(text for pair in texts for text in pair))
+        ids = dict(zip(distinct, self.encode_texts(distinct), strict=True))
+        return [self.join(ids[query], ids[candidate]) for query, candidate in texts]
+
+    def collate(self, pairs: Sequence[TokenizedPair], multiple_of: int = 1) -> dict[str, np.ndarray]:
+        """Pad pairs on the right to one length, a multiple of `multiple_of` but no longer than `max_length`.
+
+        Returns `input_ids`, `attention_mask` and `token_type_ids`, each int64 of shape [B, T].
+        """
+        longest = max(map(len, pairs))
+        width = max(longest, min(-(-longest // multiple_of) * multiple_of, self.max_length))
+        ids = np.full((len(pairs), width), self.pad_id, dtype=np.int64)
+        mask = np.zeros((len(pairs), width), dtype=np.int64)
+        types = np.zeros((len(pairs), width), dtype=np.int64)
+        for row, pair in enumerate(pairs):
+            ids[row, : len(pair)] = pair.input_ids
+            mask[row, : len(pair)] = 1
+            types[row, : len(pair)] = pair.token_type_ids
+        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+
+def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """Return how many tokens of each text stay in `room` when the longer one is always cut first."""
+    if first + second <= room:
+        return first, second
+    shorter = min(first, second, room // 2)
+    return (shorter, room - shorter) if first <= second else (room - shorter, shorter)
+
+
+def _probe_template(tokenizer: Tokenizer) -> PairTemplate:
+    """Read the special tokens around a pair off the tokenizer's own post-processor, by tokenising a probe."""
+    query, candidate = (tokenizer.encode(text, add_special_tokens=False).ids for text in ("a", "b"))
+    whole = tokenizer.encode("a", "b", add_special_tokens=True)
+    a = _find(whole.ids, query, 0)
+    b = _find(whole.ids, candidate, a + len(query))
+    end_a, end_b = a + len(query), b + len(candidate)
+    ids, types = tuple(whole.ids), tuple(whole.type_ids)
+    return PairTemplate(
+        prefix=ids[:a],
+        middle=ids[end_a:b],
+        suffix=ids[end_b:],
+        query_type=types[a],
+        candidate_type=types[b],
+        prefix_types=types[:a],
+        middle_types=types[end_a:b],
+        suffix_types=types[end_b:],
+    )
+
+
+def _find(ids: list[int], part: list[int], start: int) -> int:
+    for i in range(start, len(ids) - len(part) + 1):
+        if part and ids[i : i + len(part)] == part:
+            return i
+    raise InputError(
+        f"tokenizer: its pair template {ids} does not hold the probe text {part}; expected a pair template"
+    )

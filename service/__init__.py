@@ -1,0 +1,1 @@
+"""From HTTP to scores: admission, tokenisation, batching, onnxruntime."""
