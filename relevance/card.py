@@ -4,6 +4,7 @@ The card is how training tells export and service everything that they need to s
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,7 +17,7 @@ from relevance.files import whole_file
 from relevance.formatting import FORMAT_VERSION, PairFormat
 from relevance.heads import HeadSpec
 from relevance.metrics import Report
-from relevance.tasks import Task, normalize_language
+from relevance.tasks import Pair, Task, normalize_language
 
 CARD_FILE = "card.json"
 DEV_PAIRS_FILE = "dev_pairs.jsonl"
@@ -57,6 +58,10 @@ class ModelCard(BaseModel):
     recipe: dict[str, Any] = Field(default_factory=dict)
     source_commit: str = "unknown"
     created: str
+
+    def texts(self, pairs: Sequence[Pair]) -> list[tuple[str, str]]:
+        """Return the two texts of each pair, formatted as the model was trained."""
+        return [self.format.texts(self.task, pair) for pair in pairs]
 
     def scores(self, logits: ArrayLike) -> NDArray[np.float64]:
         """Return scores [N] in [0, 1] for logits [N]: calibration, then the sigmoid."""

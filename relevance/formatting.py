@@ -4,6 +4,7 @@ Any change to what `PairFormat` returns for the same input is a new FORMAT_VERSI
 refused by the service.
 """
 
+import functools
 import re
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -64,13 +65,17 @@ def split_levels(category_path: str, names_with_comma: tuple[str, ...] = NAMES_W
     levels). The names in `names_with_comma` stay whole where they fill whole levels, whatever their case.
     """
     path = _fold(category_path)
-    for start, end in reversed([m.span() for name in names_with_comma for m in _name_pattern(name).finditer(path)]):
+    found = names_with_comma if _pattern(names_with_comma).search(path) else ()  # most paths hold none: be quick
+    for start, end in reversed([m.span() for name in found for m in _pattern((name,)).finditer(path)]):
         path = path[:start] + path[start:end].replace(",", "\0") + path[end:]
     return [level.replace("\0", ",").strip() for level in re.split(r",(?! )", path) if level.strip()]
 
 
-def _name_pattern(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:(?<=,)|^){re.escape(name)}(?=,(?! )|$)", re.IGNORECASE)
+@functools.cache
+def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
+    """Match any of the names where it fills whole levels."""
+    either = "|".join(map(re.escape, names)) or "(?!)"
+    return re.compile(rf"(?:(?<=,)|^)(?:{either})(?=,(?! )|$)", re.IGNORECASE)
 
 
 def _fold(text: str) -> str:

@@ -60,7 +60,7 @@ class HeadSpec(BaseModel):
         plain = mask * (ids == ids)  # an integer array of the mask's type, made anew
         for special in self.special_ids:
             plain = plain * (ids != special)
-        after = (ids == self.separator_id).cumsum(1) > 0
+        after = (mask * (ids == self.separator_id)).cumsum(1) > 0
         return plain * (after == 0), plain * after
 
 

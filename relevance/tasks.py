@@ -1,5 +1,6 @@
 """The two tasks and the pairs that they judge. Knows nothing of files, models or text formatting."""
 
+import unicodedata
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -29,8 +30,11 @@ def normalize_language(code: str | None) -> str:
 
 
 def query_key(query: str) -> str:
-    """Return what makes two queries the same one, whatever their case or white space: the unit of splits and folds."""
-    return " ".join(query.casefold().split())
+    """Return what makes two queries the same one: the unit of splits and folds.
+
+    Case, white space and compatibility forms (full width, composed or decomposed accents: NFKC) make no difference.
+    """
+    return " ".join(unicodedata.normalize("NFKC", query).casefold().split())
 
 
 @dataclass(frozen=True, slots=True)

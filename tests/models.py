@@ -1,0 +1,76 @@
+"""Tiny random transformers models with a real tokenizer, made in a second: for tests of training and export."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    AutoModel,
+    BertConfig,
+    DistilBertConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    XLMRobertaConfig,
+)
+
+WORDS = [
+    "red shoes",
+    "zapatos rojos",
+    "青い 靴",
+    "حذاء أحمر",
+    "czerwone buty",
+    "shoes > sneakers",
+    "home & garden",
+    "cups",
+]
+VOCABULARY = 300
+
+
+def tiny_tokenizer(folder: Path, *, pairs: str = "<s> $A </s> </s> $B </s>") -> None:
+    """Write a byte-level BPE tokenizer whose pair template is `pairs` (empty: none, as decoders have it)."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<s>", "<pad>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(WORDS, trainer)
+    if pairs:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", pair=pairs, special_tokens=[("<s>", 0), ("</s>", 2)]
+        )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    ).save_pretrained(folder)
+
+
+def tiny_config(family: str) -> PretrainedConfig:
+    """Return a configuration of two narrow layers of an architecture."""
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    if family == "distilbert":
+        return DistilBertConfig(vocab_size=VOCABULARY, dim=32, n_layers=2, n_heads=4, hidden_dim=64, **ids)
+    common = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    }
+    if family == "qwen2":
+        return Qwen2Config(**common, num_key_value_heads=2, **ids)
+    kinds = {"bert": BertConfig, "xlm-roberta": XLMRobertaConfig}
+    return kinds[family](**common, max_position_embeddings=130, **ids)
+
+
+def tiny_model(folder: Path, family: str = "bert", *, typed: bool = False, seed: int = 0) -> Path:
+    """Write a random model and its tokenizer to `folder`; `typed` gives the candidate token type 1."""
+    folder.mkdir(parents=True, exist_ok=True)
+    template = "" if family == "qwen2" else "<s> $A </s> $B:1 </s>:1" if typed else "<s> $A </s> </s> $B </s>"
+    tiny_tokenizer(folder, pairs=template)
+    torch.manual_seed(seed)
+    AutoModel.from_config(tiny_config(family)).save_pretrained(folder)
+    return folder

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from relevance.card import Calibration, ModelCard
+from relevance.errors import CheckpointError
+from relevance.formatting import PairFormat
+from relevance.heads import HeadSpec
+
+
+def card(**changes):
+    fields = {
+        "name": "x",
+        "task": "qc",
+        "format": PairFormat(),
+        "max_length": 64,
+        "pad_id": 1,
+        "head": HeadSpec(kind="stock", hidden_size=8),
+        "threshold": 0.4,
+        "base_model": "b",
+        "created": "now",
+    }
+    return ModelCard(**fields | changes)
+
+
+def test_scores_are_the_sigmoid_of_calibrated_logits():
+    np.testing.assert_allclose(card().scores([0.0, 2.0]), [0.5, 1 / (1 + np.exp(-2))])
+    np.testing.assert_allclose(card(calibration=Calibration(scale=2, offset=-2)).scores([1.0]), [0.5])
+
+
+def test_huge_logits_stay_scores():
+    assert card().scores([-1e9, 1e9]).tolist() == [pytest.approx(0.0), 1.0]
+
+
+def test_thresholds_by_language():
+    tuned = card(language_thresholds={"vi": 0.7})
+    assert (tuned.threshold_for("vn"), tuned.threshold_for("en")) == (0.7, 0.4)
+
+
+def test_a_card_is_read_back(tmp_path):
+    card().save(tmp_path)
+    assert ModelCard.load(tmp_path) == card()
+
+
+def test_missing_and_wrong_cards_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no card\.json"):
+        ModelCard.load(tmp_path)
+    (tmp_path / "card.json").write_text('{"task": "xx"}')
+    with pytest.raises(CheckpointError, match=r"task: .*got \"xx\""):
+        ModelCard.load(tmp_path)

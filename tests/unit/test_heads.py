@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+
+from relevance.heads import HeadKind, HeadSpec
+
+IDS = np.array([[0, 7, 8, 2, 2, 9, 2, 1, 1], [0, 7, 2, 2, 8, 9, 7, 9, 2]])
+MASK = np.array([[1] * 7 + [0, 0], [1] * 9])
+
+
+def spec(kind, width=5):
+    return HeadSpec(kind=kind, hidden_size=6, width=width, special_ids=(0, 1, 2), separator_id=2)
+
+
+def drawn(head, seed=0):
+    rng = np.random.default_rng(seed)
+    return {name: np.asarray(rng.normal(size=shape)) for name, shape in head.shapes().items()}
+
+
+def test_segments_leave_out_special_tokens():
+    query, candidate = spec(HeadKind.PAIRED).segments(IDS, MASK)
+    assert query.tolist() == [[0, 1, 1, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0, 0]]
+    assert candidate.tolist() == [[0, 0, 0, 0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1, 1, 0]]
+
+
+@pytest.mark.parametrize("kind", [HeadKind.MEAN, HeadKind.PAIRED])
+def test_numpy_and_torch_give_the_same_logits(kind):
+    head = spec(kind)
+    hidden = np.random.default_rng(1).normal(size=(2, 9, 6))
+    weights = drawn(head)
+    expected = head.logits(hidden, IDS, MASK, weights)
+    tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
+    found = head.logits(torch.from_numpy(hidden), torch.from_numpy(IDS), torch.from_numpy(MASK), tensors)
+    assert expected.shape == (2,)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10)
+
+
+def test_paired_logit_by_hand():
+    head = spec(HeadKind.PAIRED, width=1)
+    hidden = np.zeros((1, 9, 6))
+    hidden[0, 1], hidden[0, 2], hidden[0, 5] = 1.0, 3.0, 2.0  # q = c = 2 in all six places
+    weights = {name: np.zeros(shape) for name, shape in head.shapes().items()}
+    weights |= {"product.weight": np.ones((6, 1)), "out.weight": np.full(1, 0.5), "skip": np.array(10.0)}
+    logit = head.logits(hidden, IDS[:1], MASK[:1], weights)
+    np.testing.assert_allclose(logit, [6 * 4 * 0.5 + 10.0], rtol=1e-6)
+
+
+def test_padding_changes_nothing():
+    head = spec(HeadKind.PAIRED)
+    hidden = np.random.default_rng(2).normal(size=(2, 9, 6))
+    wide = np.concatenate([hidden, np.full((2, 3, 6), 99.0)], axis=1)
+    pad = np.ones((2, 3), dtype=int)
+    narrow = head.logits(hidden, IDS, MASK, drawn(head))
+    padded = head.logits(wide, np.concatenate([IDS, pad], 1), np.concatenate([MASK, pad * 0], 1), drawn(head))
+    np.testing.assert_allclose(padded, narrow)
+
+
+def test_empty_segments_have_finite_logits_and_gradients():
+    head = spec(HeadKind.PAIRED)
+    hidden = torch.randn(1, 4, 6, requires_grad=True)
+    ids = torch.tensor([[0, 2, 2, 2]])
+    weights = {name: torch.from_numpy(value).float() for name, value in drawn(head).items()}
+    logit = head.logits(hidden, ids, torch.ones_like(ids), weights)
+    logit.sum().backward()
+    assert torch.isfinite(logit).all()
+    assert torch.isfinite(hidden.grad).all()
+
+
+def test_half_precision_does_not_overflow():
+    head = spec(HeadKind.PAIRED)
+    hidden = torch.full((2, 9, 6), 20.0, dtype=torch.float16)
+    weights = {name: torch.from_numpy(value).half() * 0.01 for name, value in drawn(head).items()}
+    assert torch.isfinite(head.logits(hidden, torch.from_numpy(IDS), torch.from_numpy(MASK), weights)).all()
