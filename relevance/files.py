@@ -38,6 +38,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
+                file.chmod(0o644)  # some writers leave 0600, which a container's user cannot read
                 _sync(file)
         _put_in_place(temporary, path)
     finally:

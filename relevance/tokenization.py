@@ -1,7 +1,8 @@
 """Pairs to token ids, over a model's own tokenizer.json. The only tokenisation here: training and serving share it.
 
 Query and candidate are tokenised apart and then joined, so that a caller with one query and many candidates pays for
-the query once. Text that looks like a special token (`</s>` typed by a user) is tokenised as plain text.
+the query once. Text that looks like a special token (`</s>` typed by a user) never becomes one: it is tokenised as
+plain text, or left out where the vocabulary itself holds it as a piece.
 """
 
 from collections.abc import Sequence
@@ -61,6 +62,7 @@ class PairTokenizer:
         self.max_length = max_length
         self.pad_id = pad_id
         self.template = _probe_template(tokenizer)
+        self._special_ids = frozenset({*self.template.special_ids, pad_id})
         if max_length <= self.template.overhead:
             raise InputError(f"max_length {max_length}: expected more than {self.template.overhead} special tokens")
 
@@ -75,7 +77,9 @@ class PairTokenizer:
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, without special tokens and uncut."""
-        return [e.ids for e in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        found = [e.ids for e in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        typed = self._special_ids
+        return [ids if typed.isdisjoint(ids) else [i for i in ids if i not in typed] for ids in found]
 
     def join(self, query_ids: Sequence[int], candidate_ids: Sequence[int]) -> TokenizedPair:
         """Join the ids of a query and a candidate into one pair of at most `max_length` tokens."""
