@@ -1,0 +1,162 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from relevance.card import ModelCard
+from relevance.errors import ConfigError, InputError
+from relevance.tasks import LabeledPair, Pair
+from tests.models import tiny_model
+from training.checkpoint import Job, train
+from training.evaluation import score_rows
+from training.recipe import Recipe
+
+COLOURS = ("red", "blue", "green", "black")
+THINGS = ("shoes", "cups", "lamps", "chairs", "phones")
+
+
+def rows(count, start=0):
+    """Pairs whose label says whether the candidate names the thing of the query."""
+    made = []
+    for i in range(start, start + count):
+        thing, other = THINGS[i % 5], THINGS[(i + 1 + i // 5) % 5]
+        language = "de" if i % 4 == 0 else "en"
+        pair = Pair(f"{COLOURS[i % 4]} {thing} {i}", f"goods,{other}", language)
+        made.append(LabeledPair(pair, int(thing == other), str(i)))
+    return made
+
+
+def recipe(base, **training):
+    settings = {"epochs": 2, "batch_size": 16, "learning_rate": 2e-3, "head_learning_rate": 1e-2, "evaluations": 3}
+    return Recipe.model_validate(
+        {"name": "tiny", "task": "qc", "base_model": str(base), "training": settings | training, "seed": 3}
+    )
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("base"))
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors") | load_file(folder / "head.safetensors")
+
+
+def test_a_checkpoint_holds_what_export_needs(base, tmp_path):
+    card = train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "out"))
+    assert ModelCard.load(tmp_path / "out") == card
+    assert card.seen_languages == ("de", "en")
+    assert sum(card.score_histogram) == 40
+    assert set(card.metrics.languages) == {"de", "en"}
+    lines = (tmp_path / "out" / "dev_pairs.jsonl").read_text().splitlines()
+    assert {json.loads(line)["language"] for line in lines} == {"de", "en"}
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["recipe"]["training"]["epochs"] == 2
+    assert run["rows"]["train"] == {"de": 20, "en": 60}
+    assert max(run["evaluations"], key=lambda e: e["dev_auc"])["step"] == run["best_step"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_checkpoint_scores_as_its_metrics_say(base, tmp_path):
+    dev = rows(40, 80)
+    card = train(Job(recipe(base), rows(80), dev, tmp_path / "out"))
+    _, scores = score_rows(tmp_path / "out", dev)
+    right = sum((score >= card.threshold) == bool(row.label) for score, row in zip(scores, dev, strict=True))
+    assert right >= 40 * card.metrics.all.positives / 40
+    hits = sum(1 for s, r in zip(scores, dev, strict=True) if s >= card.threshold and r.label)
+    said = sum(s >= card.threshold for s in scores)
+    assert 2 * hits / (said + card.metrics.all.positives) == pytest.approx(card.metrics.all.f1.value)
+
+
+def test_training_learns(base, tmp_path):
+    learned = recipe(base, epochs=12, evaluations=6)
+    card = train(Job(learned, rows(200), rows(60, 200), tmp_path / "out"))
+    assert card.metrics.all.auc.value > 0.8
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not(base, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        job = Job(recipe(base).model_copy(update={"seed": seed}), rows(48), rows(40, 80), tmp_path / name)
+        train(job)
+    first, same, other = (weights(tmp_path / name) for name in "abc")
+    assert all(torch.equal(first[key], same[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_frozen_word_embeddings_stay(base, tmp_path):
+    train(Job(recipe(base), rows(48), rows(40, 80), tmp_path / "out"))
+    key = "embeddings.word_embeddings.weight"
+    before = load_file(base / "model.safetensors")
+    after = load_file(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(before[key], after[key])
+    other = "encoder.layer.0.attention.self.query.weight"
+    assert not torch.equal(before[other], after[other])
+
+
+KILLED = """
+import sys, os, signal
+from pathlib import Path
+import training.finetune as finetune
+from tests.unit.test_finetune import recipe, rows
+from training.checkpoint import Job, train
+finetune.SNAPSHOT_SECONDS = 0.0
+step = finetune.FineTuner._step
+def slow(self, *arguments):
+    if len(list(self.work.glob("state.pt"))) and os.environ.get("DIE"):
+        self.count = getattr(self, "count", 0) + 1
+        if self.count > 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *arguments)
+finetune.FineTuner._step = slow
+train(Job(recipe(sys.argv[1]), rows(80), rows(40, 80), Path(sys.argv[2])))
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(base, tmp_path):
+    def run(out, **environment):
+        command = [sys.executable, "-c", KILLED, str(base), str(out)]
+        return subprocess.run(command, env={**__import__("os").environ, **environment}, check=False, timeout=120)
+
+    killed = run(tmp_path / "killed", DIE="1")
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed").exists()
+    train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "killed"))
+    train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "whole"))
+    first, second = weights(tmp_path / "killed"), weights(tmp_path / "whole")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_work_of_another_job_is_not_taken_up(base, tmp_path, caplog):
+    work = tmp_path / ".out.work"
+    work.mkdir()
+    (work / "fingerprint").write_text("another")
+    (work / "state.pt").write_bytes(b"not a state")
+    with caplog.at_level("INFO"):
+        train(Job(recipe(base), rows(48), rows(40, 80), tmp_path / "out"))
+    assert "starting anew" in caplog.text
+
+
+def test_early_stop(base, tmp_path):
+    stopped = recipe(base, epochs=40, evaluations=40, patience=2, learning_rate=1e-9, head_learning_rate=1e-9)
+    begun = time.monotonic()
+    train(Job(stopped, rows(48), rows(40, 80), tmp_path / "out"))
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert len(run["evaluations"]) < 10
+    assert time.monotonic() - begun < 60
+
+
+def test_an_existing_output_is_kept(base, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ConfigError, match="exists already"):
+        train(Job(recipe(base), rows(8), rows(8), tmp_path / "out"))
+
+
+def test_one_class_is_refused(base, tmp_path):
+    yes = [row for row in rows(80) if row.label]
+    with pytest.raises(InputError, match="expected both 0 and 1"):
+        train(Job(recipe(base), yes, rows(8), tmp_path / "out"))

@@ -1,0 +1,172 @@
+"""From rows and a recipe to a checkpoint folder: base model, fine-tuning, threshold, metrics, card. Made whole or not.
+
+The folder is an ordinary transformers checkpoint with three files beside: `card.json` (relevance.card),
+`head.safetensors` (absent with the stock head) and `dev_pairs.jsonl`, dev pairs of every language from which export
+takes its golden pairs.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from relevance.card import DEV_PAIRS_FILE, ModelCard
+from relevance.errors import ConfigError, InputError
+from relevance.files import whole_file, whole_folder
+from relevance.metrics import best_threshold, histogram
+from relevance.tasks import LabeledPair
+from relevance.tokenization import PairTokenizer
+from training.crossencoder import CrossEncoder, load_tokenizer, predict_logits
+from training.encoders import BaseModel, EncoderOptions, prepare_encoder, resolve_base_model
+from training.evaluation import report_scores
+from training.finetune import Examples, FineTuner, Outcome
+from training.provenance import fingerprint, now, source_commit
+from training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+DEV_PAIRS_A_LANGUAGE = 24
+PROBE_PAIRS = 128
+FINGERPRINT_FILE = "fingerprint"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train on and where to put it."""
+
+    recipe: Recipe
+    train: Sequence[LabeledPair]
+    dev: Sequence[LabeledPair]
+    out: Path
+
+
+def train(job: Job, *, overwrite: bool = False) -> ModelCard:
+    """Fine-tune and write the checkpoint folder `job.out`; an interrupted run of the same job goes on where it was.
+
+    Raises ConfigError where `out` exists and may not be replaced, InputError where rows or classes are missing.
+    """
+    _check(job, overwrite)
+    base = resolve_base_model(job.recipe.base_model)
+    work = job.out.parent / f".{job.out.name}.work"
+    _open_work(work, job)
+    encoder = _prepare(job, base, work)
+    torch.manual_seed(job.recipe.seed)
+    tokenizer = load_tokenizer(encoder, job.recipe.training.max_length)
+    model = CrossEncoder.from_base(encoder, tokenizer, job.recipe.head)
+    if job.recipe.encoder.freeze_word_embeddings:
+        model.freeze_word_embeddings()
+    examples = _examples(job, job.train, tokenizer), _examples(job, job.dev, tokenizer)
+    model.start_head(*_probe(examples[0], tokenizer))
+    tuner = FineTuner(model, tokenizer, job.recipe.training, job.recipe.seed, work)
+    outcome = tuner.run(*examples)
+    card = _card(job, base, tuner, examples[1])
+    with whole_folder(job.out) as folder:
+        model.save(folder, encoder)
+        card.save(folder)
+        _write_dev_pairs(folder, job.dev)
+        _write_run(folder, job, outcome)
+    shutil.rmtree(work)
+    return card
+
+
+def _check(job: Job, overwrite: bool) -> None:
+    if job.out.exists() and not overwrite:
+        raise ConfigError(f"output {job.out}: exists already; expected a new folder, or --overwrite")
+    for name, rows in (("train", job.train), ("dev", job.dev)):
+        classes = {row.label for row in rows}
+        if classes != {0, 1}:
+            raise InputError(f"{name} set: {len(rows)} rows with labels {sorted(classes)}; expected both 0 and 1")
+
+
+def _open_work(work: Path, job: Job) -> None:
+    """Keep the work folder of an interrupted run of the same job; throw away that of any other."""
+    mark = fingerprint(job.recipe.model_dump_json(), rows=(job.train, job.dev))
+    file = work / FINGERPRINT_FILE
+    if work.exists() and not (file.is_file() and file.read_text() == mark):
+        log.info("recipe or data differ from those of the interrupted run in %s: starting anew", work)
+        shutil.rmtree(work)
+    with whole_file(file) as path:
+        path.write_text(mark)
+
+
+def _prepare(job: Job, base: BaseModel, work: Path) -> Path:
+    """Return the folder of the base model, cut as the recipe says."""
+    section = job.recipe.encoder
+    out = work / "encoder"
+    if out.exists():
+        return out
+    options = EncoderOptions(section.layers)
+    if section.trim_vocabulary:
+        rows, recipe = (*job.train, *job.dev), job.recipe
+        corpus = [text for row in rows for text in recipe.format.texts(recipe.task, row.pair)]
+        options = EncoderOptions(section.layers, corpus, section.trim_scripts, section.whole_scripts)
+    after = prepare_encoder(base, out, options).after
+    sizes = (after.layers, after.vocabulary, after.parameters)
+    log.info("base model %s: %d layers, %d tokens, %d parameters", base.name, *sizes)
+    return out
+
+
+def _examples(job: Job, rows: Sequence[LabeledPair], tokenizer: PairTokenizer) -> Examples:
+    texts = [job.recipe.format.texts(job.recipe.task, row.pair) for row in rows]
+    return Examples(tokenizer.encode_pairs(texts), [row.label for row in rows])
+
+
+def _probe(examples: Examples, tokenizer: PairTokenizer) -> tuple[dict[str, torch.Tensor], float]:
+    """Return a few evenly spaced training pairs as model inputs, and the share of positives in the training set."""
+    some = examples.pairs[:: max(1, len(examples.pairs) // PROBE_PAIRS)][:PROBE_PAIRS]
+    inputs = {name: torch.from_numpy(array) for name, array in tokenizer.collate(some).items()}
+    return inputs, sum(examples.labels) / len(examples.labels)
+
+
+def _card(job: Job, base: BaseModel, tuner: FineTuner, dev: Examples) -> ModelCard:
+    """Tune the threshold on dev, and say there how good the model is."""
+    recipe, model, tokenizer = job.recipe, tuner.model, tuner.tokenizer
+    card = ModelCard(
+        name=recipe.name,
+        task=recipe.task,
+        format=recipe.format,
+        max_length=tokenizer.max_length,
+        pad_id=tokenizer.pad_id,
+        head=model.spec,
+        threshold=0.5,
+        seen_languages=tuple(sorted({row.pair.language for row in job.train})),
+        base_model=base.name,
+        license=base.license,
+        recipe=recipe.model_dump(mode="json"),
+        source_commit=source_commit(),
+        created=now(),
+    )
+    scores = card.scores(predict_logits(model, tokenizer, dev.pairs))
+    threshold, _ = best_threshold(dev.labels, scores)
+    metrics = report_scores(job.dev, scores, threshold, card.seen_languages, seed=recipe.seed)
+    return card.model_copy(
+        update={"threshold": threshold, "metrics": metrics, "score_histogram": tuple(histogram(scores))}
+    )
+
+
+def _write_dev_pairs(folder: Path, dev: Sequence[LabeledPair]) -> None:
+    """Write the first dev pairs of each language, as many of either label as far as there are any."""
+    lines = []
+    for language in sorted({row.pair.language for row in dev}):
+        rows = [row for row in dev if row.pair.language == language]
+        half = DEV_PAIRS_A_LANGUAGE // 2
+        chosen = [row for label in (1, 0) for row in [r for r in rows if r.label == label][:half]]
+        for row in chosen:
+            fields = {"query": row.pair.query, "candidate": row.pair.candidate, "language": language}
+            lines.append(json.dumps({**fields, "label": row.label}, ensure_ascii=False) + "\n")
+    (folder / DEV_PAIRS_FILE).write_text("".join(lines), encoding="utf-8")
+
+
+def _write_run(folder: Path, job: Job, outcome: Outcome) -> None:
+    """Write `run.json`: the resolved recipe, how many rows of which language went in, and every evaluation."""
+    counts = {
+        name: {language: sum(row.pair.language == language for row in rows) for language in languages}
+        for name, rows in (("train", job.train), ("dev", job.dev))
+        for languages in [sorted({row.pair.language for row in rows})]
+    }
+    run = {"recipe": job.recipe.model_dump(mode="json"), "rows": counts, **asdict(outcome)}
+    (folder / "run.json").write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,220 @@
+"""The commands of `training`: sample, data, encoder, train, evaluate. Each parses, calls one function, reports."""
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relevance.errors import ConfigError, InputError
+from relevance.tasks import LabeledPair, Task, normalize_language
+
+if TYPE_CHECKING:
+    from relevance.metrics import Report
+    from training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+app = typer.Typer()
+data = typer.Typer(help="Check and split files of labelled pairs.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+TaskOption = Annotated[Task, typer.Option(help="qc: query and category path; qi: query and item title.")]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="Go on with the good rows; write the bad ones to a file beside OUT.")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    seed: SeedOption = 0,
+    scale: Annotated[float, typer.Option(help="Multiplies the number of rows.", min=0.01)] = 1.0,
+) -> None:
+    """Write the embedded SYNTHETIC sample: QC and QI rows of a hand-written mini-shop in 13 languages."""
+    from training.sample.generate import write_sample
+
+    for name, rows in write_sample(out, seed=seed, scale=scale).items():
+        print(f"{out / name}: {rows} rows")
+
+
+@data.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="JSON lines (.txt, .jsonl), CSV, TSV or Parquet.")],
+    task: TaskOption,
+    unlabeled: Annotated[bool, typer.Option("--unlabeled", help="Rows may lack their label.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a file as training would; name every bad row, else count rows and positives by language."""
+    from training.dataset import read_rows
+
+    rows = read_rows(file, task, require_labels=not unlabeled).rows
+    counts: dict[str, dict[str, int]] = {}
+    for row in rows:
+        count = counts.setdefault(row.pair.language, {"rows": 0, "positive": 0})
+        count["rows"] += 1
+        count["positive"] += row.label == 1
+    if as_json:
+        print(json.dumps({"file": str(file), "rows": len(rows), "languages": counts}))
+        return
+    print(f"{file}: {len(rows)} good rows")
+    for language, count in sorted(counts.items()):
+        print(f"  {language:4} {count['rows']:7} rows, {count['positive']:7} positive")
+
+
+@data.command()
+def split(
+    file: Annotated[Path, typer.Argument(help="A file of labelled pairs.")],
+    out: Annotated[Path, typer.Argument(help="The folder to make: train_QC.txt and so on.")],
+    task: TaskOption,
+    dev: Annotated[float, typer.Option(help="Share of the rows for dev.", min=0, max=1)] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the rows for test.", min=0, max=1)] = 0.1,
+    held_out: Annotated[list[str] | None, typer.Option(help="A language that train must not see; repeat.")] = None,
+    seed: SeedOption = 0,
+    skip_bad_rows: SkipOption = False,
+) -> None:
+    """Split a file by query into train, dev and test: no query is in two of them; stratified by language and label."""
+    from relevance.files import whole_folder
+    from training.splits import split_pairs, summarize, write_pairs
+
+    if out.exists():
+        raise ConfigError(f"output {out}: exists already; expected a new folder")
+    rows = _read(file, task, out, skip_bad_rows)
+    fractions = {"train": round(1 - dev - test, 9), "dev": dev, "test": test}
+    languages = [normalize_language(code) for code in held_out or ()]
+    splits = split_pairs(
+        rows, fractions={k: v for k, v in fractions.items() if v}, seed=seed, held_out_languages=languages
+    )
+    with whole_folder(out) as folder:
+        for name, members in splits.items():
+            write_pairs(folder / f"{name}_{task.upper()}.txt", members, task)
+    for summary in summarize(splits):
+        print(summary)
+
+
+@app.command()
+def encoder(
+    name: Annotated[str, typer.Argument(help="packaged:multilingual-e5-small, a local folder, or a hub id.")],
+    out: Annotated[Path, typer.Argument(help="The model folder to make.")],
+    layers: Annotated[int | None, typer.Option(help="Keep the first N layers.", min=1)] = None,
+    trim_corpus: Annotated[
+        Path | None, typer.Option(help="A text file; keep only the tokens of its lines (and of --trim-script).")
+    ] = None,
+    trim_script: Annotated[list[str] | None, typer.Option(help="Keep the characters of a script; repeat.")] = None,
+    whole_scripts: Annotated[bool, typer.Option("--whole-scripts", help="Keep every token of those scripts.")] = False,
+) -> None:
+    """Write a base model as a transformers folder: fewer layers, a smaller vocabulary."""
+    from training.encoders import EncoderOptions, prepare_encoder, resolve_base_model
+
+    corpus = _lines(trim_corpus) if trim_corpus else None
+    options = EncoderOptions(layers, corpus, tuple(trim_script or ()), whole_scripts)
+    report = prepare_encoder(resolve_base_model(name), out, options)
+    before, after = report.before, report.after
+    print(f"{out}: {after.layers} of {before.layers} layers, {after.vocabulary:,} of {before.vocabulary:,} tokens, ")
+    print(f"  {after.parameters:,} of {before.parameters:,} parameters; licence {report.base.license}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, see configs/.")],
+    out: Annotated[Path, typer.Argument(help="The checkpoint folder to make; appears whole or not at all.")],
+    train_file: Annotated[list[Path], typer.Option("--train", help="Labelled pairs to train on; repeat.")],
+    dev_file: Annotated[Path, typer.Option("--dev", help="Labelled pairs to choose checkpoint and threshold by.")],
+    base_model: Annotated[str | None, typer.Option(help="In place of the recipe's base_model.")] = None,
+    seed: Annotated[int | None, typer.Option(help="In place of the recipe's seed.", min=0)] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeat.")] = None,
+    language: Annotated[list[str] | None, typer.Option(help="Train on these languages only; repeat.")] = None,
+    max_rows: Annotated[int | None, typer.Option(help="Train on so many rows, drawn by the seed.", min=2)] = None,
+    skip_bad_rows: SkipOption = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune a cross-encoder. A run that was interrupted goes on when the same command is given again."""
+    from training.checkpoint import Job
+    from training.checkpoint import train as run
+
+    chosen = _recipe(recipe, [*(overrides or ())], base_model, seed)
+    rows = [row for file in train_file for row in _read(file, chosen.task, out, skip_bad_rows)]
+    rows = _subset(rows, language, max_rows, chosen.seed)
+    dev = _read(dev_file, chosen.task, out, skip_bad_rows)
+    log.info("%s: %d pairs to train on, %d for dev", chosen.name, len(rows), len(dev))
+    card = run(Job(chosen, rows, dev, out), overwrite=overwrite)
+    _print_report(card.metrics, f"{chosen.name} on {dev_file.name}", as_json)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A folder written by `relevance train`.")],
+    file: Annotated[Path, typer.Argument(help="Labelled pairs.")],
+    skip_bad_rows: SkipOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score labelled pairs with a checkpoint: F1, always-yes F1 and AUC, by language, with intervals."""
+    from relevance.card import ModelCard
+    from training.evaluation import report_scores, score_rows
+
+    rows = _read(file, ModelCard.load(checkpoint).task, checkpoint, skip_bad_rows)
+    card, scores = score_rows(checkpoint, rows)
+    report = report_scores(rows, scores, card.threshold, card.seen_languages)
+    _print_report(report, f"{card.name} on {file.name}", as_json)
+
+
+def _recipe(path: Path, overrides: list[str], base_model: str | None, seed: int | None) -> "Recipe":
+    from training.recipe import Recipe
+
+    if base_model is not None:
+        overrides.append(f"base_model={json.dumps(base_model)}")
+    if seed is not None:
+        overrides.append(f"seed={seed}")
+    return Recipe.load(path, overrides)
+
+
+def _read(file: Path, task: Task, out: Path, skip: bool) -> list[LabeledPair]:
+    """Read a labelled file; with `skip`, bad rows go to a file beside `out` instead of ending the command."""
+    from training.dataset import read_pairs
+
+    bad_rows_file = out.parent / f"{out.name}.bad_rows.{file.stem}.jsonl" if skip else None
+    found = read_pairs(file, task, bad_rows_file=bad_rows_file)
+    if found.report.bad_rows:
+        log.warning("%s: %d bad rows skipped, written to %s", file, len(found.report.bad_rows), bad_rows_file)
+    elif bad_rows_file:
+        bad_rows_file.unlink()
+    return list(found.rows)
+
+
+def _subset(rows: list[LabeledPair], languages: list[str] | None, most: int | None, seed: int) -> list[LabeledPair]:
+    """Keep the rows of some languages, and of those at most `most`, drawn by the seed, in their order."""
+    import random
+
+    if languages:
+        wanted = {normalize_language(code) for code in languages}
+        if missing := wanted - {row.pair.language for row in rows}:
+            raise InputError(f"--language {', '.join(sorted(missing))}: no training row has it")
+        rows = [row for row in rows if row.pair.language in wanted]
+    if most is None or most >= len(rows):
+        return rows
+    return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), most))]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"corpus {path}: {error}; expected a UTF-8 text file") from None
+
+
+def _print_report(report: "Report | None", title: str, as_json: bool) -> None:
+    from rich.console import Console
+
+    from training.evaluation import metrics_table
+
+    if report is None:
+        return
+    if as_json:
+        print(report.model_dump_json())
+    else:
+        Console(width=140).print(metrics_table(report, title))
