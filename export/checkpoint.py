@@ -1,0 +1,106 @@
+"""A checkpoint folder as one torch module that maps token ids to logits: what is exported, and what parity is against.
+
+Reads what `training` wrote without importing it: the folder holds a transformers model, the head's weights, and a card
+that says how they fit together.
+"""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
+from relevance.errors import CheckpointError
+from relevance.heads import HeadKind
+from relevance.tokenization import PairTokenizer, TokenizedPair
+
+
+class Scorer(nn.Module):
+    """Encoder and head in one module with a `config`, as optimum's exporter wants it; returns `{"logits": [B]}`."""
+
+    def __init__(
+        self, encoder: nn.Module, card: ModelCard, head: dict[str, Tensor], input_names: tuple[str, ...]
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = encoder.config
+        self.spec = card.head
+        self.input_names = input_names
+        self._names = list(head)
+        for place, value in enumerate(head.values()):
+            self.register_buffer(f"head_{place}", value)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Return logits [B] for int64 ids, mask and, where the model reads them, type ids, each [B, T]."""
+        types = {"token_type_ids": token_type_ids} if "token_type_ids" in self.input_names else {}
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
+        if self.spec.kind is HeadKind.STOCK:
+            return {"logits": output.logits[:, 0]}
+        weights = {name: getattr(self, f"head_{place}") for place, name in enumerate(self._names)}
+        return {"logits": self.spec.logits(output.last_hidden_state, input_ids, attention_mask, weights)}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint: its card, its module in fp32, and its tokeniser."""
+
+    folder: Path
+    card: ModelCard
+    scorer: Scorer
+    tokenizer: PairTokenizer
+
+    @classmethod
+    def open(cls, folder: Path) -> "Checkpoint":
+        """Load a checkpoint folder. Raises CheckpointError naming what is missing or does not fit."""
+        card = ModelCard.load(folder)
+        for name in (TOKENIZER_FILE, "config.json", *([] if card.head.kind is HeadKind.STOCK else [HEAD_FILE])):
+            if not (folder / name).is_file():
+                raise CheckpointError(f"checkpoint {folder}: {name} is missing; expected what `relevance train` wrote")
+        tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, card.max_length, card.pad_id)
+        encoder = _load_encoder(folder, card)
+        head = {} if card.head.kind is HeadKind.STOCK else load_file(folder / HEAD_FILE)
+        found = {name: tuple(value.shape) for name, value in head.items()}
+        if found != card.head.shapes():
+            raise CheckpointError(f"{folder / HEAD_FILE}: parameters {found}, expected {card.head.shapes()}")
+        names = ("input_ids", "attention_mask")
+        # A model whose pair template has one token type only gets the same answer from the default, zeros.
+        if _reads_types(encoder) and _uses_types(tokenizer):
+            names += ("token_type_ids",)
+        return cls(folder, card, Scorer(encoder, card, head, names).eval(), tokenizer)
+
+    @torch.inference_mode()
+    def logits(self, pairs: list[TokenizedPair], batch_size: int = 32) -> np.ndarray:
+        """Return the checkpoint's own logits [N], float32."""
+        parts = []
+        for start in range(0, len(pairs), batch_size):
+            batch = self.tokenizer.collate(pairs[start : start + batch_size])
+            inputs = {name: torch.from_numpy(batch[name]) for name in self.scorer.input_names}
+            parts.append(self.scorer(**inputs)["logits"].numpy())
+        return np.concatenate(parts)
+
+
+def _load_encoder(folder: Path, card: ModelCard) -> nn.Module:
+    config = AutoConfig.from_pretrained(folder)
+    config.use_cache = False  # decoders: no past key values in the graph
+    if card.head.kind is not HeadKind.STOCK:
+        takes = inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+        poolerless = {"add_pooling_layer": False} if "add_pooling_layer" in takes else {}
+        return AutoModel.from_pretrained(folder, config=config, dtype=torch.float32, **poolerless)
+    config.pad_token_id = card.pad_id
+    return AutoModelForSequenceClassification.from_pretrained(folder, config=config, dtype=torch.float32)
+
+
+def _reads_types(encoder: nn.Module) -> bool:
+    return "token_type_ids" in inspect.signature(encoder.forward).parameters
+
+
+def _uses_types(tokenizer: PairTokenizer) -> bool:
+    t = tokenizer.template
+    return any((t.query_type, t.candidate_type, *t.prefix_types, *t.middle_types, *t.suffix_types))

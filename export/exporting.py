@@ -1,0 +1,142 @@
+"""From a checkpoint to a bundle: export, fuse, reduce, check against the checkpoint, pack. Made whole or not at all."""
+
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from export.checkpoint import Checkpoint
+from export.onnx import OPSET, OUTPUT_NAME, versions, write_onnx
+from relevance.bundle import MODEL_FILE, Golden, Manifest, Parity, Precision, write_bundle_files
+from relevance.card import DEV_PAIRS_FILE, TOKENIZER_FILE
+from relevance.errors import CheckpointError, ConfigError, MachineError, ParityError
+from relevance.files import whole_folder
+from relevance.metrics import f1
+from relevance.tokenization import PairTokenizer, TokenizedPair
+
+log = logging.getLogger(__name__)
+
+GOLDEN_A_LANGUAGE = 4
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far a bundle may be from its checkpoint, and how far a runtime may be from the golden logits."""
+
+    max_logit_difference: float
+    max_f1_difference: float
+    golden_tolerance: float
+
+
+DEFAULT_LIMITS: dict[Precision, Limits] = {
+    "fp32": Limits(max_logit_difference=1e-3, max_f1_difference=0.005, golden_tolerance=0.02),
+    "fp16": Limits(max_logit_difference=0.05, max_f1_difference=0.01, golden_tolerance=0.1),
+    "int8": Limits(max_logit_difference=1.0, max_f1_difference=0.05, golden_tolerance=0.5),
+}
+
+
+def export_bundle(checkpoint: Path, out: Path, precision: Precision, limits: Limits, *, overwrite: bool) -> Manifest:
+    """Write the bundle folder `out` and return its manifest.
+
+    Raises ConfigError where `out` exists and may not be replaced, CheckpointError where the checkpoint is incomplete,
+    ParityError where the exported model is farther from the checkpoint than `limits` allow.
+    """
+    if out.exists() and not overwrite:
+        raise ConfigError(f"output {out}: exists already; expected a new folder, or --overwrite")
+    source = Checkpoint.open(checkpoint)
+    golden = _read_dev_pairs(checkpoint)
+    tokens = source.tokenizer.encode_pairs(source.card.texts([g.pair for g in golden]))
+    expected = source.logits(tokens)
+    with whole_folder(out) as folder:
+        fusions = write_onnx(source.scorer, folder / MODEL_FILE, precision)
+        log.info("fusions: %s", ", ".join(f"{n} {name}" for name, n in fusions.items()) or "none")
+        shutil.copyfile(checkpoint / TOKENIZER_FILE, folder / TOKENIZER_FILE)
+        logits = run_onnx(folder / MODEL_FILE, source.tokenizer, tokens, precision)
+        manifest = Manifest(
+            **source.card.model_dump(),
+            precision=precision,
+            opset=OPSET,
+            input_names=source.scorer.input_names,
+            output_name=OUTPUT_NAME,
+            golden_tolerance=limits.golden_tolerance,
+            parity=_parity(source, golden, expected, logits, limits),
+            tools=versions(),
+            sha256={},
+        )
+        chosen = _every_language(golden)
+        kept = [golden[i].model_copy(update={"logit": float(logits[i])}) for i in chosen]
+        return write_bundle_files(folder, manifest, kept)
+
+
+def run_onnx(path: Path, tokenizer: PairTokenizer, pairs: list[TokenizedPair], precision: Precision) -> np.ndarray:
+    """Return the logits [N] of an ONNX model, on the GPU for fp16 where there is one, else on the CPU."""
+    cuda = precision == "fp16" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    providers = ["CUDAExecutionProvider"] if cuda else ["CPUExecutionProvider"]
+    try:
+        session = onnxruntime.InferenceSession(path, providers=providers)
+        names = [entry.name for entry in session.get_inputs()]
+        parts = []
+        for start in range(0, len(pairs), 32):
+            batch = tokenizer.collate(pairs[start : start + 32])
+            parts.append(session.run([OUTPUT_NAME], {name: batch[name] for name in names})[0].reshape(-1))
+    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class
+        raise MachineError(f"model {path.name} ({precision}) does not run on {providers[0]}: {error}") from None
+    return np.concatenate(parts)
+
+
+def _parity(
+    source: Checkpoint, golden: list[Golden], expected: np.ndarray, logits: np.ndarray, limits: Limits
+) -> Parity:
+    """Measure the bundle's distance from the checkpoint. Raises ParityError past the limits."""
+    labels = [g.label for g in golden]
+    card = source.card
+    cuts = np.array([card.threshold_for(g.language) for g in golden])
+    before, after = card.scores(expected), card.scores(logits)
+    worst = int(np.argmax(np.abs(logits - expected)))
+    parity = Parity(
+        pairs=len(golden),
+        languages=tuple(sorted({g.language for g in golden})),
+        max_logit_difference=float(np.abs(logits - expected).max()),
+        max_score_difference=float(np.abs(after - before).max()),
+        f1_difference=f1(labels, after >= cuts) - f1(labels, before >= cuts),
+        max_logit_difference_allowed=limits.max_logit_difference,
+        f1_difference_allowed=limits.max_f1_difference,
+    )
+    log.info("parity: %s", parity.model_dump_json())
+    if not parity.max_logit_difference <= limits.max_logit_difference:  # also catches NaN
+        raise ParityError(
+            f"export of {source.folder}: the pair {golden[worst].query!r} / {golden[worst].candidate!r} scores "
+            f"{logits[worst]:.4f}, the checkpoint {expected[worst]:.4f}: a difference of "
+            f"{parity.max_logit_difference:.4f}; expected at most {limits.max_logit_difference} "
+            "(--max-logit-difference)"
+        )
+    if abs(parity.f1_difference) > limits.max_f1_difference:
+        raise ParityError(
+            f"export of {source.folder}: F1 on {len(golden)} dev pairs changes by {parity.f1_difference:+.4f}; "
+            f"expected at most {limits.max_f1_difference} (--max-f1-difference)"
+        )
+    return parity
+
+
+def _read_dev_pairs(checkpoint: Path) -> list[Golden]:
+    path = checkpoint / DEV_PAIRS_FILE
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {checkpoint}: {DEV_PAIRS_FILE} is missing; expected pairs to check against")
+    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
+    if not lines:
+        raise CheckpointError(f"checkpoint {checkpoint}: {DEV_PAIRS_FILE} is empty; expected pairs to check against")
+    return [Golden(**json.loads(line), logit=0.0) for line in lines]
+
+
+def _every_language(golden: list[Golden]) -> list[int]:
+    """Return the places of a few pairs of each language, half of either label where there are enough."""
+    chosen: list[int] = []
+    for language in sorted({g.language for g in golden}):
+        for label in (1, 0):
+            places = [i for i, g in enumerate(golden) if g.language == language and g.label == label]
+            chosen += places[: GOLDEN_A_LANGUAGE // 2]
+    return chosen

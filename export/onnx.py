@@ -1,0 +1,118 @@
+"""A scorer to an ONNX file by optimum, then the transformer fusions and reduced precision of onnxruntime."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.transformers.fusion_options import FusionOptions
+from onnxruntime.transformers.onnx_model import OnnxModel
+from onnxruntime.transformers.optimizer import optimize_model
+from optimum.exporters.onnx import export as export_graph
+from optimum.exporters.tasks import TasksManager
+
+from export.checkpoint import Scorer
+from relevance.bundle import Precision
+from relevance.errors import CheckpointError
+
+OPSET = 17
+OUTPUT_NAME = "logits"
+# Architectures whose graphs onnxruntime's optimiser is known to fuse rightly; others get the session's own fusions only
+# (its rotary fusion, for one, breaks a Qwen2 graph of optimum's).
+FUSED_FAMILIES = frozenset({"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"})
+
+
+def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> dict[str, int]:
+    """Write `path` in a precision, fused as far as onnxruntime can; return how many of which fusion were made.
+
+    Raises CheckpointError where optimum knows no export for the architecture.
+    """
+    raw = path.with_suffix(".raw.onnx")
+    _export(scorer, raw)
+    fusions = _optimize(scorer, raw, path, precision)
+    if precision == "int8":
+        path.replace(raw)
+        _quantize(raw, path)
+    raw.unlink(missing_ok=True)
+    return fusions
+
+
+def _export(scorer: Scorer, path: Path) -> None:
+    """Trace the scorer through optimum's export configuration of its architecture."""
+    family = scorer.config.model_type
+    try:
+        make = TasksManager.get_exporter_config_constructor(
+            exporter="onnx", model_type=family, task="text-classification", library_name="transformers"
+        )
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"architecture {family!r}: optimum cannot export it ({error})") from None
+    config = _with_inputs(make(scorer.config), scorer.input_names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer's notes on constants and deprecations; parity is checked below
+        export_graph(scorer, config, path, opset=OPSET)
+
+
+def _with_inputs(config: Any, names: tuple[str, ...]) -> Any:
+    """Return an optimum export configuration whose graph has just these inputs and one output, logits [B]."""
+    axes = {0: "batch_size", 1: "sequence_length"}
+
+    class Configured(type(config)):
+        inputs = property(lambda self: dict.fromkeys(names, axes))
+        outputs = property(lambda self: {OUTPUT_NAME: {0: "batch_size"}})
+
+    config.__class__ = Configured
+    return config
+
+
+def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision) -> dict[str, int]:
+    if scorer.config.model_type in FUSED_FAMILIES:
+        options = FusionOptions("bert")
+        options.enable_embed_layer_norm = False  # its operator wants int32 ids and a mask of lengths
+        model = optimize_model(
+            str(raw),
+            model_type="bert",
+            num_heads=scorer.config.num_attention_heads,
+            hidden_size=scorer.config.hidden_size,
+            optimization_options=options,
+            opt_level=0,
+            use_gpu=precision == "fp16",
+        )
+        fusions = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
+    else:
+        model, fusions = OnnxModel(onnx.load(str(raw))), {}
+    if precision == "fp16":
+        model.convert_float_to_float16(keep_io_types=True)
+    model.save_model_to_file(str(path))
+    return fusions
+
+
+def _quantize(source: Path, path: Path) -> None:
+    """Weights to 8 bits, a scale a channel; activations are quantised as they come (dynamic). The head stays fp32."""
+    nodes = onnx.load(str(source)).graph.node
+    quantize_dynamic(
+        source,
+        path,
+        nodes_to_exclude=[n.name for n in nodes if n.name.startswith("/") and not n.name.startswith("/encoder/")],
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        reduce_range=True,  # without VNNI, AVX2 sums of two 8-bit products overflow 16 bits
+        op_types_to_quantize=["MatMul", "Attention", "Gather"],
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # shapes end at the fused operators
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that shape the graph."""
+    import optimum.version
+    import transformers
+
+    return {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "optimum": optimum.version.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+    }

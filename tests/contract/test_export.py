@@ -1,0 +1,131 @@
+import json
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export.checkpoint import Checkpoint
+from export.exporting import DEFAULT_LIMITS, Limits, export_bundle, run_onnx
+from relevance.bundle import MODEL_FILE, Bundle
+from relevance.card import ModelCard
+from relevance.errors import CheckpointError, ConfigError, ParityError
+from relevance.formatting import PairFormat
+from relevance.tasks import Task
+from tests.models import tiny_model
+from training.crossencoder import CrossEncoder, load_tokenizer, predict_logits
+from training.recipe import HeadSection
+
+ROWS = [
+    ("red shoes", "home & garden,cups", "en", 1),
+    ("青い 靴", "shoes", "ja", 0),
+    ("red", "shoes,sneakers", "en", 0),
+    ("long " * 60, "حذاء", "ar", 1),
+]
+
+
+def checkpoint(folder, family="bert", kind="paired", typed=False):
+    """Write a random but whole checkpoint, as training does, and return its folder."""
+    base = tiny_model(folder / f"{family}-{typed}", family, typed=typed)
+    tokenizer = load_tokenizer(base, 64)
+    torch.manual_seed(0)
+    model = CrossEncoder.from_base(base, tokenizer, HeadSection(kind=kind)).eval()
+    out = folder / "checkpoint"
+    out.mkdir()
+    model.save(out, base)
+    ModelCard(
+        name="tiny",
+        task=Task.QC,
+        format=PairFormat(candidate_prefix="category: "),
+        max_length=64,
+        pad_id=tokenizer.pad_id,
+        head=model.spec,
+        threshold=0.5,
+        base_model="random",
+        created="now",
+    ).save(out)
+    lines = [dict(zip(("query", "candidate", "language", "label"), row, strict=True)) for row in ROWS]
+    (out / "dev_pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return out
+
+
+def exported(source, out, precision="fp32", limits=None):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters' own deprecations
+        return export_bundle(source, out, precision, limits or DEFAULT_LIMITS[precision], overwrite=False)
+
+
+@pytest.mark.parametrize("kind", ["stock", "mean", "paired"])
+@pytest.mark.parametrize(
+    ("family", "typed"), [("bert", False), ("bert", True), ("xlm-roberta", False), ("distilbert", False)]
+)
+def test_encoders_and_heads_survive_export(tmp_path, family, typed, kind):
+    manifest = exported(checkpoint(tmp_path, family, kind, typed), tmp_path / "bundle")
+    assert manifest.parity.max_logit_difference < 1e-4
+    assert ("token_type_ids" in manifest.input_names) == typed
+    operators = {node.op_type for node in onnx.load(tmp_path / "bundle" / MODEL_FILE).graph.node}
+    assert "Attention" in operators
+    assert "SkipLayerNormalization" in operators
+
+
+@pytest.mark.parametrize("kind", ["stock", "mean"])
+def test_decoders_survive_export(tmp_path, kind):
+    manifest = exported(checkpoint(tmp_path, "qwen2", kind), tmp_path / "bundle")
+    assert manifest.parity.max_logit_difference < 1e-4
+
+
+def test_a_decoder_without_separator_refuses_the_paired_head(tmp_path):
+    with pytest.raises(ConfigError, match="'stock' or 'mean'"):
+        checkpoint(tmp_path, "qwen2", "paired")
+
+
+@pytest.mark.parametrize(("precision", "operator"), [("fp16", "Attention"), ("int8", "QAttention")])
+def test_reduced_precisions(tmp_path, precision, operator):
+    source = checkpoint(tmp_path)
+    manifest = exported(source, tmp_path / "bundle", precision)
+    assert manifest.precision == precision
+    assert 0 < manifest.parity.max_logit_difference < 0.1
+    graph = onnx.load(tmp_path / "bundle" / MODEL_FILE).graph
+    assert operator in {node.op_type for node in graph.node}
+    wide = [t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2]
+    assert precision == "int8" or not wide
+
+
+def test_export_and_training_load_one_model(tmp_path):
+    source = checkpoint(tmp_path)
+    opened = Checkpoint.open(source)
+    tokens = opened.tokenizer.encode_pairs([(q, c) for q, c, _, _ in ROWS])
+    trained = predict_logits(CrossEncoder.from_checkpoint(source), opened.tokenizer, tokens)
+    np.testing.assert_allclose(opened.logits(tokens), trained, atol=1e-6)
+
+
+def test_the_bundle_gives_its_golden_logits_in_every_language(tmp_path):
+    manifest = exported(checkpoint(tmp_path), tmp_path / "bundle")
+    bundle = Bundle.open(tmp_path / "bundle")
+    tokens = bundle.tokenizer().encode_pairs(manifest.texts([g.pair for g in bundle.golden]))
+    logits = run_onnx(tmp_path / "bundle" / MODEL_FILE, bundle.tokenizer(), tokens, "fp32")
+    assert bundle.check_golden(logits.tolist()) < 1e-5
+    assert {g.language for g in bundle.golden} == {"ar", "en", "ja"} == set(manifest.parity.languages)
+
+
+def test_a_bundle_past_the_limit_is_refused_and_leaves_nothing(tmp_path):
+    source = checkpoint(tmp_path)
+    with pytest.raises(ParityError, match="--max-logit-difference"):
+        exported(source, tmp_path / "bundle", "int8", Limits(1e-9, 1.0, 1.0))
+    assert not (tmp_path / "bundle").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"bert-False", "checkpoint"}
+
+
+def test_an_existing_bundle_is_kept(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(ConfigError, match="exists already"):
+        exported(tmp_path, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("name", ["card.json", "tokenizer.json", "config.json", "head.safetensors", "dev_pairs.jsonl"])
+def test_a_missing_checkpoint_file_is_named(tmp_path, name):
+    source = checkpoint(tmp_path)
+    (source / name).unlink()
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+        exported(source, tmp_path / "bundle")
