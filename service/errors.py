@@ -1,0 +1,45 @@
+"""What can be wrong with a request, or with the service while it handles one; see `service.problems` for statuses."""
+
+from relevance.errors import InputError, MachineError
+
+
+class MalformedJsonError(InputError):
+    """The body is no JSON."""
+
+
+class MediaTypeError(InputError):
+    """The body is not declared as JSON."""
+
+
+class InvalidRequestError(InputError):
+    """The body is JSON, but not a request of this interface: a key is unknown, missing or of the wrong kind."""
+
+
+class UnknownTaskError(InputError):
+    """No bundle of this task is served."""
+
+
+class TooLargeError(InputError):
+    """The body, the number of pairs or a text is over its limit."""
+
+
+class OverloadedError(MachineError):
+    """Too much waits already. `retry_after_seconds` says when to come back."""
+
+    def __init__(self, message: str, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class UnavailableError(MachineError):
+    """The service is not ready, or its inference thread has ended."""
+
+    retry_after_seconds = 1
+
+
+class ScoringError(MachineError):
+    """The model run that held the request's pairs failed."""
+
+
+class ClientGoneError(InputError):
+    """The caller closed the connection before the answer was there."""

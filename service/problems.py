@@ -1,0 +1,109 @@
+"""One table from error class to HTTP status, and every error as problem details (RFC 9457)."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from relevance.errors import RelevanceError
+from service import errors
+
+log = logging.getLogger(__name__)
+
+FAULTS_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What callers are told of a class of errors."""
+
+    status: int
+    reason: str
+    title: str
+
+
+KINDS: Mapping[type[RelevanceError], Kind] = {
+    errors.MalformedJsonError: Kind(400, "malformed_json", "The body is no JSON"),
+    errors.UnknownTaskError: Kind(404, "unknown_task", "The task is not served here"),
+    errors.TooLargeError: Kind(413, "too_large", "The request is over a limit"),
+    errors.MediaTypeError: Kind(415, "media_type", "The body is not declared as JSON"),
+    errors.InvalidRequestError: Kind(422, "invalid_request", "The request is not as expected"),
+    errors.OverloadedError: Kind(429, "overloaded", "Too much waits already"),
+    errors.ClientGoneError: Kind(499, "client_gone", "The caller closed the connection"),
+    errors.ScoringError: Kind(500, "scoring_failed", "The model run failed"),
+    errors.UnavailableError: Kind(503, "not_ready", "The service is not ready"),
+}
+BUG = Kind(500, "internal", "The service has a fault")
+HTTP_KINDS = {
+    400: KINDS[errors.MalformedJsonError],  # raised by the framework for a body that it can't decode
+    404: Kind(404, "unknown_path", "There is nothing at this path"),
+    405: Kind(405, "method", "The path does not take this method"),
+}
+REASONS = sorted({kind.reason for kind in (*KINDS.values(), *HTTP_KINDS.values(), BUG)})
+
+
+def problem(request: Request, kind: Kind, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error as an `application/problem+json` answer, and note its reason for metrics and logs."""
+    request.state.reason = kind.reason
+    body: dict[str, Any] = {
+        "type": f"urn:relevance:problem:{kind.reason}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "reason": kind.reason,
+        "request_id": request.state.request_id,
+    }
+    if faults := getattr(request.state, "faults", None):
+        body["errors"] = faults
+    return Response(json.dumps(body), kind.status, headers, media_type="application/problem+json")
+
+
+async def on_relevance_error(request: Request, error: Exception) -> Response:
+    """Answer an error of the table; a RelevanceError outside of it is a fault of the service."""
+    kind = KINDS.get(type(error), BUG)  # type: ignore[arg-type]
+    if kind is BUG:
+        log.error("unexpected error", exc_info=error, extra={"request_id": request.state.request_id})
+    wait = error.retry_after_seconds if isinstance(error, errors.OverloadedError | errors.UnavailableError) else None
+    return problem(request, kind, str(error), {"Retry-After": str(wait)} if wait else None)
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Answer what the framework itself refuses: unknown paths and methods, bodies that are no text."""
+    if not isinstance(error, HTTPException):
+        raise error
+    kind = HTTP_KINDS.get(error.status_code, Kind(error.status_code, "http", str(error.detail)))
+    detail = f"{request.method} {request.url.path}: {error.detail}"
+    return problem(request, kind, detail, error.headers)
+
+
+async def on_validation_error(request: Request, error: Exception) -> Response:
+    """Answer a body that does not validate: 415 or 400 where it is no JSON at all, else 422 naming every fault."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if not media_type.endswith("json"):
+        return await on_relevance_error(
+            request, errors.MediaTypeError(f"Content-Type {media_type!r}: expected application/json")
+        )
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        detail = f"{found[0]['ctx']['error']} at character {found[0]['loc'][-1]}"
+        return await on_relevance_error(request, errors.MalformedJsonError(f"the body is no JSON: {detail}"))
+    faults = [_fault(each) for each in found[:FAULTS_SHOWN]]
+    request.state.faults = faults
+    more = f"; and {len(found) - FAULTS_SHOWN} more" if len(found) > FAULTS_SHOWN else ""
+    detail = "; ".join(f"{fault['where']}: {fault['message']}" for fault in faults) + more
+    return await on_relevance_error(request, errors.InvalidRequestError(detail))
+
+
+def _fault(fault: dict[str, Any]) -> dict[str, str]:
+    """Return where a fault is and what was expected, without the value: it may be long, and it is user text."""
+    place = [str(part)[:100] for part in fault["loc"] if part != "body"]
+    message = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+    return {"where": ".".join(place) or "body", "message": message}

@@ -1,0 +1,239 @@
+"""Readiness, overload, cancelled callers and faults, with the app in this process."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+
+import onnx
+import pytest
+
+from relevance.bundle import MODEL_FILE, Bundle, write_bundle_files
+from relevance.errors import BundleError, ConfigError, MachineError
+from relevance.tasks import Task
+from service.app import create_app
+from service.cli import parse_bundles
+from service.engine import Engine
+from service.settings import Settings
+from tests.serving import in_process
+from tests.tiny import tiny_bundle, tiny_model
+
+BODY = {"task": "qc", "query": "shoes", "candidates": ["Shoes", "Socks"]}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle") / "qc"
+    tiny_bundle(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def slow_bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slow") / "qc"
+    tiny_bundle(folder, hidden=256, depth=12)
+    return folder
+
+
+def large_body():
+    return {"task": "qc", "query": "shoes", "candidates": [f"{i} " + "x" * 60 for i in range(300)]}
+
+
+def resealed(folder, model):
+    """Put another model into a bundle, hashes and all."""
+    opened = Bundle.open(folder)
+    onnx.save(model, folder / MODEL_FILE)
+    write_bundle_files(folder, opened.manifest, opened.golden)
+
+
+def test_model_that_disagrees_with_its_golden_pairs_is_never_ready(tmp_path):
+    tiny_bundle(tmp_path / "qc", hidden=16)
+    resealed(tmp_path / "qc", tiny_model(seed=1, hidden=16, depth=0))
+
+    async def scenario(client, service):
+        assert isinstance(service.failure, BundleError)
+        ready, score, alive = (
+            await client.get("/readyz"),
+            await client.post("/v1/score", json=BODY),
+            await client.get("/healthz"),
+        )
+        return [ready.status_code, score.status_code, alive.status_code], ready.json()["detail"]
+
+    statuses, detail = in_process({Task.QC: tmp_path / "qc"}, scenario)
+    assert statuses == [503, 503, 200]
+    assert "golden pair 1 scored" in detail
+
+
+def test_loading_service_is_alive_and_not_ready(bundle):
+    async def scenario(client, service):
+        service.settled.clear()
+        model = service.models.pop(Task.QC)
+        ready, score = await client.get("/readyz"), await client.post("/v1/score", json=BODY)
+        service.models[Task.QC] = model
+        return ready, score
+
+    for answer in in_process({Task.QC: bundle}, scenario):
+        assert (answer.status_code, answer.json()["reason"], answer.headers["retry-after"]) == (503, "not_ready", "1")
+        assert "being loaded" in answer.json()["detail"]
+
+
+def test_overload_is_refused_whole_with_a_time_to_come_back(slow_bundle):
+    async def scenario(client, service):
+        first = asyncio.create_task(client.post("/v1/score", json=large_body()))
+        while not service.models[Task.QC].scheduler.queued_tokens:
+            await asyncio.sleep(0.001)
+        second = await client.post("/v1/score", json=large_body())
+        return await first, second, await client.post("/v1/score", json=BODY)
+
+    first, second, third = in_process({Task.QC: slow_bundle}, scenario, max_queued_tokens=1000)
+    assert first.status_code == 200  # more than the limit, but nothing else waits
+    assert (second.status_code, second.json()["reason"]) == (429, "overloaded")
+    assert 1 <= int(second.headers["retry-after"]) <= 60
+    assert re.search(r"expected at most 1000", second.json()["detail"])
+    assert third.status_code == 200
+
+
+def test_small_request_overtakes_a_large_one(slow_bundle):
+    async def scenario(client, service):
+        large = asyncio.create_task(client.post("/v1/score", json=large_body()))
+        while not service.models[Task.QC].scheduler.queued_tokens:
+            await asyncio.sleep(0.001)
+        small = await client.post("/v1/score", json=BODY)
+        overtook = not large.done()
+        return overtook, small.status_code, (await large).status_code
+
+    assert in_process({Task.QC: slow_bundle}, scenario) == (True, 200, 200)
+
+
+async def call(app, body, disconnect):
+    """Call /v1/score over bare ASGI, close the connection when `disconnect` is set; return the messages sent."""
+    sent, whole = [], [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+
+    async def receive():
+        if whole:
+            return whole.pop()
+        await disconnect.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http"}
+    scope |= {"path": "/v1/score", "raw_path": b"/v1/score", "query_string": b"", "root_path": ""}
+    scope |= {"headers": [(b"content-type", b"application/json")], "client": ("test", 1), "server": ("test", 80)}
+    await app(scope, receive, send)
+    return sent
+
+
+def test_work_of_a_caller_that_went_away_is_dropped(slow_bundle):
+    async def run():
+        app = create_app(Settings(), {Task.QC: slow_bundle})
+        async with app.router.lifespan_context(app):
+            await app.state.service.settled.wait()
+            scheduler = app.state.service.models[Task.QC].scheduler
+            disconnect = asyncio.Event()
+            calling = asyncio.create_task(call(app, large_body(), disconnect))
+            while not scheduler.queued_tokens:
+                await asyncio.sleep(0.001)
+            disconnect.set()
+            sent = await calling
+            await asyncio.sleep(0)
+            left = scheduler.queued_tokens
+            after = await call(app, BODY, asyncio.Event())
+            return sent[0]["status"], left, after[0]["status"]
+
+    assert asyncio.run(run()) == (499, 0, 200)
+
+
+def test_failed_model_run_is_a_500_and_the_next_one_works(bundle):
+    async def scenario(client, service):
+        engine = service.models[Task.QC].engine
+        whole = engine.tokenizer.collate
+        engine.tokenizer.collate = lambda pairs: {name: array[:, :0] for name, array in whole(pairs).items()}
+        failed = await client.post("/v1/score", json=BODY)
+        engine.tokenizer.collate = whole
+        return failed, await client.post("/v1/score", json=BODY), await client.get("/readyz")
+
+    failed, good, ready = in_process({Task.QC: bundle}, scenario)
+    assert (failed.status_code, failed.json()["reason"]) == (500, "scoring_failed")
+    assert (good.status_code, ready.status_code) == (200, 200)
+
+
+def test_ended_inference_thread_is_not_ready(bundle):
+    async def scenario(client, service):
+        await service.models[Task.QC].scheduler.close()
+        return await client.get("/readyz"), await client.post("/v1/score", json=BODY)
+
+    for answer in in_process({Task.QC: bundle}, scenario):
+        assert answer.status_code == 503
+        assert "has ended" in answer.json()["detail"]
+
+
+def test_fault_of_the_service_is_a_500_without_details(bundle):
+    async def scenario(client, service):
+        service.settings = None
+        return await client.post("/v1/score", json=BODY, headers={"x-request-id": "bug-1"})
+
+    answer = in_process({Task.QC: bundle}, scenario)
+    assert (answer.status_code, answer.json()["reason"], answer.json()["request_id"]) == (500, "internal", "bug-1")
+    assert "NoneType" not in answer.text
+
+
+def test_service_imports_neither_torch_nor_transformers():
+    code = (
+        "import sys, service.app, service.server; "
+        "print([m for m in ('torch', 'transformers', 'optimum', 'onnx', 'pyarrow') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_command_line_imports_no_web_and_no_runtime():
+    code = (
+        "import sys, service.cli; "
+        "print([m for m in ('fastapi', 'uvicorn', 'onnxruntime', 'pydantic_settings') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("argument", ["qc", "qc=", "qx=.", "=.", "."])
+def test_bundle_argument_of_another_form_is_refused(argument):
+    with pytest.raises(ConfigError, match=re.escape(repr(argument)) + ".*expected TASK=DIR"):
+        parse_bundles([argument])
+
+
+def test_task_given_twice_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="twice"):
+        parse_bundles([f"qc={tmp_path}", f"qc={tmp_path}"])
+
+
+def test_cuda_asked_for_and_missing_is_refused(bundle):
+    with pytest.raises(MachineError, match="onnxruntime-gpu"):
+        Engine(Bundle.open(bundle), device="cuda")
+
+
+def test_model_with_other_inputs_than_the_manifest_says_is_refused(tmp_path):
+    tiny_bundle(tmp_path / "qc")
+    opened = Bundle.open(tmp_path / "qc")
+    manifest = opened.manifest.model_copy(update={"input_names": ("input_ids",)})
+    write_bundle_files(tmp_path / "qc", manifest, opened.golden)
+    with pytest.raises(BundleError, match="attention_mask"):
+        Engine(Bundle.open(tmp_path / "qc"))
+
+
+def test_file_that_is_no_model_is_refused(tmp_path):
+    tiny_bundle(tmp_path / "qc")
+    opened = Bundle.open(tmp_path / "qc")
+    (tmp_path / "qc" / MODEL_FILE).write_bytes(b"no model")
+    write_bundle_files(tmp_path / "qc", opened.manifest, opened.golden)
+    with pytest.raises(BundleError, match="does not load"):
+        Engine(Bundle.open(tmp_path / "qc"))
+
+
+def test_bundle_without_golden_pairs_is_refused(tmp_path):
+    tiny_bundle(tmp_path / "qc")
+    write_bundle_files(tmp_path / "qc", Bundle.open(tmp_path / "qc").manifest, [])
+    with pytest.raises(BundleError, match="no golden pairs"):
+        Engine(Bundle.open(tmp_path / "qc"))
