@@ -1,0 +1,68 @@
+# Everything a user or CI runs. `make demo`: the whole system on the embedded sample. `make test`: all checks and tests.
+PYTHON ?= python3
+PORT ?= 8080
+# Pinned: a plain `torch` may take a build with gigabytes of CUDA packages where this one is small.
+TORCH ?= torch==2.13.0
+VENV := .venv
+RELEVANCE := $(VENV)/bin/relevance
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+DEMO := build/demo
+
+.PHONY: demo models test lint unit setup clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+demo: models
+	@echo
+	@echo "Serving the models of the SYNTHETIC sample on http://127.0.0.1:$(PORT) ; stop with Ctrl-C. Once it is ready, try:"
+	@echo
+	@echo "  curl -s http://127.0.0.1:$(PORT)/v1/score -H 'Content-Type: application/json' -d \\"
+	@echo "    '{\"task\":\"qc\",\"query\":\"ランニングシューズ\",\"language\":\"ja\",\"candidates\":[\"shoes,running shoes\",\"furniture,office chairs\"]}'"
+	@echo
+	@exec $(RELEVANCE) serve --bundle qc=$(DEMO)/qc/bundle --bundle qi=$(DEMO)/qi/bundle --port $(PORT)
+
+models: $(DEMO)/qc/bundle/manifest.json $(DEMO)/qi/bundle/manifest.json
+
+$(DEMO)/%/bundle/manifest.json: $(DEMO)/%/checkpoint/card.json
+	@echo "== $*: export to ONNX, check against the checkpoint, pack"
+	@$(RELEVANCE) export $(DEMO)/$*/checkpoint $(DEMO)/$*/bundle --overwrite
+	@$(RELEVANCE) verify $(DEMO)/$*/bundle
+
+$(DEMO)/%/checkpoint/card.json: configs/demo-%.toml $(DEMO)/sample/SYNTHETIC.txt
+	@echo "== $*: fine-tune a cross-encoder on the synthetic sample"
+	@task=$$(echo $* | tr a-z A-Z); $(RELEVANCE) train configs/demo-$*.toml $(DEMO)/$*/checkpoint --overwrite \
+		--train $(DEMO)/sample/train_$$task.txt --dev $(DEMO)/sample/dev_$$task.txt
+
+$(DEMO)/sample/SYNTHETIC.txt: | $(VENV)/.installed
+	@echo "== the embedded sample (synthetic)"
+	@$(RELEVANCE) sample $(DEMO)/sample
+
+setup: $(VENV)/.installed-dev
+
+$(VENV)/.installed: pyproject.toml
+	@echo "== set up $(VENV): $(TORCH), then the project with [train,serve]"
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "error: Python %d.%d found; expected 3.11 or newer (make PYTHON=...)" % sys.version_info[:2])'
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet $(TORCH)
+	@echo "== torch is there; now transformers, optimum, onnxruntime, fastapi and what they need"
+	@$(PIP) install --quiet -e '.[train,serve]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "== add the tools for tests and checks"
+	@$(PIP) install --quiet -e '.[train,serve,dev]'
+	@touch $@
+
+test: lint unit
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+unit: $(VENV)/.installed-dev
+	$(VENV)/bin/python -m pytest --durations=10
+
+clean:
+	rm -rf build

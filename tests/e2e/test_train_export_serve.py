@@ -1,0 +1,113 @@
+"""The main job with the real encoder, by the commands a user gives: sample, train, export, verify, serve, score.
+
+The demo's own recipe for QC, at half its epochs since it runs with every `make test`.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from relevance.bundle import Bundle
+from relevance.tasks import LabeledPair, Task
+from tests.serving import running
+from training.dataset import read_pairs
+from training.evaluation import score_rows
+from training.sample.shop import showcase
+
+ROOT = Path(__file__).parents[2]
+REAL_QC = ROOT.parent / "shared" / "data" / "analyticup_qc" / "dev_QC.txt"
+SMALLER = ["training.epochs=1", "training.evaluations=1"]
+
+
+def relevance(*arguments):
+    command = [sys.executable, "-c", "from relevance.cli import main; main()", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("e2e")
+    sample = folder / "sample"
+    relevance("sample", sample)
+    overrides = [word for setting in SMALLER for word in ("--set", setting)]
+    files = ["--train", sample / "train_QC.txt", "--dev", sample / "dev_QC.txt"]
+    relevance("train", ROOT / "configs" / "demo-qc.toml", folder / "checkpoint", *files, *overrides)
+    relevance("export", folder / "checkpoint", folder / "bundle")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(folder):
+    with (
+        running({"qc": folder / "bundle"}) as service,
+        httpx.Client(base_url=service.wait_ready(), timeout=60) as client,
+    ):
+        yield client
+
+
+def scores(client, query, candidates, language):
+    body = {"task": "qc", "query": query, "candidates": candidates, "language": language}
+    answer = client.post("/v1/score", json=body).raise_for_status().json()
+    return [entry["score"] for entry in answer["scores"]]
+
+
+def test_the_bundle_verifies_and_fits_its_checkpoint(folder):
+    assert "intact" in relevance("verify", folder / "bundle")
+    parity = Bundle.open(folder / "bundle").manifest.parity
+    assert parity.max_logit_difference <= 1e-3
+    assert len(parity.languages) == 13
+
+
+def test_the_model_beats_always_yes_and_chance_on_the_synthetic_dev_set(folder):
+    metrics = Bundle.open(folder / "bundle").manifest.metrics
+    assert metrics.seen.auc.low > 0.6
+    assert metrics.unseen.auc.low > 0.5
+    assert metrics.all.f1.value > metrics.all.always_yes_f1.value
+
+
+@pytest.mark.parametrize("text", ["コーヒーカップ", "ساعات ذكية", "namioty turystyczne"])
+def test_the_right_sample_category_comes_first(client, text):
+    (entry,) = [entry for entry in showcase() if entry.query == text]
+    found = scores(client, entry.query, list(entry.candidates), entry.language)
+    assert entry.candidates[int(np.argmax(found))] == entry.category_path, found
+
+
+def test_most_showcase_queries_rank_the_right_category_among_the_first_two_of_ten(client):
+    ranks = []
+    for entry in showcase():
+        found = np.array(scores(client, entry.query, list(entry.candidates), entry.language))
+        ranks.append(int((found > found[entry.candidates.index(entry.category_path)]).sum()) + 1)
+    assert sum(rank <= 2 for rank in ranks) >= 0.7 * len(ranks), ranks
+
+
+def through_http(client, rows: list[LabeledPair]) -> list[float]:
+    pairs = [{"query": row.pair.query, "candidate": row.pair.candidate, "language": row.pair.language} for row in rows]
+    answer = client.post("/v1/score", json={"task": "qc", "pairs": pairs}).raise_for_status().json()
+    return [entry["score"] for entry in answer["scores"]]
+
+
+def some_of_each_language(rows, count):
+    languages = sorted({row.pair.language for row in rows})
+    return [row for code in languages for row in [r for r in rows if r.pair.language == code][:count]]
+
+
+def test_http_scores_equal_the_checkpoints_own(client, folder):
+    rows = some_of_each_language(read_pairs(folder / "sample" / "test_QC.txt", Task.QC).rows, 10)
+    _, expected = score_rows(folder / "checkpoint", rows)
+    np.testing.assert_allclose(through_http(client, rows), expected, atol=1e-3)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not REAL_QC.is_file(), reason=f"no {REAL_QC}: the real data is not beside the project")
+def test_http_scores_equal_the_checkpoints_own_on_200_real_pairs_in_ten_languages(client, folder):
+    rows = some_of_each_language(read_pairs(REAL_QC, Task.QC).rows, 20)
+    assert len(rows) == 200
+    assert len({row.pair.language for row in rows}) == 10
+    _, expected = score_rows(folder / "checkpoint", rows)
+    np.testing.assert_allclose(through_http(client, rows), expected, atol=1e-3)
