@@ -10,6 +10,7 @@ qi: train on a subset of the English rows; evaluate on English dev rows of the 1
 
 import argparse
 import json
+import logging
 import os
 import platform
 import random
@@ -142,6 +143,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="KEY=VALUE over the recipe")
     parser.add_argument("--out", type=Path, help="JSON to write; default: TASK.json beside this file")
     options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not DATA.is_dir():
         sys.exit(f"error: no {DATA}; expected the real data beside the project")
     task: Task = options.task

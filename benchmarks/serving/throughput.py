@@ -1,0 +1,134 @@
+"""How close HTTP comes to the raw session: `python benchmarks/serving/throughput.py BUNDLE ROWS OUT.json`.
+
+In one run, on the same pairs and the same machine: the raw onnxruntime session over batches sorted by length (the
+limit), then `relevance serve` with requests of 100 candidates, four at a time (client on the same cores), then single
+pairs one after another. Scores must be equal before anything is timed. Ratios are of this run only.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+import numpy as np
+import onnxruntime
+
+from relevance.bundle import MODEL_FILE, Bundle
+from relevance.tasks import Pair, Task
+from training.dataset import read_pairs
+from training.provenance import now, source_commit
+
+CANDIDATES, CONCURRENT, SINGLES, BATCH_TOKENS = 100, 4, 200, 512
+
+
+def raw_session(bundle: Bundle, pairs: Sequence[Pair]) -> tuple[np.ndarray, float]:
+    """Return scores and seconds of the bare session over length-sorted batches; tokenisation is not counted."""
+    tokenizer = bundle.tokenizer()
+    tokens = tokenizer.encode_pairs(bundle.manifest.texts(pairs))
+    session = onnxruntime.InferenceSession(str(bundle.folder / MODEL_FILE), providers=["CPUExecutionProvider"])
+    order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
+    batches, start = [], 0
+    while start < len(order):
+        rows = order[start : start + max(1, BATCH_TOKENS // len(tokens[order[start]]))]
+        arrays = tokenizer.collate([tokens[i] for i in rows])
+        batches.append((rows, {name: arrays[name] for name in bundle.manifest.input_names}))
+        start += len(rows)
+    session.run(None, batches[0][1])
+    logits = np.zeros(len(tokens))
+    begun = time.perf_counter()
+    for rows, inputs in batches:
+        logits[rows] = session.run([bundle.manifest.output_name], inputs)[0].reshape(-1)
+    return bundle.manifest.scores(logits), time.perf_counter() - begun
+
+
+async def through_http(url: str, task: Task, pairs: Sequence[Pair]) -> tuple[np.ndarray, float, list[float]]:
+    """Return scores and seconds of the pairs in large requests, and the latencies (ms) of single pairs."""
+    scores = np.zeros(len(pairs))
+
+    def body(part: Sequence[Pair]) -> dict[str, object]:
+        rows = [{"query": p.query, "candidate": p.candidate, "language": p.language} for p in part]
+        return {"task": task, "pairs": rows}
+
+    async with httpx.AsyncClient(base_url=url, timeout=300) as client:
+        starts = iter(range(0, len(pairs), CANDIDATES))
+
+        async def caller() -> None:
+            for start in starts:
+                part = pairs[start : start + CANDIDATES]
+                answer = (await client.post("/v1/score", json=body(part))).raise_for_status().json()
+                scores[start : start + len(part)] = [entry["score"] for entry in answer["scores"]]
+
+        await client.post("/v1/score", json=body(pairs[:CANDIDATES]))
+        begun = time.perf_counter()
+        await asyncio.gather(*(caller() for _ in range(CONCURRENT)))
+        seconds = time.perf_counter() - begun
+        latencies = []
+        for pair in pairs[:SINGLES]:
+            begun = time.perf_counter()
+            (await client.post("/v1/score", json=body([pair]))).raise_for_status()
+            latencies.append(1000 * (time.perf_counter() - begun))
+    return scores, seconds, latencies
+
+
+def serve(bundle: Path, task: Task) -> tuple[subprocess.Popen[str], str]:
+    """Start the service on a free port and return it with its URL once it is ready."""
+    command = [sys.executable, "-c", "from relevance.cli import main; main()", "serve"]
+    child = subprocess.Popen(
+        [*command, f"--bundle={task}={bundle}", "--port=0", "--log-level=INFO"], stderr=subprocess.PIPE, text=True
+    )
+    for line in child.stderr or ():
+        if '"ready at' in line:
+            return child, json.loads(line)["url"]
+    raise SystemExit("error: the service did not start")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args(arguments)
+    bundle = Bundle.open(options.bundle)
+    task = bundle.manifest.task
+    pairs = [row.pair for row in read_pairs(options.rows, task).rows]
+    expected, raw_seconds = raw_session(bundle, pairs)
+    child, url = serve(options.bundle, task)
+    try:
+        scores, seconds, latencies = asyncio.run(through_http(url, task, pairs))
+    finally:
+        child.terminate()
+        child.communicate()
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    again, raw_again = raw_session(bundle, pairs)  # once more, so that a change of the machine's speed shows
+    raw = len(pairs) / np.mean([raw_seconds, raw_again])
+    result = {
+        "command": f"python benchmarks/serving/throughput.py {' '.join(arguments)}",
+        "created": now(),
+        "source_commit": source_commit(),
+        "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "onnxruntime": onnxruntime.__version__},
+        "model": {
+            "name": bundle.manifest.name,
+            "precision": bundle.manifest.precision,
+            "layers": bundle.manifest.recipe["encoder"]["layers"],
+        },
+        "pairs": len(pairs),
+        "largest_score_difference": float(np.abs(scores - again).max()),
+        "raw_session_pairs_per_second": [len(pairs) / raw_seconds, len(pairs) / raw_again],
+        "http_pairs_per_second": len(pairs) / seconds,
+        "share_of_raw_session": len(pairs) / seconds / raw,
+        "single_pair_ms": {f"p{q}": float(np.percentile(latencies, q)) for q in (50, 95, 99)},
+    }
+    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
