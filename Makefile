@@ -1,7 +1,8 @@
 # Everything a user or CI runs. `make demo`: the whole system on the embedded sample. `make test`: all checks and tests.
 PYTHON ?= python3
 PORT ?= 8080
-# Pinned: a plain `torch` may take a build with gigabytes of CUDA packages where this one is small.
+# Pinned for repeatable runs. Where pip knows an index with CPU builds it takes one; else the general Linux wheel, which
+# brings CUDA packages along (gigabytes): on a machine without a GPU, name a CPU wheel here.
 TORCH ?= torch==2.13.0
 VENV := .venv
 RELEVANCE := $(VENV)/bin/relevance
@@ -10,9 +11,9 @@ DEMO := build/demo
 
 .PHONY: demo models test lint unit setup clean
 .DELETE_ON_ERROR:
-.SECONDARY:
+.PRECIOUS: $(DEMO)/%/checkpoint/card.json
 
-demo: models
+demo: $(VENV)/.installed models
 	@echo
 	@echo "Serving the models of the SYNTHETIC sample on http://127.0.0.1:$(PORT) ; stop with Ctrl-C. Once it is ready, try:"
 	@echo
@@ -23,12 +24,12 @@ demo: models
 
 models: $(DEMO)/qc/bundle/manifest.json $(DEMO)/qi/bundle/manifest.json
 
-$(DEMO)/%/bundle/manifest.json: $(DEMO)/%/checkpoint/card.json
+$(DEMO)/%/bundle/manifest.json: $(DEMO)/%/checkpoint/card.json | $(VENV)/.installed
 	@echo "== $*: export to ONNX, check against the checkpoint, pack"
 	@$(RELEVANCE) export $(DEMO)/$*/checkpoint $(DEMO)/$*/bundle --overwrite
 	@$(RELEVANCE) verify $(DEMO)/$*/bundle
 
-$(DEMO)/%/checkpoint/card.json: configs/demo-%.toml $(DEMO)/sample/SYNTHETIC.txt
+$(DEMO)/%/checkpoint/card.json: configs/demo-%.toml $(DEMO)/sample/SYNTHETIC.txt | $(VENV)/.installed
 	@echo "== $*: fine-tune a cross-encoder on the synthetic sample"
 	@task=$$(echo $* | tr a-z A-Z); $(RELEVANCE) train configs/demo-$*.toml $(DEMO)/$*/checkpoint --overwrite \
 		--train $(DEMO)/sample/train_$$task.txt --dev $(DEMO)/sample/dev_$$task.txt
@@ -42,15 +43,15 @@ setup: $(VENV)/.installed-dev
 $(VENV)/.installed: pyproject.toml
 	@echo "== set up $(VENV): $(TORCH), then the project with [train,serve]"
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "error: Python %d.%d found; expected 3.11 or newer (make PYTHON=...)" % sys.version_info[:2])'
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --quiet $(TORCH)
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) install --progress-bar off $(TORCH)
 	@echo "== torch is there; now transformers, optimum, onnxruntime, fastapi and what they need"
-	@$(PIP) install --quiet -e '.[train,serve]'
+	@$(PIP) install --progress-bar off -e '.[train,serve]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "== add the tools for tests and checks"
-	@$(PIP) install --quiet -e '.[train,serve,dev]'
+	@$(PIP) install --progress-bar off -e '.[train,serve,dev]'
 	@touch $@
 
 test: lint unit

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForSequenceClassification
@@ -64,8 +65,12 @@ class Checkpoint:
             if not (folder / name).is_file():
                 raise CheckpointError(f"checkpoint {folder}: {name} is missing; expected what `relevance train` wrote")
         tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, card.max_length, card.pad_id)
-        encoder = _load_encoder(folder, card)
-        head = {} if card.head.kind is HeadKind.STOCK else load_file(folder / HEAD_FILE)
+        try:
+            encoder = _load_encoder(folder, card)
+            head = {} if card.head.kind is HeadKind.STOCK else load_file(folder / HEAD_FILE)
+        except (OSError, ValueError, SafetensorError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(f"checkpoint {folder}: its weights cannot be loaded ({reason})") from None
         found = {name: tuple(value.shape) for name, value in head.items()}
         if found != card.head.shapes():
             raise CheckpointError(f"{folder / HEAD_FILE}: parameters {found}, expected {card.head.shapes()}")

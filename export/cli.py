@@ -55,13 +55,14 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
     """Check a bundle: every hash, and the logits of its golden pairs."""
-    from export.exporting import run_onnx
+    from export.runner import run_onnx
     from relevance.bundle import MODEL_FILE
 
     opened = Bundle.open(bundle)
     manifest, tokenizer = opened.manifest, opened.tokenizer()
     tokens = tokenizer.encode_pairs(manifest.texts([g.pair for g in opened.golden]))
-    worst = opened.check_golden(run_onnx(bundle / MODEL_FILE, tokenizer, tokens, manifest.precision).tolist())
+    logits = run_onnx(bundle / MODEL_FILE, tokenizer, tokens, gpu=manifest.precision == "fp16")
+    worst = opened.check_golden(logits.tolist())
     if as_json:
         found = {"bundle": str(bundle), "version": manifest.version, "golden_pairs": len(opened.golden), "worst": worst}
         print(json.dumps(found))

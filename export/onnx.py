@@ -20,6 +20,7 @@ from relevance.errors import CheckpointError
 
 OPSET = 17
 OUTPUT_NAME = "logits"
+LARGEST_GRAPH = 2**31 - 2**20  # protobuf ends at 2 GiB
 # Architectures whose graphs onnxruntime's optimiser is known to fuse rightly; others get the session's own fusions only
 # (its rotary fusion, for one, breaks a Qwen2 graph of optimum's).
 FUSED_FAMILIES = frozenset({"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"})
@@ -28,8 +29,14 @@ FUSED_FAMILIES = frozenset({"bert", "camembert", "distilbert", "electra", "rober
 def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> dict[str, int]:
     """Write `path` in a precision, fused as far as onnxruntime can; return how many of which fusion were made.
 
-    Raises CheckpointError where optimum knows no export for the architecture.
+    Raises CheckpointError where optimum knows no export for the architecture, or the model is too large for one file.
     """
+    size = sum(p.numel() * p.element_size() for p in scorer.parameters())
+    if size > LARGEST_GRAPH:
+        raise CheckpointError(
+            f"model of {size / 2**30:.1f} GiB in fp32: expected at most 2 GiB, what one ONNX file holds; "
+            "keep fewer layers or trim the vocabulary (`relevance encoder`)"
+        )
     raw = path.with_suffix(".raw.onnx")
     _export(scorer, raw)
     fusions = _optimize(scorer, raw, path, precision)
@@ -90,7 +97,10 @@ def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision) -> di
 
 
 def _quantize(source: Path, path: Path) -> None:
-    """Weights to 8 bits, a scale a channel; activations are quantised as they come (dynamic). The head stays fp32."""
+    """Weights to 8 bits, a scale a channel; activations are quantised as they come (dynamic).
+
+    The head stays fp32, unless it is the architecture's own (stock).
+    """
     nodes = onnx.load(str(source)).graph.node
     quantize_dynamic(
         source,

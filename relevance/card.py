@@ -86,9 +86,14 @@ class ModelCard(BaseModel):
                 f"checkpoint {folder}: no {CARD_FILE}; expected a folder written by `relevance train`"
             )
         try:
-            return cls.model_validate_json(path.read_bytes())
+            card = cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise CheckpointError(f"checkpoint card {path}: {explain(error)}") from None
+        if card.format_version != FORMAT_VERSION:
+            raise CheckpointError(
+                f"checkpoint card {path}: format_version {card.format_version} is unknown; expected {FORMAT_VERSION}"
+            )
+        return card
 
 
 def explain(error: ValidationError) -> str:

@@ -1,8 +1,7 @@
 """The `relevance` command: gathers the commands of the installed parts and reports errors as one line.
 
-Each part (training, export, service) registers a Typer app under the entry-point group `relevance.commands`; a part
-whose modules cannot be imported here is left out, and its commands are then unknown. Commands import heavy packages
-when they run, so that `relevance --help` is quick.
+Each part (training, export, service) registers a Typer app under the entry-point group `relevance.commands`. Commands
+import heavy packages when they run: `relevance --help` is quick, and a command whose packages are missing says so.
 """
 
 import logging
@@ -27,7 +26,9 @@ def build_app() -> typer.Typer:
 
 def main() -> None:
     """Run the command line. User errors end with one line on stderr and the error's exit code, never a traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for name in ("relevance", "training", "export"):  # the service sets up its own; libraries speak from WARNING on
+        logging.getLogger(name).setLevel(logging.INFO)
     try:
         build_app()()
     except RelevanceError as error:
@@ -35,6 +36,11 @@ def main() -> None:
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         _explain_missing(error)
+    except OSError as error:  # a full disk, a folder that cannot be written, a file in a folder's place
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(5)
 
 
 def _explain_missing(error: ModuleNotFoundError) -> None:

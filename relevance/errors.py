@@ -35,6 +35,12 @@ class BundleError(RelevanceError):
     exit_code = 3
 
 
+class DivergedError(RelevanceError):
+    """Training left the finite numbers: a loss or a logit is NaN or infinite."""
+
+    exit_code = 4
+
+
 class ParityError(RelevanceError):
     """An exported model scores differently from its checkpoint by more than the limit."""
 

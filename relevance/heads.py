@@ -57,7 +57,7 @@ class HeadSpec(BaseModel):
 
     def segments(self, ids: Array, mask: Array) -> tuple[Array, Array]:
         """Return two masks [B, T], 1 at the tokens of the query and of the candidate, special tokens left out."""
-        plain = mask * (ids == ids)  # an integer array of the mask's type, made anew
+        plain = mask
         for special in self.special_ids:
             plain = plain * (ids != special)
         after = (mask * (ids == self.separator_id)).cumsum(1) > 0

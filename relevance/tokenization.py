@@ -104,13 +104,9 @@ class PairTokenizer:
         ids = dict(zip(distinct, self.encode_texts(distinct), strict=True))
         return [self.join(ids[query], ids[candidate]) for query, candidate in texts]
 
-    def collate(self, pairs: Sequence[TokenizedPair], multiple_of: int = 1) -> dict[str, np.ndarray]:
-        """Pad pairs on the right to one length, a multiple of `multiple_of` but no longer than `max_length`.
-
-        Returns `input_ids`, `attention_mask` and `token_type_ids`, each int64 of shape [B, T].
-        """
-        longest = max(map(len, pairs))
-        width = max(longest, min(-(-longest // multiple_of) * multiple_of, self.max_length))
+    def collate(self, pairs: Sequence[TokenizedPair]) -> dict[str, np.ndarray]:
+        """Pad pairs on the right to the longest: `input_ids`, `attention_mask`, `token_type_ids`, int64 [B, T]."""
+        width = max(map(len, pairs))
         ids = np.full((len(pairs), width), self.pad_id, dtype=np.int64)
         mask = np.zeros((len(pairs), width), dtype=np.int64)
         types = np.zeros((len(pairs), width), dtype=np.int64)

@@ -37,6 +37,8 @@ class Engine:
         self.device = "cuda" if self._session.get_providers()[0] == CUDA else "cpu"
         if device == "cuda" and self.device != "cuda":
             raise MachineError("device cuda: onnxruntime could not start CUDA; see its messages above")
+        if device == "auto" and self.device == "cpu" and CUDA in onnxruntime.get_available_providers():
+            log.warning("onnxruntime offers CUDA but could not start it; scoring on the CPU")
         self._check_names()
         self.golden_difference = self._self_test()
 
@@ -89,6 +91,8 @@ def _providers(device: str) -> list[str]:
     available = onnxruntime.get_available_providers()
     if device == "cuda" and CUDA not in available:
         raise MachineError(f"device cuda: onnxruntime offers {available}; expected the package onnxruntime-gpu")
+    if device != "cpu" and CUDA in available:
+        onnxruntime.preload_dlls()  # the CUDA and cuDNN libraries of the Python packages, where they are installed
     return [CUDA, CPU] if device != "cpu" and CUDA in available else [CPU]
 
 

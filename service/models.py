@@ -98,7 +98,8 @@ class ServedModel:
         def work() -> list[TokenizedPair]:
             return self.engine.tokenizer.encode_pairs(self.manifest.texts(pairs))
 
-        if len(pairs[0].query) + sum(len(pair.candidate) for pair in pairs) <= INLINE_CHARS:
+        texts = {pair.query for pair in pairs} | {pair.candidate for pair in pairs}  # each is tokenised once
+        if sum(map(len, texts)) <= INLINE_CHARS:
             tokenized = work()
         else:
             tokenized = await asyncio.get_running_loop().run_in_executor(self._executor, work)

@@ -13,10 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from transformers import AutoConfig
 
 from relevance.card import DEV_PAIRS_FILE, ModelCard
 from relevance.errors import ConfigError, InputError
 from relevance.files import whole_file, whole_folder
+from relevance.formatting import FORMAT_VERSION
 from relevance.metrics import best_threshold, histogram
 from relevance.tasks import LabeledPair
 from relevance.tokenization import PairTokenizer
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 DEV_PAIRS_A_LANGUAGE = 24
 PROBE_PAIRS = 128
 FINGERPRINT_FILE = "fingerprint"
+COUNT_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})  # positions begin behind the padding id
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,11 @@ def train(job: Job, *, overwrite: bool = False) -> ModelCard:
     _check(job, overwrite)
     base = resolve_base_model(job.recipe.base_model)
     work = job.out.parent / f".{job.out.name}.work"
-    _open_work(work, job)
+    _open_work(work, job, base)
     encoder = _prepare(job, base, work)
     torch.manual_seed(job.recipe.seed)
     tokenizer = load_tokenizer(encoder, job.recipe.training.max_length)
+    _check_lengths(job.recipe, encoder, tokenizer)
     model = CrossEncoder.from_base(encoder, tokenizer, job.recipe.head)
     if job.recipe.encoder.freeze_word_embeddings:
         model.freeze_word_embeddings()
@@ -82,9 +86,24 @@ def _check(job: Job, overwrite: bool) -> None:
             raise InputError(f"{name} set: {len(rows)} rows with labels {sorted(classes)}; expected both 0 and 1")
 
 
-def _open_work(work: Path, job: Job) -> None:
+def _check_lengths(recipe: Recipe, encoder: Path, tokenizer: PairTokenizer) -> None:
+    """Raise ConfigError where pairs can be longer than the model's positions, or their texts run into one another."""
+    config = AutoConfig.from_pretrained(encoder)
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and config.model_type in COUNT_FROM_PADDING:
+        positions -= tokenizer.pad_id + 1
+    if positions and recipe.training.max_length > positions:
+        raise ConfigError(f"training.max_length {recipe.training.max_length}: the model has {positions} positions")
+    if not tokenizer.template.middle and not recipe.format.candidate_prefix:
+        raise ConfigError(
+            f"format.candidate_prefix is empty: the tokenizer of {recipe.base_model} puts nothing between query and "
+            "candidate; expected a prefix that parts them, as ' category: '"
+        )
+
+
+def _open_work(work: Path, job: Job, base: BaseModel) -> None:
     """Keep the work folder of an interrupted run of the same job; throw away that of any other."""
-    mark = fingerprint(job.recipe.model_dump_json(), rows=(job.train, job.dev))
+    mark = fingerprint(job.recipe.model_dump_json(), base.revision, str(FORMAT_VERSION), rows=(job.train, job.dev))
     file = work / FINGERPRINT_FILE
     if work.exists() and not (file.is_file() and file.read_text() == mark):
         log.info("recipe or data differ from those of the interrupted run in %s: starting anew", work)
@@ -143,9 +162,8 @@ def _card(job: Job, base: BaseModel, tuner: FineTuner, dev: Examples) -> ModelCa
     scores = card.scores(predict_logits(model, tokenizer, dev.pairs))
     threshold, _ = best_threshold(dev.labels, scores)
     metrics = report_scores(job.dev, scores, threshold, card.seen_languages, seed=recipe.seed)
-    return card.model_copy(
-        update={"threshold": threshold, "metrics": metrics, "score_histogram": tuple(histogram(scores))}
-    )
+    found = {"threshold": threshold, "metrics": metrics, "score_histogram": tuple(histogram(scores))}
+    return ModelCard.model_validate(dict(card) | found)
 
 
 def _write_dev_pairs(folder: Path, dev: Sequence[LabeledPair]) -> None:

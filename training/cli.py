@@ -26,6 +26,9 @@ SkipOption = Annotated[
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+ColumnOption = Annotated[
+    list[str] | None, typer.Option("--column", help="NAME=FIELD: read a column of the file as a field; repeat.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -33,7 +36,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 def sample(
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
     seed: SeedOption = 0,
-    scale: Annotated[float, typer.Option(help="Multiplies the number of rows.", min=0.01)] = 1.0,
+    scale: Annotated[float, typer.Option(help="Multiplies the number of rows.", min=0.05, max=10)] = 1.0,
 ) -> None:
     """Write the embedded SYNTHETIC sample: QC and QI rows of a hand-written mini-shop in 13 languages."""
     from training.sample.generate import write_sample
@@ -47,12 +50,22 @@ def check(
     file: Annotated[Path, typer.Argument(help="JSON lines (.txt, .jsonl), CSV, TSV or Parquet.")],
     task: TaskOption,
     unlabeled: Annotated[bool, typer.Option("--unlabeled", help="Rows may lack their label.")] = False,
+    bad_rows: Annotated[
+        Path | None, typer.Option(help="Write every bad row to this file; count the good ones.")
+    ] = None,
+    column: ColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read a file as training would; name every bad row, else count rows and positives by language."""
     from training.dataset import read_rows
 
-    rows = read_rows(file, task, require_labels=not unlabeled).rows
+    found = read_rows(file, task, columns=_columns(column), require_labels=not unlabeled, bad_rows_file=bad_rows)
+    rows, report = found.rows, found.report
+    if report.bad_rows:
+        log.warning("%s: %d bad rows, written to %s", file, len(report.bad_rows), bad_rows)
+    if report.repeated_ids:
+        some = ", ".join(report.repeated_ids[:5])
+        log.warning("%s: %d ids stand on several rows (%s ...)", file, len(report.repeated_ids), some)
     counts: dict[str, dict[str, int]] = {}
     for row in rows:
         count = counts.setdefault(row.pair.language, {"rows": 0, "positive": 0})
@@ -76,6 +89,7 @@ def split(
     held_out: Annotated[list[str] | None, typer.Option(help="A language that train must not see; repeat.")] = None,
     seed: SeedOption = 0,
     skip_bad_rows: SkipOption = False,
+    column: ColumnOption = None,
 ) -> None:
     """Split a file by query into train, dev and test: no query is in two of them; stratified by language and label."""
     from relevance.files import whole_folder
@@ -83,7 +97,7 @@ def split(
 
     if out.exists():
         raise ConfigError(f"output {out}: exists already; expected a new folder")
-    rows = _read(file, task, out, skip_bad_rows)
+    rows = _read(file, task, _columns(column), _bad_rows_file(out, "rows", skip_bad_rows))
     fractions = {"train": round(1 - dev - test, 9), "dev": dev, "test": test}
     languages = [normalize_language(code) for code in held_out or ()]
     splits = split_pairs(
@@ -92,8 +106,9 @@ def split(
     with whole_folder(out) as folder:
         for name, members in splits.items():
             write_pairs(folder / f"{name}_{task.upper()}.txt", members, task)
-    for summary in summarize(splits):
-        print(summary)
+    for part in summarize(splits):
+        languages = " ".join(f"{code} {count}" for code, count in part.languages.items())
+        print(f"{part.name}: {part.rows} rows, {part.queries} queries, {part.positive_share:.1%} positive; {languages}")
 
 
 @app.command()
@@ -130,17 +145,24 @@ def train(
     language: Annotated[list[str] | None, typer.Option(help="Train on these languages only; repeat.")] = None,
     max_rows: Annotated[int | None, typer.Option(help="Train on so many rows, drawn by the seed.", min=2)] = None,
     skip_bad_rows: SkipOption = False,
+    column: ColumnOption = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a cross-encoder. A run that was interrupted goes on when the same command is given again."""
     from training.checkpoint import Job
     from training.checkpoint import train as run
+    from training.splits import draw, leaks
 
     chosen = _recipe(recipe, [*(overrides or ())], base_model, seed)
-    rows = [row for file in train_file for row in _read(file, chosen.task, out, skip_bad_rows)]
-    rows = _subset(rows, language, max_rows, chosen.seed)
-    dev = _read(dev_file, chosen.task, out, skip_bad_rows)
+    columns = _columns(column)
+    rows: list[LabeledPair] = []
+    for number, file in enumerate(train_file, start=1):
+        rows += _read(file, chosen.task, columns, _bad_rows_file(out, f"train{number}", skip_bad_rows))
+    rows = draw(_of_languages(rows, language), max_rows, chosen.seed)
+    dev = _read(dev_file, chosen.task, columns, _bad_rows_file(out, "dev", skip_bad_rows))
+    if leaked := leaks(dev, rows):
+        log.warning("%d dev queries are in the training set too (%r ...): its metrics flatter", len(leaked), leaked[0])
     log.info("%s: %d pairs to train on, %d for dev", chosen.name, len(rows), len(dev))
     card = run(Job(chosen, rows, dev, out), overwrite=overwrite)
     _print_report(card.metrics, f"{chosen.name} on {dev_file.name}", as_json)
@@ -151,13 +173,15 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A folder written by `relevance train`.")],
     file: Annotated[Path, typer.Argument(help="Labelled pairs.")],
     skip_bad_rows: SkipOption = False,
+    column: ColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score labelled pairs with a checkpoint: F1, always-yes F1 and AUC, by language, with intervals."""
     from relevance.card import ModelCard
     from training.evaluation import report_scores, score_rows
 
-    rows = _read(file, ModelCard.load(checkpoint).task, checkpoint, skip_bad_rows)
+    bad_rows_file = _bad_rows_file(checkpoint, "rows", skip_bad_rows)
+    rows = _read(file, ModelCard.load(checkpoint).task, _columns(column), bad_rows_file)
     card, scores = score_rows(checkpoint, rows)
     report = report_scores(rows, scores, card.threshold, card.seen_languages)
     _print_report(report, f"{card.name} on {file.name}", as_json)
@@ -167,37 +191,43 @@ def _recipe(path: Path, overrides: list[str], base_model: str | None, seed: int 
     from training.recipe import Recipe
 
     if base_model is not None:
-        overrides.append(f"base_model={json.dumps(base_model)}")
+        overrides.append(f"base_model={json.dumps(base_model, ensure_ascii=False)}")
     if seed is not None:
         overrides.append(f"seed={seed}")
     return Recipe.load(path, overrides)
 
 
-def _read(file: Path, task: Task, out: Path, skip: bool) -> list[LabeledPair]:
-    """Read a labelled file; with `skip`, bad rows go to a file beside `out` instead of ending the command."""
+def _read(file: Path, task: Task, columns: dict[str, str], bad_rows_file: Path | None) -> list[LabeledPair]:
+    """Read a labelled file; bad rows go to `bad_rows_file`, or end the command where there is none."""
     from training.dataset import read_pairs
 
-    bad_rows_file = out.parent / f"{out.name}.bad_rows.{file.stem}.jsonl" if skip else None
-    found = read_pairs(file, task, bad_rows_file=bad_rows_file)
+    found = read_pairs(file, task, columns=columns, bad_rows_file=bad_rows_file)
     if found.report.bad_rows:
         log.warning("%s: %d bad rows skipped, written to %s", file, len(found.report.bad_rows), bad_rows_file)
-    elif bad_rows_file:
-        bad_rows_file.unlink()
-    return list(found.rows)
+    return found.rows
 
 
-def _subset(rows: list[LabeledPair], languages: list[str] | None, most: int | None, seed: int) -> list[LabeledPair]:
-    """Keep the rows of some languages, and of those at most `most`, drawn by the seed, in their order."""
-    import random
+def _bad_rows_file(out: Path, role: str, skip: bool) -> Path | None:
+    return out.parent / f"{out.name}.bad_rows.{role}.jsonl" if skip else None
 
-    if languages:
-        wanted = {normalize_language(code) for code in languages}
-        if missing := wanted - {row.pair.language for row in rows}:
-            raise InputError(f"--language {', '.join(sorted(missing))}: no training row has it")
-        rows = [row for row in rows if row.pair.language in wanted]
-    if most is None or most >= len(rows):
+
+def _columns(options: list[str] | None) -> dict[str, str]:
+    columns = {}
+    for option in options or ():
+        name, equals, field = option.partition("=")
+        if not equals or not name or not field:
+            raise ConfigError(f"--column {option!r}: expected NAME=FIELD, as in --column search_term=origin_query")
+        columns[name] = field
+    return columns
+
+
+def _of_languages(rows: list[LabeledPair], languages: list[str] | None) -> list[LabeledPair]:
+    if not languages:
         return rows
-    return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), most))]
+    wanted = {normalize_language(code) for code in languages}
+    if missing := wanted - {row.pair.language for row in rows}:
+        raise InputError(f"--language {', '.join(sorted(missing))}: no training row has it")
+    return [row for row in rows if row.pair.language in wanted]
 
 
 def _lines(path: Path) -> list[str]:

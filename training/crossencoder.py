@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
@@ -16,6 +17,7 @@ from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import CheckpointError, ConfigError
 from relevance.heads import HeadKind, HeadSpec
 from relevance.tokenization import PairTokenizer, TokenizedPair
+from training.progress import Meter
 from training.quiet import quiet_tokenizers, quiet_weights
 from training.recipe import HeadSection
 
@@ -38,6 +40,11 @@ class CrossEncoder(nn.Module):
     def from_base(cls, base: Path, tokenizer: PairTokenizer, head: HeadSection) -> "CrossEncoder":
         """Load a base model's folder and put a fresh head on it. Raises ConfigError where the two do not fit."""
         template = tokenizer.template
+        if head.kind is HeadKind.PAIRED and template.middle and template.middle[0] in template.prefix:
+            raise ConfigError(
+                f"head.kind 'paired': the tokenizer of {base} begins a pair with the token that parts query and "
+                "candidate; expected head.kind 'stock' or 'mean' for this model"
+            )
         if head.kind is HeadKind.PAIRED and not template.middle:
             raise ConfigError(
                 f"head.kind 'paired': the tokenizer of {base} puts no separator between query and candidate; "
@@ -58,10 +65,14 @@ class CrossEncoder(nn.Module):
     def from_checkpoint(cls, folder: Path) -> "CrossEncoder":
         """Load a fine-tuned checkpoint folder, in fp32 and evaluation mode."""
         card = ModelCard.load(folder)
-        model = cls(_load_encoder(folder, card.head, card.pad_id), card.head)
-        if card.head.kind is not HeadKind.STOCK:
-            model.load_head(load_file(folder / HEAD_FILE))
-        return model.eval()
+        try:
+            model = cls(_load_encoder(folder, card.head, card.pad_id), card.head)
+            if card.head.kind is not HeadKind.STOCK:
+                model.load_head(load_file(folder / HEAD_FILE))
+        except (OSError, ValueError, SafetensorError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(f"checkpoint {folder}: its weights cannot be loaded ({reason})") from None
+        return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     def reset_head(self) -> None:
         """Draw fresh head weights from torch's global generator."""
@@ -140,18 +151,23 @@ def load_tokenizer(folder: Path, max_length: int) -> PairTokenizer:
 def predict_logits(
     model: CrossEncoder, tokenizer: PairTokenizer, pairs: Sequence[TokenizedPair], batch_tokens: int = 4096
 ) -> np.ndarray:
-    """Return float32 logits [N] for tokenised pairs, scored longest first in batches of at most `batch_tokens`."""
+    """Return float32 logits [N] for tokenised pairs, scored longest first in batches of at most `batch_tokens`.
+
+    Shows its progress where it takes long.
+    """
     model.eval()
     device = next(model.parameters()).device
     order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i]))
     logits = np.zeros(len(pairs), dtype=np.float32)
     start = 0
-    while start < len(order):
-        rows = order[start : start + max(1, batch_tokens // len(pairs[order[start]]))]
-        batch = tokenizer.collate([pairs[i] for i in rows])
-        inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
-        logits[rows] = model(**inputs).float().cpu().numpy()
-        start += len(rows)
+    with Meter("scoring", len(order), "pairs") as meter:
+        while start < len(order):
+            rows = order[start : start + max(1, batch_tokens // len(pairs[order[start]]))]
+            batch = tokenizer.collate([pairs[i] for i in rows])
+            inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+            logits[rows] = model(**inputs).float().cpu().numpy()
+            start += len(rows)
+            meter.advance(len(rows))
     return logits
 
 

@@ -27,9 +27,6 @@ from training.vocabulary import check_scripts, needed_ids, trimmed_tokenizer
 PACKAGED_PREFIX = "packaged:"
 PACKAGED = ("multilingual-e5-small",)
 ACCEPTED = f"expected {PACKAGED_PREFIX}{PACKAGED[0]}, a local model folder, or the id of a hub model within reach"
-# First words of Unicode's names of characters; ideographs are CJK.
-# fmt: off
-# fmt: on
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _STACK_NAMES = ("layer", "layers", "h")

@@ -7,28 +7,35 @@ import numpy as np
 from numpy.typing import ArrayLike
 from rich.table import Table
 
-from relevance.card import ModelCard
+from relevance.card import TOKENIZER_FILE, ModelCard
 from relevance.metrics import Interval, Report, Scored, Slice, evaluate
 from relevance.tasks import LabeledPair, query_key
-from training.crossencoder import CrossEncoder, load_tokenizer, predict_logits
+from relevance.tokenization import PairTokenizer
+from training.crossencoder import CrossEncoder, predict_logits
 
 
 def score_rows(checkpoint: Path, rows: Sequence[LabeledPair]) -> tuple[ModelCard, np.ndarray]:
     """Return a checkpoint's card and its scores [N] for rows."""
     card = ModelCard.load(checkpoint)
-    tokenizer = load_tokenizer(checkpoint, card.max_length)
+    tokenizer = PairTokenizer.from_file(checkpoint / TOKENIZER_FILE, card.max_length, card.pad_id)
     pairs = tokenizer.encode_pairs(card.texts([row.pair for row in rows]))
     return card, card.scores(predict_logits(CrossEncoder.from_checkpoint(checkpoint), tokenizer, pairs))
 
 
 def report_scores(
-    rows: Sequence[LabeledPair], scores: ArrayLike, threshold: float, seen: Sequence[str], *, seed: int = 0
+    rows: Sequence[LabeledPair],
+    scores: ArrayLike,
+    threshold: float,
+    seen: Sequence[str],
+    *,
+    seed: int = 0,
+    clusters: Sequence[str] | None = None,
 ) -> Report:
-    """Return the metrics of scored rows, resampled by query."""
+    """Return the metrics of scored rows, resampled by query, or by `clusters` [N] (a query and its translations)."""
     scored = Scored(
         labels=[row.label for row in rows],
         scores=np.asarray(scores, dtype=np.float64).tolist(),
-        queries=[query_key(row.pair.query) for row in rows],
+        queries=clusters or [query_key(row.pair.query) for row in rows],
         languages=[row.pair.language for row in rows],
     )
     return evaluate(scored, threshold, seen, seed=seed)

@@ -1,11 +1,12 @@
 """Fine-tuning of a cross-encoder: batches, optimiser, evaluation on dev, and a run that a kill -9 cannot lose.
 
 The loop is this project's own rather than transformers' Trainer, so that a resumed run ends with the very weights of
-an uninterrupted one and so that it works unchanged with transformers 4 and 5 (docs/decisions/0002). Knows nothing of
+an uninterrupted one (docs/decisions/0002). Knows nothing of
 files of rows: it takes pairs and gives a trained model; training.checkpoint makes the folder.
 """
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relevance.errors import DivergedError
 from relevance.files import whole_file
 from relevance.heads import HeadKind
 from relevance.metrics import auc
@@ -123,6 +125,8 @@ class FineTuner:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DivergedError(f"training loss {value}: expected a finite number; lower training.learning_rate")
         self._loss_sum, self._loss_steps = self._loss_sum + value, self._loss_steps + 1
         return value
 
@@ -132,6 +136,8 @@ class FineTuner:
 
     def _evaluate(self, step: int, dev: Examples) -> None:
         logits = predict_logits(self.model, self.tokenizer, dev.pairs)
+        if not np.isfinite(logits).all():
+            raise DivergedError(f"dev logits after step {step} are not finite; lower training.learning_rate")
         dev_auc = auc(dev.labels, logits)
         evaluation = Evaluation(step, float("nan") if dev_auc is None else dev_auc, self._loss_sum / self._loss_steps)
         log.info("step %d: train loss %.4f, dev AUC %.4f", step, evaluation.train_loss, evaluation.dev_auc)

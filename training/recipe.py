@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from relevance.card import explain
 from relevance.errors import ConfigError
@@ -15,7 +15,7 @@ from relevance.tasks import Task
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class EncoderSection(_Section):
@@ -28,6 +28,12 @@ class EncoderSection(_Section):
     )
     whole_scripts: bool = Field(False, description="of trim_scripts keep every token, not single characters only")
     freeze_word_embeddings: bool = Field(True, description="leave the word embeddings as they are")
+
+    @model_validator(mode="after")
+    def _scripts_need_trimming(self) -> Self:
+        if (self.trim_scripts or self.whole_scripts) and not self.trim_vocabulary:
+            raise ValueError("trim_scripts and whole_scripts need trim_vocabulary = true")
+        return self
 
 
 class HeadSection(_Section):

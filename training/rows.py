@@ -88,7 +88,9 @@ class ReadReport:
         summary += [f"  {count} x {kind}" for kind, count in self.counts().items()]
         lines = [line for bad in self.bad_rows[:SHOWN_ROWS] for line in bad.lines()]
         left = len(self.bad_rows) - SHOWN_ROWS
-        return "\n".join(summary + lines + ([f"and {left} more bad rows"] if left > 0 else []))
+        if left > 0:
+            lines.append(f"and {left} more bad rows; `relevance data check FILE --bad-rows OUT` writes all of them")
+        return "\n".join(summary + lines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,13 @@ def split_pairs(
     return splits
 
 
+def draw(rows: Sequence[LabeledPair], most: int | None, seed: int) -> list[LabeledPair]:
+    """Return at most `most` rows (None: all), drawn by the seed, in their order."""
+    if most is None or most >= len(rows):
+        return list(rows)
+    return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), most))]
+
+
 def leaks(a: Iterable[LabeledPair], b: Iterable[LabeledPair]) -> list[str]:
     """Return the queries of `a` that are in `b` too, whatever their case or white space: none when they are disjoint.
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from relevance.errors import CheckpointError, ConfigError
 
+# First words of Unicode's names of characters; ideographs are CJK.
 SCRIPTS = (
     "ARABIC",
     "ARMENIAN",

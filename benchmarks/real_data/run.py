@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import platform
-import random
 import sys
 import time
 from collections import defaultdict
@@ -34,6 +33,7 @@ from training.encoders import resolve_base_model
 from training.evaluation import report_scores, score_rows
 from training.provenance import now, source_commit
 from training.recipe import HeadSection, Recipe
+from training.splits import draw
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -59,15 +59,9 @@ def qi_rows() -> tuple[Rows, Rows]:
     dev = list(english)
     for row in english:
         for language, query in translations[query_key(row.pair.query)].items():
-            dev.append(replace(row, pair=Pair(query, row.pair.candidate, language)))
+            pair = Pair(query, row.pair.candidate, language)
+            dev.append(replace(row, pair=pair, extra={"translation_of": row.pair.query}))
     return read_pairs(folder / "train_QI.txt", Task.QI).rows, dev
-
-
-def subset(rows: Rows, most: int | None, seed: int) -> Rows:
-    """Return at most `most` rows, drawn by the seed."""
-    if most is None or most >= len(rows):
-        return rows
-    return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), most))]
 
 
 def category_rate(train_rows: Rows, rows: Rows) -> np.ndarray:
@@ -106,7 +100,8 @@ def cosine(rows: Rows, task: Task) -> np.ndarray:
 def judge(rows: Rows, scores: np.ndarray, task: Task) -> Report:
     """Return the report of a scorer whose threshold, like the model's, is tuned on the same dev rows."""
     threshold, _ = best_threshold([r.label for r in rows], scores)
-    return report_scores(rows, scores, threshold, SEEN[task])
+    clusters = [query_key(str(row.extra.get("translation_of", row.pair.query))) for row in rows]
+    return report_scores(rows, scores, threshold, SEEN[task], clusters=clusters)
 
 
 def machine() -> dict[str, object]:
@@ -141,21 +136,24 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("task", type=Task, choices=list(Task))
     parser.add_argument("--max-rows", type=int, help="train on so many rows, drawn by the seed")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="KEY=VALUE over the recipe")
+    parser.add_argument("--keep", action="store_true", help="judge the checkpoint that an earlier run left in build/")
     parser.add_argument("--out", type=Path, help="JSON to write; default: TASK.json beside this file")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("training").setLevel(logging.INFO)
     if not DATA.is_dir():
         sys.exit(f"error: no {DATA}; expected the real data beside the project")
     task: Task = options.task
     recipe = Recipe.load(ROOT / "configs" / f"{task}.toml", options.overrides)
     train_rows, dev = qc_rows() if task is Task.QC else qi_rows()
-    train_rows = subset(train_rows, options.max_rows, recipe.seed)
+    train_rows = draw(train_rows, options.max_rows, recipe.seed)
     seen_dev = [row for row in dev if row.pair.language in SEEN[task]]  # unseen languages choose no checkpoint either
     out = ROOT / "build" / "real_data" / task
     begun = time.monotonic()
-    card = train(Job(recipe, train_rows, seen_dev, out), overwrite=True)
+    if not options.keep:
+        train(Job(recipe, train_rows, seen_dev, out), overwrite=True)
     seconds = time.monotonic() - begun
-    _, scores = score_rows(out, dev)
+    card, scores = score_rows(out, dev)
     reports = {
         f"fine-tuned cross-encoder ({recipe.encoder.layers or 'all'} layers)": judge(dev, scores, task),
         "cosine of the packaged encoder (12 layers)": judge(dev, cosine(dev, task), task),
@@ -169,10 +167,10 @@ def main(arguments: Sequence[str]) -> None:
         "data": "analyticup_qc" if task is Task.QC else "home_depot_qi; unseen languages are translated dev queries",
         "train_rows": len(train_rows),
         "dev_rows": len(dev),
-        "train_seconds": round(seconds),
+        "train_seconds": None if options.keep else round(seconds),
         "recipe": recipe.model_dump(mode="json"),
         "threshold_tuned_on": "the same dev rows as reported, for every scorer alike",
-        "model_threshold": card.threshold,
+        "checkpoint": {"created": card.created, "source_commit": card.source_commit, "threshold": card.threshold},
         "reports": {name: report.model_dump(mode="json") for name, report in reports.items()},
     }
     target = options.out or HERE / f"{task}.json"

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from export.checkpoint import Checkpoint
-from export.exporting import DEFAULT_LIMITS, Limits, export_bundle, run_onnx
+from export.exporting import DEFAULT_LIMITS, Limits, export_bundle
+from export.runner import run_onnx
 from relevance.bundle import MODEL_FILE, Bundle
 from relevance.card import ModelCard
 from relevance.errors import CheckpointError, ConfigError, ParityError
@@ -104,7 +105,7 @@ def test_the_bundle_gives_its_golden_logits_in_every_language(tmp_path):
     manifest = exported(checkpoint(tmp_path), tmp_path / "bundle")
     bundle = Bundle.open(tmp_path / "bundle")
     tokens = bundle.tokenizer().encode_pairs(manifest.texts([g.pair for g in bundle.golden]))
-    logits = run_onnx(tmp_path / "bundle" / MODEL_FILE, bundle.tokenizer(), tokens, "fp32")
+    logits = run_onnx(tmp_path / "bundle" / MODEL_FILE, bundle.tokenizer(), tokens, gpu=False)
     assert bundle.check_golden(logits.tolist()) < 1e-5
     assert {g.language for g in bundle.golden} == {"ar", "en", "ja"} == set(manifest.parity.languages)
 

@@ -1,15 +1,15 @@
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from relevance.card import ModelCard
-from relevance.errors import ConfigError, InputError
+from relevance.errors import ConfigError, DivergedError, InputError
 from relevance.tasks import LabeledPair, Pair
 from tests.models import tiny_model
 from training.checkpoint import Job, train
@@ -66,8 +66,6 @@ def test_a_checkpoint_scores_as_its_metrics_say(base, tmp_path):
     dev = rows(40, 80)
     card = train(Job(recipe(base), rows(80), dev, tmp_path / "out"))
     _, scores = score_rows(tmp_path / "out", dev)
-    right = sum((score >= card.threshold) == bool(row.label) for score, row in zip(scores, dev, strict=True))
-    assert right >= 40 * card.metrics.all.positives / 40
     hits = sum(1 for s, r in zip(scores, dev, strict=True) if s >= card.threshold and r.label)
     said = sum(s >= card.threshold for s in scores)
     assert 2 * hits / (said + card.metrics.all.positives) == pytest.approx(card.metrics.all.f1.value)
@@ -117,15 +115,19 @@ train(Job(recipe(sys.argv[1]), rows(80), rows(40, 80), Path(sys.argv[2])))
 """
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(base, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_weights(base, tmp_path, caplog):
     def run(out, **environment):
         command = [sys.executable, "-c", KILLED, str(base), str(out)]
-        return subprocess.run(command, env={**__import__("os").environ, **environment}, check=False, timeout=120)
+        return subprocess.run(command, env={**os.environ, **environment}, check=False, timeout=120)
 
     killed = run(tmp_path / "killed", DIE="1")
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed").exists()
-    train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "killed"))
+    with caplog.at_level("INFO"):
+        train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "killed"))
+    resumed = [record.args[0] for record in caplog.records if record.msg.startswith("resuming after step")]
+    assert len(resumed) == 1
+    assert resumed[0] > 0
     train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "whole"))
     first, second = weights(tmp_path / "killed"), weights(tmp_path / "whole")
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -143,11 +145,33 @@ def test_the_work_of_another_job_is_not_taken_up(base, tmp_path, caplog):
 
 def test_early_stop(base, tmp_path):
     stopped = recipe(base, epochs=40, evaluations=40, patience=2, learning_rate=1e-9, head_learning_rate=1e-9)
-    begun = time.monotonic()
     train(Job(stopped, rows(48), rows(40, 80), tmp_path / "out"))
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert len(run["evaluations"]) < 10
-    assert time.monotonic() - begun < 60
+
+
+def test_divergence_is_an_error_and_leaves_no_checkpoint(base, tmp_path):
+    wild = recipe(base, learning_rate=1e30, head_learning_rate=1e30)
+    with pytest.raises(DivergedError, match="learning_rate"):
+        train(Job(wild, rows(80), rows(40, 80), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_pairs_longer_than_the_models_positions_are_refused(base, tmp_path):
+    with pytest.raises(ConfigError, match="max_length 200: the model has 130 positions"):
+        train(Job(recipe(base, max_length=200), rows(80), rows(40, 80), tmp_path / "out"))
+
+
+def test_the_work_on_another_base_model_is_not_taken_up(tmp_path, caplog):
+    base = tiny_model(tmp_path / "base")
+    job = Job(recipe(base), rows(80), rows(40, 80), tmp_path / "out")
+    command = [sys.executable, "-c", KILLED, str(base), str(job.out)]
+    assert subprocess.run(command, env={**os.environ, "DIE": "1"}, check=False).returncode == -signal.SIGKILL
+    assert (tmp_path / ".out.work").exists()
+    tiny_model(base, seed=9)
+    with caplog.at_level("INFO"):
+        train(job)
+    assert "starting anew" in caplog.text
 
 
 def test_an_existing_output_is_kept(base, tmp_path):
