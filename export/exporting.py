@@ -34,7 +34,7 @@ class Limits:
 DEFAULT_LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(max_logit_difference=1e-3, max_f1_difference=0.005, golden_tolerance=0.02),
     "fp16": Limits(max_logit_difference=0.1, max_f1_difference=0.01, golden_tolerance=0.2),
-    "int8": Limits(max_logit_difference=1.0, max_f1_difference=0.05, golden_tolerance=0.5),
+    "int8": Limits(max_logit_difference=2.0, max_f1_difference=0.02, golden_tolerance=0.5),
 }
 
 
