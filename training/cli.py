@@ -9,6 +9,7 @@ import typer
 
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Task, normalize_language
+from training.scoring.command import score
 
 if TYPE_CHECKING:
     from relevance.metrics import Report
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 app = typer.Typer()
+app.command()(score)
 data = typer.Typer(help="Check and split files of labelled pairs.", no_args_is_help=True)
 app.add_typer(data, name="data")
 

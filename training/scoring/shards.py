@@ -1,0 +1,105 @@
+"""The scores of a file's rows, made and kept in shards of a few thousand, and read back in the order of the file.
+
+A shard is sorted by length for its batches, not the whole file: that pads a little more and holds little in memory.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from relevance.bundle import Manifest
+from relevance.errors import MachineError
+from relevance.tokenization import TokenizedPair
+from training.progress import Meter
+from training.rows import Row
+from training.scoring.input import Source
+from training.scoring.runner import Runner
+from training.scoring.work import SHARD, Work
+
+
+class Scored(NamedTuple):
+    """What the model says of a row: the row's number in the file, score, label by threshold, whether it was cut."""
+
+    number: int
+    score: float
+    label: int
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class _Shard:
+    index: int
+    rows: list[Row]
+    pairs: list[TokenizedPair] | None  # None: scored before
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The `total` good rows of a source in shards of `size`, whose scores are kept in a work folder."""
+
+    source: Source
+    work: Work
+    card: Manifest
+    size: int
+    total: int
+
+    def score(self, runner: Runner, max_batch_tokens: int | None) -> int:
+        """Score the shards that are not there yet; return how many rows were there. Shows progress."""
+        resumed = 0
+        with Meter("score", self.total, "pairs", done=self.work.rows()) as meter:
+            for shard in self._prepared(runner):
+                if shard.pairs is None:
+                    resumed += len(shard.rows)
+                    continue
+                kept = np.zeros(len(shard.rows), dtype=SHARD)
+                scores = self.card.scores(runner.logits(shard.pairs, max_batch_tokens))
+                kept["number"] = [row.number for row in shard.rows]
+                kept["score"] = scores
+                kept["label"] = scores >= [self.card.threshold_for(row.pair.language) for row in shard.rows]
+                kept["truncated"] = [pair.truncated for pair in shard.pairs]
+                self.work.save(shard.index, kept)
+                meter.advance(len(shard.rows))
+        return resumed
+
+    def scored(self) -> Iterator[Scored]:
+        """Yield what the model says of every good row, in the order of the file. MachineError for a lost shard."""
+        for index, start in enumerate(range(0, self.total, self.size)):
+            kept = self.work.load(index, min(self.size, self.total - start))
+            if kept is None:
+                raise MachineError(f"work folder {self.work.folder}: shard {index} is gone; run the command again")
+            yield from map(Scored._make, kept.tolist())
+
+    def records(self) -> Iterator[tuple[Scored, dict[str, Any]]]:
+        """Yield what the model says of every good row, with the row's record as the file has it."""
+        scored = self.scored()
+        wanted = next(scored, None)
+        for number, record in self.source.records():
+            if wanted and wanted.number == number:
+                yield wanted, record
+                wanted = next(scored, None)
+
+    def predictions(self) -> Iterator[tuple[str, int]]:
+        """Yield the id and the label by threshold of every good row."""
+        return ((row.id, scored.label) for row, scored in zip(self.source.good(), self.scored(), strict=True))
+
+    def _prepared(self, runner: Runner) -> Iterator[_Shard]:
+        """Yield the shards, each read and tokenised in a second thread while the model runs over the one before."""
+        shards = self._tokenized(runner)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(next, shards, None)
+            while (shard := waiting.result()) is not None:
+                waiting = pool.submit(next, shards, None)
+                yield shard
+
+    def _tokenized(self, runner: Runner) -> Iterator[_Shard]:
+        source = self.source.good()
+        for index, start in enumerate(range(0, self.total, self.size)):
+            rows = list(islice(source, min(self.size, self.total - start)))
+            pairs = None
+            if self.work.load(index, len(rows)) is None:
+                pairs = runner.tokenizer.encode_pairs(self.card.texts([row.pair for row in rows]))
+            yield _Shard(index, rows, pairs)
