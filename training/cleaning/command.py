@@ -1,0 +1,59 @@
+"""The command `relevance data clean`: read a file, clean its rows, write them and the report."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from relevance.errors import ConfigError
+from relevance.tasks import Task
+from training.cleaning.duplicates import Contradictions
+from training.cleaning.options import CleaningOptions, Tags
+from training.cleaning.stage import CleaningReport
+
+log = logging.getLogger(__name__)
+
+
+def clean_file(
+    file: Annotated[Path, typer.Argument(help="A file of labelled pairs.")],
+    out: Annotated[Path, typer.Argument(help="The file to make (JSON lines).")],
+    task: Annotated[Task, typer.Option(help="qc: query and category path; qi: query and item title.")],
+    contradictions: Annotated[
+        Contradictions, typer.Option(help="Pairs with both labels: keep, drop, or keep the majority's label.")
+    ] = Contradictions.KEEP,
+    tags: Annotated[Tags, typer.Option(help="Language tags that disagree: off, report, unk, or fix.")] = Tags.UNK,
+    promotions: Annotated[Path | None, typer.Option(help="Further promotional phrases: language, tab, phrase.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
+) -> None:
+    """Clean a file: texts, promotional and repeated words of titles, repeated rows, contradictions, language tags."""
+    from training.cleaning.stage import clean
+    from training.dataset import read_pairs
+    from training.splits import write_pairs
+
+    if out.exists() and not overwrite:
+        raise ConfigError(f"output {out}: exists already; expected a new file, or --overwrite")
+    options = CleaningOptions(contradictions=contradictions, tags=tags, promotions_file=promotions)
+    rows, report = clean(read_pairs(file, task).rows, task, options)
+    write_pairs(out, rows, task)
+    print(report.model_dump_json() if as_json else "\n".join(lines(report)))
+
+
+def lines(report: CleaningReport) -> list[str]:
+    """Return the report in words, a line a fact."""
+    found = [f"{report.rows_in:,} rows in, {report.rows_out:,} out"]
+    found.append(f"texts changed: {report.changed_queries:,} queries, {report.changed_candidates:,} candidates")
+    for name, step in report.steps.items():
+        if step.queries or step.candidates:
+            found.append(f"  {name}: {step.queries:,} queries, {step.candidates:,} candidates")
+    found.append(f"repeated rows dropped: {report.repeated_rows:,}")
+    both = report.contradictions
+    found.append(
+        f"pairs with both labels: {both.pairs:,} ({both.rows:,} rows, {both.ties:,} ties), {both.dropped:,} dropped"
+    )
+    if report.tags:
+        wrong = sum(report.tags.disagreements.values())
+        found.append(f"rows whose language tag disagrees: {wrong:,}; changed {report.tags.changed_rows:,}")
+        found += [f"  {change}: {count:,}" for change, count in report.tags.disagreements.items()]
+    return found

@@ -1,0 +1,40 @@
+"""What cleaning does: the options that a recipe holds, with the reasons for their defaults."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.cleaning.duplicates import Contradictions
+
+
+class Tags(StrEnum):
+    """What becomes of language tags that disagree with the query."""
+
+    OFF = "off"
+    REPORT = "report"
+    UNK = "unk"
+    FIX = "fix"
+
+
+class CleaningOptions(BaseModel):
+    """What is cleaned. Two runs with the same options and rows give the same rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    normalize_text: bool = Field(True, description="entities, controls, invisible characters, NFKC, spaces")
+    promotions: bool = Field(True, description="drop promotional phrases from titles (QI)")
+    promotions_file: Path | None = Field(None, description="further phrases, `language<tab>phrase` a line")
+    repeated_words: bool = Field(True, description="write words and phrases of titles that follow themselves once (QI)")
+    repeated_rows: bool = Field(True, description="drop rows that repeat an earlier one, label and tag included")
+    contradictions: Contradictions = Field(
+        Contradictions.KEEP, description="pairs with both labels; keep: most are ties, so there is no right one to keep"
+    )
+    tags: Tags = Field(
+        Tags.UNK,
+        description="tags that disagree with the query: off, report, unk, or fix to the language found",
+    )
+    tag_confidence: float = Field(0.8, gt=0, le=1, description="detector's confidence that overrules a tag")
+    short_tag_confidence: float = Field(0.95, gt=0, le=1, description="the same for queries of two words or fewer")
+    shared_in: int = Field(3, ge=2, description="a word under so many tags is taken for a name and is not judged by")
+    further_languages: tuple[str, ...] = Field((), description="languages to detect beside the tags that occur")

@@ -1,0 +1,153 @@
+"""Normalise one text without losing a letter of any script: entities, spaces, controls, invisible characters, NFKC.
+
+Knows characters only: nothing of rows, tasks or languages. Runs before training; `relevance.formatting`, which training
+and serving share, stays as it is, so a step here must not be needed for a good score, only for cleaner training data.
+"""
+
+import functools
+import html
+import re
+import unicodedata
+from collections.abc import Callable
+from html.entities import html5
+
+# A full-width comma within a level's name would become one that separates levels.
+COMMA_FORMS = "，﹐︐"
+
+# The whole of `&name;`: without the semicolon `&sect` would be cut out of `&section`.
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
+
+# NBSP and its kin, the ideographic space, line and paragraph separators: all that `str.split` takes for white space.
+_OTHER_SPACE = re.compile(r"[^\S ]")
+
+# Left, not the white space above: C0, DEL and C1.
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+
+# Soft hyphen, directional marks, invisible operators, BOM, interlinear marks and tags change nothing that is read.
+_INVISIBLE = re.compile(
+    "[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_SPACE_MARK, _NON_JOINER, _JOINER = "\u200b", "\u200c", "\u200d"
+
+# Everywhere but in these, spelling may need ZWNJ or ZWJ (Persian plurals, Indic conjuncts); ZWSP marks the end of a
+# word where no spaces are written. Scripts go by the first word of their characters' Unicode names.
+_WITHOUT_JOINERS = {"LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "GEORGIAN", "HEBREW", "ETHIOPIC", "THAI", "LAO"}
+_WITHOUT_JOINERS |= {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL", "BOPOMOFO", "HALFWIDTH", "FULLWIDTH"}
+_WITHOUT_JOINERS |= {"COMBINING", "MODIFIER", "VARIATION", "FEMININE", "MASCULINE", "MICRO", ""}
+_UNSPACED = {"THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "TAI", "NEW", "BALINESE", "JAVANESE"}
+_REPEATED_MARK = re.compile("([\u200b-\u200d])\\1+")
+
+# NFKC takes these apart in ways that readers and tokenisers of the languages do not expect: Thai and Lao AM, Hangul
+# letters that stand alone (ㅋㅋ), the signs of inches and seconds.
+_KEPT = re.compile("[\u0e33\u0eb3\u2033-\u2037\u3131-\u318e]")
+_FRACTION = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞↉])")
+_RAISED = re.compile(r"(?<=\d)[⁰¹²³⁴-⁹₀-₉]+")
+
+STEPS = ("entities", "other_spaces", "controls", "invisible", "nfkc", "spaces")
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def normalize(text: str, keep: str = "") -> tuple[str, frozenset[str]]:
+    """Return the normalised text and the names of the STEPS that changed it.
+
+    The characters in `keep` go through NFKC unchanged. Runs until nothing changes, since an entity may hold another and
+    NFKC may make one (`＆amp；`): doing it twice equals doing it once. A text of which nothing would be left stays.
+    """
+    if text.isascii() and text.isprintable() and "&" not in text and text == _folded(text):
+        return text, frozenset()  # most texts
+    found: set[str] = set()
+    result = text
+    while True:
+        before = result
+        for name, step in _steps(keep):
+            after = step(result)
+            if after != result:
+                found.add(name)
+            result = after
+        if result == before:
+            break
+    return (result, frozenset(found)) if result else (text, frozenset())
+
+
+def _steps(keep: str) -> tuple[tuple[str, Callable[[str], str]], ...]:
+    actions = (_entities, _plain_spaces, _no_controls, _no_invisible, lambda text: _nfkc(text, keep), _folded)
+    return tuple(zip(STEPS, actions, strict=True))
+
+
+def _entities(text: str) -> str:
+    """Put the characters of HTML entities in their place: `&amp;`, `&#39;`, `&quot;`; unknown names stay."""
+    return _ENTITY.sub(_character, text) if "&" in text else text
+
+
+def _character(entity: re.Match[str]) -> str:
+    name = entity.group()
+    return html.unescape(name) if name[1] == "#" or name[1:] in html5 else name
+
+
+def _plain_spaces(text: str) -> str:
+    return _OTHER_SPACE.sub(" ", text)
+
+
+def _no_controls(text: str) -> str:
+    return _CONTROL.sub("", text)
+
+
+def _no_invisible(text: str) -> str:
+    return text if text.isascii() else _INVISIBLE.sub(_unless_needed, _REPEATED_MARK.sub(r"\1", text))
+
+
+def _unless_needed(found: re.Match[str]) -> str:
+    """Keep a joiner where spelling may need it, or between emoji; keep ZWSP between letters of unspaced scripts."""
+    character, text, at = found.group(), found.string, found.start()
+    before, after = text[:at][-1:], text[at + 1 : at + 2]
+    if character == _JOINER and (_may_join(before) or (_is_emoji(before) and _is_emoji(after))):
+        return character
+    if character == _NON_JOINER and _may_join(before) and _may_join(after):
+        return character
+    if character == _SPACE_MARK and {_script_word(before), _script_word(after)} <= _UNSPACED:
+        return character
+    return ""
+
+
+def _may_join(character: str) -> bool:
+    return _script_word(character) not in _WITHOUT_JOINERS
+
+
+def _script_word(character: str) -> str:
+    """Return the first word of the Unicode name of a letter or mark, else nothing."""
+    if not character or unicodedata.category(character)[0] not in "LM":
+        return ""
+    return unicodedata.name(character, "").partition(" ")[0]
+
+
+def _is_emoji(character: str) -> bool:
+    return bool(character) and (unicodedata.category(character) in ("So", "Sk") or character == "\ufe0f")
+
+
+def _nfkc(text: str, keep: str) -> str:
+    """Fold compatibility forms (full width, ligatures, ㎜) save where that would change the meaning or spelling.
+
+    `1½` becomes `1 1/2`, not `11/2`; `10²` stays; accents that stand alone (`l´eau`) do not become a space and an
+    accent; Thai and Lao AM and single Hangul letters stay whole.
+    """
+    if text.isascii() or unicodedata.is_normalized("NFKC", text):
+        return text
+    text = _FRACTION.sub(" ", text)
+    raised = {at for found in _RAISED.finditer(text) for at in range(*found.span())}
+    parts, start = [], 0
+    for at, character in enumerate(text):
+        if at in raised or character in keep or _KEPT.match(character) or _becomes_spaced(character):
+            parts += [unicodedata.normalize("NFKC", text[start:at]), character]
+            start = at + 1
+    parts.append(unicodedata.normalize("NFKC", text[start:]))
+    return "".join(parts).replace("\u2044", "/")
+
+
+def _becomes_spaced(character: str) -> bool:
+    folded = unicodedata.normalize("NFKC", character)
+    return folded != " " and folded.startswith(" ")
+
+
+def _folded(text: str) -> str:
+    """Trim, and turn every run of spaces into one."""
+    return " ".join(text.split())
