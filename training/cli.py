@@ -1,4 +1,4 @@
-"""The commands of `training`: sample, data, encoder, train, evaluate, score. Each parses, calls one function, reports."""
+"""The commands of `training`. Each parses, calls one function, reports."""
 
 import json
 import logging
