@@ -51,7 +51,7 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "== add the tools for tests and checks"
-	@$(PIP) install --progress-bar off -e '.[train,serve,dev]'
+	@$(PIP) install --progress-bar off -e '.[train,translate,serve,dev]'
 	@touch $@
 
 test: lint unit

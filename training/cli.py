@@ -12,6 +12,7 @@ from relevance.tasks import LabeledPair, Task, normalize_language
 from training.cleaning.command import clean_file
 from training.datareport.command import report as report_data
 from training.scoring.command import score
+from training.translation.command import convert_translator, translate
 
 if TYPE_CHECKING:
     from relevance.metrics import Report
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 app = typer.Typer()
+app.command()(translate)
+app.command("convert-translator")(convert_translator)
 app.command()(score)
 data = typer.Typer(help="Check, clean, split and describe files of labelled pairs.", no_args_is_help=True)
 data.command("clean")(clean_file)

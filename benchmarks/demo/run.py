@@ -1,8 +1,8 @@
-"""The README's first command as a new user gives it, timed: `python benchmarks/demo/run.py`. Needs only the standard library.
+"""The README's first command as a new user gives it, timed: `python benchmarks/demo/run.py` (standard library only).
 
 Clones the committed tree into an empty folder, runs `make demo` there with empty caches (installation included) until
-the service says that it is ready, asks it to rank the showcase queries of the SYNTHETIC sample, stops it, and runs `make
-demo` a second time. Writes `results.json` beside this file.
+the service says that it is ready, asks it to rank the showcase queries of the SYNTHETIC sample, stops it, and runs
+`make demo` a second time. Writes `results.json` beside this file.
 """
 
 import json

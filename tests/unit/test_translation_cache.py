@@ -1,0 +1,132 @@
+"""The cache on disk and the desk that asks translators in order."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from relevance.errors import InputError
+from training.translation.cache import TranslationCache
+from training.translation.desk import Desk
+from training.translation.memory import MemoryTranslator
+from training.translation.memoryfiles import Unit
+from training.translation.protocol import BudgetSpentError, Cost, TranslationStoppedError
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from training.translation.cache import TranslationCache
+cache = TranslationCache(Path(sys.argv[1]))
+for n in range(50):
+    cache.put("t", "en", "de", {f"cup {n}": f"Tasse {n}"})
+    print(n, flush=True)
+    if n == 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+class Counting:
+    """Upper case, except of `never`; stops at `stop_at` texts."""
+
+    name, batch_size, cost = "counting", 2, Cost()
+
+    def __init__(self, key="counting 1", never=(), stop_at=None, error=TranslationStoppedError):
+        self.key, self.never, self.stop_at, self.error = key, never, stop_at, error
+        self.asked = []
+
+    def supports(self, source, target):
+        return True
+
+    def translate(self, texts, source, target):
+        self.asked += texts
+        done = {n: None if text in self.never else text.upper() for n, text in enumerate(texts)}
+        if self.stop_at is not None and len(self.asked) > self.stop_at:
+            done.pop(len(texts) - 1)
+            raise self.error("down", done)
+        return [done[n] for n in range(len(texts))]
+
+
+def texts_of(found):
+    return {text: answer.text for text, answer in found.items()}
+
+
+def test_a_text_is_asked_for_once_per_translator_and_languages(tmp_path):
+    with TranslationCache(tmp_path / "c") as cache:
+        for key, source, target, new in [
+            ("a", "en", "de", 1),
+            ("a", "en", "de", 0),
+            ("b", "en", "de", 1),
+            ("a", "fr", "de", 1),
+            ("a", "en", "it", 1),
+        ]:
+            translator = Counting(key)
+            desk = Desk([translator], cache)
+            assert texts_of(desk.translate(["cup", "cup"], source, target)) == {"cup": "CUP"}
+            assert (len(translator.asked), desk.cache_hits) == (new, 1 - new)
+
+
+def test_texts_without_translation_are_remembered_until_they_are_forgotten(tmp_path):
+    with TranslationCache(tmp_path / "c") as cache:
+        for expected in (1, 0):
+            translator = Counting(never=["cup"])
+            assert Desk([translator], cache).translate(["cup"], "en", "de") == {}
+            assert len(translator.asked) == expected
+        assert cache.forget_failures() == 1
+        assert texts_of(Desk([Counting()], cache).translate(["cup"], "en", "de")) == {"cup": "CUP"}
+
+
+def test_a_known_translation_is_never_replaced(tmp_path):
+    with TranslationCache(tmp_path / "c") as cache:
+        cache.put("t", "en", "de", {"cup": "Tasse"})
+        cache.put("t", "en", "de", {"cup": "Becher"})
+        assert cache.get("t", "en", "de", ["cup", "bag"]) == {"cup": "Tasse"}
+
+
+def test_what_was_put_survives_kill_9(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "c"], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with TranslationCache(tmp_path / "c") as cache:
+        assert cache.get("t", "en", "de", [f"cup {n}" for n in range(50)]) == {
+            f"cup {n}": f"Tasse {n}" for n in range(21)
+        }
+
+
+def test_a_file_that_is_no_cache_is_named(tmp_path):
+    (tmp_path / "c").write_text("no database, but long enough to look at " * 40)
+    with pytest.raises(InputError, match="translation cache"):
+        TranslationCache(tmp_path / "c")
+    if os.geteuid():  # root may write anywhere
+        (tmp_path / "shut").mkdir(mode=0o500)
+        with pytest.raises(InputError, match="translation cache"):
+            TranslationCache(tmp_path / "shut" / "c")
+
+
+def test_later_translators_get_what_earlier_ones_lack():
+    memory = MemoryTranslator([Unit({"en": "cup", "de": "Tasse"})], "memory:m")
+    fallback = Counting()
+    found = Desk([memory, fallback]).translate(["cup", "bag"], "en", "de")
+    assert {text: (one.text, one.translator) for text, one in found.items()} == {
+        "cup": ("Tasse", "memory:m"),
+        "bag": ("BAG", "counting"),
+    }
+    assert fallback.asked == ["bag"]
+
+
+def test_what_a_stopped_translator_finished_is_kept(tmp_path):
+    with TranslationCache(tmp_path / "c") as cache:
+        with pytest.raises(TranslationStoppedError, match=r"down; 3 translations are kept in .*same command"):
+            Desk([Counting(stop_at=3)], cache).translate(["a", "b", "c", "d"], "en", "de")
+        again = Counting()
+        assert len(Desk([again], cache).translate(["a", "b", "c", "d"], "en", "de")) == 4
+        assert again.asked == ["d"]
+
+
+def test_a_spent_budget_is_an_error_unless_what_there_is_is_wanted(tmp_path):
+    with pytest.raises(BudgetSpentError, match="nothing is kept"):
+        Desk([Counting(stop_at=3, error=BudgetSpentError)]).translate(["a", "b", "c", "d"], "en", "de")
+    desk = Desk([Counting(stop_at=3, error=BudgetSpentError)])
+    found = desk.translate(["a", "b", "c", "d"], "en", "de", keep_at_budget=True)
+    assert texts_of(found) == {"a": "A", "b": "B", "c": "C"}
+    assert "down" in desk.spent

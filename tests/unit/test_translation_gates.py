@@ -1,0 +1,191 @@
+"""The quality gates, one by one and together."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from relevance.errors import ConfigError, MachineError
+from training.translation import kept
+from training.translation.gates import Candidate, Gatekeeper, GateOptions, likeness
+from training.translation.writing import LanguageCheck, wrong_script
+
+HAS_LINGUA = importlib.util.find_spec("lingua") is not None
+OFF = {"language": False, "similarity": None}
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "lost"),
+    [
+        ("iphone 13 case", "iphone 13 hülle", None),
+        ("５x3 rug", "سجاد ٥×٣", None),
+        ("1,000 pieces", "1.000 teile", None),
+        ("led 10m 5v", "5v led 10m", None),
+        ("6ft bathtub", "badewanne", "6"),
+        ("cup", "tasse 2", "2"),
+        ("iphone 13", "iphone 14", "13"),
+    ],
+)
+def test_digits(source, translation, lost):
+    assert kept.lost_digits(source, translation) == lost
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "lost"),
+    [
+        ("6ft bathtub", "badewanne 6 fuß", None),
+        ("6ft bathtub", "バスタブ 6フィート", None),
+        ("6ft bathtub", "badewanne 6 meter", "ft"),
+        ("flasche 500 ml", "زجاجة 500 مل", None),
+        ("flasche 500ml", "bottle 500 oz", "ml"),
+        ("ps 5 controller", "ps 5 mando", None),
+    ],
+)
+def test_units(source, translation, lost):
+    assert kept.lost_unit(source, translation) == lost
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "lost"),
+    [
+        ("bmw sr1000 spiegel", "specchio bmw sr-1000", None),
+        ("iphone13ケース", "iphone 13 hülle", None),
+        ("galaxy s23 case", "custodia galaxy", "s23"),
+        ("honda 10th gen", "honda 10. generation", None),
+        ("rug 5x3", "teppich 5 x 3", None),
+    ],
+)
+def test_model_numbers(source, translation, lost):
+    assert kept.lost_code(source, translation) == lost
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "target", "lost"),
+    [
+        ("nikeスニーカー", "nike sneaker", "de", None),
+        ("nikeスニーカー", "sneaker", "de", "nike"),
+        ("nikeスニーカー", "حذاء نايك", "ar", None),
+        ("custodia iPhone", "hülle iphone", "de", None),
+        ("custodia iPhone", "handyhülle", "de", "iPhone"),
+        ("milwaukeee 드릴", "milwaukee bohrer", "de", None),
+        ("RED SHOES", "rote schuhe", "de", None),
+    ],
+)
+def test_brands(source, translation, target, lost):
+    assert kept.lost_brand(source, translation, target) == lost
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "target", "script"),
+    [
+        ("cup", "tasse", "de", None),
+        ("コップ", "コップ rot", "de", "KATAKANA"),
+        ("nike cup", "كوب nike", "ar", None),
+        ("zara", "zara", "ar", None),
+        ("milwaukeee", "milwaukee", "ar", None),
+        ("cup", "tasse", "ar", "LATIN"),
+        ("cup", "чашка", "ar", "CYRILLIC"),
+        ("cup", "コーヒー カップ", "ja", None),
+        ("cup", "ถ้วย", "th", None),
+        ("cup", "qalqan", "kk", "LATIN"),
+        ("cup", "whatever", "xx", None),
+    ],
+)
+def test_scripts(source, translation, target, script):
+    assert wrong_script(source, translation, target) == script
+
+
+@pytest.mark.skipif(not HAS_LINGUA, reason="lingua-language-detector is not installed")
+def test_another_language_is_found_but_brands_and_short_texts_pass():
+    check = LanguageCheck(["de", "it", "pl", "en", "ar"])
+    assert check.wrong_language("wasserdichte jacke", "giacca impermeabile da donna", "de") == "it"
+    assert check.wrong_language("veste imperméable", "wasserdichte jacke für damen", "de") is None
+    assert check.wrong_language("harley davidson t", "harley davidson t", "pl") is None
+    assert check.wrong_language("coupe", "cup", "de") is None
+
+
+@pytest.mark.skipif(HAS_LINGUA, reason="lingua-language-detector is installed")
+def test_a_missing_detector_is_named():
+    with pytest.raises(MachineError, match="lingua-language-detector"):
+        LanguageCheck(["de", "en"])
+
+
+PLACES = {"cup": (1, 0), "tasse": (1, 0.1), "hund": (-1, 0.2)}
+
+
+class Axes:
+    """Places known texts in a plane, the others on an axis of their own."""
+
+    def embed(self, texts):
+        vectors = np.array([(*PLACES.get(text, (0, 0)), 1.0) for text in texts], dtype=np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def judged(options, source, translation, embedder=None, back=None):
+    keeper = Gatekeeper(options, [("cup", "en"), ("else", "en")], ["de"], embedder)
+    (verdict,) = keeper.judge([Candidate(source, "en", translation, "de")], back or (lambda texts, a, b: {}))
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "reason"),
+    [
+        ("red cup", "rote tasse", None),
+        ("red cup", "cup RED", "copy_through"),
+        ("cup", "eine tasse wie sie ein käufer suchen würde", "length_ratio"),
+        ("red cup", "rote чашка", "script"),
+        ("red cup 2", "rote tasse", "digits"),
+        ("red cup 2 oz", "rote tasse 2 ml", "units"),
+        ("cup s23x", "tasse x23", "model_numbers"),
+        ("cup iPhone", "tasse und mehr", "brands"),
+    ],
+)
+def test_every_gate_gives_its_reason_and_can_be_switched_off(source, translation, reason):
+    assert judged(GateOptions(**OFF), source, translation).reason == reason
+    if reason:
+        off = {reason: None if reason == "length_ratio" else False}
+        assert judged(GateOptions(**OFF, **off), source, translation).reason != reason
+
+
+def test_similarity_is_measured_and_judged():
+    options = GateOptions(language=False)
+    good, bad = (judged(options, "cup", text, Axes()) for text in ("tasse", "hund"))
+    assert good.reason is None
+    assert good.similarity > 0.9
+    assert bad.reason == "similarity"
+    assert bad.similarity < 0
+
+
+def test_a_query_of_many_rows_is_embedded_once():
+    class Counting(Axes):
+        asked = 0
+
+        def embed(self, texts):
+            Counting.asked += len(texts)
+            return super().embed(texts)
+
+    keeper = Gatekeeper(GateOptions(language=False), [("cup", "en")], ["de"], Counting())
+    before = Counting.asked
+    candidate = Candidate("cup", "en", "tasse", "de")
+    first, second = keeper.judge([candidate, candidate], lambda texts, a, b: {})
+    (third,) = keeper.judge([candidate], lambda texts, a, b: {})
+    assert first == second == third
+    assert Counting.asked - before == 2
+
+
+def test_similarity_without_an_encoder_is_an_error():
+    with pytest.raises(ConfigError, match="gate similarity"):
+        judged(GateOptions(language=False), "cup", "tasse")
+
+
+def test_round_trip_where_the_backend_can():
+    options = GateOptions(**OFF, round_trip=0.5)
+    assert judged(options, "cup", "tasse", back=lambda texts, a, b: {"tasse": "cups"}).reason is None
+    assert judged(options, "cup", "tasse", back=lambda texts, a, b: {"tasse": "dog"}).reason == "round_trip"
+    assert judged(options, "cup", "tasse").reason is None  # no way back: no judgement
+
+
+def test_likeness_is_symmetric_and_ignores_case():
+    assert likeness("Red Cup", "red  cup") == 1.0
+    assert likeness("red cup", "red cups") == likeness("red cups", "red cup")
+    assert likeness("", "") == 1.0

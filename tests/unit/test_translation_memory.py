@@ -1,0 +1,126 @@
+"""Translation memories: formats, matching, and broken lines."""
+
+import json
+
+import pytest
+
+from relevance.errors import InputError
+from training.rows import BadRowsError
+from training.translation.memory import MemoryTranslator
+from training.translation.memoryfiles import Unit, base_language, read_units
+
+DIRECTED = {"language": "en", "text": "Red  Shoes", "translations": {"de": "rote schuhe", "vn": "giày đỏ"}}
+TMX = """<?xml version="1.0" encoding="{encoding}"?>
+<tmx version="1.4"><header/><body>
+<tu><tuv xml:lang="en-US"><seg>red <bpt i="1">&lt;b&gt;</bpt>shoes<ept i="1">&lt;/b&gt;</ept> <hi>now</hi></seg></tuv>
+<tuv xml:lang="ar"><seg>حذاء أحمر</seg></tuv></tu>
+<tu><tuv lang="EN"><seg>cup</seg></tuv><tuv lang="pt_BR"><seg>copo</seg></tuv></tu>
+</body></tmx>
+"""
+
+
+def written(folder, name, text, encoding="utf-8"):
+    path = folder / name
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_json_lines_of_one_origin_are_translated_out_of_it_only(tmp_path):
+    memory = MemoryTranslator.from_files([written(tmp_path, "m.jsonl", json.dumps(DIRECTED))])
+    assert memory.translate(["Red Shoes", "blue shoes"], "en", "de") == ["rote schuhe", None]
+    assert memory.supports("en", "vi")
+    assert not memory.supports("de", "en")
+
+
+def test_aligned_json_lines_are_translated_either_way(tmp_path):
+    memory = MemoryTranslator.from_files([written(tmp_path, "m.jsonl", '{"id": 1, "de": "Tasse", "en": "cup"}')])
+    assert memory.translate(["Tasse"], "de", "en") == ["cup"]
+    assert memory.translate(["cup"], "en", "de") == ["Tasse"]
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_tsv_leaves_empty_fields_out(tmp_path, newline):
+    text = newline.join(["en\tde\tit", "cup\tTasse\t", "bag\t\tborsa", ""])
+    memory = MemoryTranslator.from_files([written(tmp_path, "m.tsv", "\ufeff" + text)])
+    assert memory.translate(["cup", "bag"], "en", "it") == [None, "borsa"]
+    assert memory.translate(["Tasse"], "de", "en") == ["cup"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_tmx_text_comes_without_markup_codes_and_regions(tmp_path, encoding):
+    path = written(tmp_path, "m.tmx", TMX.format(encoding=encoding), encoding)
+    memory = MemoryTranslator.from_files([path])
+    assert memory.translate(["red shoes now"], "en", "ar") == ["حذاء أحمر"]
+    assert memory.translate(["cup"], "en", "pt") == ["copo"]
+
+
+def test_an_exact_match_goes_before_a_folded_one():
+    memory = MemoryTranslator([Unit({"en": "apple", "de": "Apfel"}), Unit({"en": "Apple", "de": "Apple"})])
+    assert memory.translate(["Apple", "apple", "APPLE", "ａｐｐｌｅ"], "en", "de") == [
+        "Apple",
+        "Apfel",
+        "Apfel",
+        "Apfel",
+    ]
+
+
+def test_composed_and_decomposed_accents_are_the_same_text():
+    memory = MemoryTranslator([Unit({"fr": "e\u0301charpe", "de": "Schal"})])
+    assert memory.translate(["\u00e9charpe", "É charpe"], "fr", "de") == ["Schal", None]
+
+
+def test_a_text_of_unknown_language_is_looked_up_in_all():
+    memory = MemoryTranslator([Unit({"fr": "tasse", "en": "cup"})])
+    assert memory.supports("unk", "en")
+    assert memory.translate(["Tasse"], "unk", "en") == ["cup"]
+
+
+def test_the_first_file_that_has_a_text_wins(tmp_path):
+    paths = [written(tmp_path, f"{name}.tsv", f"en\tde\ncup\t{name}") for name in ("Tasse", "Becher")]
+    memory = MemoryTranslator.from_files(paths)
+    assert memory.translate(["cup"], "en", "de") == ["Tasse"]
+    assert memory.name == "memory:Tasse.tsv+Becher.tsv"
+
+
+def test_all_broken_lines_are_named_at_once_and_can_be_left_out(tmp_path):
+    bad = ["{", "[1]", '{"language": "en", "text": "", "translations": {"de": "x"}}', '{"de": "only one"}']
+    bad += ['{"language": "en", "text": "a", "translations": {"de": 7}}']
+    path = written(tmp_path, "m.jsonl", "\n".join([json.dumps(DIRECTED), *bad]))
+    with pytest.raises(BadRowsError) as caught:
+        read_units(path)
+    for part in ("5 bad of 6", "row 2", "row 3", "row 4: not text, text", "row 5", "row 6: not text, de = 7"):
+        assert part in str(caught.value)
+    units, report = read_units(path, skip_bad=True)
+    assert len(units) == 1
+    assert len(report.bad_rows) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("m.csv", "en,de", "format '.csv'"),
+        ("m.tsv", "query\ttranslation of it\nx\ty", "header"),
+        ("m.tmx", "<tmx><body><tu>", "no element found"),
+        ("m.jsonl", "", "holds no unit"),
+    ],
+)
+def test_a_file_that_is_no_memory(tmp_path, name, text, expected):
+    with pytest.raises(InputError, match=expected):
+        read_units(written(tmp_path, name, text))
+
+
+def test_a_missing_file_and_another_encoding(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        read_units(tmp_path / "none.tsv")
+    with pytest.raises(InputError, match="UTF-8"):
+        read_units(written(tmp_path, "m.tsv", "en\tde\ncup\tKüche", "latin-1"))
+
+
+def test_a_short_tsv_line_is_named(tmp_path):
+    with pytest.raises(BadRowsError, match="row 3: other columns"):
+        read_units(written(tmp_path, "m.tsv", "en\tde\ncup\tTasse\nbag\n"))
+
+
+@pytest.mark.parametrize(("tag", "code"), [("pt-BR", "pt"), ("zh_Hans", "zh"), (" EN ", "en"), ("vn", "vi")])
+def test_tags_lose_region_and_script(tag, code):
+    assert base_language(tag) == code

@@ -1,0 +1,1 @@
+"""Translation augmentation: queries of labelled pairs in further languages, by replaceable translators."""

@@ -1,0 +1,91 @@
+"""Translators by their short names, as the command line and recipes give them."""
+
+import contextlib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from relevance.card import explain
+from relevance.errors import ConfigError
+from training.translation.protocol import Translator
+
+EXPECTED = "expected memory:FILE[,FILE], ctranslate2:FOLDER or openai:MODEL@URL"
+
+
+@contextlib.contextmanager
+def open_translators(
+    names: Sequence[str], settings: Mapping[str, Mapping[str, Any]] | None = None, *, skip_bad: bool = False
+) -> Iterator[list[Translator]]:
+    """Yield the translators of `names`, in their order, and close them afterwards.
+
+    `settings` holds further options by kind, as in `{"openai": {"concurrency": 8}}`: fields of `OpenAIOptions` and
+    `CTranslate2Options`. `skip_bad` leaves broken lines of memories out. Raises ConfigError for an unknown name or
+    option, and what the backends raise when they are made.
+    """
+    if not names:
+        raise ConfigError(f"backends: none given; {EXPECTED}")
+    made: list[Translator] = []
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            translator = _translator(name, settings or {}, skip_bad)
+            if hasattr(translator, "close"):
+                stack.callback(translator.close)
+            made.append(translator)
+        yield made
+
+
+def backend_settings(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return settings from texts such as `openai.concurrency=8`; what is no TOML value is a string."""
+    settings: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        kind, dot, field = key.strip().partition(".")
+        if not (equals and dot and kind in ("openai", "ctranslate2")):
+            raise ConfigError(f"setting {text!r}: expected openai.FIELD=VALUE or ctranslate2.FIELD=VALUE")
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value.strip()
+        settings.setdefault(kind, {})[field] = parsed
+    return settings
+
+
+def _translator(name: str, settings: Mapping[str, Mapping[str, Any]], skip_bad: bool) -> Translator:
+    kind, _, rest = name.partition(":")
+    if not rest:
+        raise ConfigError(f"backend {name!r}: {EXPECTED}")
+    try:
+        if kind == "memory":
+            from training.translation.memory import MemoryTranslator
+
+            return MemoryTranslator.from_files([Path(part) for part in rest.split(",")], skip_bad=skip_bad)
+        if kind == "ctranslate2":
+            from training.translation.ctranslate2 import CTranslate2Options, CTranslate2Translator
+
+            return CTranslate2Translator(CTranslate2Options(**{"folder": Path(rest), **settings.get(kind, {})}))
+        if kind == "openai":
+            from training.translation.openai import OpenAITranslator
+            from training.translation.openai_options import OpenAIOptions
+
+            model, url = _model_and_url(rest)
+            return OpenAITranslator(OpenAIOptions(**{"model": model, "url": url, **settings.get(kind, {})}))
+    except ValidationError as error:
+        raise ConfigError(f"backend {name!r}: {explain(error)}") from None
+    raise ConfigError(f"backend {name!r}: {EXPECTED}")
+
+
+def _model_and_url(text: str) -> tuple[str, str]:
+    """Split MODEL@URL; neither the name nor the URL is told where it holds a password."""
+    model, _, url = text.partition("@http")
+    url = f"http{url}" if url else ""
+    if not url:
+        model, _, url = text.rpartition("@")
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise ConfigError(
+            f"backend 'openai:{model}@...': the URL holds a user name or password; expected a plain URL and the key in "
+            "an environment variable (api_key_variable)"
+        )
+    return model, url

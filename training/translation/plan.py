@@ -1,0 +1,191 @@
+"""Which rows are translated into which languages, and how many: options, targets, sources and quotas."""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from relevance.errors import ConfigError
+from relevance.tasks import UNKNOWN_LANGUAGE, LabeledPair, normalize_language, query_key
+from training.translation.gates import GateOptions
+
+SYNTHETIC_SOURCES = frozenset({"translation", "negative"})
+LABELS = (0, 1)
+SourcePolicy = Literal["all", "one", "most_frequent", "proportional"]
+_Stratum = tuple[str, int]  # source language, label
+
+
+class TranslationOptions(BaseModel):
+    """What to make. Defaults: the languages that dev has and training lacks, every row, classes as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    targets: tuple[str, ...] = Field((), description="language codes; none: those that dev has and training lacks")
+    rows_per_language: int | None = Field(None, gt=0, description="rows to make a language; none: all that can be made")
+    sources: SourcePolicy = Field(
+        "proportional",
+        description="proportional: languages by their share of rows, as they come; all: an equal share each, against "
+        "the weight of one language; most_frequent: only the largest; one: only source_language",
+    )
+    source_language: str | None = Field(None, description="with sources = one")
+    positive_share: float | None = Field(None, gt=0, lt=1, description="of the rows made; none: as in the source rows")
+    seed: int = Field(0, ge=0)
+    at_budget: Literal["fail", "keep"] = Field(
+        "fail", description="when a budget is spent; fail: no output, so that a dataset is never smaller unseen"
+    )
+    gates: GateOptions = GateOptions()
+
+    @model_validator(mode="after")
+    def _source_named(self) -> "TranslationOptions":
+        if (self.sources == "one") != (self.source_language is not None):
+            raise ValueError("source_language and sources = 'one' go together; expected both or neither")
+        return self
+
+
+def target_languages(
+    options: TranslationOptions, rows: Sequence[LabeledPair], dev: Sequence[LabeledPair]
+) -> tuple[str, ...]:
+    """Return the wanted target languages, sorted where dev gives them. ConfigError where there is none."""
+    if options.targets:
+        return tuple(dict.fromkeys(map(normalize_language, options.targets)))
+    seen = {row.pair.language for row in rows}
+    missing = sorted({row.pair.language for row in dev} - seen - {UNKNOWN_LANGUAGE})
+    if not missing:
+        raise ConfigError(
+            "targets: none given, and dev has no language that training lacks; expected targets or such a dev"
+        )
+    return tuple(missing)
+
+
+@dataclass
+class Quota:
+    """How many rows of each label are still to be made for one target, and which rows are next. Rows are indices."""
+
+    target: str
+    wanted: int | None
+    eligible: int
+    positive_share: float
+    is_share_set: bool  # by the user, not taken from the rows
+    _weights: Mapping[str, float]
+    _queues: dict[_Stratum, list[int]]  # next row last
+    _made: Counter[_Stratum] = field(default_factory=Counter)
+
+    def next_rows(self, most: int) -> list[int]:
+        """Return the rows to be tried next, `most` or fewer a label, none when the quota is met or rows ran out."""
+        return [row for label in LABELS for row in self._next_of(label, most)]
+
+    def add(self, language: str, label: int) -> None:
+        """Count a row that was made."""
+        self._made[language, label] += 1
+
+    def limits(self) -> dict[int, int] | None:
+        """Return the rows of each label to keep so that the balance holds, or None where nothing is to be trimmed."""
+        made = {label: self._of(label) for label in LABELS}
+        is_full = self.wanted is not None and sum(made.values()) >= self.wanted
+        if is_full or (self.wanted is None and not self.is_share_set):
+            return None
+        shares = {0: 1 - self.positive_share, 1: self.positive_share}
+        total = min(made[label] / shares[label] for label in LABELS if shares[label] > 0)
+        return {label: min(round(total * shares[label]), made[label]) for label in LABELS}
+
+    def _of(self, label: int) -> int:
+        return sum(count for (_, of), count in self._made.items() if of == label)
+
+    def _missing(self, label: int, live: list[_Stratum]) -> int:
+        if self.wanted is None:
+            return sum(len(self._queues[stratum]) for stratum in live)
+        positive = round(self.wanted * self.positive_share)
+        return (positive if label else self.wanted - positive) - self._of(label)
+
+    def _next_of(self, label: int, most: int) -> list[int]:
+        live = [stratum for stratum in self._queues if stratum[1] == label and self._queues[stratum]]
+        missing = min(self._missing(label, live), most)
+        if missing <= 0 or not live:
+            return []
+        weights = {stratum: self._weights[stratum[0]] for stratum in live}
+        made = {stratum: self._made[stratum] for stratum in live}
+        taken = []
+        for stratum, count in _shares(missing, weights, made).items():
+            queue = self._queues[stratum]
+            taken += [queue.pop() for _ in range(min(count, len(queue)))]
+        return taken or [self._queues[live[0]].pop()]
+
+
+def quota_for(
+    target: str,
+    rows: Sequence[LabeledPair],
+    options: TranslationOptions,
+    supports: Callable[[str, str], bool],
+    held_out: Collection[str],
+) -> Quota:
+    """Return the quota of a target language. ConfigError where no row of the wanted sources can be translated into it.
+
+    Eligible are original rows (not made by a stage) of another language whose query is not in `held_out`. The order
+    within a source language and label is drawn by the seed.
+    """
+    original = [n for n, row in enumerate(rows) if row.extra.get("source") not in SYNTHETIC_SOURCES]
+    counts = Counter(rows[n].pair.language for n in original)
+    weights = _weights(options, counts, target)
+    known = {language for language in weights if supports(language, target)}
+    if not known:
+        raise ConfigError(
+            f"target language {target!r}: no translator can translate into it from "
+            f"{', '.join(sorted(weights)) or 'any row'}; expected a translator of these languages, or another target"
+        )
+    queues: defaultdict[_Stratum, list[int]] = defaultdict(list)
+    for n in original:
+        if rows[n].pair.language in known and query_key(rows[n].pair.query) not in held_out:
+            queues[rows[n].pair.language, rows[n].label].append(n)
+    for (language, label), queue in queues.items():
+        random.Random(f"{options.seed}/{target}/{language}/{label}").shuffle(queue)
+    positive = _positive_share(queues, {name: weights[name] for name in known})
+    return Quota(
+        target=target,
+        wanted=options.rows_per_language,
+        eligible=sum(map(len, queues.values())),
+        positive_share=positive if options.positive_share is None else options.positive_share,
+        is_share_set=options.positive_share is not None,
+        _weights=weights,
+        _queues=dict(sorted(queues.items())),
+    )
+
+
+def _weights(options: TranslationOptions, counts: Counter[str], target: str) -> dict[str, float]:
+    """Return the share that each source language should have of the rows made."""
+    others = {language: float(count) for language, count in sorted(counts.items()) if language != target}
+    if options.sources == "one":
+        name = normalize_language(options.source_language)
+        if name not in others:
+            raise ConfigError(f"source_language {name!r}: no row has it; expected one of {', '.join(others) or 'none'}")
+        return {name: 1.0}
+    if options.sources == "most_frequent" and others:
+        return {max(others, key=lambda language: others[language]): 1.0}
+    return dict.fromkeys(others, 1.0) if options.sources == "all" else others
+
+
+def _positive_share(queues: Mapping[_Stratum, Sequence[int]], weights: Mapping[str, float]) -> float:
+    """Return the share of positives in the source rows, languages weighted as they will be in the rows made."""
+    share = total = 0.0
+    for language, weight in weights.items():
+        counts = [len(queues.get((language, label), ())) for label in LABELS]
+        if sum(counts):
+            share += weight * counts[1] / sum(counts)
+            total += weight
+    return share / total if total else 0.0
+
+
+def _shares(missing: int, weights: dict[_Stratum, float], made: dict[_Stratum, int]) -> dict[_Stratum, int]:
+    """Divide `missing` rows so that the rows made come as near to the weights as they can, by largest remainder."""
+    total = missing + sum(made.values())
+    scale = sum(weights.values())
+    wanted = {stratum: max(total * weight / scale - made[stratum], 0.0) for stratum, weight in weights.items()}
+    factor = missing / max(sum(wanted.values()), 1e-9)
+    exact = {stratum: value * factor for stratum, value in wanted.items()}
+    shares = {stratum: int(value) for stratum, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda stratum: (shares[stratum] - exact[stratum], stratum))
+    for stratum in by_remainder[: missing - sum(shares.values())]:
+        shares[stratum] += 1
+    return shares

@@ -1,0 +1,78 @@
+"""What a translator is, what its work costs, and how it says that it cannot go on. Knows no backend."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from relevance.errors import MachineError
+
+
+class Cost(BaseModel):
+    """What translating cost: requests, tokens in and out, and money in the unit of the prices (0 where none are set).
+
+    `charged_tokens` is what counts against a budget: tokens that the server reported, and for requests whose answer
+    was lost the most that they can have used.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    charged_tokens: int = 0
+    money: float = 0.0
+
+    def __add__(self, other: Self) -> "Cost":
+        """Return the sum, field by field."""
+        return Cost(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
+
+    def __sub__(self, other: Self) -> "Cost":
+        """Return the difference, field by field: what was spent since `other`."""
+        return Cost(**{name: getattr(self, name) - getattr(other, name) for name in type(self).model_fields})
+
+
+class TranslationStoppedError(MachineError):
+    """A translator cannot go on. `done` holds what it finished of the call in hand: index -> translation or None."""
+
+    def __init__(self, message: str, done: Mapping[int, str | None] | None = None) -> None:
+        super().__init__(message)
+        self.done = dict(done or {})
+
+
+class BudgetSpentError(TranslationStoppedError):
+    """The budget that the user set does not cover the next request."""
+
+
+class Translator(Protocol):
+    """Turns short texts of one language into another.
+
+    `name` goes into the provenance of rows and into reports. `key` is the identity under which translations are kept
+    in a cache: two translators of one key give the same translations; None means that asking again costs nothing.
+    `batch_size` is the number of texts a call that suits the backend; fewer and more are right too.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name: backend and model."""
+
+    @property
+    def key(self) -> str | None:
+        """Identity for a cache, or None where caching is not worth it."""
+
+    @property
+    def batch_size(self) -> int:
+        """Texts a call: what is lost at most when the process is killed."""
+
+    @property
+    def cost(self) -> Cost:
+        """What all calls so far cost."""
+
+    def supports(self, source: str, target: str) -> bool:
+        """Whether texts can be translated from language `source` into `target` at all."""
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
+        """Return one translation a text, in order; None where this text cannot be translated.
+
+        Raises TranslationStoppedError where the backend fails as a whole, with what it finished.
+        """

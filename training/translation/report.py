@@ -1,0 +1,94 @@
+"""What translation augmentation did: counts by language and by reason, and what it cost."""
+
+from pydantic import BaseModel, ConfigDict
+
+from training.translation.protocol import Cost
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rejection(_Model):
+    """A translation that did not become a row: of which row, why, and what gave the reason away."""
+
+    source_id: str
+    source_language: str
+    target: str
+    query: str
+    translation: str
+    reason: str
+    detail: str
+
+
+class LanguageReport(_Model):
+    """One target language. tried = made + untranslated + the rejected + trimmed; `wanted` is None for all there are.
+
+    `trimmed` are good rows that were left out, the last first, to keep the class balance where rows of one label ran
+    out. `rejected` counts by reason, `sources` and `translators` count the rows made.
+    """
+
+    target: str
+    wanted: int | None
+    made: int
+    positive: int
+    eligible: int
+    tried: int
+    untranslated: int
+    trimmed: int
+    rejected: dict[str, int]
+    sources: dict[str, int]
+    translators: dict[str, int]
+
+    @property
+    def short(self) -> int:
+        """Rows that were wanted and could not be made."""
+        return max((self.wanted or 0) - self.made, 0)
+
+
+class TranslationReport(_Model):
+    """The whole stage. `stopped` says why it ended early with what it had (options.at_budget = keep), else None.
+
+    `source_held_out` counts rows left alone because dev has their query. `texts_asked` went to a translator, of which
+    those of `memory` are free; `cache_hits` did not have to. `texts_per_second` is over both.
+    """
+
+    rows_in: int
+    rows_out: int
+    made: int
+    translators: list[str]
+    languages: list[LanguageReport]
+    source_held_out: int
+    texts_asked: int
+    cache_hits: int
+    cost: Cost
+    seconds: float
+    texts_per_second: float
+    stopped: str | None = None
+
+    def rejected(self) -> dict[str, int]:
+        """Return the rejections of all languages by reason, most frequent first."""
+        total: dict[str, int] = {}
+        for language in self.languages:
+            for reason, count in language.rejected.items():
+                total[reason] = total.get(reason, 0) + count
+        return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
+
+    def text(self) -> str:
+        """Return the report in words: a line a language, then reasons, cost and rate."""
+        lines = [f"{self.rows_in:,} rows in, {self.made:,} made, {self.rows_out:,} out"]
+        for one in self.languages:
+            wanted = "" if one.wanted is None else f" of {one.wanted:,} wanted"
+            share = 100 * one.positive / one.made if one.made else 0.0
+            trimmed = f", {one.trimmed:,} left out for the balance" if one.trimmed else ""
+            lines.append(
+                f"  {one.target:4} {one.made:7,} rows{wanted}, {share:.1f} % positive; {one.tried:,} rows tried of "
+                f"{one.eligible:,}, {one.untranslated:,} without a translation, "
+                f"{sum(one.rejected.values()):,} rejected{trimmed}"
+            )
+        lines += [f"  rejected by {reason}: {count:,}" for reason, count in self.rejected().items()]
+        lines.append(
+            f"  {self.texts_asked:,} texts asked for, {self.cache_hits:,} from the cache, {self.texts_per_second:,.0f} "
+            f"texts/s, {self.cost.charged_tokens:,} tokens, {self.cost.money:g} of money"
+        )
+        return "\n".join(lines + ([f"  stopped early: {self.stopped}"] if self.stopped else []))
