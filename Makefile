@@ -63,7 +63,7 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest --durations=10
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10
 
 clean:
 	rm -rf build

@@ -11,7 +11,9 @@ from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Task, normalize_language
 from training.cleaning.command import clean_file
 from training.datareport.command import report as report_data
+from training.negatives.command import negatives
 from training.scoring.command import score
+from training.selfvalidation.command import apply_review, validate
 from training.translation.command import convert_translator, translate
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 app = typer.Typer()
+app.command()(negatives)
+app.command()(validate)
+app.command("apply-review")(apply_review)
 app.command()(translate)
 app.command("convert-translator")(convert_translator)
 app.command()(score)

@@ -306,7 +306,7 @@ def test_error_shows_first_rows_and_counts_all(tmp_path):
     lines = str(caught.value).splitlines()
     assert lines[:3] == [f"{path}: 35 bad of 36 rows", "  30 x unknown label, label", "  5 x empty text, origin_query"]
     assert lines[3] == f"{path} row 2: unknown label, label = 2; expected 0 or 1"
-    assert lines[-1] == "and 15 more bad rows"
+    assert lines[-1].startswith("and 15 more bad rows; ")
     assert len(lines) == 3 + 20 + 1
     assert len(caught.value.report.bad_rows) == 35
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from relevance.tasks import LabeledPair, query_key
+from training.embedder import Embedder
 from training.progress import Meter
 from training.translation.desk import Desk, Found
-from training.translation.embedder import Embedder
 from training.translation.gates import Candidate, Gatekeeper, Verdict
 from training.translation.plan import SYNTHETIC_SOURCES, Quota, TranslationOptions, quota_for, target_languages
 from training.translation.report import LanguageReport, Rejection, TranslationReport

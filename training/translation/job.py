@@ -11,13 +11,13 @@ from relevance.errors import InputError
 from relevance.files import whole_file
 from relevance.tasks import LabeledPair, Task
 from training.dataset import read_pairs, read_rows
+from training.embedder import Embedder
 from training.jsonlines import write_json_lines
 from training.splits import write_pairs
 from training.translation.augment import augment
 from training.translation.backends import backend_settings, open_translators
 from training.translation.cache import TranslationCache
 from training.translation.desk import Desk
-from training.translation.embedder import Embedder
 from training.translation.gates import GateOptions
 from training.translation.plan import TranslationOptions, target_languages
 from training.translation.report import Rejection, TranslationReport
@@ -82,7 +82,7 @@ def _evaluation_rows(file: Path, task: Task) -> list[LabeledPair]:
 def _embedder(gates: GateOptions) -> Embedder | None:
     if gates.similarity is None:
         return None
-    from training.translation.encoder_embedder import EncoderEmbedder
+    from training.encoder_embedder import EncoderEmbedder
 
     return EncoderEmbedder()
 

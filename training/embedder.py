@@ -1,4 +1,4 @@
-"""What the similarity gate needs of a model. The one over an encoder is in `encoder_embedder`, which needs torch."""
+"""What stages need of a model to compare texts. The one over an encoder is in `encoder_embedder`, which needs torch."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -1,8 +1,10 @@
-"""Sentence embeddings by an encoder model, for the similarity gate."""
+"""Sentence embeddings by an encoder model."""
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -29,13 +31,19 @@ class EncoderEmbedder:
         cache_dir: Path | None = None,
     ) -> None:
         base = resolve_base_model(name, cache_dir=cache_dir)
-        self.name = base.name
+        self.name, self.revision = base.name, base.revision
         self._prefix, self._batch_size, self._max_length = prefix, batch_size, max_length
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         with quiet_tokenizers():
             self._tokenizer = AutoTokenizer.from_pretrained(base.path)
         with quiet_weights():
             self._model = AutoModel.from_pretrained(base.path, dtype=torch.float32).eval().to(self._device)
+
+    def with_prefix(self, prefix: str) -> Self:
+        """Return an embedder with another prefix over the same model in memory."""
+        other = copy.copy(self)
+        other._prefix = prefix
+        return other
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return float32 [N, D]. Each different text is embedded once, in batches of like length."""

@@ -1,0 +1,131 @@
+"""`validate` and `apply-review` as a user runs them: in a process of its own, which may be killed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.models import tiny_model
+
+# The two commands under the error handling of `relevance`, whatever else that registers.
+COMMAND = """
+import sys
+import typer
+from relevance.errors import RelevanceError
+from training.selfvalidation.command import apply_review, validate
+app = typer.Typer()
+app.command()(validate)
+app.command("apply-review")(apply_review)
+try:
+    app()
+except RelevanceError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+RECIPE = """
+name = "tiny"
+task = "qc"
+base_model = "{base}"
+[training]
+epochs = 1
+batch_size = 16
+evaluations = 1
+learning_rate = 2e-3
+"""
+
+
+def command(*arguments):
+    return [sys.executable, "-c", COMMAND, *map(str, arguments)]
+
+
+def run(*arguments):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=180, check=False, env=environment
+    )
+
+
+def done(*arguments):
+    found = run(*arguments)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def refused(*arguments, code=2):
+    found = run(*arguments)
+    assert found.returncode == code, found.stderr
+    assert "Traceback" not in found.stderr
+    return found.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("validate")
+    base = tiny_model(folder / "base")
+    (folder / "recipe.toml").write_text(RECIPE.format(base=base))
+    records = [
+        {"id": i, "language": "en", "origin_query": f"cup {i}", "category_path": "home,cups", "label": i % 2, "note": i}
+        for i in range(80)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+def arguments(folder, out):
+    given = ("validate", folder / "rows.jsonl", out, "--task", "qc", "--recipe", folder / "recipe.toml", "--folds", "2")
+    return *given, "--method", "boundary", "--option", "band=0.9", "--option", "max_share=0.25"
+
+
+def ids(path):
+    return [json.loads(line)["id"] for line in path.read_text().splitlines()]
+
+
+def test_dropping_reviewing_and_the_control_fit_together(folder, tmp_path):
+    files = {name: tmp_path / name for name in ("report.json", "review.html", "control.jsonl")}
+    further = [item for name, path in files.items() for item in (f"--{path.stem}", path)]
+    printed = json.loads(done(*arguments(folder, tmp_path / "out.jsonl"), *further, "--json"))
+    assert printed == json.loads(files["report.json"].read_text())
+    assert printed["actions"] == {"dropped": 20}
+    assert len(ids(tmp_path / "out.jsonl")) == len(ids(files["control.jsonl"])) == 60
+    table = tmp_path / "review.csv"
+    lines = table.read_text(encoding="utf-8-sig").splitlines()
+    table.write_text("\n".join([lines[0], *(re.sub(r"^(\d+,\d,\w+),,", r"\1,drop,", line) for line in lines[1:])]))
+    left = json.loads(
+        done("apply-review", folder / "rows.jsonl", table, tmp_path / "reviewed.jsonl", "--task", "qc", "--json")
+    )
+    assert left["decisions"] == {"drop": 20}
+    assert ids(tmp_path / "reviewed.jsonl") == ids(tmp_path / "out.jsonl")
+
+
+def test_a_killed_run_goes_on_to_the_same_file(folder, tmp_path):
+    process = subprocess.Popen(command(*arguments(folder, tmp_path / "a.jsonl")), stderr=subprocess.DEVNULL)
+    scores = tmp_path / "a.jsonl.validation" / "scores"
+    deadline = time.monotonic() + 120
+    while not list(scores.glob("*.npz")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(scores.glob("*.npz"))
+    assert not (tmp_path / "a.jsonl").exists()
+    done(*arguments(folder, tmp_path / "a.jsonl"))
+    done(*arguments(folder, tmp_path / "b.jsonl"))
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def test_wrong_input_is_named(folder, tmp_path):
+    out, rows = tmp_path / "out.jsonl", folder / "rows.jsonl"
+    given = arguments(folder, out)
+    assert "rows are held out" in refused(*given, "--held-out", rows)
+    assert "at least two models" in refused(*given, "--action", "relabel")
+    assert "is the file to be read" in refused(*arguments(folder, rows), "--overwrite")
+    assert "margn" in refused(*given, "--option", "margn=1")
+    assert "ends in .html" in refused(*given, "--review", tmp_path / "x.csv")
+    assert "is a control of" in refused(*given, "--action", "review", "--control", tmp_path / "c.jsonl")
+    (tmp_path / "decisions.csv").write_text("id,label,decision\n1,1,burn\n")
+    assert "'burn'" in refused("apply-review", rows, tmp_path / "decisions.csv", out, "--task", "qc")
+    assert not out.exists()

@@ -1,0 +1,495 @@
+import csv
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import training.checkpoint
+from relevance.errors import ConfigError, InputError
+from relevance.tasks import LabeledPair, Pair, Task, query_key
+from tests.models import tiny_model
+from training.recipe import Recipe
+from training.selfvalidation import flags
+from training.selfvalidation.actions import act, drop_at_random
+from training.selfvalidation.decisions import apply_review, read_decisions
+from training.selfvalidation.folds import assign_folds, dev_part, linked_groups
+from training.selfvalidation.judging import Suggestion, judge
+from training.selfvalidation.options import Action, FilterModel, Flag, Prune, SelfValidationOptions
+from training.selfvalidation.outoffold import OutOfFold, model_recipe, out_of_fold, plan_folds
+from training.selfvalidation.report import quality
+from training.selfvalidation.review import check_unique_ids, write_review
+from training.selfvalidation.stage import FlaggedRow, SelfValidation, self_validate, validate_rows
+
+TWO_MODELS = (FilterModel(seed=0), FilterModel(seed=1))
+SEEDS = st.integers(0, 10_000)
+LABELS = st.lists(st.integers(0, 1), min_size=1, max_size=60)
+
+
+def row(name, query="cup", label=1, candidate="home,cups", language="en", **extra):
+    return LabeledPair(Pair(query, candidate, language), label, str(name), extra)
+
+
+def rows(count):
+    """Pairs whose label says whether the candidate names the thing of the query; every fifth has a translation."""
+    things = ("shoes", "cups", "lamps")
+    made = []
+    for i in range(count):
+        thing, other = things[i % 3], things[(i + i // 3 % 2) % 3]
+        made.append(row(i, f"{thing} {i}", int(thing == other), f"goods,{other}", "de" if i % 4 == 0 else "en"))
+        if i % 5 == 0:
+            copy = {"source": "translation", "source_id": str(i)}
+            made.append(row(f"{i}~ja", f"靴 {i}", made[-1].label, f"goods,{other}", "ja", **copy))
+    return made
+
+
+def noisy(seed, count=400, rate=0.2, skill=1.0):
+    """Labels of which a share is wrong, and scores that know the truth more or less; the mask of wrong labels."""
+    rng = np.random.default_rng(seed)
+    truth = (rng.random(count) < 0.6).astype(int)
+    wrong = rng.random(count) < rate
+    scores = 1 / (1 + np.exp(-(skill * (4 * truth - 2) + rng.normal(0, 1, count))))
+    return np.where(wrong, 1 - truth, truth), scores, wrong
+
+
+def out_of(scores):
+    scores = np.atleast_2d(np.asarray(scores, dtype=float))
+    return OutOfFold(scores, np.full_like(scores, 0.5))
+
+
+@st.composite
+def linked_rows(draw):
+    """Rows of few queries, some made of earlier ones under a query of their own."""
+    made = []
+    for i in range(draw(st.integers(1, 30))):
+        parent = draw(st.integers(0, i - 1)) if i and draw(st.booleans()) else None
+        query = draw(st.sampled_from(["Cup", "cup ", "lamp", "靴", "ｃｕｐ", "mug", "vase", f"only {i}"]))
+        extra = {} if parent is None else {"source_id": str(parent)}
+        made.append(row(i, query, draw(st.integers(0, 1)), language=draw(st.sampled_from(["en", "ja"])), **extra))
+    return made
+
+
+@given(linked_rows())
+def test_no_query_and_no_made_row_leaves_its_group(made):
+    groups = linked_groups(made)
+    by_key = {}
+    for each, group in zip(made, groups, strict=True):
+        assert by_key.setdefault(query_key(each.pair.query), group) == group
+        if "source_id" in each.extra:
+            assert groups[int(each.extra["source_id"])] == group
+
+
+@given(linked_rows(), st.randoms(use_true_random=False))
+def test_groups_and_folds_do_not_depend_on_the_order_of_rows(made, random):
+    shuffled = random.sample(made, len(made))
+    assert dict(zip([r.id for r in made], linked_groups(made), strict=True)) == dict(
+        zip([r.id for r in shuffled], linked_groups(shuffled), strict=True)
+    )
+
+
+def test_rows_made_of_a_row_that_is_gone_stay_together():
+    made = [row("7~de", "tasse", source_id="7"), row("7~fr", "tasse à thé", source_id="7"), row("8", "lampe")]
+    groups = linked_groups(made)
+    assert groups[0] == groups[1] != groups[2]
+
+
+def test_ids_repeated_by_chance_link_nothing():
+    assert len(set(linked_groups([row(1, "cup"), row(1, "lamp"), row(1, "mug")]))) == 3
+
+
+def test_folds_are_stratified_by_language_and_label():
+    made = [row(i, f"q{i}", i % 3 == 0, language="ja" if i % 5 == 0 else "en") for i in range(600)]
+    folds = assign_folds(made, 5, seed=1)
+    for fold in range(5):
+        held = [made[i] for i in np.flatnonzero(folds == fold)]
+        assert len(held) == pytest.approx(120, abs=2)
+        assert sum(r.label for r in held) == pytest.approx(40, abs=2)
+        assert sum(r.pair.language == "ja" for r in held) == pytest.approx(24, abs=2)
+
+
+def test_a_dev_part_is_whole_groups_and_about_its_share():
+    made = rows(200)
+    groups, is_dev = linked_groups(made), dev_part(made, 0.1, seed=0)
+    assert is_dev.mean() == pytest.approx(0.1, abs=0.02)
+    assert not {groups[i] for i in np.flatnonzero(is_dev)} & {groups[i] for i in np.flatnonzero(~is_dev)}
+
+
+def test_every_row_is_held_once_and_never_trained_on_by_its_judge():
+    made = rows(120)
+    groups = np.array(linked_groups(made))
+    plans = plan_folds(made, SelfValidationOptions(folds=4))
+    assert sorted(np.concatenate([plan.held for plan in plans])) == list(range(len(made)))
+    for plan in plans:
+        assert len(plan.held) + len(plan.train) + len(plan.dev) == len(made)
+        assert not set(groups[plan.held]) & set(groups[np.concatenate([plan.train, plan.dev])])
+        assert not set(groups[plan.train]) & set(groups[plan.dev])
+
+
+def test_a_fold_without_both_labels_is_refused():
+    with pytest.raises(InputError, match=r"part of fold 1 of 2: .* not of both labels"):
+        plan_folds([row(i, f"q{i}", label=1) for i in range(40)], SelfValidationOptions(folds=2))
+
+
+def test_too_few_queries_for_the_folds_are_refused():
+    with pytest.raises(InputError, match="expected more queries"):
+        plan_folds([row(i, "cup", i % 2) for i in range(40)], SelfValidationOptions(folds=2))
+
+
+@given(LABELS, st.data())
+def test_a_contradiction_is_on_the_other_side_by_the_margin(labels, data):
+    scores = np.array(data.draw(st.lists(st.floats(0, 1), min_size=len(labels), max_size=len(labels))))
+    margin = data.draw(st.floats(0, 0.5))
+    found = flags.contradictions(labels, scores, 0.5, margin)
+    for label, score, flagged in zip(labels, scores, found, strict=True):
+        on_other_side = score < 0.5 if label else score >= 0.5
+        far = 0.5 - score if label else score - 0.5
+        assert not flagged or (on_other_side and far >= margin - 1e-9)
+        assert flagged or not (on_other_side and far >= margin + 1e-9)
+
+
+def test_the_band_is_around_each_rows_own_threshold():
+    found = flags.boundary_band([0.30, 0.52, 0.30, 0.46], [0.3, 0.5, 0.5, 0.5], 0.03)
+    assert found.tolist() == [True, True, False, False]
+
+
+def test_the_confident_joint_of_a_small_case():
+    labels = [1, 1, 1, 1, 0, 0, 0, 0]
+    scores = [0.9, 0.8, 0.7, 0.1, 0.1, 0.2, 0.3, 0.9]
+    joint = flags.confident_joint(labels, scores)
+    assert joint.thresholds == pytest.approx([0.625, 0.625])
+    assert joint.counts.tolist() == [[3, 1], [1, 3]]
+    assert joint.noise_rate == 0.25
+    for prune in Prune:
+        assert np.flatnonzero(flags.confident_learning(labels, scores, prune)).tolist() == [3, 7]
+
+
+def test_thresholds_of_confident_learning_follow_a_biased_scorer():
+    labels = [1, 1, 1, 0, 0, 0]
+    scores = [0.99, 0.98, 0.70, 0.69, 0.60, 0.97]  # all above one half
+    assert np.flatnonzero(flags.confident_learning(labels, scores, Prune.OFF_DIAGONAL)).tolist() == [2, 5]
+
+
+@given(SEEDS, st.floats(0.05, 0.35), st.sampled_from(list(Prune)))
+@settings(max_examples=40, deadline=None)
+def test_confident_learning_finds_flipped_labels_better_than_chance(seed, rate, prune):
+    labels, scores, wrong = noisy(seed, rate=rate)
+    found = flags.confident_learning(labels, scores, prune)
+    assert found.any()
+    assert wrong[found].mean() > 1.5 * wrong.mean()
+    assert found[wrong].mean() > 2 * found[~wrong].mean()
+
+
+@given(SEEDS, st.floats(0.05, 0.35))
+@settings(max_examples=40, deadline=None)
+def test_the_estimated_noise_rate_is_near_the_true_one_for_a_good_scorer(seed, rate):
+    labels, scores, wrong = noisy(seed, count=2000, rate=rate, skill=2.0)
+    assert flags.confident_joint(labels, scores).noise_rate == pytest.approx(wrong.mean(), abs=0.03)
+
+
+@given(LABELS, st.data())
+def test_confident_learning_takes_any_scores(labels, data):
+    scores = data.draw(st.lists(st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]), min_size=len(labels), max_size=len(labels)))
+    joint = flags.confident_joint(labels, scores)
+    assert joint.calibrated.sum() == pytest.approx(len(labels))
+    assert 0 <= joint.noise_rate <= 1
+    pruned = flags.confident_learning(labels, scores, Prune.NOISE_RATE)
+    assert abs(pruned.sum() - joint.noise_rate * len(labels)) <= 1 + 1e-9
+
+
+@given(LABELS)
+def test_scores_that_know_nothing_flag_nothing(labels):
+    for prune in Prune:
+        assert not flags.confident_learning(labels, np.full(len(labels), 0.5), prune).any()
+
+
+def test_only_the_worst_rows_are_kept():
+    assert flags.worst([True, True, False, True], [0.6, 0.9, 1.0, 0.6], 2).tolist() == [True, True, False, False]
+
+
+def judged(labels, scores, **options):
+    options = SelfValidationOptions(**{"methods": ["contradiction"]} | options)
+    return judge(labels, out_of(scores), options), options
+
+
+def test_without_a_threshold_each_row_is_held_against_that_of_its_fold():
+    found = OutOfFold(np.array([[0.4, 0.4]]), np.array([[0.2, 0.7]]))
+    options = SelfValidationOptions(methods=["contradiction"], threshold=None, margin=0.1)
+    assert judge([1, 1], found, options).flagged.tolist() == [False, True]
+
+
+def test_relabelling_needs_every_model_to_be_sure():
+    made = [row(0, label=1, original=1), row(1, label=1), row(2, label=0)]
+    found, options = judged([1, 1, 0], [[0.1, 0.1, 0.1], [0.15, 0.4, 0.1]], action=Action.RELABEL, models=TWO_MODELS)
+    left = act(made, found, options)
+    assert [r.label for r in left] == [0, 1, 0]
+    assert left[0].extra == {"original": 1, "original_label": 1}
+    assert left[1] is made[1]
+
+
+def test_down_weighting_marks_flagged_rows_only():
+    made = [row(0, label=1), row(1, label=1), row(2, label=0)]
+    found, options = judged([1, 1, 0], [0.02, 0.9, 0.75], action=Action.WEIGHT)
+    assert [r.extra.get("weight") for r in act(made, found, options)] == [0.1, None, 0.25]
+
+
+def test_dropping_takes_at_most_its_share_worst_first():
+    made = [row(i, label=1) for i in range(4)]
+    found, options = judged([1] * 4, [0.2, 0.1, 0.25, 0.9], max_share=0.5)
+    assert [r.id for r in act(made, found, options)] == ["2", "3"]
+
+
+def test_review_changes_nothing_and_suggests():
+    made = [row(i, label=1) for i in range(3)]
+    found, options = judged([1] * 3, [0.1, 0.29, 0.5], action=Action.REVIEW, methods=list(Flag))
+    assert act(made, found, options) == made
+    assert [found.suggestion(i) for i in (0, 1)] == [Suggestion.FLIP, Suggestion.DROP]
+    assert Flag.BOUNDARY in found.flags_of(2)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["en", "ja"]), st.integers(0, 1), st.booleans()), min_size=1), SEEDS)
+def test_the_control_drops_as_many_of_each_language_and_label(content, seed):
+    made = [row(i, label=label, language=language) for i, (language, label, _) in enumerate(content)]
+    gone = np.array([drop for _, _, drop in content])
+    left = drop_at_random(made, gone, seed)
+    assert left == drop_at_random(made, gone, seed)
+    stratum = sorted((r.pair.language, r.label) for r in left)
+    assert stratum == sorted((language, label) for language, label, drop in content if not drop)
+
+
+def test_the_control_is_drawn_by_its_seed():
+    made = [row(i) for i in range(50)]
+    gone = np.arange(50) < 10
+    assert drop_at_random(made, gone, 1) != drop_at_random(made, gone, 2)
+
+
+def test_quality_counts_hits_and_leaves_made_negatives_out():
+    made = [row(0, label=1, true_label=0), row(1, label=1, true_label="1"), row(2, label=0, true_label=1), row(3)]
+    made.append(row(4, label=0, true_label=1, source="negative"))
+    found = quality(made, np.array([True, True, False, True, True]))
+    assert (found.rows, found.wrong, found.flagged, found.hits) == (3, 2, 2, 1)
+    assert (found.precision, found.recall) == (0.5, 0.5)
+    assert quality([row(0)], np.array([True])) is None
+
+
+def test_options_that_contradict_each_other_are_refused():
+    with pytest.raises(ValidationError, match="at least two models"):
+        SelfValidationOptions(action="relabel")
+    with pytest.raises(ValidationError, match="two models are the same"):
+        SelfValidationOptions(models=[{"seed": 1}, {"seed": 1}])
+    with pytest.raises(ValidationError, match="expected drop or relabel"):
+        SelfValidationOptions(rounds=2, action="weight")
+
+
+# The stage, with a real, tiny model.
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    base = tiny_model(tmp_path_factory.mktemp("base"))
+    training = {"epochs": 1, "batch_size": 16, "learning_rate": 2e-3, "head_learning_rate": 1e-2, "evaluations": 1}
+    return Recipe.model_validate({"name": "tiny", "task": "qc", "base_model": str(base), "training": training})
+
+
+def test_settings_go_over_the_recipe(recipe):
+    model = FilterModel(seed=4, settings={"training": {"epochs": 0.5}})
+    changed = model_recipe(recipe, model, {"training": {"epochs": 3, "batch_size": 8}})
+    assert (changed.seed, changed.training.epochs, changed.training.batch_size) == (4, 0.5, 8)
+    assert changed.training.learning_rate == recipe.training.learning_rate
+    with pytest.raises(ConfigError, match="epoch"):
+        model_recipe(recipe, model, {"training": {"epoch": 3}})
+
+
+def test_a_stopped_run_trains_only_the_folds_that_are_left(recipe, tmp_path, monkeypatch):
+    made, options = rows(60), SelfValidationOptions(folds=2, models=TWO_MODELS)
+    whole = out_of_fold(made, recipe, options, tmp_path / "whole")
+    trained, real = [], training.checkpoint.train
+
+    def interrupted(job):
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        trained.append(job.out)
+        return real(job)
+
+    monkeypatch.setattr(training.checkpoint, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        out_of_fold(made, recipe, options, tmp_path / "stopped")
+    trained.clear()
+    resumed = out_of_fold(made, recipe, options, tmp_path / "stopped")
+    assert len(trained) == 1
+    np.testing.assert_array_equal(resumed.scores, whole.scores)
+    assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == ["scores"]
+
+
+def test_other_flags_and_actions_train_nothing_anew(recipe, tmp_path, monkeypatch):
+    made, work = rows(60), tmp_path / "work"
+    self_validate(made, SelfValidation(recipe, SelfValidationOptions(folds=2), work))
+
+    def never(job):
+        raise AssertionError(job.out)
+
+    monkeypatch.setattr(training.checkpoint, "train", never)
+    options = SelfValidationOptions(folds=2, methods=list(Flag), action="weight", band=0.2)
+    left, report = self_validate(made, SelfValidation(recipe, options, work))
+    assert [(r.id, r.label) for r in left] == [(r.id, r.label) for r in made]
+    assert sum("weight" in r.extra for r in left) == report.actions.get("down-weighted", 0) == report.rounds[0].flagged
+
+
+def test_rounds_judge_what_the_one_before_left(recipe, tmp_path):
+    made = rows(90)
+    options = SelfValidationOptions(folds=2, rounds=2, methods=["boundary"], band=0.5, max_share=0.1)
+    done = validate_rows(made, SelfValidation(recipe, options, tmp_path))
+    first, second = done.report.rounds
+    assert (first.rows, first.flagged) == (108, 10)
+    assert (second.rows, second.flagged) == (98, 9)
+    assert done.report.actions == {"dropped": 19}
+    assert [r for r, gone in zip(made, done.dropped, strict=True) if not gone] == done.rows
+    assert {each.row.id for each in done.flagged} == {r.id for r in made} - {r.id for r in done.rows}
+
+
+def test_relabelling_reports_agreement_and_quality(recipe, tmp_path):
+    made = [row(r.id, r.pair.query, r.label, r.pair.candidate, true_label=1) for r in rows(60)]
+    methods, models = ["contradiction", "confident"], TWO_MODELS
+    options = SelfValidationOptions(
+        folds=2, action="relabel", methods=methods, margin=0, relabel_confidence=0.51, models=models
+    )
+    left, report = self_validate(made, SelfValidation(recipe, options, tmp_path))
+    flips = [(a, b) for a, b in zip(made, left, strict=True) if a.label != b.label]
+    assert len(flips) == report.actions.get("relabelled", 0)
+    assert all(b.extra["original_label"] == a.label for a, b in flips)
+    (only,) = report.rounds
+    assert 0 <= only.agreement.all_rows <= 1
+    assert set(only.quality) == {"contradiction", "confident", "flagged"}
+    assert type(report).model_validate_json(report.model_dump_json()) == report
+
+
+def test_rows_of_dev_are_refused(recipe, tmp_path):
+    dev = [row("x", " SHOES  0", candidate="Goods,shoes")]
+    with pytest.raises(InputError, match=r"1 of 72 rows are held out .first: id '0'"):
+        self_validate(rows(60), SelfValidation(recipe, SelfValidationOptions(), tmp_path, dev))
+
+
+def test_a_weight_of_the_users_own_is_not_overwritten(recipe, tmp_path):
+    made = [row(0, weight="2 kg"), row(1, label=0)]
+    with pytest.raises(InputError, match="rename the field"):
+        self_validate(made, SelfValidation(recipe, SelfValidationOptions(action="weight"), tmp_path))
+
+
+# The review list.
+
+
+def flagged_row(name, doubt, candidate="home,cups", language="en", query="cup", label=1):
+    found = row(name, query, label, candidate, language)
+    return FlaggedRow(found, 1 - doubt if label else doubt, doubt, (Flag.CONFIDENT,), Suggestion.DROP)
+
+
+def read_csv(path):
+    return list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+
+
+def test_the_list_is_grouped_and_worst_first(tmp_path):
+    made = [flagged_row("a", 0.6), flagged_row("b", 0.9, "toys,cars"), flagged_row("c", 0.8), flagged_row("d", 0.7)]
+    table = write_review(tmp_path / "r.html", made, Task.QC, "t")
+    assert [record["id"] for record in read_csv(table)] == ["c", "d", "a", "b"]
+    page = (tmp_path / "r.html").read_text()
+    assert re.findall(r'data-id="(\w)"', page) == ["c", "d", "a", "b"]
+    assert re.findall(r"<h2 id=\"g\d\"><bdi>(.*?)</bdi>", page) == ["home, en", "toys, en"]
+
+
+class Seen(HTMLParser):
+    """The tags, attributes and texts of a page, as a browser takes them."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.texts = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+@settings(max_examples=20, deadline=None)
+def test_the_page_escapes_every_text(tmp_path_factory, query, candidate):
+    path = tmp_path_factory.mktemp("page") / "r.html"
+    marked = f'{query}<script>alert("x")</script>$title"\'>'
+    write_review(path, [flagged_row(marked, 0.9, f"{candidate}<img src=x>", "<b>", marked)], Task.QC, "<i>$x</i>")
+    seen = Seen(path.read_bytes().decode())
+    assert marked in seen.texts
+    assert seen.tags.count("script") == 1
+    assert not {"img", "b", "i"} & set(seen.tags)
+    assert all(value.startswith("#") for name, value in seen.attributes if name in ("href", "src"))
+    assert not [name for name, _ in seen.attributes if name.startswith("on")]
+
+
+def test_the_page_says_how_many_rows_it_leaves_to_the_csv(tmp_path):
+    made = [flagged_row(str(i), i / 10) for i in range(9)]
+    table = write_review(tmp_path / "r.html", made, Task.QI, "t", page_rows=2)
+    page = (tmp_path / "r.html").read_text()
+    assert "2 of 9 flagged rows" in page
+    assert re.findall(r'data-id="(\w)"', page) == ["8", "7"]
+    assert len(read_csv(table)) == 9
+
+
+def test_formulas_stay_text_in_a_spreadsheet(tmp_path):
+    table = write_review(tmp_path / "r.html", [flagged_row("1", 0.9, query="=1+1")], Task.QC, "t")
+    assert read_csv(table)[0]["query"] == "'=1+1"
+
+
+def test_repeated_ids_cannot_be_reviewed():
+    with pytest.raises(InputError, match="1 ids stand on several rows"):
+        check_unique_ids([row(1), row(1), row(2)])
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_decisions_are_applied_and_open_ones_keep_the_row(tmp_path, delimiter):
+    made = [row(i, label=i % 2) for i in range(5)]
+    lines = ["Decision,label,id", "drop,0,0", "FLIP,1,1", "keep,0,2", ",1,3"]
+    path = tmp_path / "d.csv"
+    path.write_text("\ufeff" + "\r\n".join(lines).replace(",", delimiter) + "\r\n", encoding="utf-8")
+    left, report = apply_review(made, read_decisions(path), path)
+    assert [(r.id, r.label) for r in left] == [("1", 0), ("2", 0), ("3", 1), ("4", 0)]
+    assert left[0].extra == {"original_label": 1}
+    assert report.decisions == {"drop": 1, "flip": 1, "keep": 1, "undecided": 1}
+
+
+def test_a_written_list_reads_back_once_decided(tmp_path):
+    made = [flagged_row("a,1", 0.9, query='say "cup"\nnow'), flagged_row("b", 0.8)]
+    table = write_review(tmp_path / "r.html", made, Task.QC, "t")
+    assert [(d.id, d.decision) for d in read_decisions(table)] == [("a,1", None), ("b", None)]
+
+
+def test_all_bad_lines_of_a_review_are_named_together(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("id,label,decision\n1,1,delete\n,1,keep\n2,yes,drop\n")
+    with pytest.raises(InputError, match=r"(?s)3 bad lines.*'delete'.*id is empty.*'yes'"):
+        read_decisions(path)
+
+
+def test_decisions_must_fit_the_rows(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("id,label,decision\n9,1,keep\n1,0,flip\n2,0,drop\n2,0,keep\n5,1,drop\n")
+    made = [row(1, label=1), row(2, label=0), row(5), row(5)]
+    expected = r"(?s)4 bad lines.*'9' is of no row.*'1' has label 1, the review 0.*decided twice.*several rows"
+    with pytest.raises(InputError, match=expected):
+        apply_review(made, read_decisions(path), path)
+
+
+def test_a_review_applied_twice_is_refused(tmp_path):
+    path = tmp_path / "d.csv"
+    path.write_text("id,label,decision\n1,1,flip\n")
+    once, _ = apply_review([row(1)], read_decisions(path), path)
+    with pytest.raises(InputError, match="flipped already"):
+        apply_review(once, read_decisions(path), path)
+
+
+def test_a_review_without_its_columns_is_refused(tmp_path):
+    (tmp_path / "d.csv").write_text("id,query\n1,x\n")
+    with pytest.raises(InputError, match="no column 'label', 'decision'"):
+        read_decisions(tmp_path / "d.csv")

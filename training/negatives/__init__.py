@@ -1,0 +1,1 @@
+"""Semantic negative sampling: rows of label 0, made of positive rows and other candidates of the same file."""

@@ -1,0 +1,91 @@
+"""The command `negatives`: parses, calls the stage and reports."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from relevance.errors import ConfigError, InputError
+from relevance.tasks import Task
+
+if TYPE_CHECKING:
+    from training.negatives.options import NegativeOptions
+
+log = logging.getLogger(__name__)
+
+
+def negatives(
+    file: Annotated[Path, typer.Argument(help="Labelled pairs to train on.")],
+    out: Annotated[Path, typer.Argument(help="The file to write: these pairs and the negatives (JSON lines).")],
+    task: Annotated[Task, typer.Option(help="qc: query and category path; qi: query and item title.")],
+    strategy: Annotated[str, typer.Option(help="none, random, easy, hard or mixed.")] = "easy",
+    negative_rate: Annotated[float | None, typer.Option(help="Negatives among a language's rows [0.35].")] = None,
+    per_positive: Annotated[int | None, typer.Option(help="Negatives a positive row, in place of a rate.")] = None,
+    band_low: Annotated[float | None, typer.Option(help="Least centred cosine to the query [a quantile].")] = None,
+    band_high: Annotated[float | None, typer.Option(help="Greatest [a quantile].")] = None,
+    positive_share_limit: Annotated[float, typer.Option(help="Below this share of the positive's cosine.")] = 0.95,
+    base_model: Annotated[str, typer.Option(help="The encoder.")] = "packaged:multilingual-e5-small",
+    vet: Annotated[Path | None, typer.Option(help="A checkpoint that drops false negatives.")] = None,
+    vet_above: Annotated[float, typer.Option(help="The score that makes a negative a false one.")] = 0.9,
+    cache: Annotated[Path | None, typer.Option(help="Folder of embeddings [OUT with .embeddings].")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0)] = 0,
+    report: Annotated[Path | None, typer.Option(help="Write the counts as JSON.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Add negatives: queries of positive rows with other candidates, chosen by similarity, never known positives.
+
+    At most 100,000 different candidates. A run that was killed keeps its embeddings.
+    """
+    options = _options(
+        strategy=strategy,
+        negative_rate=negative_rate,
+        per_positive=per_positive,
+        band_low=band_low,
+        band_high=band_high,
+        positive_share_limit=positive_share_limit,
+        vet_above=vet_above,
+        seed=seed,
+    )
+    if out.exists() and file.exists() and out.samefile(file):
+        raise InputError(f"{out}: is the file to be read; expected another file to write")
+    from training.dataset import read_pairs
+    from training.encoder_embedder import EncoderEmbedder
+    from training.negatives.embedding import CachedEncoder
+    from training.negatives.sampling import sample_negatives
+    from training.negatives.vet import CheckpointVet
+    from training.splits import write_pairs
+
+    judge = None if vet is None else CheckpointVet(vet, task)
+    rows = read_pairs(file, task).rows
+    encoder = CachedEncoder(EncoderEmbedder(base_model), cache or out.with_name(f"{out.name}.embeddings"))
+    made, done = sample_negatives(rows, task, options, encoder, vet=judge)
+    write_pairs(out, made, task)
+    for language in done.languages:
+        if language.short:
+            log.warning("%s: %d of %d negatives are missing", language.language, language.short, language.wanted)
+    if report is not None:
+        _write(report, done.model_dump_json(indent=2) + "\n")
+    print(done.model_dump_json() if as_json else f"{out}: {done.text()}")
+
+
+def _options(**fields: Any) -> "NegativeOptions":
+    from pydantic import ValidationError
+
+    from relevance.card import explain
+    from training.negatives.options import NegativeOptions
+
+    try:
+        return NegativeOptions(**fields)
+    except ValidationError as error:
+        raise ConfigError(f"options: {explain(error)}") from None
+
+
+def _write(path: Path, text: str) -> None:
+    from relevance.files import whole_file
+
+    try:
+        with whole_file(path) as beside:
+            beside.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); expected a file in an open folder") from None

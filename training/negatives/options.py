@@ -1,0 +1,94 @@
+"""What negatives to make and how many: the options of the stage."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Strategy = Literal["none", "random", "easy", "hard", "mixed"]
+
+# As in the competition's data: QC has 31 % negatives, QI 38 %.
+DEFAULT_NEGATIVE_RATE = 0.35
+
+
+class NegativeOptions(BaseModel):
+    """Which candidates become negatives of a query, and how many a language gets.
+
+    `easy` and `hard` draw from a band of similarity to the query. Where no band is given, it lies between quantiles of
+    the query's own similarities to all candidates, since cosines differ by encoder and by the query's language: from
+    .30 to .80 for `easy`; above .80 for `hard`, and of these the nearest below the positive's share, 5 % of all.
+    `mixed` draws from both. `random` draws from all candidates, with neither band nor positive share: it is the
+    control. The rules of what is never a negative hold for all.
+
+    Cosines are centred: E5's vectors all lie near one direction, so that of 802 positive QC rows 88 % had no candidate
+    above the .80 quantile and below .95 of the positive's plain cosine, and 25 % of the centred one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    strategy: Strategy = Field(
+        "easy",
+        description="of published teams, one gained by easy ones and lost by hard ones, another gained by near ones",
+    )
+    negative_rate: float | None = Field(
+        None, gt=0, lt=1, description=f"negatives among all rows of each language; absent: {DEFAULT_NEGATIVE_RATE}"
+    )
+    per_positive: int | None = Field(None, gt=0, description="negatives to make of each positive, in place of a rate")
+    most_per_positive: int = Field(8, gt=0, description="with a rate: so that no query is drowned in negatives")
+    centred: bool = Field(
+        True,
+        description="cosines of vectors less the mean of their side; false: plain ones, as NV-Retriever has them",
+    )
+    band_low: float | None = Field(None, ge=-1, le=1, description="cosine; with easy or hard, in place of a quantile")
+    band_high: float | None = Field(None, ge=-1, le=1, description="cosine; with easy or hard")
+    positive_share_limit: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="a negative's similarity is below this share of the positive's; .95 as in NV-Retriever",
+    )
+    hard_share: float = Field(0.5, gt=0, lt=1, description="with mixed: share of the hard ones")
+    near_title: float = Field(
+        0.85, gt=0, le=1, description="QI: titles whose bigrams' F1 is so high are one product, or variants of it"
+    )
+    vet_above: float = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="a score that makes a false negative; high, as most models of such data lean to yes",
+    )
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.negative_rate is not None and self.per_positive is not None:
+            raise ValueError("negative_rate and per_positive are both given; expected one of them")
+        if self.has_band and self.strategy not in ("easy", "hard"):
+            raise ValueError(f"a band is given with strategy {self.strategy!r}; expected easy or hard with a band")
+        if self.has_band and self.band[0] >= self.band[1]:
+            raise ValueError(f"band_low {self.band[0]:g} and band_high {self.band[1]:g}: expected low below high")
+        return self
+
+    @property
+    def has_band(self) -> bool:
+        """Whether the band is given in cosines."""
+        return self.band_low is not None or self.band_high is not None
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """The band in cosines, open where an end is not given."""
+        return (
+            -1.0 if self.band_low is None else self.band_low,
+            1.0 if self.band_high is None else self.band_high,
+        )
+
+    @property
+    def source_limit(self) -> int:
+        """Most negatives that one positive row can get."""
+        return self.per_positive or self.most_per_positive
+
+    def wanted(self, positives: int, negatives: int) -> int:
+        """Return how many negatives a language still needs that has so many rows of each label."""
+        if self.per_positive is not None:
+            return self.per_positive * positives
+        rate = DEFAULT_NEGATIVE_RATE if self.negative_rate is None else self.negative_rate
+        return max(round(positives * rate / (1 - rate)) - negatives, 0)

@@ -1,0 +1,76 @@
+"""How many negatives one language still needs, and which of its positive rows give the next ones."""
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+from training.negatives.drawing import Pick
+from training.negatives.report import LanguageReport
+
+
+@dataclass
+class Quota:
+    """One language. Every positive row is asked once before any is asked for more; the order is drawn by the seed."""
+
+    language: str
+    positives: int
+    negatives: int
+    wanted: int
+    limit: int  # most negatives a positive row
+    attempts: int  # most negatives that a row is asked for, where a filter takes some away
+    sources: list[int]
+    made: list[Pick] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+    asked: Counter[int] = field(default_factory=Counter)
+    _given: Counter[int] = field(default_factory=Counter)
+    _exhausted: set[int] = field(default_factory=set)
+
+    def shuffle(self, seed: int) -> None:
+        """Draw the order of the sources."""
+        random.Random(f"{seed}/{self.language}").shuffle(self.sources)
+
+    @property
+    def missing(self) -> int:
+        """Negatives still to be made."""
+        return self.wanted - len(self.made)
+
+    def next_round(self) -> list[tuple[int, int]]:
+        """Return (row, negatives to ask it for), those asked least first; none when the quota is met or rows ran out.
+
+        The round may ask for more than is missing, since rows can fail: it is to be left when enough was found.
+        """
+        if self.missing <= 0:
+            return []
+        live = [row for row in self.sources if row not in self._exhausted and self._left(row) > 0]
+        live.sort(key=self.asked.__getitem__)
+        share = max(self.missing // max(len(live), 1), 1)
+        return [(row, min(share, self._left(row))) for row in live]
+
+    def count(self, row: int, asked: int, found: int) -> None:
+        """Count what a row was asked for and how many candidates it had; one that had too few is not asked again."""
+        self.asked[row] += asked
+        if found < asked:
+            self._exhausted.add(row)
+            self.rejected["nothing_left"] += 1
+
+    def accept(self, pick: Pick) -> None:
+        """Count a negative that was made."""
+        self.made.append(pick)
+        self._given[pick.row] += 1
+
+    def report(self) -> LanguageReport:
+        """Return the counts."""
+        return LanguageReport(
+            language=self.language,
+            positives=self.positives,
+            negatives_before=self.negatives,
+            wanted=self.wanted,
+            made=len(self.made),
+            sources=len(self.sources),
+            tried=len(self.asked),
+            strategies=dict(sorted(Counter(pick.strategy for pick in self.made).items())),
+            rejected={name: count for name, count in sorted(self.rejected.items()) if count},
+        )
+
+    def _left(self, row: int) -> int:
+        return min(self.limit - self._given[row], self.attempts - self.asked[row])

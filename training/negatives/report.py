@@ -1,0 +1,102 @@
+"""What negative sampling did: counts by language, strategy and reason, and how near the negatives are."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+_BINS = 20
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LanguageReport(_Model):
+    """One language. `wanted` negatives were to be made of `sources` positive rows, `tried` of which were used.
+
+    `rejected` counts by reason. `positive_share` counts all candidates in the bands of tried rows that were too near
+    the positive; the other reasons count candidates that were drawn. `nothing_left` counts rows that gave fewer
+    negatives than asked.
+    """
+
+    language: str
+    positives: int
+    negatives_before: int
+    wanted: int
+    made: int
+    sources: int
+    tried: int
+    strategies: dict[str, int]
+    rejected: dict[str, int]
+
+    @property
+    def short(self) -> int:
+        """Negatives that were wanted and could not be made."""
+        return self.wanted - self.made
+
+    @property
+    def negative_rate(self) -> float:
+        """Share of negatives among the rows of this language now."""
+        negatives = self.negatives_before + self.made
+        return negatives / max(negatives + self.positives, 1)
+
+
+class Histogram(_Model):
+    """Similarities to the query: of the negatives made, and of the positives that they were made of.
+
+    Bin n holds edges[n] <= similarity < edges[n + 1]; the last bin holds its upper edge too.
+    """
+
+    edges: list[float]
+    negatives: list[int]
+    positives: list[int]
+
+    @classmethod
+    def of(cls, negatives: Sequence[float], positives: Sequence[float]) -> "Histogram":
+        """Count both in bins of equal width over all that was found; no bins where nothing was."""
+        if not negatives and not positives:
+            return cls(edges=[], negatives=[], positives=[])
+        edges = np.histogram_bin_edges([*negatives, *positives], _BINS)
+        counts = [np.histogram(values, edges)[0].tolist() for values in (negatives, positives)]
+        return cls(edges=edges.round(4).tolist(), negatives=counts[0], positives=counts[1])
+
+
+class NegativesReport(_Model):
+    """The whole stage. `candidates` are the different ones of all rows; `encoder` measured the similarities."""
+
+    strategy: str
+    encoder: str
+    rows_in: int
+    rows_out: int
+    made: int
+    candidates: int
+    languages: list[LanguageReport]
+    similarity: Histogram
+
+    def strategies(self) -> dict[str, int]:
+        """Return the negatives made in all languages by strategy."""
+        return _total([language.strategies for language in self.languages])
+
+    def rejected(self) -> dict[str, int]:
+        """Return the rejections in all languages by reason, most frequent first."""
+        return _total([language.rejected for language in self.languages])
+
+    def text(self) -> str:
+        """Return the report in words: a line a language, then strategies and reasons."""
+        lines = [f"{self.rows_in:,} rows in, {self.made:,} negatives made, {self.rows_out:,} rows out"]
+        lines += [
+            f"  {one.language:4} {one.made:7,} of {one.wanted:,} wanted, from {one.tried:,} of {one.sources:,} "
+            f"positive rows; now {one.negative_rate:.1%} negative"
+            for one in self.languages
+        ]
+        lines += [f"  {name}: {count:,}" for name, count in self.strategies().items()]
+        return "\n".join(lines + [f"  rejected by {name}: {count:,}" for name, count in self.rejected().items()])
+
+
+def _total(counts: Sequence[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))

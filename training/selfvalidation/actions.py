@@ -1,0 +1,76 @@
+"""What becomes of flagged rows, and the control: as many rows dropped at random."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relevance.errors import InputError
+from relevance.tasks import LabeledPair
+from training.selfvalidation.judging import Judged
+from training.selfvalidation.options import Action, SelfValidationOptions
+
+WEIGHT = "weight"
+ORIGINAL_LABEL = "original_label"
+
+Bools = NDArray[np.bool_]
+
+
+def acted_on(judged: Judged, action: Action) -> Bools:
+    """Return True [N] for the rows that an action changes or drops: of relabelling, those on which all models agree."""
+    if action is Action.REVIEW:
+        return np.zeros_like(judged.flagged)
+    return judged.flagged & judged.unanimous if action is Action.RELABEL else judged.flagged.copy()
+
+
+def act(rows: Sequence[LabeledPair], judged: Judged, options: SelfValidationOptions) -> list[LabeledPair]:
+    """Return the rows after the action, in their order. Rows that it does not concern are the same objects.
+
+    `drop` leaves flagged rows out. `relabel` flips the label of those on which all models agree and keeps the first one
+    in the extra `original_label`; other flagged rows stay. `weight` gives flagged rows the extra `weight` in (0, 1],
+    their score for the label that they have (fine-tuning does not read weights yet; rows without one weigh 1).
+    `review` changes nothing.
+    """
+    chosen = acted_on(judged, options.action)
+    if options.action is Action.DROP:
+        return [row for row, gone in zip(rows, chosen, strict=True) if not gone]
+    if options.action is Action.RELABEL:
+        return [flipped(row) if wrong else row for row, wrong in zip(rows, chosen, strict=True)]
+    weights = np.clip(1 - judged.doubts, options.min_weight, 1.0)
+    return [
+        replace(row, extra=row.extra | {WEIGHT: round(float(weight), 6)}) if light else row
+        for row, light, weight in zip(rows, chosen, weights, strict=True)
+    ]
+
+
+def flipped(row: LabeledPair) -> LabeledPair:
+    """Return a row with the other label; the extra `original_label` keeps the first one that it had."""
+    return replace(row, label=1 - row.label, extra={ORIGINAL_LABEL: row.label} | row.extra)
+
+
+def check_weights(rows: Sequence[LabeledPair]) -> None:
+    """Raise InputError where rows have an extra `weight` already, which down-weighting would overwrite."""
+    weighed = [row.id for row in rows if WEIGHT in row.extra]
+    if weighed:
+        raise InputError(
+            f"{len(weighed)} rows (first: id {weighed[0]!r}) have a field {WEIGHT!r} already; expected none, since "
+            "action weight writes it: rename the field"
+        )
+
+
+def drop_at_random(rows: Sequence[LabeledPair], dropped: Bools, seed: int) -> list[LabeledPair]:
+    """Return the rows less as many as `dropped` [N] marks of each language and label, drawn by the seed: the control.
+
+    A filter is worth its cost only where it beats this.
+    """
+    places: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    for at, row in enumerate(rows):
+        places[row.pair.language, row.label].append(at)
+    rng = np.random.default_rng(seed)
+    gone: set[int] = set()
+    for stratum in sorted(places):
+        members = np.array(places[stratum])
+        gone.update(rng.choice(members, size=int(dropped[members].sum()), replace=False).tolist())
+    return [row for at, row in enumerate(rows) if at not in gone]

@@ -1,0 +1,105 @@
+"""From labels and out-of-fold scores to judged rows: which are flagged by which rule, and what is suggested."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relevance.metrics import auc
+from relevance.tasks import LabeledPair
+from training.selfvalidation import flags as rules
+from training.selfvalidation.options import Flag, SelfValidationOptions
+from training.selfvalidation.outoffold import OutOfFold
+from training.selfvalidation.report import Agreement, FlagQuality, RoundReport, counts, quality
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+class Suggestion(StrEnum):
+    """What the models would do with a row: `flip` where all are sure, `drop` a contradiction, else `keep`."""
+
+    KEEP = "keep"
+    DROP = "drop"
+    FLIP = "flip"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The judgement on N rows: mean score and doubt [N], flags by rule [N], flagged by any [N], all models sure [N]."""
+
+    scores: Floats
+    doubts: Floats
+    flags: dict[Flag, Bools]
+    flagged: Bools
+    unanimous: Bools
+    same_side: Bools
+    joint: rules.ConfidentJoint
+
+    def flags_of(self, row: int) -> tuple[Flag, ...]:
+        """Return the rules that flag a row."""
+        return tuple(flag for flag, mask in self.flags.items() if mask[row])
+
+    def suggestion(self, row: int) -> Suggestion:
+        """Return what the models would do with a row."""
+        if self.unanimous[row]:
+            return Suggestion.FLIP
+        return Suggestion.DROP if set(self.flags_of(row)) - {Flag.BOUNDARY} else Suggestion.KEEP
+
+
+def judge(labels: Sequence[int], found: OutOfFold, options: SelfValidationOptions) -> Judged:
+    """Return the judgement on rows by their labels [N] and out-of-fold scores: a pure function."""
+    y, mean = np.asarray(labels, dtype=np.int64), found.scores.mean(axis=0)
+    cuts = found.thresholds if options.threshold is None else np.full_like(found.scores, options.threshold)
+    cut = cuts.mean(axis=0)
+    by_rule = {
+        Flag.CONTRADICTION: lambda: rules.contradictions(y, mean, cut, options.margin),
+        Flag.BOUNDARY: lambda: rules.boundary_band(mean, cut, options.band),
+        Flag.CONFIDENT: lambda: rules.confident_learning(y, mean, options.prune),
+    }
+    flags = {flag: by_rule[flag]() for flag in dict.fromkeys(options.methods)}
+    doubts = rules.doubt(y, mean)
+    anyhow = np.any(list(flags.values()), axis=0)
+    return Judged(
+        scores=mean,
+        doubts=doubts,
+        flags=flags,
+        flagged=rules.worst(anyhow, doubts, int(options.max_share * len(y))),
+        unanimous=rules.all_disagree(y, found.scores, options.relabel_confidence),
+        same_side=rules.agreement(found.scores, cuts),
+        joint=rules.confident_joint(y, mean),
+    )
+
+
+def round_report(rows: Sequence[LabeledPair], judged: Judged, models: int, actions: dict[str, int]) -> RoundReport:
+    """Return the counts of one round."""
+    marked = [rows[i] for i in np.flatnonzero(judged.flagged)]
+    joint, labels = judged.joint, [row.label for row in rows]
+    totals = joint.calibrated.sum(axis=1)
+    return RoundReport(
+        rows=len(rows),
+        auc=auc(labels, judged.scores),
+        noise_rate=joint.noise_rate,
+        noise_by_label={str(s): float(joint.calibrated[s, 1 - s] / totals[s]) for s in (0, 1) if totals[s]},
+        class_thresholds={str(j): float(t) for j, t in enumerate(joint.thresholds) if np.isfinite(t)},
+        flags={flag.value: int(mask.sum()) for flag, mask in judged.flags.items()},
+        flagged=len(marked),
+        flagged_by_language=counts([row.pair.language for row in marked]),
+        flagged_by_label=counts([row.label for row in marked]),
+        actions=actions,
+        agreement=_agreement(judged) if models > 1 else None,
+        quality=_quality(rows, judged),
+    )
+
+
+def _agreement(judged: Judged) -> Agreement:
+    same, flagged = judged.same_side, judged.flagged
+    return Agreement(all_rows=float(same.mean()), flagged_rows=float(same[flagged].mean()) if flagged.any() else None)
+
+
+def _quality(rows: Sequence[LabeledPair], judged: Judged) -> dict[str, FlagQuality]:
+    masks = {flag.value: mask for flag, mask in judged.flags.items()} | {"flagged": judged.flagged}
+    found = {name: quality(rows, mask) for name, mask in masks.items()}
+    return {name: value for name, value in found.items() if value is not None}

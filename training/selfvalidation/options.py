@@ -1,0 +1,80 @@
+"""What self-validation does: the options that a recipe holds, with the reasons for their defaults."""
+
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Flag(StrEnum):
+    """Why a row is doubtful; see training.selfvalidation.flags."""
+
+    CONTRADICTION = "contradiction"
+    BOUNDARY = "boundary"
+    CONFIDENT = "confident"
+
+
+class Action(StrEnum):
+    """What becomes of flagged rows."""
+
+    DROP = "drop"
+    RELABEL = "relabel"
+    WEIGHT = "weight"
+    REVIEW = "review"
+
+
+class Prune(StrEnum):
+    """Which rows confident learning flags: those off the diagonal, or the worst of each class by its noise rate."""
+
+    NOISE_RATE = "noise_rate"
+    OFF_DIAGONAL = "off_diagonal"
+
+
+class FilterModel(BaseModel):
+    """One judge: its seed, and what its recipe sets differently (`{"training": {"epochs": 1}}`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(0, ge=0)
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class SelfValidationOptions(BaseModel):
+    """How rows are judged and what follows. The same options, recipe and rows give the same result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    folds: int = Field(5, ge=2, description="more: each model sees more rows, and the stage takes longer")
+    dev_share: float = Field(0.1, gt=0, lt=0.5, description="of a fold's training rows, kept to choose its checkpoint")
+    seed: int = Field(0, ge=0, description="of the folds, their dev parts and the random control")
+    rounds: int = Field(1, ge=1, description="each judges anew, in other folds, what the one before left")
+    methods: tuple[Flag, ...] = Field((Flag.CONFIDENT,), min_length=1, description="a row is flagged by any of them")
+    action: Action = Action.DROP
+    threshold: float | None = Field(
+        0.5, gt=0, lt=1, description="of contradictions and band; absent: each fold's tuned one, which leans to yes"
+    )
+    margin: float = Field(0.2, ge=0, lt=1, description="how far beyond the threshold a contradiction lies")
+    band: float = Field(0.05, ge=0, lt=1, description="how far from the threshold the boundary band reaches")
+    prune: Prune = Field(
+        Prune.OFF_DIAGONAL,
+        description="noise_rate flags as many rows as are estimated to be wrong: too many where the judges are weak",
+    )
+    relabel_confidence: float = Field(
+        0.8, gt=0.5, le=1, description="every model must give the other label at least this probability"
+    )
+    min_weight: float = Field(0.1, gt=0, le=1, description="down-weighting goes no lower")
+    max_share: float = Field(1.0, gt=0, le=1, description="act on at most this share of the rows, worst first")
+    models: tuple[FilterModel, ...] = Field((FilterModel(),), min_length=1, description="their scores are averaged")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="what all models set over the recipe: judges may be cheaper than the judged"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.action is Action.RELABEL and len(self.models) < 2:
+            raise ValueError("action relabel needs models that agree; expected at least two models or seeds")
+        if len({model.model_dump_json() for model in self.models}) < len(self.models):
+            raise ValueError("two models are the same; expected another seed or other settings for each")
+        if self.rounds > 1 and self.action in (Action.WEIGHT, Action.REVIEW):
+            raise ValueError(f"{self.rounds} rounds with action {self.action}: the rows stay; expected drop or relabel")
+        return self

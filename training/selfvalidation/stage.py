@@ -1,0 +1,144 @@
+"""The stage: rows are judged out of fold, flagged and acted on, round by round. Takes training rows only."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relevance.errors import InputError
+from relevance.tasks import LabeledPair, query_key
+from training.recipe import Recipe
+from training.selfvalidation.actions import act, acted_on, check_weights
+from training.selfvalidation.judging import Judged, Suggestion, judge, round_report
+from training.selfvalidation.options import Action, Flag, SelfValidationOptions
+from training.selfvalidation.outoffold import out_of_fold
+from training.selfvalidation.report import RoundReport, SelfValidationReport
+from training.splits import leaks
+
+log = logging.getLogger(__name__)
+
+DONE = {Action.DROP: "dropped", Action.RELABEL: "relabelled", Action.WEIGHT: "down-weighted"}
+
+
+@dataclass(frozen=True, slots=True)
+class SelfValidation:
+    """How to judge: the recipe of the judges, the options, a folder for what is finished, and rows to stay clear of.
+
+    `held_out` are dev and test rows: none of them may be among the rows to judge. `work` may be shared by runs.
+    """
+
+    recipe: Recipe
+    options: SelfValidationOptions
+    work: Path
+    held_out: Sequence[LabeledPair] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FlaggedRow:
+    """A flagged row as it was first judged: its mean score, its flags and what the models would do with it."""
+
+    row: LabeledPair
+    score: float
+    doubt: float
+    flags: tuple[Flag, ...]
+    suggestion: Suggestion
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """What came of it: the rows now, the report, the flagged rows (worst first), and the input rows [N] dropped."""
+
+    rows: list[LabeledPair]
+    report: SelfValidationReport
+    flagged: list[FlaggedRow]
+    dropped: NDArray[np.bool_]
+
+
+def self_validate(rows: Sequence[LabeledPair], stage: SelfValidation) -> tuple[list[LabeledPair], SelfValidationReport]:
+    """Return the rows after self-validation, in their order, and the report; see `validate_rows`."""
+    done = validate_rows(rows, stage)
+    return done.rows, done.report
+
+
+def validate_rows(rows: Sequence[LabeledPair], stage: SelfValidation) -> Validated:
+    """Judge every row by models that never saw it, act on those flagged, and again for as many rounds as asked.
+
+    Rounds end early when one changes nothing. Raises InputError where a row is in `held_out` too, where queries or
+    labels are too few for the folds, or where a round would leave no row of a label.
+    """
+    _check(rows, stage)
+    options = stage.options
+    now, places = list(rows), np.arange(len(rows))
+    flagged: dict[int, FlaggedRow] = {}
+    reports: list[RoundReport] = []
+    for number in range(options.rounds):
+        found = out_of_fold(now, stage.recipe, options, stage.work, rounds_done=number)
+        judged = judge([row.label for row in now], found, options)
+        changed = acted_on(judged, options.action)
+        for i in np.flatnonzero(judged.flagged):
+            flagged.setdefault(int(places[i]), _flagged_row(now[i], judged, int(i)))
+        actions = {DONE[options.action]: int(changed.sum())} if changed.any() else {}
+        reports.append(round_report(now, judged, len(options.models), actions))
+        now = act(now, judged, options)
+        _check_labels(now, number + 1)
+        if options.action is Action.DROP:
+            places = places[~changed]
+        if not changed.any():
+            break
+    dropped = np.ones(len(rows), dtype=bool)
+    dropped[places] = False
+    worst_first = sorted(flagged.values(), key=lambda found: -found.doubt)
+    return Validated(now, _report(rows, now, options, reports), worst_first, dropped)
+
+
+def _flagged_row(row: LabeledPair, judged: Judged, at: int) -> FlaggedRow:
+    scores = float(judged.scores[at]), float(judged.doubts[at])
+    return FlaggedRow(row, *scores, judged.flags_of(at), judged.suggestion(at))
+
+
+def _report(
+    rows: Sequence[LabeledPair], now: list[LabeledPair], options: SelfValidationOptions, reports: list[RoundReport]
+) -> SelfValidationReport:
+    total: dict[str, int] = {}
+    for part in reports:
+        for name, count in part.actions.items():
+            total[name] = total.get(name, 0) + count
+    return SelfValidationReport(
+        rows_in=len(rows),
+        rows_out=len(now),
+        folds=options.folds,
+        models=len(options.models),
+        actions=total,
+        rounds=tuple(reports),
+    )
+
+
+def _check(rows: Sequence[LabeledPair], stage: SelfValidation) -> None:
+    """Raise InputError for rows that must not be judged; say so where only a query is shared."""
+    held = {_identity(row) for row in stage.held_out}
+    shared = [row for row in rows if _identity(row) in held]
+    if shared:
+        raise InputError(
+            f"{len(shared)} of {len(rows)} rows are held out (first: id {shared[0].id!r}, query "
+            f"{shared[0].pair.query!r}); expected training rows only: self-validation never changes dev or test"
+        )
+    if leaked := leaks(stage.held_out, rows):
+        log.warning("%d held-out queries are among the rows too (%r ...)", len(leaked), leaked[0])
+    if stage.options.action is Action.WEIGHT:
+        check_weights(rows)
+
+
+def _identity(row: LabeledPair) -> tuple[str, str]:
+    return query_key(row.pair.query), query_key(row.pair.candidate)
+
+
+def _check_labels(rows: Sequence[LabeledPair], number: int) -> None:
+    labels = {row.label for row in rows}
+    if labels != {0, 1}:
+        raise InputError(
+            f"round {number} leaves {len(rows)} rows with labels {sorted(labels)}; expected both 0 and 1: the judges "
+            "are too weak for these rows, or flag too much: lower max_share"
+        )
