@@ -18,7 +18,7 @@ demo: $(VENV)/.installed models
 	@echo "Serving the models of the SYNTHETIC sample on http://127.0.0.1:$(PORT) ; stop with Ctrl-C. Once it is ready, try:"
 	@echo
 	@echo "  curl -s http://127.0.0.1:$(PORT)/v1/score -H 'Content-Type: application/json' -d \\"
-	@echo "    '{\"task\":\"qc\",\"query\":\"ランニングシューズ\",\"language\":\"ja\",\"candidates\":[\"shoes,running shoes\",\"furniture,office chairs\"]}'"
+	@echo "    '{\"task\":\"qc\",\"query\":\"ランニングシューズ\",\"language\":\"ja\",\"candidates\":[\"shoes,sports shoes,running shoes\",\"furniture,office furniture,office chairs\"]}'"
 	@echo
 	@exec $(RELEVANCE) serve --bundle qc=$(DEMO)/qc/bundle --bundle qi=$(DEMO)/qi/bundle --port $(PORT)
 
