@@ -45,6 +45,15 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def publish_folder(built: Path, path: Path) -> None:
+    """Sync a finished folder to disk and move it to `path` on the same file system, whatever stood there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for file in built.rglob("*"):
+        if file.is_file():
+            _sync(file)
+    _put_in_place(built, path)
+
+
 def sha256_of(path: Path) -> str:
     """Return the hexadecimal sha256 of a file's bytes."""
     with path.open("rb") as file:

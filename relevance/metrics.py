@@ -5,7 +5,7 @@ F1 is the task's own metric, but with two thirds of the rows positive a scorer t
 Intervals are percentile bootstrap intervals that resample whole queries, since rows of one query are not independent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,12 +55,16 @@ class Report(BaseModel):
 
 @dataclass(frozen=True)
 class Scored:
-    """Scored rows: labels [N] in {0, 1}, scores [N] in [0, 1], query keys [N], languages [N]."""
+    """Scored rows: labels [N] in {0, 1}, scores [N] in [0, 1], query keys [N], languages [N].
+
+    `thresholds` [N], where given, are the rows' own ones, as those tuned by language.
+    """
 
     labels: Sequence[int]
     scores: Sequence[float]
     queries: Sequence[str]
     languages: Sequence[str]
+    thresholds: Sequence[float] | None = None
 
 
 def f1(labels: ArrayLike, predictions: ArrayLike) -> float:
@@ -78,7 +82,7 @@ def always_yes_f1(labels: ArrayLike) -> float:
 def auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
     """Return the area under the ROC curve (ties count half), or None where only one class is present."""
     y, s = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
-    value = float(_weighted_auc(y, np.unique(s, return_inverse=True)[1], np.ones((1, len(y))))[0])
+    value = float(weighted_auc(y, np.unique(s, return_inverse=True)[1], np.ones((1, len(y))))[0])
     return None if np.isnan(value) else value
 
 
@@ -141,38 +145,33 @@ def histogram(scores: ArrayLike, bins: int = 20) -> list[int]:
 def _slice(scored: Scored, mask: NDArray[np.bool_], threshold: float, resamples: int, seed: int) -> Slice:
     y = np.asarray(scored.labels, dtype=np.float64)[mask]
     s = np.asarray(scored.scores, dtype=np.float64)[mask]
-    predicted = (s >= threshold).astype(np.float64)
+    cuts = threshold if scored.thresholds is None else np.asarray(scored.thresholds, dtype=np.float64)[mask]
+    predicted = (s >= cuts).astype(np.float64)
     queries, clusters = np.unique(np.asarray(scored.queries, dtype=object)[mask].astype(str), return_inverse=True)
     ranks = np.unique(s, return_inverse=True)[1]
 
     def measure(weights: Floats) -> Floats:
-        f, yes = _weighted_f1(y, predicted, weights), _weighted_f1(y, np.ones_like(y), weights)
-        return np.stack([f, yes, f - yes, _weighted_auc(y, ranks, weights)])
+        f, yes = weighted_f1(y, predicted, weights), weighted_f1(y, np.ones_like(y), weights)
+        return np.stack([f, yes, f - yes, weighted_auc(y, ranks, weights)])
 
-    rng = np.random.default_rng(seed)
-    draws = [  # in portions, so that memory stays small however many rows there are
-        measure(
-            rng.multinomial(len(queries), np.full(len(queries), 1 / len(queries)), size=n)[:, clusters].astype(float)
-        )
-        for n in [50] * (resamples // 50) + [resamples % 50] * bool(resamples % 50)
-    ]
+    draws = [measure(weights) for weights in cluster_weights(clusters, resamples, seed)]
     values = measure(np.ones((1, len(y))))[:, 0]
     f, yes, gain, area = (
-        _interval(value, draw) for value, draw in zip(values, np.concatenate(draws, axis=1), strict=True)
+        interval(value, draw) for value, draw in zip(values, np.concatenate(draws, axis=1), strict=True)
     )
     return Slice(
         rows=len(y), queries=len(queries), positives=int(y.sum()), f1=f, always_yes_f1=yes, f1_gain=gain, auc=area
     )
 
 
-def _weighted_f1(y: Floats, predicted: Floats, weights: Floats) -> Floats:
-    """F1 under each row of weights [R, N] -> [R]."""
+def weighted_f1(y: Floats, predicted: Floats, weights: Floats) -> Floats:
+    """Return F1 under each row of weights [R, N] -> [R]; labels and predictions [N] in {0, 1}."""
     denominator = weights @ y + weights @ predicted
     return 2 * (weights @ (y * predicted)) / np.where(denominator > 0, denominator, 1)
 
 
-def _weighted_auc(y: Floats, ranks: NDArray[np.intp], weights: Floats) -> Floats:
-    """AUC under each row of weights [R, N] -> [R]; `ranks` [N] are the dense ranks of the scores. NaN: one class."""
+def weighted_auc(y: Floats, ranks: NDArray[np.intp], weights: Floats) -> Floats:
+    """Return AUC under each row of weights [R, N] -> [R]; `ranks` [N]: dense ranks of the scores. NaN: one class."""
     order = np.argsort(ranks, kind="stable")
     starts = np.flatnonzero(np.diff(ranks[order], prepend=-1))
     w, positive = weights[:, order], y[order]
@@ -184,7 +183,20 @@ def _weighted_auc(y: Floats, ranks: NDArray[np.intp], weights: Floats) -> Floats
     return area
 
 
-def _interval(value: float, draws: Floats) -> Interval:
+def cluster_weights(clusters: NDArray[np.intp], resamples: int, seed: int) -> Iterator[Floats]:
+    """Yield how often each row is drawn when whole clusters (numbers [N] from 0 on) are drawn with replacement.
+
+    Weights [R, N] come in portions of at most 50 resamples, so that memory stays small however many rows there are.
+    The same clusters and seed give the same weights, so that two scorers can be compared draw by draw.
+    """
+    rng = np.random.default_rng(seed)
+    count = int(clusters.max()) + 1
+    for n in [50] * (resamples // 50) + [resamples % 50] * bool(resamples % 50):
+        yield rng.multinomial(count, np.full(count, 1 / count), size=n)[:, clusters].astype(float)
+
+
+def interval(value: float, draws: Floats) -> Interval:
+    """Return a value with the 95 % percentile interval of its bootstrap draws [R]; NaN draws are left out."""
     draws = draws[~np.isnan(draws)]
     if np.isnan(value):
         return Interval(value=None, low=None, high=None)

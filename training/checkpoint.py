@@ -28,6 +28,7 @@ from training.evaluation import report_scores
 from training.finetune import Examples, FineTuner, Outcome
 from training.provenance import fingerprint, now, source_commit
 from training.recipe import Recipe
+from training.weights import label_weights
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ def _prepare(job: Job, base: BaseModel, work: Path) -> Path:
 
 def _examples(job: Job, rows: Sequence[LabeledPair], tokenizer: PairTokenizer) -> Examples:
     texts = [job.recipe.format.texts(job.recipe.task, row.pair) for row in rows]
-    return Examples(tokenizer.encode_pairs(texts), [row.label for row in rows])
+    return Examples(tokenizer.encode_pairs(texts), [row.label for row in rows], label_weights(rows))
 
 
 def _probe(examples: Examples, tokenizer: PairTokenizer) -> tuple[dict[str, torch.Tensor], float]:

@@ -9,9 +9,11 @@ import typer
 
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Task, normalize_language
+from training.ablation.command import ablate
 from training.cleaning.command import clean_file
 from training.datareport.command import report as report_data
 from training.negatives.command import negatives
+from training.pipeline.command import pipeline
 from training.scoring.command import score
 from training.selfvalidation.command import apply_review, validate
 from training.translation.command import convert_translator, translate
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 app = typer.Typer()
+app.command()(ablate)
 app.command()(negatives)
 app.command()(validate)
 app.command("apply-review")(apply_review)
@@ -33,6 +36,7 @@ data = typer.Typer(help="Check, clean, split and describe files of labelled pair
 data.command("clean")(clean_file)
 data.command("report")(report_data)
 app.add_typer(data, name="data")
+app.add_typer(pipeline, name="pipeline")
 
 TaskOption = Annotated[Task, typer.Option(help="qc: query and category path; qi: query and item title.")]
 SkipOption = Annotated[
@@ -202,13 +206,13 @@ def evaluate(
 
 
 def _recipe(path: Path, overrides: list[str], base_model: str | None, seed: int | None) -> "Recipe":
-    from training.recipe import Recipe
+    from training.pipeline.recipe import PipelineRecipe
 
     if base_model is not None:
         overrides.append(f"base_model={json.dumps(base_model, ensure_ascii=False)}")
     if seed is not None:
         overrides.append(f"seed={seed}")
-    return Recipe.load(path, overrides)
+    return PipelineRecipe.load(path, overrides).fine_tuning()
 
 
 def _read(file: Path, task: Task, columns: dict[str, str], bad_rows_file: Path | None) -> list[LabeledPair]:

@@ -16,10 +16,16 @@ from training.crossencoder import CrossEncoder, predict_logits
 
 def score_rows(checkpoint: Path, rows: Sequence[LabeledPair]) -> tuple[ModelCard, np.ndarray]:
     """Return a checkpoint's card and its scores [N] for rows."""
+    card, logits = score_logits(checkpoint, rows)
+    return card, card.scores(logits)
+
+
+def score_logits(checkpoint: Path, rows: Sequence[LabeledPair]) -> tuple[ModelCard, np.ndarray]:
+    """Return a checkpoint's card and its logits [N] for rows, before calibration."""
     card = ModelCard.load(checkpoint)
     tokenizer = PairTokenizer.from_file(checkpoint / TOKENIZER_FILE, card.max_length, card.pad_id)
     pairs = tokenizer.encode_pairs(card.texts([row.pair for row in rows]))
-    return card, card.scores(predict_logits(CrossEncoder.from_checkpoint(checkpoint), tokenizer, pairs))
+    return card, predict_logits(CrossEncoder.from_checkpoint(checkpoint), tokenizer, pairs)
 
 
 def report_scores(

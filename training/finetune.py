@@ -35,10 +35,11 @@ SNAPSHOT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Examples:
-    """Tokenised pairs and their labels [N] in {0, 1}."""
+    """Tokenised pairs, their labels [N] in {0, 1} and the weights [N] of their losses (None: 1 each)."""
 
     pairs: Sequence[TokenizedPair]
     labels: Sequence[int]
+    weights: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ class FineTuner:
         with torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32"):
             logits = self.model(**inputs)
         targets = labels * (1 - smooth) + smooth / 2
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), targets)
+        weights = None if train.weights is None else torch.tensor([train.weights[i] for i in rows], device=self.device)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), targets, weight=weights)
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
         self._scaler.unscale_(self._optimizer)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from relevance.tasks import LabeledPair
+from training.weights import LABEL_WEIGHT
 
 
 def source_commit() -> str:
@@ -37,5 +38,6 @@ def fingerprint(*parts: str, rows: Iterable[Iterable[LabeledPair]] = ()) -> str:
         digest.update(b"\0rows\0")
         for row in pairs:
             fields = [row.pair.query, row.pair.candidate, row.pair.language, row.label]
+            fields += [row.extra[LABEL_WEIGHT]] if LABEL_WEIGHT in row.extra else []
             digest.update(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()

@@ -1,7 +1,8 @@
 """Splits of labelled pairs in which no query is in two, and the files that hold them.
 
-The unit is `query_key`: one query with all its candidates goes to one split, whatever its case or white space. Within
-that, every pair of language and label is spread over the splits by the fractions as nearly as whole groups allow.
+The unit is `query_key`: one query with all its candidates goes to one split, whatever its case or white space; or a
+larger group (a query with its translations, see training.linking). Within that, every pair of language and label is
+spread over the splits by the fractions as nearly as whole groups allow.
 """
 
 import math
@@ -25,7 +26,7 @@ DEFAULT_FRACTIONS: Mapping[str, float] = MappingProxyType({TRAIN: 0.8, "dev": 0.
 _EXACT_DIGITS = 15
 
 _Stratum = tuple[str, int]  # language, label
-_Groups = dict[str, Counter[_Stratum]]  # query key -> rows by stratum
+_Groups = dict[str, Counter[_Stratum]]  # group -> rows by stratum
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +46,31 @@ def split_pairs(
     fractions: Mapping[str, float] = DEFAULT_FRACTIONS,
     seed: int,
     held_out_languages: Collection[str] = (),
+    groups: Sequence[str] | None = None,
 ) -> dict[str, list[LabeledPair]]:
     """Return the rows by split, in their order; the same rows and seed give the same splits in any order of rows.
 
-    Groups of one query are shuffled by `seed`, sorted by size, largest first, and given one by one to the split whose
-    chi-square distance from its target counts, those of every (language, label) and of all rows, grows least. The
-    term of all rows keeps rare strata, which round to the largest split, from starving the others. A query that occurs
-    in a held-out language stays out of `train` with all its rows, those in other languages too.
+    `groups` [N] names what each row must stay together with; by default its query's key. Groups are shuffled by
+    `seed`, sorted by size, largest first, and given one by one to the split whose chi-square distance from its target
+    counts, those of every (language, label) and of all rows, grows least. The term of all rows keeps rare strata,
+    which round to the largest split, from starving the others. A group with a row in a held-out language stays out of
+    `train` whole.
 
     Raises InputError when fractions are not positive with sum 1, a held-out language is not in the rows or leaves no
     split for its rows, or a split gets no row because the queries are too few.
     """
     _check_fractions(fractions)
-    groups = _groups(rows)
-    held_out = _held_out(groups, held_out_languages, fractions)
-    placed = _assign(groups, _targets(groups, fractions, held_out), held_out, seed)
+    names = [query_key(row.pair.query) for row in rows] if groups is None else groups
+    counts = _groups(rows, names)
+    held_out = _held_out(counts, held_out_languages, fractions)
+    placed = _assign(counts, _targets(counts, fractions, held_out), held_out, seed)
     splits: dict[str, list[LabeledPair]] = {name: [] for name in fractions}
-    for row in rows:
-        splits[placed[query_key(row.pair.query)]].append(row)
+    for row, group in zip(rows, names, strict=True):
+        splits[placed[group]].append(row)
     for name, members in splits.items():
         if not members:
             raise InputError(
-                f"split {name!r} (fraction {fractions[name]:g}) gets no row of {len(groups)} different queries; "
+                f"split {name!r} (fraction {fractions[name]:g}) gets no row of {len(counts)} different queries; "
                 "expected more queries or a larger fraction"
             )
     return splits
@@ -141,10 +145,10 @@ def _check_fractions(fractions: Mapping[str, float]) -> None:
         raise InputError(f"fractions of the splits {', '.join(fractions) or '(none)'} sum to {total:g}; expected 1")
 
 
-def _groups(rows: Sequence[LabeledPair]) -> _Groups:
+def _groups(rows: Sequence[LabeledPair], names: Sequence[str]) -> _Groups:
     groups: defaultdict[str, Counter[_Stratum]] = defaultdict(Counter)
-    for row in rows:
-        groups[query_key(row.pair.query)][row.pair.language, row.label] += 1
+    for row, name in zip(rows, names, strict=True):
+        groups[name][row.pair.language, row.label] += 1
     # Sorted, so that the shuffle does not depend on the order of the rows.
     return {key: groups[key] for key in sorted(groups)}
 
@@ -184,7 +188,7 @@ def _allowed(fractions: Mapping[str, float], is_held_out: bool) -> dict[str, flo
 def _assign(
     groups: _Groups, targets: dict[str, dict[_Stratum, float]], held_out: frozenset[str], seed: int
 ) -> dict[str, str]:
-    """Return the split of every query key."""
+    """Return the split of every group."""
     keys = list(groups)
     random.Random(seed).shuffle(keys)
     keys.sort(key=lambda key: -groups[key].total())

@@ -232,7 +232,7 @@ def test_relabelling_needs_every_model_to_be_sure():
 def test_down_weighting_marks_flagged_rows_only():
     made = [row(0, label=1), row(1, label=1), row(2, label=0)]
     found, options = judged([1, 1, 0], [0.02, 0.9, 0.75], action=Action.WEIGHT)
-    assert [r.extra.get("weight") for r in act(made, found, options)] == [0.1, None, 0.25]
+    assert [r.extra.get("label_weight") for r in act(made, found, options)] == [0.1, None, 0.25]
 
 
 def test_dropping_takes_at_most_its_share_worst_first():
@@ -334,7 +334,7 @@ def test_other_flags_and_actions_train_nothing_anew(recipe, tmp_path, monkeypatc
     options = SelfValidationOptions(folds=2, methods=list(Flag), action="weight", band=0.2)
     left, report = self_validate(made, SelfValidation(recipe, options, work))
     assert [(r.id, r.label) for r in left] == [(r.id, r.label) for r in made]
-    assert sum("weight" in r.extra for r in left) == report.actions.get("down-weighted", 0) == report.rounds[0].flagged
+    assert sum("label_weight" in r.extra for r in left) == report.actions.get("down-weighted", 0) == report.rounds[0].flagged
 
 
 def test_rounds_judge_what_the_one_before_left(recipe, tmp_path):
@@ -372,7 +372,7 @@ def test_rows_of_dev_are_refused(recipe, tmp_path):
 
 
 def test_a_weight_of_the_users_own_is_not_overwritten(recipe, tmp_path):
-    made = [row(0, weight="2 kg"), row(1, label=0)]
+    made = [row(0, label_weight="2 kg"), row(1, label=0)]
     with pytest.raises(InputError, match="rename the field"):
         self_validate(made, SelfValidation(recipe, SelfValidationOptions(action="weight"), tmp_path))
 

@@ -11,8 +11,8 @@ from relevance.errors import InputError
 from relevance.tasks import LabeledPair
 from training.selfvalidation.judging import Judged
 from training.selfvalidation.options import Action, SelfValidationOptions
+from training.weights import LABEL_WEIGHT
 
-WEIGHT = "weight"
 ORIGINAL_LABEL = "original_label"
 
 Bools = NDArray[np.bool_]
@@ -29,8 +29,8 @@ def act(rows: Sequence[LabeledPair], judged: Judged, options: SelfValidationOpti
     """Return the rows after the action, in their order. Rows that it does not concern are the same objects.
 
     `drop` leaves flagged rows out. `relabel` flips the label of those on which all models agree and keeps the first one
-    in the extra `original_label`; other flagged rows stay. `weight` gives flagged rows the extra `weight` in (0, 1],
-    their score for the label that they have (fine-tuning does not read weights yet; rows without one weigh 1).
+    in the extra `original_label`; other flagged rows stay. `weight` gives flagged rows the extra
+    `label_weight` in (0, 1], their score for the label that they have; fine-tuning weighs their loss by it.
     `review` changes nothing.
     """
     chosen = acted_on(judged, options.action)
@@ -40,7 +40,7 @@ def act(rows: Sequence[LabeledPair], judged: Judged, options: SelfValidationOpti
         return [flipped(row) if wrong else row for row, wrong in zip(rows, chosen, strict=True)]
     weights = np.clip(1 - judged.doubts, options.min_weight, 1.0)
     return [
-        replace(row, extra=row.extra | {WEIGHT: round(float(weight), 6)}) if light else row
+        replace(row, extra=row.extra | {LABEL_WEIGHT: round(float(weight), 6)}) if light else row
         for row, light, weight in zip(rows, chosen, weights, strict=True)
     ]
 
@@ -51,12 +51,12 @@ def flipped(row: LabeledPair) -> LabeledPair:
 
 
 def check_weights(rows: Sequence[LabeledPair]) -> None:
-    """Raise InputError where rows have an extra `weight` already, which down-weighting would overwrite."""
-    weighed = [row.id for row in rows if WEIGHT in row.extra]
+    """Raise InputError where rows have an extra `label_weight` already, which down-weighting would overwrite."""
+    weighed = [row.id for row in rows if LABEL_WEIGHT in row.extra]
     if weighed:
         raise InputError(
-            f"{len(weighed)} rows (first: id {weighed[0]!r}) have a field {WEIGHT!r} already; expected none, since "
-            "action weight writes it: rename the field"
+            f"{len(weighed)} rows (first: id {weighed[0]!r}) have a field {LABEL_WEIGHT!r} already; expected none, "
+            "since action weight writes it: rename the field"
         )
 
 

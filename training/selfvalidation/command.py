@@ -107,9 +107,9 @@ def _read(path: Path, task: Task) -> list[LabeledPair]:
 
 
 def _recipe(path: Path, overrides: list[str], task: Task) -> "Recipe":
-    from training.recipe import Recipe
+    from training.pipeline.recipe import PipelineRecipe
 
-    recipe = Recipe.load(path, overrides)
+    recipe = PipelineRecipe.load(path, overrides).fine_tuning()
     if recipe.task is not task:
         raise ConfigError(f"recipe {path}: task {recipe.task}; expected {task}, as --task says")
     return recipe

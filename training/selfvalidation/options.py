@@ -30,11 +30,21 @@ class Prune(StrEnum):
     OFF_DIAGONAL = "off_diagonal"
 
 
+class Judge(StrEnum):
+    """What kind of model judges labels: the recipe's own kind, or the probe over frozen embeddings."""
+
+    CROSSENCODER = "crossencoder"
+    PROBE = "probe"
+
+
 class FilterModel(BaseModel):
-    """One judge: its seed, and what its recipe sets differently (`{"training": {"epochs": 1}}`)."""
+    """One judge: its kind, its seed, and what its recipe sets differently (`{"training": {"epochs": 1}}`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    judge: Judge = Field(
+        Judge.CROSSENCODER, description="probe: trains in seconds (training.probe)"
+    )
     seed: int = Field(0, ge=0)
     settings: dict[str, Any] = Field(default_factory=dict)
 

@@ -21,15 +21,18 @@ from relevance.card import explain
 from relevance.errors import ConfigError, InputError
 from relevance.files import whole_file
 from relevance.formatting import FORMAT_VERSION
+from relevance.metrics import best_threshold
 from relevance.tasks import LabeledPair
 from training.provenance import fingerprint
 from training.recipe import Recipe
 from training.selfvalidation.folds import assign_folds, dev_part
-from training.selfvalidation.options import FilterModel, SelfValidationOptions
+from training.selfvalidation.options import FilterModel, Judge, SelfValidationOptions
+from training.vectors import PairEncoder
 
 log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
+Rows = Sequence[LabeledPair]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,41 +95,77 @@ def out_of_fold(
 
     plans = plan_folds(rows, options.model_copy(update={"seed": options.seed + 104729 * rounds_done}))
     recipes = [model_recipe(recipe, model, options.settings) for model in options.models]
-    revisions = [resolve_base_model(each.base_model).revision for each in recipes]
+    judges = [
+        _Judge(model.judge, each, resolve_base_model(each.base_model).revision, work)
+        for model, each in zip(options.models, recipes, strict=True)
+    ]
     scores, thresholds = np.zeros((2, len(recipes), len(rows)))
-    for m, (each, revision) in enumerate(zip(recipes, revisions, strict=True)):
+    for m, judge in enumerate(judges):
         for k, plan in enumerate(plans):
             place = (rounds_done + 1, m + 1, len(recipes), k + 1, len(plans))
             log.info("round %d, model %d of %d, fold %d of %d", *place)
-            found, threshold = _fold_scores(rows, plan, each, revision, work)
+            found, threshold = judge.fold_scores(rows, plan)
             scores[m, plan.held], thresholds[m, plan.held] = found, threshold
     return OutOfFold(scores, thresholds)
 
 
-def _fold_scores(
-    rows: Sequence[LabeledPair], plan: FoldPlan, recipe: Recipe, revision: str, work: Path
-) -> tuple[Floats, float]:
-    """Return the scores of a fold's rows and the threshold of their model, from disk where they are there already."""
-    train_rows, dev_rows, held_rows = ([rows[i] for i in part] for part in (plan.train, plan.dev, plan.held))
-    parts = (recipe.model_dump_json(), revision, str(FORMAT_VERSION))
-    key = fingerprint(*parts, rows=(train_rows, dev_rows, held_rows))[:32]
-    file = work / "scores" / f"{key}.npz"
-    if file.is_file():
-        return _load(file, len(held_rows))
-    # Heavy: torch and transformers come with them.
-    from training.checkpoint import Job, train
-    from training.evaluation import score_rows
+class _Judge:
+    """A model that is trained anew for every fold; `work` keeps the scores that it gave."""
 
-    model = work / f"model-{key}"
-    if not model.exists():  # else the run was killed between training and scoring
+    def __init__(self, kind: Judge, recipe: Recipe, revision: str, work: Path) -> None:
+        self._kind, self._recipe, self._revision, self._work = kind, recipe, revision, work
+        self._encoder: PairEncoder | None = None
+
+    def fold_scores(self, rows: Sequence[LabeledPair], plan: FoldPlan) -> tuple[Floats, float]:
+        """Return the scores of a fold's rows and the threshold of their model, from disk where they are there."""
+        train_rows, dev_rows, held_rows = parts = tuple(
+            [rows[i] for i in part] for part in (plan.train, plan.dev, plan.held)
+        )
+        seeded = (
+            self._recipe.model_dump_json()
+            if self._kind is Judge.CROSSENCODER
+            else f"{self._recipe.task} {self._recipe.seed}"
+        )
+        key = fingerprint(self._kind, seeded, self._revision, str(FORMAT_VERSION), rows=parts)[:32]
+        file = self._work / "scores" / f"{key}.npz"
+        if file.is_file():
+            return _load(file, len(held_rows))
         log.info("%d rows to train on, %d for dev, %d to judge", len(train_rows), len(dev_rows), len(held_rows))
-        train(Job(recipe, train_rows, dev_rows, model))
-    card, scores = score_rows(model, held_rows)
+        if self._kind is Judge.PROBE:
+            scores, threshold = self._by_probe(train_rows, dev_rows, held_rows)
+            _save(file, scores, threshold)
+        else:
+            model = self._work / f"model-{key}"
+            _save(file, *self._by_crossencoder(train_rows, dev_rows, held_rows, model))
+            for leftover in (model, model.with_name(f".{model.name}.work")):
+                shutil.rmtree(leftover, ignore_errors=True)
+        return _load(file, len(held_rows))
+
+    def _by_crossencoder(self, train_rows: Rows, dev_rows: Rows, held_rows: Rows, model: Path) -> tuple[Floats, float]:
+        # Heavy: torch and transformers come with them.
+        from training.checkpoint import Job, train
+        from training.evaluation import score_rows
+
+        if not model.exists():  # else the run was killed between training and scoring
+            train(Job(self._recipe, train_rows, dev_rows, model))
+        card, scores = score_rows(model, held_rows)
+        return np.asarray(scores, dtype=np.float64), card.threshold
+
+    def _by_probe(self, train_rows: Rows, dev_rows: Rows, held_rows: Rows) -> tuple[Floats, float]:
+        from training.encoder_embedder import EncoderEmbedder
+        from training.probe import Probe
+        from training.vectors import CachedEncoder
+
+        if self._encoder is None:
+            self._encoder = CachedEncoder(EncoderEmbedder(self._recipe.base_model), self._work.parent / "embeddings")
+        probe = Probe(self._encoder, self._recipe.task, self._recipe.seed).fit(train_rows, dev_rows)
+        dev, held = (1 / (1 + np.exp(-probe.logits(part))) for part in (dev_rows, held_rows))
+        return held, best_threshold([row.label for row in dev_rows], dev)[0]
+
+
+def _save(file: Path, scores: Floats, threshold: float) -> None:
     with whole_file(file) as beside, beside.open("wb") as stream:
-        np.savez(stream, scores=np.asarray(scores, dtype=np.float64), threshold=np.float64(card.threshold))
-    for leftover in (model, model.with_name(f".{model.name}.work")):
-        shutil.rmtree(leftover, ignore_errors=True)
-    return _load(file, len(held_rows))
+        np.savez(stream, scores=scores, threshold=np.float64(threshold))
 
 
 def _load(file: Path, rows: int) -> tuple[Floats, float]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from relevance.errors import ConfigError
 from relevance.tasks import query_key
@@ -25,7 +25,7 @@ _GRAM = 2
 
 
 class GateOptions(BaseModel):
-    """Which gates are on, and their limits. A gate is switched off by `false`, or null where it has a limit."""
+    """Which gates are on, and their limits. A gate is switched off by `false`; null does too where it has a limit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,6 +43,11 @@ class GateOptions(BaseModel):
     round_trip: float | None = Field(
         None, gt=0, le=1, description="least bigram F1 of source and back-translation; off, since it doubles the cost"
     )
+
+    @field_validator("length_ratio", "similarity", "round_trip", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return None if value is False else value  # TOML has no null
 
 
 @dataclass(frozen=True, slots=True)

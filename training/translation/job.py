@@ -51,7 +51,7 @@ def run_job(job: TranslationJob) -> TranslationReport:
     options = job.options.model_copy(update={"targets": target_languages(job.options, rows, dev)})
     settings = backend_settings(job.settings)
     with (
-        _quiet_http(),
+        quiet_http(),
         open_translators(job.backends, settings, skip_bad=job.skip_bad_units) as translators,
         TranslationCache(job.cache) as cache,
     ):
@@ -88,7 +88,7 @@ def _embedder(gates: GateOptions) -> Embedder | None:
 
 
 @contextlib.contextmanager
-def _quiet_http() -> Iterator[None]:
+def quiet_http() -> Iterator[None]:
     """Keep httpx from logging every request at INFO."""
     logger = logging.getLogger("httpx")
     level = logger.level

@@ -1,0 +1,210 @@
+"""What each data strategy is worth on real data: `python benchmarks/ablation/run.py NAME [--model probe] [--seeds 3]`.
+
+Needs ../shared/data beside the project (see its README for provenance; never part of the project) and the `train`
+extra. Writes NAME.MODEL.json, .md and .svg beside this file; works in build/ablation, where a killed run goes on.
+
+qc: the zero-shot setting of arXiv 2510.21671. Train on en es fr ko pt ja; translation by the memory into de it pl ar.
+qi: train on English; translation by the memory into es fr de ja ar pl. Test: English dev rows of the memory's 160 dev
+    queries and the same rows with the query TRANSLATED by a large language model into those languages and it, vi
+    (which have no training row in any arm).
+clicks: qi in English; training keeps all positives and 5 % of the negatives. Which negatives make good the loss?
+dirty: qi in English; 25 % of the training labels flipped at random. Does filtering make good the loss?
+dirty-alike: the same, flipped among the 40 % of the rows whose query and title are most alike.
+
+Nothing is tuned on the test rows; dev, which chooses checkpoints, penalties and thresholds, is split from training
+(and is as dirty as training is).
+"""
+
+import argparse
+import json
+import logging
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from relevance.tasks import LabeledPair, Task, query_key
+from training.ablation.arms import Arm, standard_arms
+from training.ablation.command import provenance, write_text
+from training.ablation.report import by_language, markdown, plot
+from training.ablation.study import run_study
+from training.dataset import read_pairs
+from training.pipeline.datastages import Caches
+from training.pipeline.recipe import PipelineRecipe
+from training.pipeline.store import Store
+from training.splits import draw, write_pairs
+from training.vectors import CANDIDATE_PREFIX, QUERY_PREFIX
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+WORK = ROOT / "build" / "ablation"
+MEMORY = SHARED / "translation_memory"
+FLIPPED = 0.25
+KEPT_NEGATIVES = 0.05
+ALIKE_SHARE = 0.4
+
+Rows = list[LabeledPair]
+Plan = tuple[list[Arm], list[tuple[str, str, str]]]
+
+
+def home_depot(split: str) -> Rows:
+    """Return the English QI rows of a split."""
+    return read_pairs(SHARED / "home_depot_qi" / f"{split}_QI.txt", Task.QI).rows
+
+
+def saved(name: str, rows: Rows, task: Task = Task.QI) -> str:
+    """Write rows where the pipeline reads them, and return the path."""
+    path = WORK / "data" / f"{name}.jsonl"
+    write_pairs(path, rows, task)
+    return str(path)
+
+
+def recipe(task: str, options: argparse.Namespace, train: str, test: str, *settings: str) -> PipelineRecipe:
+    """Return the shipped recipe of a task with the study's files, the model and the user's settings over it."""
+    shared = [f"model={options.model}", "split.test=0", f"data.train=[{json.dumps(train)}]"]
+    shared += [f"data.test=[{json.dumps(test)}]", 'filtering.models=[{judge="probe"}]']
+    return PipelineRecipe.load(ROOT / "configs" / f"{task}.toml", [*shared, *settings, *options.overrides])
+
+
+def memory_backend(name: str) -> str:
+    """Return the setting that translates by one of the memories."""
+    return f"translation.backends={json.dumps([f'memory:{MEMORY / name}'])}"
+
+
+def qc(options: argparse.Namespace) -> Plan:
+    """The standard arms in the zero-shot setting."""
+    folder = SHARED / "analyticup_qc"
+    settings = [
+        'data.languages=["en","es","fr","ko","pt","ja"]',
+        memory_backend("qc_queries.jsonl"),
+    ]
+    chosen = recipe("qc", options, str(folder / "train_QC.txt"), str(folder / "dev_QC.txt"), *settings)
+    return standard_arms(chosen, options.only), []
+
+
+def qi(options: argparse.Namespace) -> Plan:
+    """The standard arms, English training, judged on English and translated dev queries."""
+    memory = {query_key(entry["text"]): entry["translations"] for entry in _lines(MEMORY / "qi_dev_queries.jsonl")}
+    english = [row for row in home_depot("dev") if query_key(row.pair.query) in memory]
+    test = list(english)
+    for row in english:
+        for language, query in memory[query_key(row.pair.query)].items():
+            pair = replace(row.pair, query=query, language=language)
+            made = {"source": "translation", "source_id": row.id}
+            test.append(LabeledPair(pair, row.label, f"{row.id}~{language}", made))
+    known = {query_key(entry["text"]) for entry in _lines(MEMORY / "qi_queries.jsonl")}
+    train = with_rows_of(home_depot("train"), known, options.rows)
+    targets = 'translation.targets=["es","fr","de","ja","ar","pl"]'
+    backends = memory_backend("qi_queries.jsonl")
+    chosen = recipe("qi", options, saved("qi_train", train), saved("qi_test", test), targets, backends)
+    return standard_arms(chosen, options.only), []
+
+
+def clicks(options: argparse.Namespace) -> Plan:
+    """Logs of clicks hold few negatives: arms with all negatives, with 5 % of them, and with sampled ones beside."""
+    rows = draw(home_depot("train"), options.rows, 0)
+    rng = random.Random(0)
+    few = [row for row in rows if row.label == 1 or rng.random() < KEPT_NEGATIVES]
+    test = saved("english_test", home_depot("dev"))
+    whole = recipe("qi", options, saved("clicks_whole", rows), test)
+    damaged = recipe("qi", options, saved("clicks_few", few), test)
+    arms = [Arm("all negatives", whole), Arm("5 % of the negatives", damaged, ("all negatives",))]
+    for arm in standard_arms(damaged):
+        if arm.name.endswith(" negatives"):
+            name = f"5 % and sampled: {arm.name.removesuffix(' negatives')}"
+            arms.append(Arm(name, arm.recipe, ("5 % of the negatives",)))
+    return arms, [(arm.name, "5 % of the negatives", "all negatives") for arm in arms[2:]]
+
+
+def dirty(options: argparse.Namespace) -> Plan:
+    """A quarter of the labels flipped at random."""
+    rows = draw(home_depot("train"), options.rows, 0)
+    places = random.Random(0).sample(range(len(rows)), round(FLIPPED * len(rows)))
+    return _flipped(rows, set(places), "dirty", options)
+
+
+def dirty_alike(options: argparse.Namespace) -> Plan:
+    """A quarter of the labels flipped, among the rows whose query and title are most alike by the encoder."""
+    rows = draw(home_depot("train"), options.rows, 0)
+    encoder = Caches(WORK / "cache").encoder("packaged:multilingual-e5-small")
+    queries = encoder.embed([row.pair.query for row in rows], QUERY_PREFIX)
+    titles = encoder.embed([row.pair.candidate for row in rows], CANDIDATE_PREFIX)
+    order = np.argsort(-(queries * titles).sum(axis=1), kind="stable")[: round(ALIKE_SHARE * len(rows))]
+    places = random.Random(0).sample(order.tolist(), round(FLIPPED * len(rows)))
+    return _flipped(rows, set(places), "dirty_alike", options)
+
+
+def _flipped(rows: Rows, places: set[int], name: str, options: argparse.Namespace) -> Plan:
+    wrong = [
+        replace(row, label=1 - row.label if n in places else row.label, extra={"true_label": row.label})
+        for n, row in enumerate(rows)
+    ]
+    test = saved("english_test", home_depot("dev"))
+    clean = Arm("clean labels", recipe("qi", options, saved(f"{name}_clean", rows), test))
+    standard = {arm.name: arm for arm in standard_arms(recipe("qi", options, saved(name, wrong), test))}
+    arms = [clean, Arm("dirty labels", standard["baseline"].recipe, ("clean labels",))]
+    arms.append(Arm("dirty, random dropping", standard["random dropping"].recipe, ("dirty labels",)))
+    filtered = standard["filtering"].recipe
+    arms.append(Arm("dirty, filtered", filtered, ("dirty labels", "dirty, random dropping")))
+    return arms, [(arm.name, "dirty labels", "clean labels") for arm in arms[2:]]
+
+
+def with_rows_of(rows: Rows, queries: set[str], most: int | None) -> Rows:
+    """Return at most `most` rows: all of the given queries, filled up with others drawn by seed 0."""
+    if most is None:
+        return rows
+    wanted = [row for row in rows if query_key(row.pair.query) in queries]
+    others = [row for row in rows if query_key(row.pair.query) not in queries]
+    kept = {row.id for row in [*wanted, *draw(others, max(most - len(wanted), 0), 0)]}
+    return [row for row in rows if row.id in kept]
+
+
+def _lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+STUDIES: dict[str, Callable[[argparse.Namespace], Plan]] = {
+    "qc": qc,
+    "qi": qi,
+    "clicks": clicks,
+    "dirty": dirty,
+    "dirty-alike": dirty_alike,
+}
+
+
+def main() -> None:
+    """Run one study and write its files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--model", choices=("crossencoder", "probe"), default="crossencoder")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", type=int, help="qi, clicks, dirty: training rows, a subset drawn by seed 0")
+    parser.add_argument("--only", action="append", default=[], help="qc, qi: an arm beside the baseline; repeat")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="KEY=VALUE over the recipe")
+    parser.add_argument("--out", type=Path, help="folder for the results; default: beside this file")
+    options = parser.parse_args()
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("training").setLevel(logging.INFO)
+    if not SHARED.is_dir():
+        sys.exit(f"error: no {SHARED}; expected the real data beside the project")
+    arms, recoveries = STUDIES[options.study](options)
+    store = Store(WORK)
+    study = run_study(arms, store, options.seeds, recoveries)
+    content = provenance() | {"study": options.study, "rows_asked_for": options.rows}
+    content |= {"arms_recipes": {arm.name: arm.recipe.model_dump(mode="json") for arm in arms}}
+    name = (options.out or HERE) / f"{options.study}.{options.model}"
+    title = f"{options.study}: difference of AUC, {options.seeds} seeds, {options.model}"
+    write_text(
+        name.with_name(f"{name.name}.json"), json.dumps(content | study.model_dump(mode="json"), indent=1) + "\n"
+    )
+    write_text(name.with_name(f"{name.name}.md"), markdown(study) + "\n" + by_language(study))
+    write_text(name.with_name(f"{name.name}.svg"), plot(study, title))
+    print(markdown(study))
+
+
+if __name__ == "__main__":
+    main()

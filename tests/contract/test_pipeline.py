@@ -1,0 +1,160 @@
+"""`relevance pipeline` on a small pipeline with a real (tiny, random) encoder: what is redone, kept, shown, refused."""
+
+import json
+
+import pytest
+
+from relevance.errors import ConfigError, InputError, MachineError
+from relevance.tasks import Task, query_key
+from tests.pipelines import load, run, write_inputs
+from training.linking import linked_groups
+from training.pipeline.run import Pipeline
+from training.pipeline.show import describe_row, describe_run, read_run
+from training.pipeline.store import Store
+from training.pipeline.tables import read_rows
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A finished run and its inputs."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    recipe = load(write_inputs(folder))
+    Pipeline(recipe, Store(folder / "out")).run()
+    return folder
+
+
+def again(folder, *overrides):
+    """Run once more over the same store; return the stages that were made and those that were found."""
+    store = Store(folder / "out")
+    outcome = Pipeline(load(folder / "recipe.toml", *overrides), store).evaluate()
+    return set(store.made), set(store.found), outcome
+
+
+def rows_of(folder, stage, part="train"):
+    return read_rows(read_run(folder / "out").stages[stage].file(f"{part}.parquet"), Task.QC)
+
+
+def test_every_stage_does_its_work(folder):
+    stages = read_run(folder / "out").stages
+    assert list(stages) == [
+        *("read", "clean", "split", "translate", "mine", "filter", "train", "score", "calibrate", "evaluate", "card")
+    ]
+    counts = {name: len(rows_of(folder, name)) for name in ("split", "translate", "mine", "filter")}
+    assert counts["split"] < counts["translate"] < counts["mine"] > counts["filter"]
+    sources = {row.extra.get("source") for row in rows_of(folder, "mine")}
+    assert sources == {None, "translation", "negative"}
+
+
+def test_a_rerun_makes_nothing(folder):
+    made, found, outcome = again(folder)
+    assert made == set()
+    assert "filter" in found
+    assert outcome.evaluated_on == "test"
+
+
+def test_a_changed_threshold_costs_no_training(folder):
+    made, found, _ = again(folder, "calibration.threshold=0.5")
+    assert made == {"calibrate", "evaluate"}
+    assert {"filter", "score"} <= found
+
+
+def test_options_that_change_no_row_cost_their_stage_alone(folder):
+    made, _, _ = again(folder, "cleaning.further_languages=['de']")
+    assert made == {"clean"}
+
+
+def test_a_changed_memory_is_noticed(folder):
+    memory = folder / "memory.jsonl"
+    kept = memory.read_text()
+    memory.write_text(kept.replace("schuhe", "stiefel"))
+    try:
+        made, found, _ = again(folder)
+    finally:
+        memory.write_text(kept)
+    assert {"translate", "train"} <= made
+    assert "split" in found
+
+
+def test_no_query_is_in_two_splits(folder):
+    rows = {part: rows_of(folder, "split", part) for part in ("train", "dev", "test")}
+    keys = [{query_key(row.pair.query) for row in part} for part in rows.values()]
+    assert not keys[0] & keys[1] | keys[0] & keys[2] | keys[1] & keys[2]
+
+
+def test_rows_linked_with_dev_are_left_out_of_train(tmp_path):
+    recipe = write_inputs(tmp_path)
+    held = tmp_path / "dev.jsonl"
+    lines = (tmp_path / "train.jsonl").read_text().splitlines()
+    held.write_text("\n".join(lines[:16]) + "\n")
+    made = json.loads(lines[0]) | {"id": "x", "origin_query": "ganz anders", "source_id": json.loads(lines[0])["id"]}
+    with (tmp_path / "train.jsonl").open("a") as stream:
+        stream.write(json.dumps(made) + "\n")
+    overrides = [f"data.dev=['{held}']", "translation.enabled=false", "filtering.enabled=false"]
+    pipeline = Pipeline(load(recipe, *overrides), Store(tmp_path / "out"))
+    data = pipeline.datasets()
+    dev = {query_key(row.pair.query) for row in data.dev}
+    assert not any(query_key(row.pair.query) in dev for row in data.train)
+    assert "x" not in {row.id for row in data.train}
+    assert len(set(linked_groups(data.train)) & dev) == 0
+
+
+def test_tuning_is_in_the_card_and_leaves_the_trained_checkpoint_as_it_was(folder):
+    stages = read_run(folder / "out").stages
+    tuned, trained = (
+        json.loads(stages[name].file("checkpoint").joinpath("card.json").read_text()) for name in ("card", "train")
+    )
+    assert tuned["calibration"] == stages["calibrate"].manifest.report["calibration"]
+    assert trained["calibration"] == {"scale": 1.0, "offset": 0.0}
+    assert tuned["metrics"]["all"]["rows"] == len(rows_of(folder, "split", "test"))
+
+
+def test_show_tells_each_stage_and_the_way_of_a_row(folder):
+    last = read_run(folder / "out")
+    assert [line.stage for line in describe_run(last)] == list(last.stages)
+    negative = next(row for row in rows_of(folder, "mine") if row.extra.get("source") == "negative")
+    told = "\n".join(map(str, describe_row(last, negative.id)))
+    assert "mine      in train" in told
+    assert "read      in train" in told  # the row that it was made of
+    with pytest.raises(InputError, match="no stage of this run has a row"):
+        describe_row(last, "nobody")
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    with Store(tmp_path).locked(), pytest.raises(MachineError, match="in use by process"), Store(tmp_path).locked():
+        pass
+
+
+def test_commands_run_and_show(folder):
+    done = run("run", folder / "recipe.toml", folder / "out")
+    assert done.returncode == 0, done.stderr
+    assert "tiny on test" in done.stdout
+    assert "evaluate: AUC" in done.stderr
+    shown = run("show", folder / "out", "--json")
+    assert next(line["stage"] for line in json.loads(shown.stdout)) == "read"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.train=[]"], "data.train: no file is given"),
+        (["data.train=['nowhere.jsonl']"], "nowhere.jsonl: cannot be read"),
+        (["translation.backends=['memory:nowhere.tsv']"], "nowhere.tsv: cannot be read"),
+        (["translation.targets=['xx']"], "xx"),
+        (["data.languages=['ko']"], "no training row has it"),
+        (["translation.enabled=true", "translation.backends=[]"], "enabled without backends"),
+        (["mining.enabled=true"], "mining"),
+    ],
+)
+def test_wrong_recipes_are_refused_by_name(folder, overrides, message):
+    with pytest.raises((ConfigError, InputError), match=message):
+        Pipeline(load(folder / "recipe.toml", *overrides), Store(folder / "other")).evaluate()
+
+
+def test_what_cannot_be_mined_is_refused_and_finished_stages_stay(folder):
+    store = Store(folder / "other")
+    overrides = ["negatives.strategy=hard", "negatives.band_low=0.999", "negatives.band_high=1.0"]
+    with pytest.raises(ConfigError, match=r"none of the .* wanted can be made"):
+        Pipeline(load(folder / "recipe.toml", *overrides), store).evaluate()
+    assert {"read", "clean", "split", "translate"} <= {
+        path.name.split("-")[0] for path in (store.folder / "stages").iterdir()
+    }

@@ -1,0 +1,1 @@
+"""What each strategy is worth: pipelines that differ in one thing, run with several seeds and compared pair by pair."""

@@ -1,0 +1,53 @@
+"""Which rows hang together: by query, and by the rows that they were made of.
+
+The one rule of the project: rows are linked where their `query_key` is the same, and a row that carries the extra
+`source_id` is linked with the row of that id, there or gone, and with all others made of it. An id that no `source_id`
+names links nothing, since files put together often repeat ids by chance.
+"""
+
+from collections.abc import Sequence
+
+from relevance.tasks import LabeledPair, query_key
+
+SOURCE_ID = "source_id"  # the extra of a made row that names the row it was made of
+
+
+def linked_groups(rows: Sequence[LabeledPair]) -> list[str]:
+    """Return the group [N] of each row: the least query key that it is linked with, in whatever order rows come.
+
+    Rows linked over any number of steps are of one group.
+    """
+    keys = [query_key(row.pair.query) for row in rows]
+    number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+    sources = [row.extra.get(SOURCE_ID) for row in rows]
+    ids = {str(source): -1 for source in sources if source is not None}  # id -> a query of its group, once known
+    links = _Links(len(number))
+    for row, key, source in zip(rows, keys, sources, strict=True):
+        for name in (row.id, None if source is None else str(source)):
+            if name in ids:
+                ids[name] = links.join(ids[name], number[key])
+    least: dict[int, str] = {}
+    for key, n in number.items():
+        root = links.root(n)
+        least[root] = min(key, least.get(root, key))
+    return [least[links.root(number[key])] for key in keys]
+
+
+class _Links:
+    """Union-find with path halving over the numbers below `size`."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = list(range(size))
+
+    def root(self, n: int) -> int:
+        parent = self._parent
+        while parent[n] != n:
+            parent[n] = n = parent[parent[n]]
+        return n
+
+    def join(self, a: int, b: int) -> int:
+        """Join the sets of two numbers and return the number that stands for both; -1 is in no set."""
+        b = self.root(b)
+        if a >= 0:
+            self._parent[b] = b = self.root(a)
+        return b

@@ -1,0 +1,1 @@
+"""The stages in one run: clean, split, translate, mine, filter, train, calibrate, evaluate, export; kept by content."""

@@ -1,0 +1,168 @@
+"""The stages that turn rows into rows, as the pipeline calls them: each writes `train.parquet` and returns its report.
+
+Knows the stages' functions and what they need from the recipe; knows nothing of keys and reruns.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relevance.errors import InputError
+from relevance.tasks import LabeledPair, Task, normalize_language, query_key
+from training.cleaning.stage import clean
+from training.dataset import read_pairs
+from training.linking import linked_groups
+from training.pipeline.recipe import DataSection, PipelineRecipe, SplitSection
+from training.splits import TRAIN, draw, split_pairs, summarize
+from training.vectors import QUERY_PREFIX, CachedEncoder, PairEncoder, Vectors
+
+log = logging.getLogger(__name__)
+
+Report = dict[str, Any]
+GATE_ENCODER = "packaged:multilingual-e5-small"  # tells whether a translation means the same
+
+
+@dataclass(frozen=True, slots=True)
+class Datasets:
+    """Rows to train on, rows to choose by, and rows to evaluate on (empty: evaluate on dev)."""
+
+    train: list[LabeledPair]
+    dev: list[LabeledPair]
+    test: list[LabeledPair]
+
+    @property
+    def held_out(self) -> list[LabeledPair]:
+        """All rows that no stage may train on."""
+        return [*self.dev, *self.test]
+
+
+@dataclass(frozen=True, slots=True)
+class Caches:
+    """Folders that outlast a run: embeddings, translations and out-of-fold scores."""
+
+    folder: Path
+
+    def encoder(self, name: str) -> PairEncoder:
+        """Return the pair encoder over a base model, its vectors kept."""
+        from training.encoder_embedder import EncoderEmbedder
+
+        return CachedEncoder(EncoderEmbedder(name), self.folder / "embeddings")
+
+
+class _QueryEmbedder:
+    """Embeds queries by a pair encoder."""
+
+    def __init__(self, encoder: PairEncoder) -> None:
+        self._encoder = encoder
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 [N, D]."""
+        return self._encoder.embed(texts, QUERY_PREFIX)
+
+
+def read_files(files: Sequence[Path], task: Task, columns: dict[str, str]) -> list[LabeledPair]:
+    """Return the rows of files, one after another. Raises BadRowsError naming every bad row of a file."""
+    return [row for file in files for row in read_pairs(file, task, columns=columns).rows]
+
+
+def chosen_rows(rows: list[LabeledPair], data: DataSection, seed: int) -> list[LabeledPair]:
+    """Return the rows of the wanted languages, at most as many as wanted. InputError for a language without rows."""
+    wanted = {normalize_language(code) for code in data.languages}
+    present = {row.pair.language for row in rows}
+    if missing := wanted - present:
+        raise InputError(
+            f"data.languages {', '.join(sorted(missing))}: no training row has it; expected some of "
+            f"{', '.join(sorted(present))}"
+        )
+    return draw([row for row in rows if not wanted or row.pair.language in wanted], data.max_rows, seed)
+
+
+def clean_stage(rows: list[LabeledPair], recipe: PipelineRecipe) -> tuple[list[LabeledPair], Report]:
+    """Clean rows."""
+    cleaned, report = clean(rows, recipe.task, recipe.cleaning.options())
+    return cleaned, report.model_dump(mode="json")
+
+
+def split_stage(
+    rows: list[LabeledPair], dev: list[LabeledPair], test: list[LabeledPair], section: SplitSection
+) -> tuple[Datasets, Report]:
+    """Leave training rows out that hang together with given dev or test rows, then split off what is not given.
+
+    Rows hang together by query, translations and made rows included (training.linking).
+    """
+    groups = linked_groups(rows)
+    held = {query_key(row.pair.query) for row in (*dev, *test)}
+    leaking = {group for group, row in zip(groups, rows, strict=True) if query_key(row.pair.query) in held}
+    places = [n for n, group in enumerate(groups) if group not in leaking]
+    left, left_groups = [rows[n] for n in places], [groups[n] for n in places]
+    if len(left) < len(rows):
+        log.warning("split: %d training rows left out, whose queries are in dev or test", len(rows) - len(left))
+    wanted = {"dev": 0.0 if dev else section.dev, "test": 0.0 if test else section.test}
+    fractions = {TRAIN: 1 - sum(wanted.values())} | {name: share for name, share in wanted.items() if share}
+    if fractions[TRAIN] <= 0:
+        raise InputError(f"split: dev {section.dev:g} and test {section.test:g} leave no training rows")
+    parts = {TRAIN: left}
+    if len(fractions) > 1:
+        parts = split_pairs(
+            left,
+            fractions=fractions,
+            seed=section.seed,
+            held_out_languages=section.held_out_languages,
+            groups=left_groups,
+        )
+    found = Datasets(parts[TRAIN], dev or parts["dev"], test or parts.get("test", []))
+    shared = len({query_key(row.pair.query) for row in found.dev} & {query_key(row.pair.query) for row in found.test})
+    if shared:
+        log.warning("split: %d queries are in dev and test: metrics on test flatter", shared)
+    names = {"train": found.train, "dev": found.dev, "test": found.test}
+    summaries = [summary for summary in summarize(names) if summary.rows]
+    parts_report = {
+        part.name: {"rows": part.rows, "queries": part.queries, "languages": part.languages} for part in summaries
+    }
+    return found, {"left_out": len(rows) - len(left), "queries_in_dev_and_test": shared, **parts_report}
+
+
+def translate_stage(data: Datasets, recipe: PipelineRecipe, caches: Caches) -> tuple[list[LabeledPair], Report]:
+    """Add translated rows."""
+    from training.translation.augment import augment
+    from training.translation.backends import open_translators
+    from training.translation.cache import TranslationCache
+    from training.translation.desk import Desk
+    from training.translation.job import quiet_http
+
+    section = recipe.translation
+    embedder = None if section.gates.similarity is None else _QueryEmbedder(caches.encoder(GATE_ENCODER))
+    with (
+        quiet_http(),
+        open_translators(section.backends, section.settings, skip_bad=section.skip_bad_units) as translators,
+        TranslationCache(caches.folder / "translations.sqlite") as cache,
+    ):
+        rows, report = augment(
+            data.train, section.options(), Desk(translators, cache), held_out=data.held_out, embedder=embedder
+        )
+    return rows, report.model_dump(mode="json")
+
+
+def mine_stage(data: Datasets, recipe: PipelineRecipe, caches: Caches) -> tuple[list[LabeledPair], Report]:
+    """Add semantic negatives."""
+    from training.negatives.sampling import sample_negatives
+
+    encoder = caches.encoder(recipe.base_model)
+    rows, report = sample_negatives(data.train, recipe.task, recipe.negatives.options(), encoder)
+    return rows, report.model_dump(mode="json")
+
+
+def filter_stage(data: Datasets, recipe: PipelineRecipe, caches: Caches) -> tuple[list[LabeledPair], Report]:
+    """Act on rows whose labels are doubtful, or, as a control, drop as many at random."""
+    from training.selfvalidation.actions import drop_at_random
+    from training.selfvalidation.stage import SelfValidation, validate_rows
+
+    section = recipe.filtering
+    stage = SelfValidation(recipe.fine_tuning(), section.options(), caches.folder / "validation", data.held_out)
+    done = validate_rows(data.train, stage)
+    report = done.report.model_dump(mode="json")
+    if section.control:
+        return drop_at_random(data.train, done.dropped, section.seed), report | {"control": "dropped at random"}
+    return done.rows, report

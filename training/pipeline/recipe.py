@@ -1,0 +1,136 @@
+"""The recipe of a whole pipeline: that of fine-tuning (training.recipe) with a section for each stage beside it.
+
+Paths are relative to the working directory, as on the command line.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from training.cleaning.options import CleaningOptions
+from training.negatives.options import NegativeOptions
+from training.recipe import Recipe
+from training.selfvalidation.options import SelfValidationOptions
+from training.translation.plan import TranslationOptions
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataSection(_Section):
+    """The files. Without `dev` or `test`, those are split from the training rows."""
+
+    train: tuple[Path, ...] = ()
+    dev: tuple[Path, ...] = ()
+    test: tuple[Path, ...] = ()
+    columns: dict[str, str] = Field(default_factory=dict, description="NAME = FIELD, as --column of other commands")
+    languages: tuple[str, ...] = Field((), description="train on rows of these languages only; all when empty")
+    max_rows: int | None = Field(None, gt=1, description="train on so many rows, drawn by the recipe's seed")
+
+
+class SplitSection(_Section):
+    """What is split from the training rows where no file is given. By query, so that none is in two parts."""
+
+    dev: float = Field(0.1, gt=0, lt=1, description="share of the rows; chooses checkpoint, threshold and calibration")
+    test: float = Field(0.1, ge=0, lt=1, description="share of the rows, for evaluation only; 0: evaluate on dev")
+    held_out_languages: tuple[str, ...] = Field((), description="languages that train must not see")
+    seed: int = Field(0, ge=0, description="apart from the recipe's seed, so that runs of several seeds share a test")
+
+
+class CleaningSection(CleaningOptions):
+    """Training rows are cleaned; dev and test files stay as they are, since what is served is not cleaned either."""
+
+    enabled: bool = True
+
+    def options(self) -> CleaningOptions:
+        """Return the options of the stage alone."""
+        return CleaningOptions(**_own(self, CleaningOptions))
+
+
+class TranslationSection(TranslationOptions):
+    """Translation augmentation of the training rows."""
+
+    enabled: bool = False
+    backends: tuple[str, ...] = Field((), description="memory:FILE, ctranslate2:FOLDER, openai:MODEL@URL, in order")
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict, description="further options by kind of backend")
+    skip_bad_units: bool = Field(False, description="leave broken lines of memories out")
+
+    @model_validator(mode="after")
+    def _has_backend(self) -> Self:
+        if self.enabled and not self.backends:
+            raise ValueError("enabled without backends; expected one, as memory:FILE")
+        return self
+
+    def options(self) -> TranslationOptions:
+        """Return the options of the stage alone."""
+        return TranslationOptions(**_own(self, TranslationOptions))
+
+
+class NegativesSection(NegativeOptions):
+    """Semantic negative sampling among the training rows."""
+
+    enabled: bool = False
+
+    def options(self) -> NegativeOptions:
+        """Return the options of the stage alone."""
+        return NegativeOptions(**_own(self, NegativeOptions))
+
+
+class FilteringSection(SelfValidationOptions):
+    """Self-validation filtering of the training rows."""
+
+    enabled: bool = False
+    control: bool = Field(False, description="drop as many rows at random instead: what a filter has to beat")
+
+    def options(self) -> SelfValidationOptions:
+        """Return the options of the stage alone."""
+        return SelfValidationOptions(**_own(self, SelfValidationOptions))
+
+
+class CalibrationSection(_Section):
+    """What is tuned on dev after training."""
+
+    platt: bool = Field(True, description="scale and shift logits so that scores are probabilities (Platt 1999)")
+    threshold: float | Literal["tuned"] = Field("tuned", description="tuned: the one of best F1 on dev")
+    by_language: bool = Field(False, description="a threshold for each language with enough dev rows")
+    least_rows: int = Field(200, gt=1, description="with by_language: dev rows that a language needs")
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        if self.threshold != "tuned" and not 0 < self.threshold < 1:
+            raise ValueError(f"threshold {self.threshold}: expected a number in (0, 1), or tuned")
+        return self
+
+
+class ExportSection(_Section):
+    """The bundle."""
+
+    enabled: bool = True
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+
+
+class PipelineRecipe(Recipe):
+    """A fine-tuning recipe with the stages before and after it."""
+
+    model: Literal["crossencoder", "probe"] = Field(
+        "crossencoder", description="probe: logistic regression over frozen embeddings, for quick looks; no bundle"
+    )
+    data: DataSection = DataSection()
+    cleaning: CleaningSection = CleaningSection()
+    split: SplitSection = SplitSection()
+    translation: TranslationSection = TranslationSection()
+    negatives: NegativesSection = NegativesSection()
+    filtering: FilteringSection = FilteringSection()
+    calibration: CalibrationSection = CalibrationSection()
+    export: ExportSection = ExportSection()
+
+    def fine_tuning(self) -> Recipe:
+        """Return the part that fine-tuning depends on."""
+        return Recipe.model_validate(_own(self, Recipe))
+
+
+def _own(section: BaseModel, of: type[BaseModel]) -> dict[str, Any]:
+    """Return the fields that a section has from its parent class."""
+    return {name: getattr(section, name) for name in of.model_fields}

@@ -1,0 +1,159 @@
+"""What stages made, kept by content: a folder a result, named by all that it depends on, whole or not there at all.
+
+A result's key is the hash of the stage's name and version, its options and the contents that went in. So a rerun finds
+what it needs and makes the rest; and where a changed option changed no row, the stages after it are found again too.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from relevance.card import explain
+from relevance.errors import InputError, MachineError
+from relevance.files import publish_folder, sha256_of, whole_file
+from training.provenance import now, source_commit
+
+MANIFEST = "manifest.json"
+_SHOWN_KEY = 16
+
+
+class Manifest(BaseModel):
+    """What a stage's folder holds and where it comes from. `inputs` are keys or content hashes by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    key: str
+    version: int
+    options: dict[str, Any]
+    inputs: dict[str, str]
+    files: dict[str, str]  # sha256 by name; of folders (checkpoints, bundles) the files within are not listed
+    report: dict[str, Any]
+    seconds: float
+    created: str
+    source_commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished stage: its folder and manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of its files or folders."""
+        return self.folder / name
+
+
+Make = Callable[[Path], Mapping[str, Any]]  # writes into a folder, returns the report
+
+
+class Store:
+    """The results under one folder. `made` and `found` list the stages of this process, in their order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.made: list[str] = []
+        self.found: list[str] = []
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process. MachineError where another one has it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.seek(0)
+                holder = stream.read().strip() or "unknown"
+                raise MachineError(f"{self.folder}: in use by process {holder}; expected no other run in it") from None
+            stream.truncate(0)
+            stream.write(str(os.getpid()))
+            stream.flush()
+            yield
+
+    def key(self, stage: str, version: int, options: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+        """Return the key of a result."""
+        content = json.dumps([stage, version, options, inputs], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def get(self, stage: str, key: str) -> Result | None:
+        """Return a result that is there. InputError where its manifest is damaged."""
+        folder = self._place(stage, key)
+        if not folder.is_dir():
+            return None
+        return Result(folder, read_manifest(folder))
+
+    def run(
+        self, stage: str, version: int, options: Mapping[str, Any], inputs: Mapping[str, str], make: Make
+    ) -> Result:
+        """Return the result, made by `make` where it is not there yet.
+
+        `make` gets a folder that stays between interrupted runs of the same key, so that it can go on where it was.
+        """
+        key = self.key(stage, version, options, inputs)
+        if (result := self.get(stage, key)) is not None:
+            self.found.append(stage)
+            return result
+        work = self.folder / "work" / f"{stage}-{key[:_SHOWN_KEY]}"
+        work.mkdir(parents=True, exist_ok=True)
+        begun = time.monotonic()
+        report = make(work)
+        manifest = Manifest(
+            stage=stage,
+            key=key,
+            version=version,
+            options=json.loads(json.dumps(options, default=str)),
+            inputs=dict(inputs),
+            files={path.name: sha256_of(path) for path in sorted(work.iterdir()) if path.is_file()},
+            report=dict(report),
+            seconds=round(time.monotonic() - begun, 2),
+            created=now(),
+            source_commit=source_commit(),
+        )
+        with whole_file(work / MANIFEST) as path:
+            path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        place = self._place(stage, key)
+        publish_folder(work, place)
+        self.made.append(stage)
+        return Result(place, manifest)
+
+    def drop(self, result: Result) -> None:
+        """Remove a result, to save room; a run that needs it makes it anew."""
+        shutil.rmtree(result.folder, ignore_errors=True)
+
+    def _place(self, stage: str, key: str) -> Path:
+        return self.folder / "stages" / f"{stage}-{key[:_SHOWN_KEY]}"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a stage's manifest. InputError where it is missing or damaged."""
+    path = folder / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"stage {folder}: {MANIFEST} cannot be read ({error.strerror}); remove the folder") from None
+    except ValidationError as error:
+        raise InputError(f"stage {folder}: {MANIFEST}: {explain(error)}; remove the folder") from None
+
+
+def content_of(path: Path) -> str:
+    """Return the sha256 of a file, or of a folder's files with their names. InputError where it cannot be read."""
+    try:
+        if path.is_dir():
+            parts = [[str(p.relative_to(path)), sha256_of(p)] for p in sorted(path.rglob("*")) if p.is_file()]
+            return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return sha256_of(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a file") from None

@@ -1,0 +1,92 @@
+"""What is tuned on dev once the model is trained: calibration of its scores, and the thresholds of its labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict
+
+from relevance.card import Calibration
+from relevance.metrics import best_threshold
+from relevance.tasks import LabeledPair
+from training.pipeline.recipe import CalibrationSection
+
+Floats = NDArray[np.float64]
+_STEPS = 100
+
+
+class Tuned(BaseModel):
+    """Calibration and thresholds, with the log loss [nats a row] on dev before and after calibration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calibration: Calibration
+    threshold: float
+    language_thresholds: dict[str, float]
+    log_loss_before: float
+    log_loss_after: float
+    dev_rows: int
+
+    def scores(self, logits: ArrayLike) -> Floats:
+        """Return scores [N] in [0, 1] for logits [N]."""
+        return _sigmoid(np.asarray(logits, dtype=np.float64) * self.calibration.scale + self.calibration.offset)
+
+    def threshold_for(self, language: str) -> float:
+        """Return the threshold of a language."""
+        return self.language_thresholds.get(language, self.threshold)
+
+
+def tune(rows: Sequence[LabeledPair], logits: ArrayLike, section: CalibrationSection) -> Tuned:
+    """Return what dev rows [N] and their logits [N] say. Thresholds are those of calibrated scores."""
+    labels = np.array([row.label for row in rows], dtype=np.float64)
+    z = np.asarray(logits, dtype=np.float64)
+    calibration = platt(labels, z) if section.platt else Calibration()
+    scores = _sigmoid(z * calibration.scale + calibration.offset)
+    threshold = best_threshold(labels, scores)[0] if section.threshold == "tuned" else float(section.threshold)
+    by_language: dict[str, float] = {}
+    languages = np.array([row.pair.language for row in rows])
+    for language in sorted(set(languages.tolist())) if section.by_language else ():
+        mask = languages == language
+        if mask.sum() >= section.least_rows and 0 < labels[mask].mean() < 1:
+            by_language[language] = best_threshold(labels[mask], scores[mask])[0]
+    return Tuned(
+        calibration=calibration,
+        threshold=threshold,
+        language_thresholds=by_language,
+        log_loss_before=_log_loss(labels, z),
+        log_loss_after=_log_loss(labels, z * calibration.scale + calibration.offset),
+        dev_rows=len(rows),
+    )
+
+
+def platt(labels: ArrayLike, logits: ArrayLike) -> Calibration:
+    """Return the scale and offset of least log loss, by Newton's method (Platt 1999, with his smoothed targets).
+
+    Where dev says that higher logits are no more often positive, the scale would turn scores round: then none is
+    applied, so that a poor model is not made to look like a good one.
+    """
+    y, z = np.asarray(labels, dtype=np.float64), np.asarray(logits, dtype=np.float64)
+    positive, negative = y.sum(), len(y) - y.sum()
+    targets = np.where(y == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    found = np.array([1.0, 0.0])
+    features = np.stack([z, np.ones_like(z)])
+    for _ in range(_STEPS):
+        p = _sigmoid(found @ features)
+        gradient = features @ (p - targets)
+        curvature = (features * (p * (1 - p))) @ features.T + 1e-9 * np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        scale = min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))  # far from the optimum Newton overshoots
+        found -= scale * step
+        if np.abs(step).max() < 1e-10:
+            break
+    if not np.isfinite(found).all() or found[0] <= 0:
+        return Calibration()
+    return Calibration(scale=float(found[0]), offset=float(found[1]))
+
+
+def _sigmoid(z: Floats) -> Floats:
+    return 1 / (1 + np.exp(-np.clip(z, -700, 700)))
+
+
+def _log_loss(labels: Floats, logits: Floats) -> float:
+    return float(np.mean(np.logaddexp(0, logits) - labels * logits))
