@@ -334,7 +334,8 @@ def test_other_flags_and_actions_train_nothing_anew(recipe, tmp_path, monkeypatc
     options = SelfValidationOptions(folds=2, methods=list(Flag), action="weight", band=0.2)
     left, report = self_validate(made, SelfValidation(recipe, options, work))
     assert [(r.id, r.label) for r in left] == [(r.id, r.label) for r in made]
-    assert sum("label_weight" in r.extra for r in left) == report.actions.get("down-weighted", 0) == report.rounds[0].flagged
+    weighed = sum("label_weight" in r.extra for r in left)
+    assert weighed == report.actions.get("down-weighted", 0) == report.rounds[0].flagged
 
 
 def test_rounds_judge_what_the_one_before_left(recipe, tmp_path):

@@ -19,7 +19,7 @@ METRICS = ("auc", "f1", "f1_at_half")
 
 
 @dataclass(frozen=True, slots=True)
-class TestRows:
+class JudgedRows:
     """The rows that all arms are judged on: labels, groups and languages [N], and the languages seen in training."""
 
     labels: Sequence[int]
@@ -63,7 +63,7 @@ class Draws:
     draws: dict[str, Floats]
 
 
-def draw(rows: TestRows, arm: Scores, mask: NDArray[np.bool_], seed: int = 0, resamples: int = RESAMPLES) -> Draws:
+def draw(rows: JudgedRows, arm: Scores, mask: NDArray[np.bool_], seed: int = 0, resamples: int = RESAMPLES) -> Draws:
     """Return an arm's metrics in a slice, under draws that are the same for every arm."""
     labels = np.asarray(rows.labels, dtype=np.float64)[mask]
     groups = np.asarray(rows.groups, dtype=object)[mask].astype(str)

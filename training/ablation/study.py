@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from relevance.errors import ConfigError, InputError
 from relevance.metrics import Interval
 from training.ablation.arms import Arm, with_seed
-from training.ablation.compare import Draws, Measured, Scores, TestRows, difference, draw, measured, recovered
+from training.ablation.compare import Draws, JudgedRows, Measured, Scores, difference, draw, measured, recovered
 from training.pipeline.modelstages import read_logits
 from training.pipeline.run import TRAIN, Outcome, Pipeline
 from training.pipeline.store import Store
@@ -78,7 +78,7 @@ def run_study(arms: Sequence[Arm], store: Store, seeds: int, recoveries: Sequenc
     removed once they have scored. Raises ConfigError where arms are judged on different rows.
     """
     ran: dict[str, _Ran] = {}
-    judged: tuple[TestRows, str] | None = None
+    judged: tuple[JudgedRows, str] | None = None
     for arm in arms:
         outcomes = []
         for seed in range(seeds):
@@ -100,7 +100,7 @@ def run_study(arms: Sequence[Arm], store: Store, seeds: int, recoveries: Sequenc
 
 
 def _compare(
-    rows: TestRows, arms: Sequence[Arm], ran: dict[str, _Ran], recoveries: Sequence[tuple[str, str, str]]
+    rows: JudgedRows, arms: Sequence[Arm], ran: dict[str, _Ran], recoveries: Sequence[tuple[str, str, str]]
 ) -> Study:
     slices = rows.slices()
     draws: dict[str, dict[str, Draws]] = {
@@ -157,10 +157,10 @@ def _columns(outcome: Outcome) -> dict[str, list]:
     return read_logits(outcome.stages["score"].file(f"{outcome.evaluated_on}.logits.parquet"))
 
 
-def _test_rows(pipeline: Pipeline, outcome: Outcome) -> TestRows:
+def _test_rows(pipeline: Pipeline, outcome: Outcome) -> JudgedRows:
     columns = _columns(outcome)
     seen = sorted({row.pair.language for row in read_rows(outcome.stages["split"].file(TRAIN), pipeline.recipe.task)})
-    return TestRows(columns["label"], columns["group"], columns["language"], seen)
+    return JudgedRows(columns["label"], columns["group"], columns["language"], seen)
 
 
 def _scores(outcomes: Sequence[tuple[Pipeline, Outcome]]) -> Scores:

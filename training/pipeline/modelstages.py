@@ -49,10 +49,10 @@ def checkpoint_logits(checkpoint: Path, rows: Sequence[LabeledPair]) -> Floats:
 
 
 def probe_logits(data: Datasets, recipe: PipelineRecipe, caches: Caches) -> tuple[Floats, Floats]:
-    """Return the logits of dev and test by a probe trained on the training rows."""
+    """Return the logits of dev and test by a probe trained on the training rows; the recipe's seed changes nothing."""
     from training.probe import Probe
 
-    probe = Probe(caches.encoder(recipe.base_model), recipe.task, recipe.seed).fit(data.train, data.dev)
+    probe = Probe(caches.encoder(recipe.base_model), recipe.task).fit(data.train, data.dev)
     return probe.logits(data.dev), probe.logits(data.test)
 
 

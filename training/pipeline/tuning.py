@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
+from scipy.optimize import minimize
 
 from relevance.card import Calibration
 from relevance.metrics import best_threshold
@@ -12,7 +13,6 @@ from relevance.tasks import LabeledPair
 from training.pipeline.recipe import CalibrationSection
 
 Floats = NDArray[np.float64]
-_STEPS = 100
 
 
 class Tuned(BaseModel):
@@ -60,7 +60,7 @@ def tune(rows: Sequence[LabeledPair], logits: ArrayLike, section: CalibrationSec
 
 
 def platt(labels: ArrayLike, logits: ArrayLike) -> Calibration:
-    """Return the scale and offset of least log loss, by Newton's method (Platt 1999, with his smoothed targets).
+    """Return the scale and offset of least log loss, with Platt's smoothed targets (Platt 1999).
 
     Where dev says that higher logits are no more often positive, the scale would turn scores round: then none is
     applied, so that a poor model is not made to look like a good one.
@@ -68,17 +68,13 @@ def platt(labels: ArrayLike, logits: ArrayLike) -> Calibration:
     y, z = np.asarray(labels, dtype=np.float64), np.asarray(logits, dtype=np.float64)
     positive, negative = y.sum(), len(y) - y.sum()
     targets = np.where(y == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
-    found = np.array([1.0, 0.0])
-    features = np.stack([z, np.ones_like(z)])
-    for _ in range(_STEPS):
-        p = _sigmoid(found @ features)
-        gradient = features @ (p - targets)
-        curvature = (features * (p * (1 - p))) @ features.T + 1e-9 * np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        scale = min(1.0, 4.0 / max(float(np.abs(step).max()), 1e-12))  # far from the optimum Newton overshoots
-        found -= scale * step
-        if np.abs(step).max() < 1e-10:
-            break
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        moved = parameters[0] * z + parameters[1]
+        slope = (_sigmoid(moved) - targets) / len(y)
+        return float(np.mean(np.logaddexp(0, moved) - targets * moved)), np.array([slope @ z, slope.sum()])
+
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-8}).x
     if not np.isfinite(found).all() or found[0] <= 0:
         return Calibration()
     return Calibration(scale=float(found[0]), offset=float(found[1]))

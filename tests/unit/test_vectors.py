@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from relevance.errors import InputError
+from training.vectors import CachedEncoder
+
+
+class Counting:
+    """An embedder that counts what it is asked for; a text's vector follows from its hash and prefix."""
+
+    name, revision = "counting", "1"
+
+    def __init__(self, prefix="", asked=None):
+        self.prefix, self.asked = prefix, [] if asked is None else asked
+
+    def with_prefix(self, prefix):
+        return Counting(prefix, self.asked)
+
+    def embed(self, texts):
+        self.asked.append(list(texts))
+        made = [np.random.default_rng(abs(hash((self.prefix, text))) % 2**32).normal(size=8) for text in texts]
+        return np.array(made, dtype=np.float32).reshape(len(texts), 8)
+
+
+def test_texts_are_embedded_once_whatever_the_order_and_the_run(tmp_path):
+    model = Counting()
+    first = CachedEncoder(model, tmp_path).embed(["a", "b", "a"], "q: ")
+    second = CachedEncoder(model, tmp_path).embed(["b", "c", "a"], "q: ")
+    assert model.asked == [["a", "b"], ["c"]]
+    np.testing.assert_array_equal(first[[1, 0, 2]], second[[0, 2, 2]])
+
+
+def test_prefixes_do_not_share_vectors(tmp_path):
+    encoder = CachedEncoder(Counting(), tmp_path)
+    assert (encoder.embed(["a"], "q: ") != encoder.embed(["a"], "p: ")).any()
+
+
+def test_half_a_chunk_of_a_killed_process_is_dropped(tmp_path):
+    model = Counting()
+    whole = CachedEncoder(model, tmp_path).embed(["a", "b"], "q: ")
+    (folder,) = tmp_path.iterdir()
+    with (folder / "vectors.f32").open("ab") as stream:
+        stream.write(b"\x00" * 40)  # the vectors came to disk, their keys did not
+    again = CachedEncoder(model, tmp_path).embed(["a", "c", "b"], "q: ")
+    assert model.asked == [["a", "b"], ["c"]]
+    np.testing.assert_array_equal(again[[0, 2]], whole)
+    np.testing.assert_array_equal(CachedEncoder(model, tmp_path).embed(["c"], "q: ")[0], again[1])
+
+
+def test_two_encoders_over_one_folder_keep_each_others_vectors(tmp_path):
+    one, other = CachedEncoder(Counting(), tmp_path), CachedEncoder(Counting(), tmp_path)
+    a, b = one.embed(["a"], "q: "), other.embed(["b"], "q: ")
+    both = one.embed(["a", "b"], "q: ")
+    np.testing.assert_array_equal(both, np.concatenate([a, b]))
+
+
+def test_no_texts_give_no_vectors(tmp_path):
+    assert CachedEncoder(Counting(), tmp_path).embed([], "q: ").shape == (0, 8)
+
+
+def test_a_damaged_folder_is_named(tmp_path):
+    encoder = CachedEncoder(Counting(), tmp_path)
+    encoder.embed(["a"], "q: ")
+    (folder,) = tmp_path.iterdir()
+    (folder / "width").write_text("eight")
+    with pytest.raises(InputError, match=r"embeddings .*remove this one"):
+        encoder.embed(["a"], "q: ")
