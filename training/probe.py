@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.errors import InputError
-from relevance.formatting import PairFormat
+from relevance.formatting import PairFormat, split_levels
 from relevance.metrics import auc
-from relevance.tasks import LabeledPair, Task
+from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder, Vectors
 from training.weights import label_weights
 
 Floats = NDArray[np.float64]
 
+
+VERSION = 2  # raised when the same rows give other scores: what is kept under the old one is then made anew
 
 # Inverse L2 penalties (scikit-learn's C) to choose from; features have unit spread. On 9,413 QC rows 0.0003 was best.
 STRENGTHS = (0.00003, 0.0001, 0.0003, 0.001, 0.003)
@@ -75,10 +77,34 @@ class Probe:
 
 
 def pair_features(rows: Sequence[LabeledPair], task: Task, encoder: PairEncoder) -> Vectors:
-    """Return features [N, 3D + 1] of pairs: products, absolute differences, the candidate, and the cosine."""
+    """Return features [N, F]: products, absolute differences and cosine of query and candidate, and the candidate.
+
+    For QC also those of query and leaf (the last level says most). Last come shares of letters in common: embeddings
+    know little of model numbers and brands.
+    """
     form = PairFormat()
     queries = encoder.embed([form.query_text(row.pair.query) for row in rows], QUERY_PREFIX)
     candidates = encoder.embed([form.candidate_text(task, row.pair.candidate) for row in rows], CANDIDATE_PREFIX)
-    products = queries * candidates
-    cosines = products.sum(axis=1, keepdims=True)
-    return np.concatenate([products, np.abs(queries - candidates), candidates, cosines], axis=1)
+    parts = [candidates, *_compared(queries, candidates)]
+    if task is Task.QC:
+        leaves = [form.candidate_text(task, split_levels(row.pair.candidate)[-1]) for row in rows]
+        parts += _compared(queries, encoder.embed(leaves, CANDIDATE_PREFIX))
+    parts.append(np.array([_overlap(row.pair) for row in rows], dtype=np.float32))
+    return np.concatenate(parts, axis=1)
+
+
+def _compared(queries: Vectors, others: Vectors) -> list[Vectors]:
+    products = queries * others
+    return [products, np.abs(queries - others), products.sum(axis=1, keepdims=True)]
+
+
+def _overlap(pair: Pair) -> tuple[float, float]:
+    """Return the share of the query's trigrams that the candidate has, and the Jaccard index of both."""
+    query, candidate = _trigrams(pair.query), _trigrams(pair.candidate)
+    shared = len(query & candidate)
+    return shared / len(query), shared / len(query | candidate)
+
+
+def _trigrams(text: str) -> set[str]:
+    text = f" {query_key(text)} "
+    return {text[at : at + 3] for at in range(len(text) - 2)} or {text}

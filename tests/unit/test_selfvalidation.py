@@ -24,7 +24,7 @@ from training.selfvalidation.report import quality
 from training.selfvalidation.review import check_unique_ids, write_review
 from training.selfvalidation.stage import FlaggedRow, SelfValidation, self_validate, validate_rows
 
-TWO_MODELS = (FilterModel(seed=0), FilterModel(seed=1))
+TWO_MODELS = (FilterModel(judge="crossencoder"), FilterModel(judge="crossencoder", seed=1))
 SEEDS = st.integers(0, 10_000)
 LABELS = st.lists(st.integers(0, 1), min_size=1, max_size=60)
 
@@ -243,7 +243,7 @@ def test_dropping_takes_at_most_its_share_worst_first():
 
 def test_review_changes_nothing_and_suggests():
     made = [row(i, label=1) for i in range(3)]
-    found, options = judged([1] * 3, [0.1, 0.29, 0.5], action=Action.REVIEW, methods=list(Flag))
+    found, options = judged([1] * 3, [0.1, 0.27, 0.5], action=Action.REVIEW, methods=list(Flag))
     assert act(made, found, options) == made
     assert [found.suggestion(i) for i in (0, 1)] == [Suggestion.FLIP, Suggestion.DROP]
     assert Flag.BOUNDARY in found.flags_of(2)

@@ -24,6 +24,7 @@ from training.pipeline.recipe import PipelineRecipe
 from training.pipeline.store import Result, Store, content_of
 from training.pipeline.tables import read_rows, write_rows
 from training.pipeline.tuning import Tuned, tune
+from training.probe import VERSION as PROBE_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -183,6 +184,7 @@ class Pipeline:
         if not section.enabled:
             return before
         options = section.model_dump(mode="json", exclude={"enabled"}) | self._model_options()
+        options |= {"probe_version": PROBE_VERSION}
         return self._rows_stage("filter", options, before, datastages.filter_stage)
 
     def _rows_stage(
@@ -215,6 +217,7 @@ class Pipeline:
     def _score(self, data: Datasets, keep_checkpoint: bool) -> Result:
         is_probe = self.recipe.model == "probe"
         options = self._model_options() | {"model": self.recipe.model}
+        options |= {"probe_version": PROBE_VERSION} if is_probe else {}
         inputs = self._model_inputs() | {TEST: self.stages["split"].manifest.files[TEST]}
 
         def make(work: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import typer
 
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Task
-from training.selfvalidation.options import Action, Flag, SelfValidationOptions
+from training.selfvalidation.options import Action, Flag, Judge, SelfValidationOptions
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
@@ -26,8 +26,11 @@ def validate(
     task: TaskOption,
     recipe: Annotated[Path, typer.Option(help="The TOML recipe of the judges.")],
     folds: Annotated[int, typer.Option(help="Into so many parts; each is judged by models of the others.", min=2)] = 5,
-    method: Annotated[list[Flag] | None, typer.Option(help="Rules that flag rows; repeat. [confident]")] = None,
+    method: Annotated[list[Flag] | None, typer.Option(help="Rules that flag rows; repeat. [contradiction]")] = None,
     action: Annotated[Action, typer.Option(help="What becomes of flagged rows; review: nothing.")] = Action.DROP,
+    judge: Annotated[
+        Judge, typer.Option(help="probe: over frozen embeddings; crossencoder: fine-tuned by the recipe.")
+    ] = Judge.PROBE,
     models: Annotated[int, typer.Option(help="Judges, each with the next seed; relabel needs two.", min=1)] = 1,
     rounds: Annotated[int, typer.Option(help="Judge so many times.", min=1)] = 1,
     held_out: Annotated[
@@ -50,11 +53,15 @@ def validate(
     options = _options(
         option or [],
         folds=folds,
-        methods=tuple(method or (Flag.CONFIDENT,)),
+        methods=tuple(method or (Flag.CONTRADICTION,)),
         action=action,
         rounds=rounds,
         seed=seed,
-        models=tuple({"seed": seed + at} for at in range(models)),
+        models=tuple(
+            # A probe of seed 0 sees all rows, others a sample of them.
+            {"judge": judge, "seed": at if judge is Judge.PROBE else seed + at}
+            for at in range(models)
+        ),
     )
     _check_outputs(file, [out, report, review, control], overwrite)
     if control and action is not Action.DROP:

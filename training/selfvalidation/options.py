@@ -43,7 +43,7 @@ class FilterModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     judge: Judge = Field(
-        Judge.CROSSENCODER, description="probe: trains in seconds (training.probe)"
+        Judge.PROBE, description="probe: trains in seconds, and judged the sample as well (benchmarks/sample_noise)"
     )
     seed: int = Field(0, ge=0)
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -58,12 +58,19 @@ class SelfValidationOptions(BaseModel):
     dev_share: float = Field(0.1, gt=0, lt=0.5, description="of a fold's training rows, kept to choose its checkpoint")
     seed: int = Field(0, ge=0, description="of the folds, their dev parts and the random control")
     rounds: int = Field(1, ge=1, description="each judges anew, in other folds, what the one before left")
-    methods: tuple[Flag, ...] = Field((Flag.CONFIDENT,), min_length=1, description="a row is flagged by any of them")
+    methods: tuple[Flag, ...] = Field(
+        (Flag.CONTRADICTION,),
+        min_length=1,
+        description="a row is flagged by any of them. Contradiction flags little where judges are unsure; confident "
+        "learning always flags what lies beyond the class means, a quarter of noisy QC data",
+    )
     action: Action = Action.DROP
     threshold: float | None = Field(
         0.5, gt=0, lt=1, description="of contradictions and band; absent: each fold's tuned one, which leans to yes"
     )
-    margin: float = Field(0.2, ge=0, lt=1, description="how far beyond the threshold a contradiction lies")
+    margin: float = Field(
+        0.22, ge=0, lt=1, description="how far beyond the threshold a contradiction lies; higher: fewer, surer flags"
+    )
     band: float = Field(0.05, ge=0, lt=1, description="how far from the threshold the boundary band reaches")
     prune: Prune = Field(
         Prune.OFF_DIAGONAL,

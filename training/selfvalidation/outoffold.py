@@ -23,6 +23,7 @@ from relevance.files import whole_file
 from relevance.formatting import FORMAT_VERSION
 from relevance.metrics import best_threshold
 from relevance.tasks import LabeledPair
+from training.probe import VERSION as PROBE_VERSION
 from training.provenance import fingerprint
 from training.recipe import Recipe
 from training.selfvalidation.folds import assign_folds, dev_part
@@ -121,17 +122,15 @@ class _Judge:
         train_rows, dev_rows, held_rows = parts = tuple(
             [rows[i] for i in part] for part in (plan.train, plan.dev, plan.held)
         )
-        seeded = (
-            self._recipe.model_dump_json()
-            if self._kind is Judge.CROSSENCODER
-            else f"{self._recipe.task} {self._recipe.seed}"
-        )
-        key = fingerprint(self._kind, seeded, self._revision, str(FORMAT_VERSION), rows=parts)[:32]
+        is_probe = self._kind is Judge.PROBE  # which depends on little of the recipe
+        others = self._revision, str(FORMAT_VERSION)
+        seeded = f"{PROBE_VERSION} {self._recipe.task} {self._recipe.seed}"
+        key = fingerprint(self._kind, seeded if is_probe else self._recipe.model_dump_json(), *others, rows=parts)[:32]
         file = self._work / "scores" / f"{key}.npz"
         if file.is_file():
             return _load(file, len(held_rows))
         log.info("%d rows to train on, %d for dev, %d to judge", len(train_rows), len(dev_rows), len(held_rows))
-        if self._kind is Judge.PROBE:
+        if is_probe:
             scores, threshold = self._by_probe(train_rows, dev_rows, held_rows)
             _save(file, scores, threshold)
         else:
