@@ -9,7 +9,8 @@ OTHER = "OTHER"
 
 # First words of character names that stand for a script of another name.
 _RENAMED = {"CJK": "HAN", "KATAKANA-HIRAGANA": "KATAKANA", "KANGXI": "HAN", "IDEOGRAPHIC": "HAN"}
-_NO_SCRIPT = {"COMBINING", "MODIFIER", "VARIATION", "FEMININE", "MASCULINE", "MICRO", "MATHEMATICAL", "DOUBLE-STRUCK"}
+_NO_SCRIPT = {"COMBINING", "MODIFIER", "VARIATION", "FEMININE", "MASCULINE", "MATHEMATICAL", "DOUBLE-STRUCK"}
+_MICRO = "\u00b5"  # the sign of a unit; folded, it would be a Greek letter
 
 _OF_SCRIPTS = {
     LATIN: "af az bs ca cs cy da de en eo es et eu fi fil fr ga gl hr hu id is it lt lv ms mt nb nl nn no pl pt ro sk "
@@ -47,6 +48,8 @@ def script_of(character: str) -> str:
     """Return the script of a letter in capitals (`LATIN`, `HAN`), OTHER for a letter of none, "" for no letter."""
     if unicodedata.category(character)[0] != "L":
         return ""
+    if character == _MICRO:
+        return OTHER
     folded = unicodedata.normalize("NFKC", character)[0]  # full width and half width forms are of their script
     word = unicodedata.name(folded, "").partition(" ")[0]
     word = _RENAMED.get(word, word)
@@ -55,7 +58,10 @@ def script_of(character: str) -> str:
 
 def scripts_of(text: str) -> Counter[str]:
     """Return how many letters of each script a text has."""
-    return Counter(script for script in map(script_of, text) if script)
+    if text.isascii():
+        letters = sum(map(str.isalpha, text))
+        return Counter({LATIN: letters}) if letters else Counter()
+    return Counter(filter(None, map(script_of, text)))
 
 
 @functools.cache

@@ -13,7 +13,7 @@ _ROW, _LEFT, _RIGHT, _TOP, _WIDTH = 54, 300, 20, 34, 820
 
 def markdown(study: Study) -> str:
     """Return a table of the arms, a line each, then one of the comparisons, then one of what was recovered."""
-    parts = [part for part in PARTS if part in study.always_yes_f1]
+    parts = _parts(study)
     rows = [_line(["training", "rows", *(f"AUC {part}" for part in parts), "F1 (always-yes)", "F1, tuned less 0.5"])]
     rows.append(_rule(len(parts) + 4))
     for arm in study.arms:
@@ -50,7 +50,7 @@ def by_language(study: Study) -> str:
 
 def plot(study: Study, title: str) -> str:
     """Return an SVG with a line a comparison: the difference of AUC and its 95 % interval, for each slice."""
-    parts = [part for part in PARTS if part in study.always_yes_f1]
+    parts = _parts(study)
     ends = [
         end
         for each in study.comparisons
@@ -77,6 +77,11 @@ def plot(study: Study, title: str) -> str:
         ".title{font-weight:600}.small{fill:#555;font-size:12px}.end{text-anchor:end}.middle{text-anchor:middle}"
         '</style><rect width="100%" height="100%" fill="#fff"/>' + "".join(shapes) + "</svg>\n"
     )
+
+
+def _parts(study: Study) -> list[str]:
+    """Return the slices to show: `seen` and `unseen` only where both are there, else they say what `all` says."""
+    return list(PARTS) if set(PARTS) <= set(study.always_yes_f1) else ["all"]
 
 
 class _Scale:

@@ -124,7 +124,7 @@ def _match(words: list[str], at: int, promotions: Promotions) -> int:
     """Return of how many words the longest phrase is that starts at a word, or 0."""
     first = _bare(words[at])
     starts = promotions.spaced.get(first, ())
-    if _IS_YEAR.fullmatch(first):
+    if first.startswith("20") and _IS_YEAR.fullmatch(first):
         starts += promotions.spaced.get(_YEAR, ())
     for phrase in starts:
         following = [_bare(word) for word in words[at : at + len(phrase)]]

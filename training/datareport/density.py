@@ -10,6 +10,7 @@ written; texts are counted once however many rows hold them; and beside the plai
 stands its mean over segments of a fixed size (the mean segmental type-token ratio), which sets of unlike sizes share.
 """
 
+import functools
 import random
 import unicodedata
 from collections.abc import Iterable
@@ -62,7 +63,13 @@ def _segmental(features: list[str]) -> float | None:
 
 
 def _words(text: str) -> list[str]:
-    return [bare for word in text.split() if (bare := "".join(filter(_is_word_character, word)))]
+    return [bare for word in text.split() if (bare := word if word.isalnum() else _bare(word))]
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _bare(word: str) -> str:
+    """Return the letters, marks and numbers of a word."""
+    return "".join(character for character in word if unicodedata.category(character)[0] in "LMN")
 
 
 def _bigrams(text: str) -> list[str]:
@@ -70,7 +77,3 @@ def _bigrams(text: str) -> list[str]:
     for word in _words(text):
         found += [a + b for a, b in pairwise(word)] or [word]
     return found
-
-
-def _is_word_character(character: str) -> bool:
-    return unicodedata.category(character)[0] in "LMN"

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 
-from training.translation.languages import LATIN, scripts_of
+from training.scripts import LATIN, language_scripts
 
 # Spellings of units over languages. A unit behind a number must come back in one of its spellings.
 _UNITS = [
@@ -85,7 +85,7 @@ def lost_brand(source: str, translation: str, target: str) -> str | None:
     Brand-like are Latin words in a text of another script, and words with capitals inside (`iPhone`, `BMW`) in a text
     that is not all capitals. Other scripts may write a brand in their own letters, which is not checked.
     """
-    if scripts_of(target) != LATIN:
+    if language_scripts(target) != {LATIN}:
         return None
     words = folded(translation).split()
     for word in brand_words(source):

@@ -1,4 +1,4 @@
-"""Languages by code: English names for prompts, FLORES-200 codes for NLLB, and their scripts."""
+"""Languages by code: English names for prompts, FLORES-200 codes for NLLB."""
 
 from relevance.tasks import UNKNOWN_LANGUAGE
 
@@ -14,14 +14,7 @@ ru Russian rus_Cyrl|sk Slovak slk_Latn|sl Slovenian slv_Latn|sv Swedish swe_Latn
 ta Tamil tam_Taml|te Telugu tel_Telu|th Thai tha_Thai|tl Tagalog tgl_Latn|tr Turkish tur_Latn|uk Ukrainian ukr_Cyrl
 ur Urdu urd_Arab|vi Vietnamese vie_Latn|zh Chinese zho_Hans
 """
-# First words of the Unicode names of a script's letters.
-_SCRIPTS = {
-    "Arab": {"ARABIC"}, "Beng": {"BENGALI"}, "Cyrl": {"CYRILLIC"}, "Deva": {"DEVANAGARI"}, "Grek": {"GREEK"},
-    "Hang": {"HANGUL"}, "Hans": {"CJK"}, "Hebr": {"HEBREW"}, "Jpan": {"HIRAGANA", "KATAKANA", "CJK"},
-    "Latn": {"LATIN"}, "Mymr": {"MYANMAR"}, "Taml": {"TAMIL"}, "Telu": {"TELUGU"}, "Thai": {"THAI"},
-}
 # fmt: on
-LATIN = frozenset({"LATIN"})
 
 _ENTRIES = [entry.split() for entry in _LANGUAGES.replace("\n", "|").split("|") if entry]
 _FIELDS = {code: (name, flores) for code, name, flores in _ENTRIES}
@@ -35,8 +28,3 @@ def language_name(code: str) -> str:
 def flores_code(code: str) -> str | None:
     """Return the FLORES-200 code of a language as NLLB uses it, or None where it is not in the table."""
     return _FIELDS[code][1] if code in _FIELDS else None
-
-
-def scripts_of(code: str) -> frozenset[str] | None:
-    """Return the scripts of a language (first words of Unicode names of letters), or None where it is unknown."""
-    return frozenset(_SCRIPTS[_FIELDS[code][1][-4:]]) if code in _FIELDS else None
