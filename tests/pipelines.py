@@ -47,6 +47,8 @@ negative_rate = 0.5
 enabled = true
 folds = 2
 dev_share = 0.2
+methods = ["boundary"]
+band = 0.5
 max_share = 0.1
 
 [export]

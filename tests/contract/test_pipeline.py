@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from relevance.bundle import Bundle
 from relevance.errors import ConfigError, InputError, MachineError
 from relevance.tasks import Task, query_key
 from tests.pipelines import load, run, write_inputs
@@ -106,6 +107,14 @@ def test_tuning_is_in_the_card_and_leaves_the_trained_checkpoint_as_it_was(folde
     assert tuned["calibration"] == stages["calibrate"].manifest.report["calibration"]
     assert trained["calibration"] == {"scale": 1.0, "offset": 0.0}
     assert tuned["metrics"]["all"]["rows"] == len(rows_of(folder, "split", "test"))
+
+
+def test_the_bundle_carries_what_was_tuned(folder):
+    outcome = Pipeline(load(folder / "recipe.toml", "export.enabled=true"), Store(folder / "out")).run()
+    manifest = Bundle.open(outcome.stages["export"].file("bundle")).manifest
+    assert manifest.threshold == outcome.tuned.threshold
+    assert manifest.calibration == outcome.tuned.calibration
+    assert manifest.metrics == outcome.report
 
 
 def test_show_tells_each_stage_and_the_way_of_a_row(folder):

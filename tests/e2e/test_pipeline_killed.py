@@ -25,7 +25,7 @@ def datasets(out: Path) -> dict[str, bytes]:
 
 
 def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(tmp_path):
-    recipe = write_inputs(tmp_path, rows=240)
+    recipe = write_inputs(tmp_path, rows=160)
     begun = time.monotonic()
     whole = run("run", recipe, tmp_path / "whole")
     seconds = time.monotonic() - begun
