@@ -1,7 +1,7 @@
 """What each data strategy is worth on real data: `python benchmarks/ablation/run.py NAME [--model probe] [--seeds 3]`.
 
 Needs ../shared/data beside the project (see its README for provenance; never part of the project) and the `train`
-extra. Writes NAME.MODEL.json, .md and .svg beside this file; works in build/ablation, where a killed run goes on.
+extra. Writes NAME.MODEL[.ROWS].json, .md and .svg beside this file; works in build/ablation, where a killed run goes on.
 
 qc: the zero-shot setting of arXiv 2510.21671. Train on en es fr ko pt ja; translation by the memory into de it pl ar.
 qi: train on English; translation by the memory into es fr de ja ar pl. Test: English dev rows of the memory's 160 dev
@@ -9,7 +9,10 @@ qi: train on English; translation by the memory into es fr de ja ar pl. Test: En
     (which have no training row in any arm).
 clicks: qi in English; training keeps all positives and 5 % of the negatives. Which negatives make good the loss?
 dirty: qi in English; 25 % of the training labels flipped at random. Does filtering make good the loss?
-dirty-alike: the same, flipped among the 40 % of the rows whose query and title are most alike.
+dirty-alike: the same share, flipped the more often the more alike query and title are: never for the least alike,
+    every second one of the most alike.
+dirty-most-alike: the quarter whose query and title are most alike flipped, all of them: nothing is left to learn from
+    there, so that no filter can know better.
 
 Nothing is tuned on the test rows; dev, which chooses checkpoints, penalties and thresholds, is split from training
 (and is as dirty as training is).
@@ -45,7 +48,6 @@ WORK = ROOT / "build" / "ablation"
 MEMORY = SHARED / "translation_memory"
 FLIPPED = 0.25
 KEPT_NEGATIVES = 0.05
-ALIKE_SHARE = 0.4
 
 Rows = list[LabeledPair]
 Plan = tuple[list[Arm], list[tuple[str, str, str]]]
@@ -56,10 +58,10 @@ def home_depot(split: str) -> Rows:
     return read_pairs(SHARED / "home_depot_qi" / f"{split}_QI.txt", Task.QI).rows
 
 
-def saved(name: str, rows: Rows, task: Task = Task.QI) -> str:
-    """Write rows where the pipeline reads them, and return the path."""
-    path = WORK / "data" / f"{name}.jsonl"
-    write_pairs(path, rows, task)
+def saved(name: str, rows: Rows) -> str:
+    """Write QI rows where the pipeline reads them, and return the path; studies of other sizes have other files."""
+    path = WORK / "data" / f"{name}_{len(rows)}.jsonl"
+    write_pairs(path, rows, Task.QI)
     return str(path)
 
 
@@ -128,14 +130,26 @@ def dirty(options: argparse.Namespace) -> Plan:
 
 
 def dirty_alike(options: argparse.Namespace) -> Plan:
-    """A quarter of the labels flipped, among the rows whose query and title are most alike by the encoder."""
+    """A quarter of the labels flipped, with a chance that grows with the likeness of query and title, to one half."""
     rows = draw(home_depot("train"), options.rows, 0)
+    chance = 2 * FLIPPED * np.argsort(_by_likeness(rows)) / len(rows)
+    places = np.flatnonzero(np.random.default_rng(0).random(len(rows)) < chance)
+    return _flipped(rows, set(places.tolist()), "dirty_alike", options)
+
+
+def dirty_most_alike(options: argparse.Namespace) -> Plan:
+    """The quarter of the rows whose query and title are most alike flipped, all of them."""
+    rows = draw(home_depot("train"), options.rows, 0)
+    places = _by_likeness(rows)[::-1][: round(FLIPPED * len(rows))]
+    return _flipped(rows, set(places.tolist()), "dirty_most_alike", options)
+
+
+def _by_likeness(rows: Rows) -> np.ndarray:
+    """Return the places of the rows, those least alike by the encoder's cosine first."""
     encoder = Caches(WORK / "cache").encoder("packaged:multilingual-e5-small")
     queries = encoder.embed([row.pair.query for row in rows], QUERY_PREFIX)
     titles = encoder.embed([row.pair.candidate for row in rows], CANDIDATE_PREFIX)
-    order = np.argsort(-(queries * titles).sum(axis=1), kind="stable")[: round(ALIKE_SHARE * len(rows))]
-    places = random.Random(0).sample(order.tolist(), round(FLIPPED * len(rows)))
-    return _flipped(rows, set(places), "dirty_alike", options)
+    return np.argsort((queries * titles).sum(axis=1), kind="stable")
 
 
 def _flipped(rows: Rows, places: set[int], name: str, options: argparse.Namespace) -> Plan:
@@ -173,6 +187,7 @@ STUDIES: dict[str, Callable[[argparse.Namespace], Plan]] = {
     "clicks": clicks,
     "dirty": dirty,
     "dirty-alike": dirty_alike,
+    "dirty-most-alike": dirty_most_alike,
 }
 
 
@@ -196,7 +211,8 @@ def main() -> None:
     study = run_study(arms, store, options.seeds, recoveries)
     content = provenance() | {"study": options.study, "rows_asked_for": options.rows}
     content |= {"arms_recipes": {arm.name: arm.recipe.model_dump(mode="json") for arm in arms}}
-    name = (options.out or HERE) / f"{options.study}.{options.model}"
+    size = f".{options.rows}" if options.rows else ""
+    name = (options.out or HERE) / f"{options.study}.{options.model}{size}"
     title = f"{options.study}: difference of AUC, {options.seeds} seeds, {options.model}"
     write_text(
         name.with_name(f"{name.name}.json"), json.dumps(content | study.model_dump(mode="json"), indent=1) + "\n"

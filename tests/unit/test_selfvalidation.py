@@ -494,3 +494,14 @@ def test_a_review_without_its_columns_is_refused(tmp_path):
     (tmp_path / "d.csv").write_text("id,query\n1,x\n")
     with pytest.raises(InputError, match="no column 'label', 'decision'"):
         read_decisions(tmp_path / "d.csv")
+
+
+def test_the_default_rule_is_contradiction_for_sharp_judges_and_confident_learning_for_unsure_ones():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    for noise, rule in ((0.2, Flag.CONTRADICTION), (3.0, Flag.CONFIDENT)):
+        scores = 1 / (1 + np.exp(-(labels * 2 - 1 + rng.normal(0, noise, 400))))
+        scores[:5] = 1 - scores[:5]
+        found, _ = judged(labels.tolist(), scores.tolist(), methods=list(Flag))
+        np.testing.assert_array_equal(found.flags[Flag.ADAPTIVE], found.flags[rule])
+    assert SelfValidationOptions().methods == (Flag.ADAPTIVE,)

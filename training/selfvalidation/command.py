@@ -26,7 +26,7 @@ def validate(
     task: TaskOption,
     recipe: Annotated[Path, typer.Option(help="The TOML recipe of the judges.")],
     folds: Annotated[int, typer.Option(help="Into so many parts; each is judged by models of the others.", min=2)] = 5,
-    method: Annotated[list[Flag] | None, typer.Option(help="Rules that flag rows; repeat. [contradiction]")] = None,
+    method: Annotated[list[Flag] | None, typer.Option(help="Rules that flag rows; repeat. [adaptive]")] = None,
     action: Annotated[Action, typer.Option(help="What becomes of flagged rows; review: nothing.")] = Action.DROP,
     judge: Annotated[
         Judge, typer.Option(help="probe: over frozen embeddings; crossencoder: fine-tuned by the recipe.")
@@ -53,7 +53,7 @@ def validate(
     options = _options(
         option or [],
         folds=folds,
-        methods=tuple(method or (Flag.CONTRADICTION,)),
+        methods=tuple(method or (Flag.ADAPTIVE,)),
         action=action,
         rounds=rounds,
         seed=seed,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class Flag(StrEnum):
     """Why a row is doubtful; see training.selfvalidation.flags."""
 
+    ADAPTIVE = "adaptive"
     CONTRADICTION = "contradiction"
     BOUNDARY = "boundary"
     CONFIDENT = "confident"
@@ -59,10 +60,13 @@ class SelfValidationOptions(BaseModel):
     seed: int = Field(0, ge=0, description="of the folds, their dev parts and the random control")
     rounds: int = Field(1, ge=1, description="each judges anew, in other folds, what the one before left")
     methods: tuple[Flag, ...] = Field(
-        (Flag.CONTRADICTION,),
+        (Flag.ADAPTIVE,),
         min_length=1,
-        description="a row is flagged by any of them. Contradiction flags little where judges are unsure; confident "
-        "learning always flags what lies beyond the class means, a quarter of noisy QC data",
+        description="a row is flagged by any of them. adaptive: contradiction where judges rank the labels well, which "
+        "flags most surely; else confident learning, since scores of unsure judges contradict next to nothing",
+    )
+    sharp_auc: float = Field(
+        0.8, ge=0.5, le=1, description="of adaptive: the judges' AUC from which contradiction is taken"
     )
     action: Action = Action.DROP
     threshold: float | None = Field(
