@@ -5,12 +5,12 @@ chunk. A process that was killed loses the chunk in hand, and goes on with the v
 that vectors come out the same to the last bit. Processes may share a folder.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -26,6 +26,7 @@ QUERY_PREFIX = "query: "
 CANDIDATE_PREFIX = "passage: "
 
 _CHUNK_TEXTS = 1024  # what a kill loses at most
+_QUIET_TEXTS = 2048
 _KEY_BYTES = 16
 
 Vectors = NDArray[np.float32]
@@ -56,6 +57,7 @@ class CachedEncoder:
     def __init__(self, embedder: PrefixedEmbedder, folder: Path) -> None:
         self.name = embedder.name
         self._embedder, self._folder = embedder, folder
+        self._stores: dict[str, _Store] = {}
 
     def embed(self, texts: Sequence[str], prefix: str) -> Vectors:
         """Return float32 [N, D]. InputError where the folder cannot be written or is damaged."""
@@ -65,7 +67,9 @@ class CachedEncoder:
             return embedder.embed([])
         name = hashlib.sha256(json.dumps([self.name, self._embedder.revision, prefix]).encode()).hexdigest()[:24]
         try:
-            store = _Store(self._folder / name)
+            if prefix not in self._stores:
+                self._stores[prefix] = _Store(self._folder / name)
+            store = self._stores[prefix]
             missing = [text for text in unique if _key(text) not in store.places]
             if missing:
                 self._fill(store, embedder, missing, prefix)
@@ -76,11 +80,14 @@ class CachedEncoder:
             ) from None
 
     def _fill(self, store: "_Store", embedder: Embedder, missing: list[str], prefix: str) -> None:
-        with Meter(f"embed {prefix.strip(': ')}", len(missing), "text") as meter:
+        # One who asks for a few thousand at a time shows progress himself.
+        meter = Meter(f"embed {prefix.strip(': ')}", len(missing), "text") if len(missing) > _QUIET_TEXTS else None
+        with meter or contextlib.nullcontext():
             for start in range(0, len(missing), _CHUNK_TEXTS):
                 chunk = missing[start : start + _CHUNK_TEXTS]
                 store.append([_key(text) for text in chunk], embedder.embed(chunk))
-                meter.advance(len(chunk))
+                if meter:
+                    meter.advance(len(chunk))
 
 
 class _Store:
@@ -90,6 +97,7 @@ class _Store:
         folder.mkdir(parents=True, exist_ok=True)
         self._keys, self._vectors, self._width = folder / "keys", folder / "vectors.f32", folder / "width"
         self.places: dict[bytes, int] = {}
+        self._read_keys = 0
         self._read()
 
     def append(self, keys: Sequence[bytes], vectors: Vectors) -> None:
@@ -109,13 +117,20 @@ class _Store:
     def vectors(self, keys: Sequence[bytes]) -> Vectors:
         """Return the vectors [N, D] of keys that are there."""
         width = int(self._width.read_text())
-        held = np.memmap(self._vectors, dtype=np.float32, mode="r", shape=(len(self.places_read), width))
+        held = np.memmap(self._vectors, dtype=np.float32, mode="r", shape=(self._read_keys, width))
         return np.asarray(held[[self.places[key] for key in keys]])
 
     def _read(self) -> None:
-        content = self._keys.read_bytes()[: self._count() * _KEY_BYTES] if self._keys.is_file() else b""
-        self.places_read = range(len(content) // _KEY_BYTES)
-        self.places = {content[n * _KEY_BYTES : (n + 1) * _KEY_BYTES]: n for n in self.places_read}
+        """Take note of the keys that have come since the last time."""
+        begun, count = self._read_keys, self._count()
+        if count <= begun:
+            return
+        with self._keys.open("rb") as stream:
+            stream.seek(begun * _KEY_BYTES)
+            content = stream.read((count - begun) * _KEY_BYTES)
+        for n in range(count - begun):
+            self.places[content[n * _KEY_BYTES : (n + 1) * _KEY_BYTES]] = begun + n
+        self._read_keys = count
 
     def _count(self) -> int:
         """Return how many texts have both their key and their whole vector on disk."""
@@ -124,7 +139,7 @@ class _Store:
         width = int(self._width.read_text())
         return min(self._keys.stat().st_size // _KEY_BYTES, self._vectors.stat().st_size // (4 * width))
 
-    @contextmanager
+    @contextlib.contextmanager
     def _locked(self) -> Iterator[IO[bytes]]:
         with self._keys.open("ab") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)

@@ -1,7 +1,8 @@
 """What each data strategy is worth on real data: `python benchmarks/ablation/run.py NAME [--model probe] [--seeds 3]`.
 
 Needs ../shared/data beside the project (see its README for provenance; never part of the project) and the `train`
-extra. Writes NAME.MODEL[.ROWS].json, .md and .svg beside this file; works in build/ablation, where a killed run goes on.
+extra. Writes NAME.MODEL[.ROWS].json, .md and .svg beside this file; works in build/ablation, where a killed run goes
+on.
 
 qc: the zero-shot setting of arXiv 2510.21671. Train on en es fr ko pt ja; translation by the memory into de it pl ar.
 qi: train on English; translation by the memory into es fr de ja ar pl. Test: English dev rows of the memory's 160 dev

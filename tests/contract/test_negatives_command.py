@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relevance.errors import ConfigError, RelevanceError
+from relevance.errors import ConfigError, InputError, RelevanceError
 from relevance.tasks import LabeledPair, Pair, Task
 from tests.models import tiny_model
 from training.checkpoint import Job, train
@@ -81,12 +81,36 @@ def test_random_negatives_balance_every_language(folder, tmp_path):
     assert labels["en", 0] == labels["en", 1] > 0
 
 
+def test_a_file_of_further_candidates_and_a_rate_of_one_language(folder, tmp_path, capsys):
+    further = tmp_path / "taxonomy.txt"
+    further.write_text("\ufefftoys,kites\n\n  toys,dolls \ntoys,kites\n", encoding="utf-8")
+    options = {"candidates": further, "negative_rate": 0.5, "language_rate": ["de=0.7"], "strategy": "random"}
+    run(folder, tmp_path / "out.jsonl", **options, as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["candidates"], found["extra_candidates"]) == (14, 2)
+    assert found["searches"] == {"exact": found["made"]}
+    made = read_pairs(tmp_path / "out.jsonl", Task.QC).rows[60:]
+    assert {"toys,kites", "toys,dolls"} < {row.pair.candidate for row in made}
+    labels = Counter((row.pair.language, row.label) for row in read_pairs(tmp_path / "out.jsonl", Task.QC).rows)
+    assert labels["de", 0] / (labels["de", 0] + labels["de", 1]) == pytest.approx(0.7, abs=0.01)
+
+
+@pytest.mark.parametrize("content", [None, b"\n \n", b"\xff\xfe\xfa"])
+def test_a_file_of_candidates_that_is_none_is_named(folder, tmp_path, content):
+    file = tmp_path / "taxonomy.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=r"taxonomy\.txt: .*expected"):
+        run(folder, tmp_path / "out.jsonl", candidates=file)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_a_rerun_gives_the_same_bytes_from_the_cached_embeddings(folder, tmp_path):
     first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
     for out in (first, second):
         run(folder, out, cache=tmp_path / "cache", seed=4, negative_rate=0.5)
     assert first.read_bytes() == second.read_bytes()
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2  # one shard a side
+    assert len(list((tmp_path / "cache").glob("*/vectors.f32"))) == 2  # one store a side
 
 
 def test_a_checkpoint_vets_the_negatives(folder, tmp_path):
@@ -114,6 +138,7 @@ def test_what_is_missing_is_reported_and_the_rest_kept(folder, tmp_path, caplog)
     [
         ({"strategy": "harder"}, "strategy: Input should be 'none', 'random', 'easy', 'hard' or 'mixed'"),
         ({"band_low": 0.9, "band_high": 0.1}, "expected low below high"),
+        ({"language_rate": ["de"]}, "'de': expected a language and a rate, as de=0.4"),
         ({"base_model": "no such/model folder"}, "'no such/model folder': no such folder"),
         ({"vet": Path("no-such-checkpoint")}, "no-such-checkpoint"),
         ({"task": Task.QI}, "item_title"),

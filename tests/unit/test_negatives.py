@@ -1,4 +1,4 @@
-"""Negative sampling: what is never a negative, how many are made, from which band, and the cache of embeddings."""
+"""Negative sampling: what is never a negative, how many are made, and from which band."""
 
 import hashlib
 import itertools
@@ -11,9 +11,6 @@ from hypothesis import strategies as st
 
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
-from training.negatives import embedding
-from training.negatives.candidates import MAX_CANDIDATES
-from training.negatives.embedding import CachedEncoder
 from training.negatives.options import NegativeOptions
 from training.negatives.report import NegativesReport
 from training.negatives.sampling import sample_negatives
@@ -52,8 +49,9 @@ def shop_rows(languages=("en", "de"), count=40, negatives=4):
     return rows
 
 
-def sample(rows, task=Task.QC, vet=None, **options):
-    made, report = sample_negatives(rows, task, NegativeOptions(**options), ENCODER, vet=vet)
+def sample(rows, task=Task.QC, vet=None, extra_candidates=(), **options):
+    options = NegativeOptions(**options)
+    made, report = sample_negatives(rows, task, options, ENCODER, vet=vet, extra_candidates=extra_candidates)
     assert made[: len(rows)] == list(rows)
     return made[len(rows) :], report
 
@@ -184,6 +182,12 @@ def test_a_language_with_negatives_enough_gets_none():
     assert [language.wanted for language in report.languages] == [0, 10]
 
 
+def test_a_language_may_have_a_rate_of_its_own():
+    made, report = sample(shop_rows(), strategy="random", negative_rate=0.2, language_rates={"de": 0.5})
+    assert Counter(one.pair.language for one in made) == {"de": 36, "en": 6}
+    assert [language.negative_rate for language in report.languages] == pytest.approx([0.5, 0.2])
+
+
 def test_hard_negatives_are_nearer_to_the_query_than_easy_ones_and_these_below_the_positive():
     found = {name: sample(shop_rows(), strategy=name, per_positive=1, centred=False) for name in ("easy", "hard")}
     mean = {name: np.mean([one.extra["similarity"] for one in made]) for name, (made, _) in found.items()}
@@ -247,6 +251,27 @@ def test_extras_of_the_positive_do_not_describe_the_negative():
     assert made[0].extra.keys() == {"source", "source_id", "strategy", "similarity", "source_language"}
 
 
+def test_further_candidates_become_negatives_under_the_same_rules():
+    rows = [row("red shoes", "sport,red,shoes"), row("blue cups", "home,blue,cups", id="2")]
+    further = ["sport", "SPORT,red,shoes", "office,shoes", "office,pens", "office,desks", "home,blue,cups,tall"]
+    made, report = sample(rows, strategy="random", per_positive=8, extra_candidates=further)
+    found = {(one.extra["source_id"], one.pair.candidate) for one in made}
+    others = {"office,pens", "office,desks"}
+    assert {path for source, path in found if source == "1"} == {*others, "home,blue,cups", "home,blue,cups,tall"}
+    assert {path for source, path in found if source == "2"} == {*others, "sport,red,shoes", "sport", "office,shoes"}
+    assert (report.candidates, report.extra_candidates) == (7, 5)
+
+
+def test_a_blank_further_candidate_is_refused():
+    with pytest.raises(InputError, match="extra candidate 2 of 2 is blank"):
+        sample(shop_rows(), extra_candidates=["office,pens", " "])
+
+
+def test_a_rate_of_a_language_without_rows_is_refused():
+    with pytest.raises(ConfigError, match="no row is in 'xx'; expected one of de, en"):
+        sample(shop_rows(), language_rates={"xx": 0.5})
+
+
 def test_none_changes_nothing():
     made, report = sample(shop_rows(), strategy="none")
     assert made == []
@@ -272,12 +297,6 @@ def test_a_vet_takes_false_negatives_away_and_others_take_their_place():
 # Wrong input.
 
 
-def test_too_many_candidates_are_refused_with_the_limit():
-    rows = [row("q", f"title {n}", id=str(n)) for n in range(MAX_CANDIDATES + 1)]
-    with pytest.raises(ConfigError, match=r"100,001 different candidates; expected at most 100,000"):
-        sample(rows, Task.QI)
-
-
 def test_where_no_negative_is_possible_the_reasons_are_named():
     rows = [row("shoes", "a,b"), row("shoes", "c,d", id="2")]
     with pytest.raises(ConfigError, match=r"none of the 2 wanted .* 2 candidates \(4 known_positive, 2 nothing_left\)"):
@@ -294,6 +313,8 @@ def test_rows_without_a_positive_are_refused():
     [
         ({"strategy": "softer"}, "'hard'"),
         ({"negative_rate": 0.2, "per_positive": 1}, "expected one of them"),
+        ({"language_rates": {"de": 0.2}, "per_positive": 1}, "expected one of them"),
+        ({"language_rates": {"de": 1.5}}, "less than 1"),
         ({"strategy": "random", "band_low": 0.1}, "expected easy or hard"),
         ({"band_low": 0.5, "band_high": 0.4}, "low below high"),
         ({"negative_rate": 1.0}, "less than 1"),
@@ -309,59 +330,3 @@ def test_a_report_survives_json():
     assert NegativesReport.model_validate_json(report.model_dump_json()) == report
     assert sum(report.similarity.negatives) == report.made
     assert f"{report.made} negatives made" in report.text()
-
-
-# Embeddings on disk.
-
-
-class CountingEmbedder:
-    """Real vectors, and a count of the texts that were embedded; breaks where it is told to."""
-
-    name = "counting"
-
-    def __init__(self, revision="1", breaks_at=None):
-        self.revision, self.breaks_at, self.texts = revision, breaks_at, []
-
-    def with_prefix(self, prefix):
-        return self
-
-    def embed(self, texts):
-        if self.breaks_at is not None and self.breaks_at in texts:
-            raise KeyboardInterrupt
-        self.texts += texts
-        return ENCODER.embed(texts, "")
-
-
-def test_texts_are_embedded_once_in_their_order(tmp_path):
-    embedder = CountingEmbedder()
-    texts = ["cups", "red shoes", "cups"]
-    first = CachedEncoder(embedder, tmp_path).embed(texts, "query: ")
-    again = CachedEncoder(embedder, tmp_path).embed(texts, "query: ")
-    assert embedder.texts == ["cups", "red shoes"]
-    assert (first == again).all()
-    assert first == pytest.approx(ENCODER.embed(texts, ""))
-
-
-def test_another_prefix_or_other_weights_are_not_taken_from_the_cache(tmp_path):
-    CachedEncoder(CountingEmbedder(), tmp_path).embed(["cups"], "query: ")
-    for prefix, revision in (("passage: ", "1"), ("query: ", "2")):
-        embedder = CountingEmbedder(revision)
-        CachedEncoder(embedder, tmp_path).embed(["cups"], prefix)
-        assert embedder.texts == ["cups"]
-
-
-def test_a_run_that_breaks_off_keeps_what_it_has(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedding, "_SHARD_TEXTS", 2)
-    with pytest.raises(KeyboardInterrupt):
-        CachedEncoder(CountingEmbedder(breaks_at="e"), tmp_path).embed(list("abcdef"), "query: ")
-    embedder = CountingEmbedder()
-    CachedEncoder(embedder, tmp_path).embed(list("abcdefg"), "query: ")
-    assert embedder.texts == list("efg")
-
-
-def test_a_broken_cache_file_is_named(tmp_path):
-    CachedEncoder(CountingEmbedder(), tmp_path).embed(["cups"], "query: ")
-    (file,) = tmp_path.iterdir()
-    file.write_bytes(b"no array")
-    with pytest.raises(InputError, match=file.name):
-        CachedEncoder(CountingEmbedder(), tmp_path).embed(["cups"], "query: ")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from relevance.errors import InputError
+from training import vectors
 from training.vectors import CachedEncoder
 
 
@@ -17,6 +18,8 @@ class Counting:
         return Counting(prefix, self.asked)
 
     def embed(self, texts):
+        if "breaks" in texts:
+            raise KeyboardInterrupt
         self.asked.append(list(texts))
         made = [np.random.default_rng(abs(hash((self.prefix, text))) % 2**32).normal(size=8) for text in texts]
         return np.array(made, dtype=np.float32).reshape(len(texts), 8)
@@ -45,6 +48,15 @@ def test_half_a_chunk_of_a_killed_process_is_dropped(tmp_path):
     assert model.asked == [["a", "b"], ["c"]]
     np.testing.assert_array_equal(again[[0, 2]], whole)
     np.testing.assert_array_equal(CachedEncoder(model, tmp_path).embed(["c"], "q: ")[0], again[1])
+
+
+def test_a_run_that_breaks_off_keeps_what_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(vectors, "_CHUNK_TEXTS", 2)
+    with pytest.raises(KeyboardInterrupt):
+        CachedEncoder(Counting(), tmp_path).embed(["a", "b", "c", "d", "e", "breaks"], "q: ")
+    model = Counting()
+    CachedEncoder(model, tmp_path).embed(["a", "b", "c", "d", "e", "f", "g"], "q: ")
+    assert model.asked == [["e", "f"], ["g"]]
 
 
 def test_two_encoders_over_one_folder_keep_each_others_vectors(tmp_path):

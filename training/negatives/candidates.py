@@ -1,51 +1,53 @@
 """The candidates that can become negatives, and which of them are too near a positive whatever their similarity."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from relevance.errors import ConfigError
+from relevance.errors import InputError
 from relevance.formatting import split_levels
 from relevance.tasks import LabeledPair, Task, query_key
 
-# Exact search compares every query with every candidate: 50,000 of 384 dimensions took 0.6 ms a query on one core.
-MAX_CANDIDATES = 100_000
+
+def read_candidates(path: Path) -> list[str]:
+    """Return the candidates of a file, one a line; blank lines are left out.
+
+    InputError where the file cannot be read as UTF-8 or holds none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
+        raise InputError(f"{path}: cannot be read ({why}); expected a text file of candidates, one a line") from None
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise InputError(f"{path}: holds no candidate; expected one a line")
+    return found
 
 
 class CandidatePool:
-    """The different candidates of some rows, by number, in the order of their first row.
+    """The different candidates of some rows, and `extra` ones of no row, by number, in the order in which they come.
 
     Category paths are one where their levels are the same, titles where their words are, whatever case, white space
     and compatibility forms. The first spelling stands for all.
     """
 
-    def __init__(self, rows: Sequence[LabeledPair], task: Task, near_title: float) -> None:
-        """Raise ConfigError for more than MAX_CANDIDATES, which is as many as exact search is meant for."""
+    def __init__(self, rows: Sequence[LabeledPair], task: Task, near_title: float, extra: Sequence[str] = ()) -> None:
         self.texts: list[str] = []
         self._task, self._near_title = task, near_title
-        self._keys: list[tuple[str, ...]] = []
         self._number_of: dict[str, int] = {}  # spelling -> number
+        # Made again when they are asked for: kept, the keys of a million titles would take as much room as all else.
+        self._keys = functools.lru_cache(maxsize=1 << 16)(lambda number: self._key(self.texts[number]))
         numbers: dict[tuple[str, ...], int] = {}
-        for row in rows:
-            text = row.pair.candidate
-            if text in self._number_of:
-                continue
-            key = self._key(text)
-            if key not in numbers:
-                numbers[key] = len(self.texts)
-                self.texts.append(text)
-                self._keys.append(key)
-            self._number_of[text] = numbers[key]
-        if len(self.texts) > MAX_CANDIDATES:
-            raise ConfigError(
-                f"negatives: {len(self.texts):,} different candidates; expected at most {MAX_CANDIDATES:,}, the limit "
-                "of exact search (an approximate index is not built in)"
-            )
+        self._take((row.pair.candidate for row in rows), numbers)
+        self.of_rows = len(self.texts)  # the first so many are those of rows
+        self._take(extra, numbers)
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def number(self, candidate: str) -> int:
-        """Return the number of a candidate, as any of the rows writes it."""
+        """Return the number of a candidate, in any of the spellings that were given."""
         return self._number_of[candidate]
 
     def kinship(self, candidate: int, positive: int) -> str | None:
@@ -55,7 +57,7 @@ class CandidatePool:
         """
         if candidate == positive:
             return "known_positive"
-        first, second = self._keys[candidate], self._keys[positive]
+        first, second = self._keys(candidate), self._keys(positive)
         if self._task is Task.QI:
             return "near_title" if _likeness(first[0], second[0]) >= self._near_title else None
         if second[: len(first)] == first:
@@ -63,6 +65,16 @@ class CandidatePool:
         if first[: len(second)] == second:
             return "descendant"
         return "same_leaf" if first[-1:] == second[-1:] else None
+
+    def _take(self, candidates: Iterable[str], numbers: dict[tuple[str, ...], int]) -> None:
+        for text in candidates:
+            if text in self._number_of:
+                continue
+            key = self._key(text)
+            if key not in numbers:
+                numbers[key] = len(self.texts)
+                self.texts.append(text)
+            self._number_of[text] = numbers[key]
 
     def _key(self, candidate: str) -> tuple[str, ...]:
         if self._task is Task.QI:
@@ -77,7 +89,7 @@ def _likeness(a: str, b: str) -> float:
     return 2 * shared / (len(first) + len(second)) if first or second else 1.0
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=1 << 15)
 def _grams(text: str) -> frozenset[str]:
     text = f" {text} "
-    return frozenset(text[at : at + 2] for at in range(len(text) - 1))
+    return frozenset(map(str.__add__, text, text[1:]))

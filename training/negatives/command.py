@@ -1,16 +1,18 @@
 """The command `negatives`: parses, calls the stage and reports."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from relevance.errors import ConfigError, InputError
-from relevance.tasks import Task
+from relevance.tasks import Task, normalize_language
 
 if TYPE_CHECKING:
     from training.negatives.options import NegativeOptions
+    from training.negatives.report import NegativesReport
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +23,14 @@ def negatives(
     task: Annotated[Task, typer.Option(help="qc: query and category path; qi: query and item title.")],
     strategy: Annotated[str, typer.Option(help="none, random, easy, hard or mixed.")] = "easy",
     negative_rate: Annotated[float | None, typer.Option(help="Negatives among a language's rows [0.35].")] = None,
+    language_rate: Annotated[list[str] | None, typer.Option(help="Rate of one language, as de=0.4.")] = None,
     per_positive: Annotated[int | None, typer.Option(help="Negatives a positive row, in place of a rate.")] = None,
     band_low: Annotated[float | None, typer.Option(help="Least centred cosine to the query [a quantile].")] = None,
     band_high: Annotated[float | None, typer.Option(help="Greatest [a quantile].")] = None,
     positive_share_limit: Annotated[float, typer.Option(help="Below this share of the positive's cosine.")] = 0.95,
+    candidates: Annotated[Path | None, typer.Option(help="Further candidates, one a line, as rows write them.")] = None,
+    exact_up_to: Annotated[int, typer.Option(help="Most candidates for hard without an index.")] = 100_000,
+    nearest: Annotated[int, typer.Option(help="Candidates of the index that hard chooses from.")] = 128,
     base_model: Annotated[str, typer.Option(help="The encoder.")] = "packaged:multilingual-e5-small",
     vet: Annotated[Path | None, typer.Option(help="A checkpoint that drops false negatives.")] = None,
     vet_above: Annotated[float, typer.Option(help="The score that makes a negative a false one.")] = 0.9,
@@ -35,38 +41,58 @@ def negatives(
 ) -> None:
     """Add negatives: queries of positive rows with other candidates, chosen by similarity, never known positives.
 
-    At most 100,000 different candidates. A run that was killed keeps its embeddings.
+    Hard negatives among more candidates than `--exact-up-to` need usearch. A killed run keeps its embeddings.
     """
     options = _options(
         strategy=strategy,
         negative_rate=negative_rate,
+        language_rates=_rates(language_rate or []),
         per_positive=per_positive,
         band_low=band_low,
         band_high=band_high,
         positive_share_limit=positive_share_limit,
         vet_above=vet_above,
+        exact_up_to=exact_up_to,
+        nearest=nearest,
         seed=seed,
     )
     if out.exists() and file.exists() and out.samefile(file):
         raise InputError(f"{out}: is the file to be read; expected another file to write")
-    from training.dataset import read_pairs
-    from training.encoder_embedder import EncoderEmbedder
-    from training.negatives.embedding import CachedEncoder
-    from training.negatives.sampling import sample_negatives
-    from training.negatives.vet import CheckpointVet
-    from training.splits import write_pairs
-
-    judge = None if vet is None else CheckpointVet(vet, task)
-    rows = read_pairs(file, task).rows
-    encoder = CachedEncoder(EncoderEmbedder(base_model), cache or out.with_name(f"{out.name}.embeddings"))
-    made, done = sample_negatives(rows, task, options, encoder, vet=judge)
-    write_pairs(out, made, task)
+    files = _Files(file, out, candidates, vet, cache or out.with_name(f"{out.name}.embeddings"))
+    done = _sampled(files, task, options, base_model)
     for language in done.languages:
         if language.short:
             log.warning("%s: %d of %d negatives are missing", language.language, language.short, language.wanted)
     if report is not None:
         _write(report, done.model_dump_json(indent=2) + "\n")
     print(done.model_dump_json() if as_json else f"{out}: {done.text()}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    rows: Path
+    out: Path
+    candidates: Path | None
+    vet: Path | None
+    cache: Path
+
+
+def _sampled(files: _Files, task: Task, options: "NegativeOptions", base_model: str) -> "NegativesReport":
+    from training.dataset import read_pairs
+    from training.encoder_embedder import EncoderEmbedder
+    from training.negatives.candidates import read_candidates
+    from training.negatives.sampling import sample_negatives
+    from training.negatives.vet import CheckpointVet
+    from training.splits import write_pairs
+    from training.vectors import CachedEncoder
+
+    vet = None if files.vet is None else CheckpointVet(files.vet, task)
+    rows = read_pairs(files.rows, task).rows
+    extra = [] if files.candidates is None else read_candidates(files.candidates)
+    encoder = CachedEncoder(EncoderEmbedder(base_model), files.cache)
+    made, report = sample_negatives(rows, task, options, encoder, vet=vet, extra_candidates=extra)
+    write_pairs(files.out, made, task)
+    return report
 
 
 def _options(**fields: Any) -> "NegativeOptions":
@@ -79,6 +105,17 @@ def _options(**fields: Any) -> "NegativeOptions":
         return NegativeOptions(**fields)
     except ValidationError as error:
         raise ConfigError(f"options: {explain(error)}") from None
+
+
+def _rates(given: list[str]) -> dict[str, float]:
+    rates: dict[str, float] = {}
+    for text in given:
+        language, _, rate = text.partition("=")
+        try:
+            rates[normalize_language(language)] = float(rate)
+        except ValueError:
+            raise ConfigError(f"--language-rate {text!r}: expected a language and a rate, as de=0.4") from None
+    return rates
 
 
 def _write(path: Path, text: str) -> None:

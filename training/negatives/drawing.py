@@ -1,8 +1,10 @@
-"""Draws the negatives of one positive row, given the similarity of its query to every candidate."""
+"""Draws the negatives of one positive row from a shortlist of candidates for its query."""
 
 import hashlib
 import math
+import random
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +14,18 @@ from relevance.tasks import LabeledPair, query_key
 from training.negatives.candidates import CandidatePool
 from training.negatives.known import KnownPairs
 from training.negatives.options import NegativeOptions
+from training.negatives.search import SearchName, Shortlist
 
 # Quantiles of the query's own similarities. Below .30 lies what has nothing to say about the query; above .80 what may
 # share its topic. Of the latter, `hard` takes the nearest that the positive's share allows, 5 % of all candidates.
 _QUANTILES = {"easy": (0.30, 0.80), "hard": (0.80, 1.0)}
 _HARD_SHARE = 0.05
 
-# Quantiles of longer lists are taken from evenly spaced candidates, so that their cost stays bounded.
+# Quantiles of longer shortlists are those of evenly spaced candidates, at a bounded cost.
 _QUANTILE_SAMPLE = 8192
+
+# Places tried at random before all that are allowed are listed, which costs more.
+_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,67 +35,96 @@ class Pick:
     row: int
     candidate: int
     strategy: str
+    search: SearchName
     similarity: float
     positive_similarity: float
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a row (by index) is asked for: so many negatives by one strategy.
+
+    `positive_similarity` is its query's to its own candidate; `rng` is drawn from as the row's negatives are.
+    """
+
+    row: int
+    strategy: str
+    count: int
+    positive_similarity: float
+    rng: random.Random
+
+
 class Drawer:
-    """Draws by seed: the same rows, similarities and earlier draws give the same negatives."""
+    """Draws by seed: the same rows, shortlists and earlier draws give the same negatives."""
 
     def __init__(
         self, rows: list[LabeledPair], pool: CandidatePool, known: KnownPairs, options: NegativeOptions
     ) -> None:
         self._rows, self._pool, self._known, self._options = rows, pool, known, options
 
-    def draw(
-        self, row: int, count: int, attempt: int, similarities: NDArray[np.float32], rejected: Counter[str]
-    ) -> list[Pick]:
-        """Return at most `count` negatives for a row; `similarities` [C] are those of its query. Counts rejections.
-
-        Pairs that are returned count as known from here on. `attempt` tells repeated calls for a row apart.
-        """
+    def asks(self, row: int, count: int, attempt: int, positive_similarity: float) -> list[Ask]:
+        """Return what a row is asked for, a strategy each. `attempt` tells repeated calls for a row apart."""
         rng = _generator(self._options.seed, self._rows[row], attempt)
-        own = float(similarities[self._pool.number(self._rows[row].pair.candidate)])
+        shares = {self._options.strategy: count}
+        if self._options.strategy == "mixed":
+            hard = sum(rng.random() < self._options.hard_share for _ in range(count))
+            shares = {"easy": count - hard, "hard": hard}
+        return [Ask(row, name, wanted, positive_similarity, rng) for name, wanted in shares.items() if wanted]
+
+    def draw(self, ask: Ask, shortlist: Shortlist, rejected: Counter[str]) -> list[Pick]:
+        """Return at most as many negatives as are asked for. Counts rejections.
+
+        Pairs that are returned count as known from here on.
+        """
         picks: list[Pick] = []
-        for strategy, wanted in self._shares(count, rng).items():
-            allowed = self._allowed(strategy, similarities, own, rejected)
-            for candidate in rng.permutation(allowed).tolist():
-                if wanted == 0:
-                    break
-                reason = self._reason(row, candidate)
-                if reason is None:
-                    self._known.add(row, candidate)
-                    picks.append(Pick(row, candidate, strategy, float(similarities[candidate]), own))
-                    wanted -= 1
-                else:
-                    rejected[reason] += 1
+        for at in in_random_order(self._allowed(ask, shortlist, rejected), ask.rng):
+            candidate = int(shortlist.candidates[at])
+            reason = self._reason(ask.row, candidate)
+            if reason is not None:
+                rejected[reason] += 1
+                continue
+            self._known.add(ask.row, candidate)
+            similarity = float(shortlist.similarities[at])
+            picks.append(Pick(ask.row, candidate, ask.strategy, shortlist.search, similarity, ask.positive_similarity))
+            if len(picks) == ask.count:
+                break
         return picks
 
-    def _shares(self, count: int, rng: np.random.Generator) -> dict[str, int]:
-        if self._options.strategy != "mixed":
-            return {self._options.strategy: count}
-        hard = int(rng.binomial(count, self._options.hard_share))
-        return {name: wanted for name, wanted in (("easy", count - hard), ("hard", hard)) if wanted}
-
-    def _allowed(
-        self, strategy: str, similarities: NDArray[np.float32], own: float, rejected: Counter[str]
-    ) -> NDArray[np.int64]:
-        """Return the candidates in the strategy's band and below the positive's share (Moreira et al. 2024).
+    def _allowed(self, ask: Ask, shortlist: Shortlist, rejected: Counter[str]) -> NDArray[np.bool_]:
+        """Return True [M] for candidates in the strategy's band and below the positive's share (Moreira et al. 2024).
 
         NV-Retriever (arXiv 2407.15831) takes the nearest of these and calls it TopK-PercPos. Where the positive's
         cosine is not above 0, a share of it means nothing, and candidates have to be below the positive itself.
         """
-        if strategy == "random":
-            return np.arange(len(similarities))
-        low, high = self._options.band if self._options.has_band else _band(strategy, similarities)
-        in_band = (similarities >= low) & (similarities <= high)
-        below = in_band & (similarities < (own * self._options.positive_share_limit if own > 0 else own))
-        rejected["positive_share"] += int(in_band.sum() - below.sum())
-        allowed = np.flatnonzero(below)
-        most = math.ceil(_HARD_SHARE * len(similarities))
-        if strategy == "hard" and not self._options.has_band and len(allowed) > most:
-            allowed = allowed[np.argpartition(similarities[allowed], -most)[-most:]]
-        return np.sort(allowed)
+        similarities, own = shortlist.similarities, ask.positive_similarity
+        if ask.strategy == "random":
+            return np.ones(len(similarities), dtype=np.bool_)
+        limit = own * self._options.positive_share_limit if own > 0 else own
+        low, high = self._band(ask.strategy, shortlist, limit)
+        too_near = similarities >= max(low, limit)
+        allowed = similarities >= low
+        allowed &= similarities < limit
+        if high < 1:
+            too_near &= similarities <= high
+            allowed &= similarities <= high
+        rejected["positive_share"] += int(np.count_nonzero(too_near))
+        return allowed
+
+    def _band(self, strategy: str, shortlist: Shortlist, limit: float) -> tuple[float, float]:
+        """Return the band given, or that between the strategy's quantiles; a high end of 1 is open.
+
+        For `hard` the low end is raised until only so many lie between it and `limit`. All is as good of a shortlist
+        of the nearest.
+        """
+        if self._options.has_band or shortlist.search == "index":
+            return self._options.band
+        step = -(-len(shortlist.similarities) // _QUANTILE_SAMPLE)
+        ordered = np.sort(shortlist.similarities[::step])
+        low, high = (int(share * (len(ordered) - 1)) for share in _QUANTILES[strategy])
+        if strategy == "easy":
+            return float(ordered[low]), float(ordered[high])
+        below = int(np.searchsorted(ordered, np.float32(limit)))
+        return float(ordered[max(low, below - math.ceil(_HARD_SHARE * len(ordered)))]), 1.0
 
     def _reason(self, row: int, candidate: int) -> str | None:
         """Return why a candidate is no negative for a row, or None."""
@@ -102,16 +137,27 @@ class Drawer:
         return next((reason for reason in reasons if reason is not None), None)
 
 
-def _band(strategy: str, similarities: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the band between the strategy's quantiles of a query's similarities."""
-    values = similarities[:: max(len(similarities) // _QUANTILE_SAMPLE, 1)]
-    ranks = [int(share * (len(values) - 1)) for share in _QUANTILES[strategy]]
-    ordered = np.partition(values, ranks)
-    high = _QUANTILES[strategy][1]
-    return float(ordered[ranks[0]]), float(ordered[ranks[1]]) if high < 1 else 1.0 + 1e-3  # cosines round above 1
+def in_random_order(allowed: NDArray[np.bool_], rng: random.Random) -> Iterator[int]:
+    """Yield the places that are allowed, in random order, at about the cost of those that are taken."""
+    if not allowed.any():
+        return
+    taken: set[int] = set()
+    for _ in range(_TRIES):
+        place = rng.randrange(len(allowed))
+        if allowed[place] and place not in taken:
+            taken.add(place)
+            yield place
+    rest = np.flatnonzero(allowed)
+    moved: dict[int, int] = {}  # Fisher and Yates, without a list of all
+    for n in range(len(rest)):
+        other = rng.randrange(n, len(rest))
+        place = int(rest[moved.get(other, other)])
+        if place not in taken:
+            yield place
+        moved[other] = moved.get(n, n)
 
 
-def _generator(seed: int, row: LabeledPair, attempt: int) -> np.random.Generator:
+def _generator(seed: int, row: LabeledPair, attempt: int) -> random.Random:
     """Return a generator that does not depend on where the row stands."""
     text = "\0".join([str(seed), row.id, query_key(row.pair.query), row.pair.candidate, str(attempt)])
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))
+    return random.Random(hashlib.sha256(text.encode()).digest())

@@ -1,6 +1,6 @@
 """What negatives to make and how many: the options of the stage."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,6 +19,9 @@ class NegativeOptions(BaseModel):
     `mixed` draws from both. `random` draws from all candidates, with neither band nor positive share: it is the
     control. The rules of what is never a negative hold for all.
 
+    Of more than 8,192 candidates `random` and `easy` see a sample of so many. `hard` sees all up to `exact_up_to`; of
+    more, the `nearest` by an index, and where none of these is below the positive's share, a sample too.
+
     Cosines are centred: E5's vectors all lie near one direction, so that of 802 positive QC rows 88 % had no candidate
     above the .80 quantile and below .95 of the positive's plain cosine, and 25 % of the centred one.
     """
@@ -31,6 +34,9 @@ class NegativeOptions(BaseModel):
     )
     negative_rate: float | None = Field(
         None, gt=0, lt=1, description=f"negatives among all rows of each language; absent: {DEFAULT_NEGATIVE_RATE}"
+    )
+    language_rates: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        {}, description="negative_rate of some languages by code, in place of that of all"
     )
     per_positive: int | None = Field(None, gt=0, description="negatives to make of each positive, in place of a rate")
     most_per_positive: int = Field(8, gt=0, description="with a rate: so that no query is drowned in negatives")
@@ -56,12 +62,18 @@ class NegativeOptions(BaseModel):
         lt=1,
         description="a score that makes a false negative; high, as most models of such data lean to yes",
     )
+    exact_up_to: int = Field(
+        100_000,
+        ge=0,
+        description="candidates that hard compares with all; above, an index finds the nearest (HNSW, by usearch)",
+    )
+    nearest: int = Field(128, gt=0, description="candidates that the index finds for hard to choose from")
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.negative_rate is not None and self.per_positive is not None:
-            raise ValueError("negative_rate and per_positive are both given; expected one of them")
+        if self.per_positive is not None and (self.negative_rate is not None or self.language_rates):
+            raise ValueError("a negative rate and per_positive are both given; expected one of them")
         if self.has_band and self.strategy not in ("easy", "hard"):
             raise ValueError(f"a band is given with strategy {self.strategy!r}; expected easy or hard with a band")
         if self.has_band and self.band[0] >= self.band[1]:
@@ -86,9 +98,11 @@ class NegativeOptions(BaseModel):
         """Most negatives that one positive row can get."""
         return self.per_positive or self.most_per_positive
 
-    def wanted(self, positives: int, negatives: int) -> int:
+    def wanted(self, language: str, positives: int, negatives: int) -> int:
         """Return how many negatives a language still needs that has so many rows of each label."""
         if self.per_positive is not None:
             return self.per_positive * positives
-        rate = DEFAULT_NEGATIVE_RATE if self.negative_rate is None else self.negative_rate
+        rate = self.language_rates.get(
+            language, DEFAULT_NEGATIVE_RATE if self.negative_rate is None else self.negative_rate
+        )
         return max(round(positives * rate / (1 - rate)) - negatives, 0)

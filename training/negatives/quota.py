@@ -53,10 +53,10 @@ class Quota:
             self._exhausted.add(row)
             self.rejected["nothing_left"] += 1
 
-    def accept(self, pick: Pick) -> None:
-        """Count a negative that was made."""
-        self.made.append(pick)
-        self._given[pick.row] += 1
+    def accept(self, picks: list[Pick]) -> None:
+        """Count negatives that were made."""
+        self.made += picks
+        self._given.update(pick.row for pick in picks)
 
     def report(self) -> LanguageReport:
         """Return the counts."""

@@ -64,7 +64,11 @@ class Histogram(_Model):
 
 
 class NegativesReport(_Model):
-    """The whole stage. `candidates` are the different ones of all rows; `encoder` measured the similarities."""
+    """The whole stage. `candidates` are all the different ones, `extra_candidates` those that no row has.
+
+    `searches` says how the negatives were found: `exact` (of all candidates), `sample` or `index` (of the nearest, by
+    an approximate index). `encoder` measured the similarities.
+    """
 
     strategy: str
     encoder: str
@@ -72,6 +76,8 @@ class NegativesReport(_Model):
     rows_out: int
     made: int
     candidates: int
+    extra_candidates: int = 0
+    searches: dict[str, int] = {}
     languages: list[LanguageReport]
     similarity: Histogram
 
@@ -92,6 +98,10 @@ class NegativesReport(_Model):
             for one in self.languages
         ]
         lines += [f"  {name}: {count:,}" for name, count in self.strategies().items()]
+        lines += [
+            f"  found by {name} search in {self.candidates:,} candidates: {count:,}"
+            for name, count in self.searches.items()
+        ]
         return "\n".join(lines + [f"  rejected by {name}: {count:,}" for name, count in self.rejected().items()])
 
 

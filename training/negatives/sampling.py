@@ -1,33 +1,33 @@
 """The stage of semantic negative sampling: labelled rows in, the same rows and negatives out.
 
-A negative is a query of a positive row with a candidate of another row, under label 0. Candidates are chosen by their
+A negative is a query of a positive row with another candidate, under label 0. Candidates are chosen by their
 similarity to the query, as the seed paper (arXiv 2510.21671) chooses paths near the positive one; its model, band and
 ratio are not published, so that those here are this project's own. Dev and test rows are no business of this stage: the
 rows given are those to train on.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from relevance.errors import ConfigError, InputError
 from relevance.formatting import PairFormat
 from relevance.tasks import LabeledPair, Pair, Task
+from training.linking import SOURCE_ID
 from training.negatives.candidates import CandidatePool
-from training.negatives.drawing import Drawer, Pick
-from training.negatives.embedding import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder
+from training.negatives.drawing import Ask, Drawer, Pick
 from training.negatives.known import KnownPairs
 from training.negatives.options import NegativeOptions
 from training.negatives.quota import Quota
 from training.negatives.report import Histogram, NegativesReport
+from training.negatives.search import CandidateSearch
+from training.negatives.vectors import Vectors
 from training.negatives.vet import Vet
 from training.progress import Meter
+from training.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder
 
-_BLOCK_CELLS = 1 << 24  # similarities held at once: 64 MiB
-_LEAST_BLOCK_ROWS, _MOST_BLOCK_ROWS = 32, 1024
 _NEGATIVE = "negative"
+_BLOCK_ROWS = 8192  # rows that are drawn for before progress is shown
 
 
 def sample_negatives(
@@ -37,32 +37,34 @@ def sample_negatives(
     encoder: PairEncoder,
     *,
     vet: Vet | None = None,
+    extra_candidates: Sequence[str] = (),
 ) -> tuple[list[LabeledPair], NegativesReport]:
     """Return `rows` followed by the negatives, by their source's place, and the report.
 
-    Sources are all positive rows, translated ones included. Search is exact, over at most 100,000 different candidates:
-    ConfigError for more, and where negatives are wanted and none can be made. InputError where no row is positive.
+    Sources are all positive rows, translated ones included. Candidates are those of all rows and `extra_candidates`,
+    such as the paths of a whole taxonomy. ConfigError where negatives are wanted and none can be made; InputError
+    where no row is positive or an extra candidate is blank; MachineError where an index is needed and cannot be had.
     """
+    blank = next((n for n, text in enumerate(extra_candidates, 1) if not text.strip()), None)
+    if blank is not None:
+        raise InputError(f"negatives: extra candidate {blank} of {len(extra_candidates):,} is blank; expected a text")
     if options.strategy == "none":
-        return list(rows), _report(rows, options, "none", candidates=0, quotas=[])
+        return list(rows), _report(rows, options, "none", None, [])
     rows = list(rows)
     quotas = _quotas(rows, options, attempts=2 if vet else 1)
-    pool = CandidatePool(rows, task, options.near_title)
+    pool = CandidatePool(rows, task, options.near_title, extra_candidates)
     found: list[LabeledPair] = []
     if any(quota.wanted for quota in quotas):
-        known = KnownPairs(rows, pool)
-        drawer = Drawer(rows, pool, known, options)
-        search = _Search(rows, task, pool, quotas, encoder, options.centred)
-        search.run(drawer, vet, options.vet_above)
+        drawer = Drawer(rows, pool, KnownPairs(rows, pool), options)
+        _Filling(rows, task, pool, quotas, encoder, options).run(drawer, vet, options.vet_above)
         found = _negatives(rows, pool, [pick for quota in quotas for pick in quota.made])
         if not found:
             raise ConfigError(_nothing(rows, pool, options, quotas))
-    report = _report(rows, options, encoder.name, candidates=len(pool), quotas=quotas)
-    return [*rows, *found], report
+    return [*rows, *found], _report(rows, options, encoder.name, pool, quotas)
 
 
-class _Search:
-    """Exact search for the sources of the quotas, in blocks."""
+class _Filling:
+    """Fills the quotas, round by round, in blocks of rows."""
 
     def __init__(
         self,
@@ -71,19 +73,18 @@ class _Search:
         pool: CandidatePool,
         quotas: list[Quota],
         encoder: PairEncoder,
-        centred: bool,
+        options: NegativeOptions,
     ) -> None:
         form = PairFormat()
         self._rows, self._pool, self._quotas = rows, pool, quotas
-        self._candidates = encoder.embed([form.candidate_text(task, text) for text in pool.texts], CANDIDATE_PREFIX)
         sources = [row for quota in quotas if quota.wanted for row in quota.sources]
         texts = [form.query_text(rows[row].pair.query) for row in sources]
-        unique = list(dict.fromkeys(texts))
-        number = {text: n for n, text in enumerate(unique)}
+        number = {text: n for n, text in enumerate(dict.fromkeys(texts))}
         self._query_of = {row: number[text] for row, text in zip(sources, texts, strict=True)}
-        self._queries = encoder.embed(unique, QUERY_PREFIX)
-        if centred:
-            self._candidates, self._queries = _centred(self._candidates), _centred(self._queries)
+        paths = [form.candidate_text(task, text) for text in pool.texts]
+        candidates = Vectors(encoder, paths, CANDIDATE_PREFIX, centred=options.centred)
+        queries = Vectors(encoder, list(number), QUERY_PREFIX, centred=options.centred)
+        self._search = CandidateSearch(queries, candidates, options)
 
     def run(self, drawer: Drawer, vet: Vet | None, vet_above: float) -> None:
         """Fill the quotas as far as can be. All languages take a round together, so that a vet is called seldom."""
@@ -92,48 +93,74 @@ class _Search:
                 rounds = [(quota, quota.next_round()) for quota in self._quotas]
                 if not any(asked for _, asked in rounds):
                     return
-                picks = [(quota, pick) for quota, asked in rounds for pick in self._round(quota, asked, drawer)]
-                made = self._accept(picks, vet, vet_above)
-                meter.advance(made)
+                trial: list[tuple[Quota, Pick]] = []
+                for quota, asked in rounds:
+                    for picks in self._round(quota, asked, drawer):
+                        if vet is None:
+                            quota.accept(picks)
+                            meter.advance(len(picks))
+                        else:
+                            trial += [(quota, pick) for pick in picks]
+                if vet is not None and trial:
+                    meter.advance(self._vetted(trial, vet, vet_above))
 
-    def _round(self, quota: Quota, asked: list[tuple[int, int]], drawer: Drawer) -> list[Pick]:
+    def _round(self, quota: Quota, asked: list[tuple[int, int]], drawer: Drawer) -> Iterator[list[Pick]]:
+        """Yield, block by block, the negatives that a quota lacks, from as few of the rows as can be."""
+        missing, at = quota.missing, 0
+        while missing and at < len(asked):
+            block: list[tuple[int, int]] = []
+            planned = 0
+            while planned < missing and len(block) < _BLOCK_ROWS and at < len(asked):
+                row, count = asked[at]
+                block.append((row, min(count, missing - planned)))
+                planned += block[-1][1]
+                at += 1
+            block.sort(key=lambda one: self._query_of[one[0]])  # rows of one query are searched for once
+            picks = self._block(quota, block, drawer)
+            missing -= len(picks)
+            yield picks
+
+    def _block(self, quota: Quota, block: list[tuple[int, int]], drawer: Drawer) -> list[Pick]:
+        own = self._search.similarity(
+            [self._query_of[row] for row, _ in block],
+            [self._pool.number(self._rows[row].pair.candidate) for row, _ in block],
+        )
+        asks: defaultdict[str, list[Ask]] = defaultdict(list)
+        for (row, count), similarity in zip(block, own.tolist(), strict=True):
+            for ask in drawer.asks(row, count, quota.asked[row], similarity):
+                asks[ask.strategy].append(ask)
         picks: list[Pick] = []
-        most = min(max(_BLOCK_CELLS // len(self._pool), 1), _MOST_BLOCK_ROWS)
-        at = 0
-        while at < len(asked) and len(picks) < quota.missing:
-            # Near the end few rows are needed, and each costs a look at every candidate.
-            block = asked[at : at + min(most, max(quota.missing - len(picks), _LEAST_BLOCK_ROWS))]
-            at += len(block)
-            for (row, count), similarities in zip(block, self._similarities(block), strict=True):
-                count = min(count, quota.missing - len(picks))
-                if count:
-                    drawn = drawer.draw(row, count, quota.asked[row], similarities, quota.rejected)
-                    quota.count(row, count, len(drawn))
-                    picks += drawn
+        for strategy in sorted(asks):
+            picks += self._drawn(strategy, asks[strategy], quota, drawer)
+        found = Counter(pick.row for pick in picks)
+        for row, count in block:
+            quota.count(row, count, found[row])
         return picks
 
-    def _similarities(self, block: list[tuple[int, int]]) -> NDArray[np.float32]:
-        """Return cosines [B, C]."""
-        return self._queries[[self._query_of[row] for row, _ in block]] @ self._candidates.T
+    def _drawn(self, strategy: str, asks: list[Ask], quota: Quota, drawer: Drawer) -> list[Pick]:
+        picks: list[Pick] = []
+        for search in self._search.searches(strategy):
+            left: list[Ask] = []
+            shortlists = self._search.shortlists(search, [self._query_of[ask.row] for ask in asks])
+            for ask, shortlist in zip(asks, shortlists, strict=True):
+                drawn = drawer.draw(ask, shortlist, quota.rejected)
+                picks += drawn
+                if len(drawn) < ask.count:
+                    left.append(replace(ask, count=ask.count - len(drawn)))
+            asks = left
+            if not asks:
+                break
+        return picks
 
-    def _accept(self, picks: list[tuple[Quota, Pick]], vet: Vet | None, vet_above: float) -> int:
-        if vet is None or not picks:
-            passed = [True] * len(picks)
-        else:
-            trial = [_negative(self._rows[pick.row], self._pool, pick, "vet") for _, pick in picks]
-            passed = [score <= vet_above for score in vet.scores(trial)]
-        for (quota, pick), good in zip(picks, passed, strict=True):
-            if good:
-                quota.accept(pick)
+    def _vetted(self, picks: list[tuple[Quota, Pick]], vet: Vet, vet_above: float) -> int:
+        """Accept what the filter lets pass and return how many these are."""
+        scores = vet.scores([_negative(self._rows[pick.row], self._pool, pick, "vet") for _, pick in picks])
+        for (quota, pick), score in zip(picks, scores, strict=True):
+            if score <= vet_above:
+                quota.accept([pick])
             else:
                 quota.rejected["vet"] += 1
-        return sum(passed)
-
-
-def _centred(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return vectors less their mean, of length 1 again: [N, D]."""
-    moved = vectors - vectors.mean(axis=0)
-    return moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-9)
+        return int((scores <= vet_above).sum())
 
 
 def _quotas(rows: list[LabeledPair], options: NegativeOptions, attempts: int) -> list[Quota]:
@@ -145,11 +172,15 @@ def _quotas(rows: list[LabeledPair], options: NegativeOptions, attempts: int) ->
             sources[row.pair.language].append(n)
     if not sources:
         raise InputError(f"negatives: none of {len(rows):,} rows is positive; expected positive rows to make them of")
+    languages = sorted({language for language, _ in labels})
+    for language in options.language_rates:
+        if language not in languages:
+            raise ConfigError(f"language_rates: no row is in {language!r}; expected one of {', '.join(languages)}")
     quotas = []
-    for language in sorted({language for language, _ in labels}):
+    for language in languages:
         positives, negatives = labels[language, 1], labels[language, 0]
         limit = options.source_limit
-        wanted = options.wanted(positives, negatives)
+        wanted = options.wanted(language, positives, negatives)
         quota = Quota(language, positives, negatives, wanted, limit, attempts * limit, sources[language])
         quota.shuffle(options.seed)
         quotas.append(quota)
@@ -172,14 +203,14 @@ def _negatives(rows: list[LabeledPair], pool: CandidatePool, picks: list[Pick]) 
 def _negative(source: LabeledPair, pool: CandidatePool, pick: Pick, new_id: str) -> LabeledPair:
     """Return the row. Of the source's extras only the query's language stays: the others may describe the positive."""
     extra = {name: source.extra[name] for name in ("source_language",) if name in source.extra}
-    extra |= {"source": _NEGATIVE, "source_id": source.id, "strategy": pick.strategy}
+    extra |= {"source": _NEGATIVE, SOURCE_ID: source.id, "strategy": pick.strategy}
     extra |= {"similarity": round(pick.similarity, 4)}
     pair = Pair(source.pair.query, pool.texts[pick.candidate], source.pair.language)
     return LabeledPair(pair, 0, new_id, extra)
 
 
 def _nothing(rows: list[LabeledPair], pool: CandidatePool, options: NegativeOptions, quotas: list[Quota]) -> str:
-    reasons = _report(rows, options, "", candidates=len(pool), quotas=quotas).rejected()
+    reasons = _report(rows, options, "", pool, quotas).rejected()
     why = ", ".join(f"{count:,} {name}" for name, count in reasons.items()) or "no candidate"
     wanted = sum(quota.wanted for quota in quotas)
     return (
@@ -189,7 +220,11 @@ def _nothing(rows: list[LabeledPair], pool: CandidatePool, options: NegativeOpti
 
 
 def _report(
-    rows: Sequence[LabeledPair], options: NegativeOptions, encoder: str, *, candidates: int, quotas: list[Quota]
+    rows: Sequence[LabeledPair],
+    options: NegativeOptions,
+    encoder: str,
+    pool: CandidatePool | None,
+    quotas: list[Quota],
 ) -> NegativesReport:
     picks = [pick for quota in quotas for pick in quota.made]
     return NegativesReport(
@@ -198,7 +233,9 @@ def _report(
         rows_in=len(rows),
         rows_out=len(rows) + len(picks),
         made=len(picks),
-        candidates=candidates,
+        candidates=len(pool) if pool else 0,
+        extra_candidates=len(pool) - pool.of_rows if pool else 0,
+        searches=dict(sorted(Counter(pick.search for pick in picks).items())),
         languages=[quota.report() for quota in quotas],
         similarity=Histogram.of(
             [pick.similarity for pick in picks],
