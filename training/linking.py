@@ -5,9 +5,10 @@ The one rule of the project: rows are linked where their `query_key` is the same
 names links nothing, since files put together often repeat ids by chance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from relevance.tasks import LabeledPair, query_key
+from training.cleaning.text import normalize
 
 SOURCE_ID = "source_id"  # the extra of a made row that names the row it was made of
 
@@ -31,6 +32,16 @@ def linked_groups(rows: Sequence[LabeledPair]) -> list[str]:
         root = links.root(n)
         least[root] = min(key, least.get(root, key))
     return [least[links.root(number[key])] for key in keys]
+
+
+def held_keys(rows: Iterable[LabeledPair]) -> set[str]:
+    """Return the query keys of held-out rows, as their queries stand and as cleaning would write them.
+
+    Dev and test rows are not cleaned, training rows are: without the second kind `tom &amp; jerry` would not be known
+    for the `tom & jerry` that training then has.
+    """
+    queries = {row.pair.query for row in rows}
+    return {key for query in queries for key in (query_key(query), query_key(normalize(query)[0]))}
 
 
 class _Links:

@@ -87,7 +87,8 @@ def pair_features(rows: Sequence[LabeledPair], task: Task, encoder: PairEncoder)
     candidates = encoder.embed([form.candidate_text(task, row.pair.candidate) for row in rows], CANDIDATE_PREFIX)
     parts = [candidates, *_compared(queries, candidates)]
     if task is Task.QC:
-        leaves = [form.candidate_text(task, split_levels(row.pair.candidate)[-1]) for row in rows]
+        levels = [split_levels(row.pair.candidate) or [row.pair.candidate] for row in rows]  # "," has no level
+        leaves = [form.candidate_text(task, names[-1]) for names in levels]
         parts += _compared(queries, encoder.embed(leaves, CANDIDATE_PREFIX))
     parts.append(np.array([_overlap(row.pair) for row in rows], dtype=np.float32))
     return np.concatenate(parts, axis=1)

@@ -1,8 +1,8 @@
 """What each data strategy is worth on real data: `python benchmarks/ablation/run.py NAME [--model probe] [--seeds 3]`.
 
 Needs ../shared/data beside the project (see its README for provenance; never part of the project) and the `train`
-extra. Writes NAME.MODEL[.ROWS].json, .md and .svg beside this file; works in build/ablation, where a killed run goes
-on.
+extra. Writes NAME.MODEL[.ROWS].json, .md and .svg beside this file; works in build/ablation (or
+$ABLATION_WORK), where a killed run goes on.
 
 qc: the zero-shot setting of arXiv 2510.21671. Train on en es fr ko pt ja; translation by the memory into de it pl ar.
 qi: train on English; translation by the memory into es fr de ja ar pl. Test: English dev rows of the memory's 160 dev
@@ -16,12 +16,13 @@ dirty-most-alike: the quarter whose query and title are most alike flipped, all 
     there, so that no filter can know better.
 
 Nothing is tuned on the test rows; dev, which chooses checkpoints, penalties and thresholds, is split from training
-(and is as dirty as training is).
+(before any damage, and is as damaged as training is).
 """
 
 import argparse
 import json
 import logging
+import os
 import random
 import sys
 from collections.abc import Callable
@@ -39,13 +40,13 @@ from training.dataset import read_pairs
 from training.pipeline.datastages import Caches
 from training.pipeline.recipe import PipelineRecipe
 from training.pipeline.store import Store
-from training.splits import draw, write_pairs
+from training.splits import draw, split_pairs, write_pairs
 from training.vectors import CANDIDATE_PREFIX, QUERY_PREFIX
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SHARED = ROOT.parent / "shared" / "data"
-WORK = ROOT / "build" / "ablation"
+WORK = Path(os.environ.get("ABLATION_WORK") or ROOT / "build" / "ablation")
 MEMORY = SHARED / "translation_memory"
 FLIPPED = 0.25
 KEPT_NEGATIVES = 0.05
@@ -66,10 +67,10 @@ def saved(name: str, rows: Rows) -> str:
     return str(path)
 
 
-def recipe(task: str, options: argparse.Namespace, train: str, test: str, *settings: str) -> PipelineRecipe:
+def recipe(task: str, options: argparse.Namespace, files: dict[str, str], *settings: str) -> PipelineRecipe:
     """Return the shipped recipe of a task with the study's files, the model and the user's settings over it."""
-    shared = [f"model={options.model}", "split.test=0", f"data.train=[{json.dumps(train)}]"]
-    shared += [f"data.test=[{json.dumps(test)}]", 'filtering.models=[{judge="probe"}]']
+    shared = [f"model={options.model}", "split.test=0"]
+    shared += [f"data.{part}=[{json.dumps(file)}]" for part, file in files.items()]
     return PipelineRecipe.load(ROOT / "configs" / f"{task}.toml", [*shared, *settings, *options.overrides])
 
 
@@ -85,7 +86,8 @@ def qc(options: argparse.Namespace) -> Plan:
         'data.languages=["en","es","fr","ko","pt","ja"]',
         memory_backend("qc_queries.jsonl"),
     ]
-    chosen = recipe("qc", options, str(folder / "train_QC.txt"), str(folder / "dev_QC.txt"), *settings)
+    files = {"train": str(folder / "train_QC.txt"), "test": str(folder / "dev_QC.txt")}
+    chosen = recipe("qc", options, files, *settings)
     return standard_arms(chosen, options.only), []
 
 
@@ -103,18 +105,18 @@ def qi(options: argparse.Namespace) -> Plan:
     train = with_rows_of(home_depot("train"), known, options.rows)
     targets = 'translation.targets=["es","fr","de","ja","ar","pl"]'
     backends = memory_backend("qi_queries.jsonl")
-    chosen = recipe("qi", options, saved("qi_train", train), saved("qi_test", test), targets, backends)
+    files = {"train": saved("qi_train", train), "test": saved("qi_test", test)}
+    chosen = recipe("qi", options, files, targets, backends)
     return standard_arms(chosen, options.only), []
 
 
 def clicks(options: argparse.Namespace) -> Plan:
     """Logs of clicks hold few negatives: arms with all negatives, with 5 % of them, and with sampled ones beside."""
-    rows = draw(home_depot("train"), options.rows, 0)
+    parts = english(options)
     rng = random.Random(0)
-    few = [row for row in rows if row.label == 1 or rng.random() < KEPT_NEGATIVES]
-    test = saved("english_test", home_depot("dev"))
-    whole = recipe("qi", options, saved("clicks_whole", rows), test)
-    damaged = recipe("qi", options, saved("clicks_few", few), test)
+    few = {name: [r for r in rows if r.label == 1 or rng.random() < KEPT_NEGATIVES] for name, rows in parts.items()}
+    whole = recipe("qi", options, english_files("clicks_whole", parts))
+    damaged = recipe("qi", options, english_files("clicks_few", few))
     arms = [Arm("all negatives", whole), Arm("5 % of the negatives", damaged, ("all negatives",))]
     for arm in standard_arms(damaged):
         if arm.name.endswith(" negatives"):
@@ -125,24 +127,30 @@ def clicks(options: argparse.Namespace) -> Plan:
 
 def dirty(options: argparse.Namespace) -> Plan:
     """A quarter of the labels flipped at random."""
-    rows = draw(home_depot("train"), options.rows, 0)
-    places = random.Random(0).sample(range(len(rows)), round(FLIPPED * len(rows)))
-    return _flipped(rows, set(places), "dirty", options)
+
+    def places(rows: Rows) -> list[int]:
+        return random.Random(0).sample(range(len(rows)), round(FLIPPED * len(rows)))
+
+    return _flipped(places, "dirty", options)
 
 
 def dirty_alike(options: argparse.Namespace) -> Plan:
     """A quarter of the labels flipped, with a chance that grows with the likeness of query and title, to one half."""
-    rows = draw(home_depot("train"), options.rows, 0)
-    chance = 2 * FLIPPED * np.argsort(_by_likeness(rows)) / len(rows)
-    places = np.flatnonzero(np.random.default_rng(0).random(len(rows)) < chance)
-    return _flipped(rows, set(places.tolist()), "dirty_alike", options)
+
+    def places(rows: Rows) -> list[int]:
+        chance = 2 * FLIPPED * np.argsort(_by_likeness(rows)) / len(rows)
+        return np.flatnonzero(np.random.default_rng(0).random(len(rows)) < chance).tolist()
+
+    return _flipped(places, "dirty_alike", options)
 
 
 def dirty_most_alike(options: argparse.Namespace) -> Plan:
     """The quarter of the rows whose query and title are most alike flipped, all of them."""
-    rows = draw(home_depot("train"), options.rows, 0)
-    places = _by_likeness(rows)[::-1][: round(FLIPPED * len(rows))]
-    return _flipped(rows, set(places.tolist()), "dirty_most_alike", options)
+
+    def places(rows: Rows) -> list[int]:
+        return _by_likeness(rows)[::-1][: round(FLIPPED * len(rows))].tolist()
+
+    return _flipped(places, "dirty_most_alike", options)
 
 
 def _by_likeness(rows: Rows) -> np.ndarray:
@@ -153,14 +161,29 @@ def _by_likeness(rows: Rows) -> np.ndarray:
     return np.argsort((queries * titles).sum(axis=1), kind="stable")
 
 
-def _flipped(rows: Rows, places: set[int], name: str, options: argparse.Namespace) -> Plan:
-    wrong = [
-        replace(row, label=1 - row.label if n in places else row.label, extra={"true_label": row.label})
-        for n, row in enumerate(rows)
-    ]
-    test = saved("english_test", home_depot("dev"))
-    clean = Arm("clean labels", recipe("qi", options, saved(f"{name}_clean", rows), test))
-    standard = {arm.name: arm for arm in standard_arms(recipe("qi", options, saved(name, wrong), test))}
+def english(options: argparse.Namespace) -> dict[str, Rows]:
+    """Return English training and dev rows: split before they are damaged, so that all arms have the same queries."""
+    rows = draw(home_depot("train"), options.rows, 0)
+    return split_pairs(rows, fractions={"train": 0.9, "dev": 0.1}, seed=0)
+
+
+def english_files(name: str, parts: dict[str, Rows]) -> dict[str, str]:
+    """Write training and dev rows; the test is the English dev set."""
+    files = {part: saved(f"{name}_{part}", rows) for part, rows in parts.items()}
+    return files | {"test": saved("english_test", home_depot("dev"))}
+
+
+def _flipped(places_of: Callable[[Rows], list[int]], name: str, options: argparse.Namespace) -> Plan:
+    parts = english(options)
+    wrong = {}
+    for part, rows in parts.items():
+        places = set(places_of(rows))
+        wrong[part] = [
+            replace(row, label=1 - row.label if n in places else row.label, extra={"true_label": row.label})
+            for n, row in enumerate(rows)
+        ]
+    clean = Arm("clean labels", recipe("qi", options, english_files(f"{name}_clean", parts)))
+    standard = {arm.name: arm for arm in standard_arms(recipe("qi", options, english_files(name, wrong)))}
     arms = [clean, Arm("dirty labels", standard["baseline"].recipe, ("clean labels",))]
     arms.append(Arm("dirty, random dropping", standard["random dropping"].recipe, ("dirty labels",)))
     filtered = standard["filtering"].recipe
@@ -209,7 +232,8 @@ def main() -> None:
         sys.exit(f"error: no {SHARED}; expected the real data beside the project")
     arms, recoveries = STUDIES[options.study](options)
     store = Store(WORK)
-    study = run_study(arms, store, options.seeds, recoveries)
+    with store.locked():
+        study = run_study(arms, store, options.seeds, recoveries)
     content = provenance() | {"study": options.study, "rows_asked_for": options.rows}
     content |= {"arms_recipes": {arm.name: arm.recipe.model_dump(mode="json") for arm in arms}}
     size = f".{options.rows}" if options.rows else ""

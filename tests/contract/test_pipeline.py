@@ -1,18 +1,21 @@
 """`relevance pipeline` on a small pipeline with a real (tiny, random) encoder: what is redone, kept, shown, refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from relevance.bundle import Bundle
 from relevance.errors import ConfigError, InputError, MachineError
-from relevance.tasks import Task, query_key
-from tests.pipelines import load, run, write_inputs
+from relevance.tasks import LabeledPair, Pair, Task, query_key
+from tests.pipelines import labelled, load, run, write_inputs
 from training.linking import linked_groups
-from training.pipeline.run import Pipeline
+from training.pipeline.datastages import with_own_ids
+from training.pipeline.run import Pipeline, summary
 from training.pipeline.show import describe_row, describe_run, read_run
 from training.pipeline.store import Store
 from training.pipeline.tables import read_rows
+from training.splits import write_pairs
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,73 @@ def test_rows_linked_with_dev_are_left_out_of_train(tmp_path):
     assert len(set(linked_groups(data.train)) & dev) == 0
 
 
+def test_dev_queries_are_known_in_the_form_that_cleaning_gives_them(tmp_path):
+    rows = labelled(120)
+    marked = [replace(row, pair=replace(row.pair, query=f"{row.pair.query} &amp; more")) for row in rows]
+    recipe = write_inputs(tmp_path)
+    write_pairs(tmp_path / "train.jsonl", marked, Task.QC)
+    write_pairs(tmp_path / "dev.jsonl", marked[:24], Task.QC)
+    overrides = [f"data.dev=['{tmp_path / 'dev.jsonl'}']", "translation.enabled=false", "filtering.enabled=false"]
+    data = Pipeline(load(recipe, *overrides), Store(tmp_path / "out")).datasets()
+    held = {row.pair.query.replace("&amp;", "&") for row in data.dev}
+    assert not held & {row.pair.query for row in data.train}
+
+
+def test_dev_and_test_rows_split_from_training_stay_as_they_came(tmp_path):
+    rows = [replace(row, pair=replace(row.pair, query=f"{row.pair.query} &amp; more")) for row in labelled(120)]
+    recipe = write_inputs(tmp_path)
+    write_pairs(tmp_path / "train.jsonl", rows, Task.QC)
+    data = Pipeline(
+        load(recipe, "translation.enabled=false", "filtering.enabled=false"), Store(tmp_path / "o")
+    ).datasets()
+    assert all("&amp;" in row.pair.query for row in data.held_out)
+    assert not any("&amp;" in row.pair.query for row in data.train)
+
+
+def test_files_that_number_their_rows_alike_keep_them_apart(tmp_path):
+    made = LabeledPair(Pair("tassen", "home,cups", "de"), 1, "9", {"source_id": "1"})
+    files = [[*labelled(3)], [*labelled(3), made, labelled(3)[0]]]
+    rows, changed = with_own_ids(files)
+    assert [row.id for row in rows] == ["0", "1", "2", "0@2", "1@2", "2@2", "9", "0@2#2"]
+    assert changed == 4
+    assert rows[6].extra == {"source_id": "1@2"}
+
+
+def test_a_test_set_of_one_class_is_evaluated_without_auc(tmp_path):
+    recipe = write_inputs(tmp_path)
+    write_pairs(tmp_path / "test.jsonl", [row for row in labelled(40) if row.label], Task.QC)
+    overrides = [f"data.test=['{tmp_path / 'test.jsonl'}']", "filtering.enabled=false"]
+    outcome = Pipeline(load(recipe, *overrides), Store(tmp_path / "out")).evaluate()
+    assert outcome.report.all.auc.value is None
+    assert "AUC -" in summary(outcome.stages["evaluate"])
+
+
+def test_held_out_languages_are_left_out_where_all_files_are_given(tmp_path):
+    recipe = write_inputs(tmp_path)
+    rows = [replace(r, pair=replace(r.pair, language="de")) if n % 6 < 2 else r for n, r in enumerate(labelled(120))]
+    for name, part in (("train", rows[:80]), ("dev", rows[80:100]), ("test", rows[100:])):
+        write_pairs(tmp_path / f"{name}.jsonl", part, Task.QC)
+    files = [f"data.{part}=['{tmp_path / f'{part}.jsonl'}']" for part in ("dev", "test")]
+    off = ["translation.enabled=false", "filtering.enabled=false", "cleaning.tags=off"]
+    chosen = load(recipe, *files, *off, "split.held_out_languages=['de']")
+    data = Pipeline(chosen, Store(tmp_path / "out")).datasets()
+    assert {row.pair.language for row in data.train} == {"en"}
+
+
+def test_a_new_name_reaches_the_card(folder):
+    outcome = Pipeline(load(folder / "recipe.toml", "name=second"), Store(folder / "out")).run()
+    card = json.loads(outcome.stages["card"].file("checkpoint").joinpath("card.json").read_text())
+    assert card["name"] == "second"
+
+
+def test_a_dropped_result_is_gone_whole(folder):
+    store = Store(folder / "out")
+    found = store.run("demo", 1, {}, {}, lambda work: {"rows": 1})
+    store.drop(found)
+    store.drop(found)
+    assert store.get("demo", found.manifest.key) is None
+
+
 def test_tuning_is_in_the_card_and_leaves_the_trained_checkpoint_as_it_was(folder):
     stages = read_run(folder / "out").stages
     tuned, trained = (
@@ -152,6 +222,8 @@ def test_commands_run_and_show(folder):
         (["data.languages=['ko']"], "no training row has it"),
         (["translation.enabled=true", "translation.backends=[]"], "enabled without backends"),
         (["mining.enabled=true"], "mining"),
+        (["filtering.control=true", "filtering.action=weight"], "expected drop"),
+        (["filtering.models=[{judge='probe', settings={seed=1}}]"], "expected judge crossencoder"),
     ],
 )
 def test_wrong_recipes_are_refused_by_name(folder, overrides, message):

@@ -96,6 +96,18 @@ def test_recovery_is_the_share_of_the_loss_made_good():
     assert recovered(draws["poor"], draws["poor"], draws["good"]).value == pytest.approx(0)
 
 
+def test_where_nothing_was_lost_nothing_is_recovered():
+    rows, arms = judged()
+    draws = {name: draw(rows, arm, rows.slices()["all"], resamples=200) for name, arm in arms.items()}
+    for damaged, whole in (("good", "poor"), ("good", "good")):
+        assert recovered(draws["middling"], draws[damaged], draws[whole]).value is None
+
+
+def test_a_filter_that_drops_nothing_has_no_control():
+    names = [arm.name for arm in standard_arms(recipe(filtering={"action": "weight"}))]
+    assert "translation, random dropping" not in names
+
+
 def test_reports_hold_every_arm_and_escape_names():
     rows, arms = judged()
     draws = {n: {p: draw(rows, a, m, resamples=50) for p, m in rows.slices().items()} for n, a in arms.items()}

@@ -294,7 +294,7 @@ def recipe(tmp_path_factory):
 
 
 def test_settings_go_over_the_recipe(recipe):
-    model = FilterModel(seed=4, settings={"training": {"epochs": 0.5}})
+    model = FilterModel(judge="crossencoder", seed=4, settings={"training": {"epochs": 0.5}})
     changed = model_recipe(recipe, model, {"training": {"epochs": 3, "batch_size": 8}})
     assert (changed.seed, changed.training.epochs, changed.training.batch_size) == (4, 0.5, 8)
     assert changed.training.learning_rate == recipe.training.learning_rate

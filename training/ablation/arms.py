@@ -6,6 +6,7 @@ from typing import Any
 
 from relevance.errors import ConfigError
 from training.pipeline.recipe import PipelineRecipe
+from training.selfvalidation.options import Action
 
 BASELINE = "baseline"
 
@@ -23,7 +24,7 @@ def standard_arms(recipe: PipelineRecipe, only: Sequence[str] = ()) -> list[Arm]
     """Return the arms for a recipe: the strategies one by one, those that it has options for.
 
     Baseline; with translation, where the recipe has backends; upon that with random, easy and hard negatives, with
-    filtering, and with as many rows dropped at random (the control of filtering); and all strategies together.
+    filtering, and with as many rows dropped at random (its control, where it drops rows); and all strategies together.
     `only` keeps the arms of these names, and the baseline. ConfigError for a name that is none.
     """
     off = _switched(recipe, translation=False, negatives=False, filtering=False)
@@ -36,10 +37,13 @@ def standard_arms(recipe: PipelineRecipe, only: Sequence[str] = ()) -> list[Arm]
     for strategy in ("random", "easy", "hard"):
         with_negatives = _changed(_switched(off, negatives=True), "negatives", strategy=strategy)
         arms.append(Arm(f"{prefix}{strategy} negatives", with_negatives, (base,)))
-    control = _changed(_switched(off, filtering=True), "filtering", control=True)
     dropped, filtered = f"{prefix}random dropping", f"{prefix}filtering"
-    arms.append(Arm(dropped, control, (base,)))
-    arms.append(Arm(filtered, _switched(off, filtering=True), (base, dropped)))
+    against = [base]
+    if recipe.filtering.action is Action.DROP:
+        control = _changed(_switched(off, filtering=True), "filtering", control=True)
+        arms.append(Arm(dropped, control, (base,)))
+        against.append(dropped)
+    arms.append(Arm(filtered, _switched(off, filtering=True), tuple(against)))
     arms.append(Arm("all strategies", _switched(off, negatives=True, filtering=True), (BASELINE,)))
     return _kept(arms, only)
 

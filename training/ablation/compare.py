@@ -107,8 +107,11 @@ def difference(arm: Draws, other: Draws, metric: str) -> Interval:
 def recovered(mended: Draws, damaged: Draws, whole: Draws, metric: str = "auc") -> Interval:
     """Return which share of the loss from `whole` to `damaged` the mended arm has made good: 1 is all of it.
 
-    The interval is wide, and says little, where the loss itself is near nothing.
+    Nothing is returned (all None) where the interval of the loss itself reaches 0: then there is nothing to recover.
     """
+    loss_interval = difference(whole, damaged, metric)
+    if loss_interval.low is None or loss_interval.low <= 0:
+        return Interval(value=None, low=None, high=None)
 
     def ratio(of: str) -> tuple[Floats, Floats]:
         a, b, c = (getattr(part, of)[metric] for part in (mended, damaged, whole))
@@ -117,7 +120,8 @@ def recovered(mended: Draws, damaged: Draws, whole: Draws, metric: str = "auc") 
     (gain, loss), (gains, losses) = ratio("values"), ratio("draws")
     picks = _seed_picks(*gains.shape)
     columns = np.arange(gains.shape[1])
-    found = gains[picks, columns].mean(axis=0) / losses[picks, columns].mean(axis=0)
+    lost = losses[picks, columns].mean(axis=0)
+    found = np.divide(gains[picks, columns].mean(axis=0), lost, out=np.full(len(lost), np.nan), where=lost > 0)
     return interval(float(gain.mean() / loss.mean()), found)
 
 

@@ -23,8 +23,8 @@ def markdown(study: Study) -> str:
                 [
                     arm.name,
                     _rows(arm),
-                    *(f"{arm.metrics[part].auc.value:.3f}" for part in parts),
-                    f"{every.f1.value:.3f} ({study.always_yes_f1['all']:.3f})",
+                    *(_plain(arm.metrics[part].auc) for part in parts),
+                    f"{_plain(every.f1)} ({study.always_yes_f1['all']:.3f})",
                     _signed(every.threshold_effect),
                 ]
             )
@@ -43,8 +43,7 @@ def by_language(study: Study) -> str:
     languages = [name for name in study.always_yes_f1 if name not in PARTS]
     rows = [_line(["AUC", *languages]), _rule(len(languages) + 1)]
     for arm in study.arms:
-        values = [arm.metrics[code].auc.value for code in languages]
-        rows.append(_line([arm.name, *("-" if value is None else f"{value:.3f}" for value in values)]))
+        rows.append(_line([arm.name, *(_plain(arm.metrics[code].auc) for code in languages)]))
     return "\n".join(rows) + "\n"
 
 
@@ -129,6 +128,10 @@ def _comparison(each: Comparison, parts: Sequence[str], top: float, scale: _Scal
 def _rows(arm: ArmResult) -> str:
     made = [f"{count:,.0f} {name}" for name, count in arm.rows.items() if name in ("translation", "negative")]
     return f"{arm.rows['all']:,.0f}" + (f" (with {', '.join(made)})" if made else "")
+
+
+def _plain(found: Interval) -> str:
+    return "-" if found.value is None else f"{found.value:.3f}"
 
 
 def _signed(found: Interval) -> str:

@@ -5,7 +5,7 @@ Knows the stages' functions and what they need from the recipe; knows nothing of
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task, normalize_language, query_key
 from training.cleaning.stage import clean
 from training.dataset import read_pairs
-from training.linking import linked_groups
+from training.linking import SOURCE_ID, held_keys, linked_groups
 from training.pipeline.recipe import DataSection, PipelineRecipe, SplitSection
 from training.splits import TRAIN, draw, split_pairs, summarize
 from training.vectors import QUERY_PREFIX, CachedEncoder, PairEncoder, Vectors
@@ -67,6 +67,39 @@ def read_files(files: Sequence[Path], task: Task, columns: dict[str, str]) -> li
     return [row for file in files for row in read_pairs(file, task, columns=columns).rows]
 
 
+def with_own_ids(files: Sequence[list[LabeledPair]]) -> tuple[list[LabeledPair], int]:
+    """Return the rows of several files under ids of their own, and how many got another one.
+
+    Files often number their rows from 1 each. Made rows name their source by its id, so that two rows of one id would
+    be taken for one. The id of a row in the Nth file becomes `ID@N`, that of a repeated one in a file `ID#2` and so on;
+    `source_id` follows within its file.
+    """
+    taken: set[str] = set()
+    rows: list[LabeledPair] = []
+    changed = 0
+    for number, file in enumerate(files, start=1):
+        clashing = {row.id for row in file} & taken
+        for row in file:
+            new = f"{row.id}@{number}" if row.id in clashing else row.id
+            once, count = new, 1
+            while new in taken:
+                count += 1
+                new = f"{once}#{count}"
+            taken.add(new)
+            extra = row.extra
+            if str(extra.get(SOURCE_ID)) in clashing:
+                extra = extra | {SOURCE_ID: f"{extra[SOURCE_ID]}@{number}"}
+            changed += new != row.id
+            rows.append(row if new == row.id and extra is row.extra else replace(row, id=new, extra=extra))
+    return rows, changed
+
+
+def as_they_came(part: list[LabeledPair], raw: Sequence[LabeledPair]) -> list[LabeledPair]:
+    """Return rows of a split with the texts, labels and tags that they had before cleaning."""
+    by_id = {row.id: row for row in raw}
+    return [by_id[row.id] for row in part]
+
+
 def chosen_rows(rows: list[LabeledPair], data: DataSection, seed: int) -> list[LabeledPair]:
     """Return the rows of the wanted languages, at most as many as wanted. InputError for a language without rows."""
     wanted = {normalize_language(code) for code in data.languages}
@@ -93,12 +126,18 @@ def split_stage(
     Rows hang together by query, translations and made rows included (training.linking).
     """
     groups = linked_groups(rows)
-    held = {query_key(row.pair.query) for row in (*dev, *test)}
+    held = held_keys([*dev, *test])
     leaking = {group for group, row in zip(groups, rows, strict=True) if query_key(row.pair.query) in held}
+    languages = {normalize_language(code) for code in section.held_out_languages}
+    leaking |= {
+        group for group, row in zip(groups, rows, strict=True) if row.pair.language in languages and dev and test
+    }
     places = [n for n, group in enumerate(groups) if group not in leaking]
     left, left_groups = [rows[n] for n in places], [groups[n] for n in places]
     if len(left) < len(rows):
-        log.warning("split: %d training rows left out, whose queries are in dev or test", len(rows) - len(left))
+        log.warning(
+            "split: %d training rows left out: queries of dev or test, or held-out languages", len(rows) - len(left)
+        )
     wanted = {"dev": 0.0 if dev else section.dev, "test": 0.0 if test else section.test}
     fractions = {TRAIN: 1 - sum(wanted.values())} | {name: share for name, share in wanted.items() if share}
     if fractions[TRAIN] <= 0:
@@ -148,9 +187,12 @@ def translate_stage(data: Datasets, recipe: PipelineRecipe, caches: Caches) -> t
 def mine_stage(data: Datasets, recipe: PipelineRecipe, caches: Caches) -> tuple[list[LabeledPair], Report]:
     """Add semantic negatives."""
     from training.negatives.sampling import sample_negatives
+    from training.negatives.vet import CheckpointVet
 
+    section = recipe.negatives
+    vet = None if section.vet is None else CheckpointVet(section.vet, recipe.task)
     encoder = caches.encoder(recipe.base_model)
-    rows, report = sample_negatives(data.train, recipe.task, recipe.negatives.options(), encoder)
+    rows, report = sample_negatives(data.train, recipe.task, section.options(), encoder, vet=vet)
     return rows, report.model_dump(mode="json")
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -88,18 +89,29 @@ def evaluate_stage(columns: dict[str, list], tuned: Tuned, seen: Sequence[str], 
     return evaluate(scored, tuned.threshold, seen, seed=seed)
 
 
-def card_stage(checkpoint: Path, tuned: Tuned, metrics: Report, dev_logits: Sequence[float], work: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a card says beside what training knew: its name, what was tuned, metrics, and the logits [N] of dev."""
+
+    name: str
+    tuned: Tuned
+    metrics: Report
+    dev_logits: Sequence[float]
+
+
+def card_stage(checkpoint: Path, done: Finished, work: Path) -> None:
     """Make `work`/checkpoint: the trained weights, as hard links, under a card that holds what was tuned."""
     out = work / CHECKPOINT
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(checkpoint, out, copy_function=_link)
     (out / CARD_FILE).unlink()  # else the card of the trained checkpoint would change with it
     found = {
-        "calibration": tuned.calibration,
-        "threshold": tuned.threshold,
-        "language_thresholds": tuned.language_thresholds,
-        "metrics": metrics,
-        "score_histogram": tuple(histogram(tuned.scores(dev_logits))),
+        "name": done.name,
+        "calibration": done.tuned.calibration,
+        "threshold": done.tuned.threshold,
+        "language_thresholds": done.tuned.language_thresholds,
+        "metrics": done.metrics,
+        "score_histogram": tuple(histogram(done.tuned.scores(done.dev_logits))),
     }
     ModelCard.model_validate(dict(ModelCard.load(checkpoint)) | found).save(out)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from training.cleaning.options import CleaningOptions
 from training.negatives.options import NegativeOptions
 from training.recipe import Recipe
-from training.selfvalidation.options import SelfValidationOptions
+from training.selfvalidation.options import Action, SelfValidationOptions
 from training.translation.plan import TranslationOptions
 
 
@@ -40,7 +40,7 @@ class SplitSection(_Section):
 
 
 class CleaningSection(CleaningOptions):
-    """Training rows are cleaned; dev and test files stay as they are, since what is served is not cleaned either."""
+    """Training rows are cleaned; dev and test rows stay as they came, since what is served is not cleaned either."""
 
     enabled: bool = True
 
@@ -72,6 +72,7 @@ class NegativesSection(NegativeOptions):
     """Semantic negative sampling among the training rows."""
 
     enabled: bool = False
+    vet: Path | None = Field(None, description="a checkpoint that drops false negatives, see vet_above")
 
     def options(self) -> NegativeOptions:
         """Return the options of the stage alone."""
@@ -83,6 +84,12 @@ class FilteringSection(SelfValidationOptions):
 
     enabled: bool = False
     control: bool = Field(False, description="drop as many rows at random instead: what a filter has to beat")
+
+    @model_validator(mode="after")
+    def _control_drops(self) -> Self:
+        if self.control and self.action is not Action.DROP:
+            raise ValueError(f"control with action {self.action}: expected drop, the action that it is a control of")
+        return self
 
     def options(self) -> SelfValidationOptions:
         """Return the options of the stage alone."""

@@ -97,7 +97,7 @@ class Pipeline:
         """Do everything that the recipe asks for, up to the bundle, and write down where it is."""
         outcome = self.evaluate()
         if self.recipe.model == "crossencoder":
-            card = self._card(outcome)
+            card = self._card(outcome, self.datasets())
             if self.recipe.export.enabled:
                 self._export(card)
         self._write_state(outcome)
@@ -116,19 +116,24 @@ class Pipeline:
     def _read(self) -> Result:
         data = self.recipe.data
         files = {"train": data.train, "dev": data.dev, "test": data.test}
-        inputs = {f"{part} {file}": content_of(file) for part, paths in files.items() for file in paths}
+        inputs = {
+            f"{part} {n} {file}": content_of(file)
+            for part, paths in files.items()
+            for n, file in enumerate(paths, start=1)
+        }
         options = data.model_dump(mode="json", include={"columns", "languages", "max_rows"})
         options |= {"task": self.recipe.task, "seed": self.recipe.split.seed}
 
         def make(work: Path) -> dict[str, Any]:
-            counts = {}
+            counts, renamed = {}, {}
             for part, paths in files.items():
-                rows = datastages.read_files(paths, self.recipe.task, data.columns)
+                read = [datastages.read_files([path], self.recipe.task, data.columns) for path in paths]
+                rows, renamed[part] = datastages.with_own_ids(read)
                 if part == "train":
                     rows = datastages.chosen_rows(rows, data, self.recipe.split.seed)
                 self._save(work / f"{part}.parquet", rows)
                 counts[part] = len(rows)
-            return {"rows": counts}
+            return {"rows": counts, "renamed_ids": renamed}
 
         return self._stage("read", options, inputs, make)
 
@@ -152,13 +157,14 @@ class Pipeline:
         read = self._read()
         cleaned = self._clean(read)
         inputs = {"train": cleaned.manifest.files[TRAIN]}
-        inputs |= {part: read.manifest.files[part] for part in (DEV, TEST)}
+        inputs |= {f"read {part}": read.manifest.files[part] for part in (TRAIN, DEV, TEST)}
 
         def make(work: Path) -> dict[str, Any]:
-            given = self._load(read, DEV), self._load(read, TEST)
-            found, report = datastages.split_stage(self._load(cleaned, TRAIN), *given, self.recipe.split)
-            for name, rows in ((TRAIN, found.train), (DEV, found.dev), (TEST, found.test)):
-                self._save(work / name, rows)
+            raw, dev, test = (self._load(read, part) for part in (TRAIN, DEV, TEST))
+            found, report = datastages.split_stage(self._load(cleaned, TRAIN), dev, test, self.recipe.split)
+            self._save(work / TRAIN, found.train)
+            self._save(work / DEV, dev or datastages.as_they_came(found.dev, raw))
+            self._save(work / TEST, test or datastages.as_they_came(found.test, raw))
             return report
 
         options = self.recipe.split.model_dump(mode="json") | {"task": self.recipe.task}
@@ -177,6 +183,7 @@ class Pipeline:
         if not section.enabled or section.strategy == "none":
             return before
         options = section.options().model_dump(mode="json") | {"base_model": self._revision(), "task": self.recipe.task}
+        options |= {} if section.vet is None else {"vet": content_of(section.vet)}
         return self._rows_stage("mine", options, before, datastages.mine_stage)
 
     def _filter(self, before: Result) -> Result:
@@ -227,13 +234,14 @@ class Pipeline:
                 trained = self._train(data)
                 checkpoint = trained.file(modelstages.CHECKPOINT)
                 found = tuple(modelstages.checkpoint_logits(checkpoint, rows) for rows in (data.dev, data.test))
-                if not keep_checkpoint:
-                    self.store.drop(trained)
             for part, rows, logits in (("dev", data.dev, found[0]), ("test", data.test, found[1])):
                 modelstages.write_logits(work / f"{part}.logits.parquet", rows, logits)
             return {"dev": len(data.dev), "test": len(data.test)}
 
-        return self._stage("score", options, inputs, make)
+        scored = self._stage("score", options, inputs, make)
+        if not keep_checkpoint and "train" in self.stages:
+            self.store.drop(self.stages["train"])
+        return scored
 
     def _calibrate(self, scored: Result, dev: list[LabeledPair]) -> Tuned:
         def make(work: Path) -> dict[str, Any]:
@@ -245,17 +253,18 @@ class Pipeline:
         report = done.manifest.report
         return Tuned.model_validate(report | {"calibration": Calibration(**report["calibration"])})
 
-    def _card(self, outcome: Outcome) -> Result:
-        trained = self._train(self.datasets())
+    def _card(self, outcome: Outcome, data: Datasets) -> Result:
+        trained = self._train(data)
         inputs = {name: self.stages[name].manifest.key for name in ("train", "calibrate", "evaluate")}
 
         def make(work: Path) -> dict[str, Any]:
             logits = modelstages.read_logits(self.stages["score"].file("dev.logits.parquet"))["logit"]
             checkpoint = trained.file(modelstages.CHECKPOINT)
-            modelstages.card_stage(checkpoint, outcome.tuned, outcome.report, logits, work)
+            found = modelstages.Finished(self.recipe.name, outcome.tuned, outcome.report, logits)
+            modelstages.card_stage(checkpoint, found, work)
             return {"threshold": outcome.tuned.threshold}
 
-        return self._stage("card", {}, inputs, make)
+        return self._stage("card", {"name": self.recipe.name}, inputs, make)
 
     def _export(self, card: Result) -> Result:
         precision = self.recipe.export.precision
@@ -309,7 +318,10 @@ def summary(result: Result) -> str:
         return f"{report['rows_in']:,} rows in, {report['rows_out']:,} out"
     if result.manifest.stage == "evaluate":
         every = report["metrics"]["all"]
-        return f"AUC {every['auc']['value']:.3f}, F1 {every['f1']['value']:.3f} on {report['evaluated_on']}"
+        area = every["auc"]["value"]  # absent where there is one class only
+        return (
+            f"AUC {'-' if area is None else f'{area:.3f}'}, F1 {every['f1']['value']:.3f} on {report['evaluated_on']}"
+        )
     return ", ".join(f"{name} {_short(value)}" for name, value in report.items() if not isinstance(value, dict))
 
 

@@ -1,5 +1,6 @@
 """What a run did: the lineage of its datasets, and the way of one row through the stages."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def describe_run(run: LastRun) -> list[StageLine]:
     ]
 
 
-def describe_row(run: LastRun, key: str) -> list[RowEvent]:
+def describe_row(run: LastRun, key: str, _visited: frozenset[str] = frozenset()) -> list[RowEvent]:
     """Return what happened to the row of an id, and what was made of it. InputError where no stage has such a row."""
     events: list[RowEvent] = []
     before: _Placed | None = None
@@ -105,8 +106,10 @@ def describe_row(run: LastRun, key: str) -> list[RowEvent]:
             before = now
     if not events:
         raise InputError(f"row {key!r}: no stage of this run has a row of this id")
-    if origin is not None:
-        events = [e for e in describe_row(run, str(origin)) if not e.did.startswith("of it was made")] + events
+    if origin is not None and str(origin) not in _visited | {key}:  # files may hold rows that name themselves
+        with contextlib.suppress(InputError):  # the source may be gone, or never have been here
+            before_it = describe_row(run, str(origin), _visited | {key})
+            events = [e for e in before_it if not e.did.startswith("of it was made")] + events
     return events
 
 

@@ -131,7 +131,12 @@ class Store:
 
     def drop(self, result: Result) -> None:
         """Remove a result, to save room; a run that needs it makes it anew."""
-        shutil.rmtree(result.folder, ignore_errors=True)
+        if not result.folder.is_dir():
+            return
+        aside = self.folder / "work" / f"dropped-{result.folder.name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        result.folder.rename(aside)  # whole or not there at all, also when killed
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _place(self, stage: str, key: str) -> Path:
         return self.folder / "stages" / f"{stage}-{key[:_SHOWN_KEY]}"

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Flag(StrEnum):
@@ -47,7 +47,13 @@ class FilterModel(BaseModel):
         Judge.PROBE, description="probe: trains in seconds, and judged the sample as well (benchmarks/sample_noise)"
     )
     seed: int = Field(0, ge=0)
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict, description="of a cross-encoder; a probe has none")
+
+    @model_validator(mode="after")
+    def _settings_count(self) -> Self:
+        if self.judge is Judge.PROBE and self.settings:
+            raise ValueError("settings with judge probe, which has none; expected judge crossencoder")
+        return self
 
 
 class SelfValidationOptions(BaseModel):
@@ -70,7 +76,7 @@ class SelfValidationOptions(BaseModel):
     )
     action: Action = Action.DROP
     threshold: float | None = Field(
-        0.5, gt=0, lt=1, description="of contradictions and band; absent: each fold's tuned one, which leans to yes"
+        0.5, gt=0, lt=1, description="of contradictions and band; tuned: each fold's own, which leans to yes"
     )
     margin: float = Field(
         0.22, ge=0, lt=1, description="how far beyond the threshold a contradiction lies; higher: fewer, surer flags"
@@ -89,6 +95,11 @@ class SelfValidationOptions(BaseModel):
     settings: dict[str, Any] = Field(
         default_factory=dict, description="what all models set over the recipe: judges may be cheaper than the judged"
     )
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _tuned(cls, value: object) -> object:
+        return None if value == "tuned" else value  # TOML has no null
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from relevance.tasks import LabeledPair, query_key
 from training.embedder import Embedder
+from training.linking import held_keys
 from training.progress import Meter
 from training.translation.desk import Desk, Found
 from training.translation.gates import Candidate, Gatekeeper, Verdict
@@ -44,7 +45,7 @@ def augment(
     """
     begun = time.monotonic()
     targets = target_languages(options, rows, held_out)
-    kept_out = {query_key(row.pair.query) for row in held_out}
+    kept_out = held_keys(held_out)
     quotas = [quota_for(target, rows, options, desk.supports, kept_out) for target in targets]
     queries = ((row.pair.query, row.pair.language) for row in rows if row.extra.get("source") not in SYNTHETIC_SOURCES)
     gates = Gatekeeper(options.gates, queries, targets, embedder)
