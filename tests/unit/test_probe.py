@@ -30,15 +30,15 @@ def rows(count, seed=0, wrong=0.0):
 
 
 def test_it_learns_what_is_alike():
-    probe = Probe(Words(), Task.QI).fit(rows(400), rows(100, 1))
+    probe = Probe(Words(), Task.QI).fit(rows(400))
     test = rows(200, 2)
     assert auc([row.label for row in test], probe.logits(test)) > 0.8
     assert probe.logits([]).shape == (0,)
 
 
 def test_the_same_rows_and_seed_give_the_same_logits_and_other_seeds_others():
-    train, dev, test = rows(200), rows(50, 1), rows(20, 2)
-    first, again, other = (Probe(Words(), Task.QI, seed).fit(train, dev).logits(test) for seed in (1, 1, 2))
+    train, test = rows(200), rows(20, 2)
+    first, again, other = (Probe(Words(), Task.QI, seed).fit(train).logits(test) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
@@ -46,15 +46,15 @@ def test_the_same_rows_and_seed_give_the_same_logits_and_other_seeds_others():
 def test_label_weights_count():
     good, bad = rows(300), rows(300, 5, wrong=1.0)
     light = [LabeledPair(r.pair, r.label, r.id, {"label_weight": 0.01}) for r in bad]
-    dev, test = rows(100, 1), rows(200, 2)
+    test = rows(200, 2)
     labels = [row.label for row in test]
-    weighed, plain = (auc(labels, Probe(Words(), Task.QI).fit(good + part, dev).logits(test)) for part in (light, bad))
+    weighed, plain = (auc(labels, Probe(Words(), Task.QI).fit(good + part).logits(test)) for part in (light, bad))
     assert weighed > plain + 0.1
 
 
 def test_rows_of_one_label_are_refused():
     with pytest.raises(InputError, match="training rows are not of both labels"):
-        Probe(Words(), Task.QI).fit([row for row in rows(50) if row.label], rows(20))
+        Probe(Words(), Task.QI).fit([row for row in rows(50) if row.label])
 
 
 @pytest.mark.parametrize("weight", ["heavy", -0.1, 1.5, "nan"])

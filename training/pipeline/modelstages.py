@@ -53,7 +53,7 @@ def probe_logits(data: Datasets, recipe: PipelineRecipe, caches: Caches) -> tupl
     """Return the logits of dev and test by a probe trained on the training rows; the recipe's seed changes nothing."""
     from training.probe import Probe
 
-    probe = Probe(caches.encoder(recipe.base_model), recipe.task).fit(data.train, data.dev)
+    probe = Probe(caches.encoder(recipe.base_model), recipe.task).fit(data.train)
     return probe.logits(data.dev), probe.logits(data.test)
 
 

@@ -79,7 +79,7 @@ class SelfValidationOptions(BaseModel):
         0.5, gt=0, lt=1, description="of contradictions and band; tuned: each fold's own, which leans to yes"
     )
     margin: float = Field(
-        0.22, ge=0, lt=1, description="how far beyond the threshold a contradiction lies; higher: fewer, surer flags"
+        0.17, ge=0, lt=1, description="how far beyond the threshold a contradiction lies; higher: fewer, surer flags"
     )
     band: float = Field(0.05, ge=0, lt=1, description="how far from the threshold the boundary band reaches")
     prune: Prune = Field(
