@@ -5,6 +5,7 @@ the query once. Text that looks like a special token (`</s>` typed by a user) ne
 plain text, or left out where the vocabulary itself holds it as a piece.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,12 @@ class PairTemplate:
     def special_ids(self) -> tuple[int, ...]:
         """The ids of all special tokens in the template, sorted, each once."""
         return tuple(sorted({*self.prefix, *self.middle, *self.suffix}))
+
+    @property
+    def types(self) -> tuple[int, ...]:
+        """The token type ids that occur, in the order of the parts."""
+        t = self
+        return (*t.prefix_types, t.query_type, *t.middle_types, t.candidate_type, *t.suffix_types)
 
     @property
     def overhead(self) -> int:
@@ -62,6 +69,8 @@ class PairTokenizer:
         self.max_length = max_length
         self.pad_id = pad_id
         self.template = _probe_template(tokenizer)
+        self._typed = any(self.template.types)
+        self._room = max_length - self.template.overhead
         self._special_ids = frozenset({*self.template.special_ids, pad_id})
         if max_length <= self.template.overhead:
             raise InputError(f"max_length {max_length}: expected more than {self.template.overhead} special tokens")
@@ -83,20 +92,13 @@ class PairTokenizer:
 
     def join(self, query_ids: Sequence[int], candidate_ids: Sequence[int]) -> TokenizedPair:
         """Join the ids of a query and a candidate into one pair of at most `max_length` tokens."""
-        t = self.template
-        room = self.max_length - t.overhead
-        keep_q, keep_c = _longest_first(len(query_ids), len(candidate_ids), room)
-        return TokenizedPair(
-            [*t.prefix, *query_ids[:keep_q], *t.middle, *candidate_ids[:keep_c], *t.suffix],
-            [
-                *t.prefix_types,
-                *[t.query_type] * keep_q,
-                *t.middle_types,
-                *[t.candidate_type] * keep_c,
-                *t.suffix_types,
-            ],
-            truncated=len(query_ids) + len(candidate_ids) > room,
-        )
+        t, first, second = self.template, len(query_ids), len(candidate_ids)
+        truncated = first + second > self._room
+        if truncated:
+            first, second = _longest_first(first, second, self._room)
+            query_ids, candidate_ids = query_ids[:first], candidate_ids[:second]
+        ids = [*t.prefix, *query_ids, *t.middle, *candidate_ids, *t.suffix]
+        return TokenizedPair(ids, self._types(first, second) if self._typed else [0] * len(ids), truncated)
 
     def encode_pairs(self, texts: Sequence[tuple[str, str]]) -> list[TokenizedPair]:
         """Tokenise (query text, candidate text) pairs; each different text is tokenised once."""
@@ -104,17 +106,33 @@ class PairTokenizer:
         ids = dict(zip(distinct, self.encode_texts(distinct), strict=True))
         return [self.join(ids[query], ids[candidate]) for query, candidate in texts]
 
-    def collate(self, pairs: Sequence[TokenizedPair]) -> dict[str, np.ndarray]:
-        """Pad pairs on the right to the longest: `input_ids`, `attention_mask`, `token_type_ids`, int64 [B, T]."""
-        width = max(map(len, pairs))
-        ids = np.full((len(pairs), width), self.pad_id, dtype=np.int64)
-        mask = np.zeros((len(pairs), width), dtype=np.int64)
-        types = np.zeros((len(pairs), width), dtype=np.int64)
-        for row, pair in enumerate(pairs):
-            ids[row, : len(pair)] = pair.input_ids
-            mask[row, : len(pair)] = 1
-            types[row, : len(pair)] = pair.token_type_ids
-        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    def collate(self, pairs: Sequence[TokenizedPair], width: int = 0) -> dict[str, np.ndarray]:
+        """Pad pairs on the right to the longest, or to `width` where that is more.
+
+        Returns `input_ids`, `attention_mask` and `token_type_ids`, int64 [B, T].
+        """
+        lengths = np.array([len(pair.input_ids) for pair in pairs])
+        kept = np.arange(max(width, int(lengths.max()))) < lengths[:, None]
+        ids = np.full(kept.shape, self.pad_id, dtype=np.int64)
+        ids[kept] = _flat([pair.input_ids for pair in pairs])
+        types = np.zeros(kept.shape, dtype=np.int64)
+        if self._typed:
+            types[kept] = _flat([pair.token_type_ids for pair in pairs])
+        return {"input_ids": ids, "attention_mask": kept.astype(np.int64), "token_type_ids": types}
+
+    def _types(self, first: int, second: int) -> list[int]:
+        t = self.template
+        return [
+            *t.prefix_types,
+            *[t.query_type] * first,
+            *t.middle_types,
+            *[t.candidate_type] * second,
+            *t.suffix_types,
+        ]
+
+
+def _flat(rows: list[list[int]]) -> np.ndarray:
+    return np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int64)
 
 
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:

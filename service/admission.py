@@ -1,26 +1,63 @@
-"""The limits that a request must keep before any work is done for it."""
+"""What a request must keep before any work is done for it: limits of its own, and room at its model."""
 
-from collections.abc import Iterator
+import math
+import re
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from service.errors import InvalidRequestError, TooLargeError
-from service.schemas import ScoreRequest
+from relevance.tasks import Pair
+from service.errors import DeadlineError, InvalidRequestError, OverloadedError, TooLargeError
+from service.scheduler import Scheduler
 from service.settings import Settings
 
+LONGEST_RETRY_SECONDS = 60
+NEXT_TO_NOTHING = 0.05  # of the limit
+SOMETHING = re.compile(r"[^\s,]")  # commas alone are a category path without a level
 
-def check(request: ScoreRequest, settings: Settings) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a request's texts are called in its own shape; `{}` stands for the place."""
+
+    all: str = "pairs"
+    query: str = "pairs[{}].query"
+    candidate: str = "pairs[{}].candidate"
+
+
+PAIRS = Names()
+CANDIDATES = Names("candidates", "query", "candidates[{}]")
+
+
+def check(pairs: Sequence[Pair], settings: Settings, names: Names = PAIRS) -> None:
     """Raise TooLargeError over a limit and InvalidRequestError for text that is none, naming place and limit."""
-    if request.count > settings.max_candidates:
-        what = "pairs" if request.candidates is None else "candidates"
-        raise TooLargeError(f"{what}: {request.count} of them, expected at most {settings.max_candidates}")
-    for where, text, limit in _texts(request, settings):
-        if len(text) > limit:
-            raise TooLargeError(f"{where}: {len(text)} characters, expected at most {limit}")
-        if not text.replace(",", " ").strip():  # a category path of commas alone has no level
-            raise InvalidRequestError(f"{where}: blank, expected text")
-        if not _encodable(text):
-            raise InvalidRequestError(
-                f"{where}: half of a surrogate pair (as \\ud800) on its own, expected Unicode text"
-            )
+    if not pairs:
+        raise InvalidRequestError(f"`{names.all}` is empty; expected at least one")
+    if len(pairs) > settings.max_candidates:
+        raise TooLargeError(f"{names.all}: {len(pairs)} of them, expected at most {settings.max_candidates}")
+    queries, candidates = dict.fromkeys([pair.query for pair in pairs]), [pair.candidate for pair in pairs]
+    if _fine(queries, settings.max_query_chars) and _fine(candidates, settings.max_candidate_chars):
+        return
+    for place, pair in enumerate(pairs):  # something is wrong: find the first place
+        _check_text(pair.query, settings.max_query_chars, names.query, place)
+        _check_text(pair.candidate, settings.max_candidate_chars, names.candidate, place)
+
+
+def _fine(texts: Collection[str], limit: int) -> bool:
+    """Say whether texts are all right, at a fraction of the cost of looking at each."""
+    return max(map(len, texts)) <= limit and all(map(SOMETHING.search, texts)) and _encodable("\n".join(texts))
+
+
+def _check_text(text: str, limit: int, name: str, place: int) -> None:
+    if len(text) > limit:
+        raise TooLargeError(f"{name.format(place)}: {len(text)} characters, expected at most {limit}")
+    if not SOMETHING.search(text):
+        raise InvalidRequestError(f"{name.format(place)}: blank, expected text")
+    if not _encodable(text):
+        raise InvalidRequestError(
+            f"{name.format(place)}: half of a surrogate pair (as \\ud800) on its own, expected Unicode text"
+        )
 
 
 def _encodable(text: str) -> bool:
@@ -31,11 +68,70 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _texts(request: ScoreRequest, settings: Settings) -> Iterator[tuple[str, str, int]]:
-    if request.query is not None:
-        yield "query", request.query, settings.max_query_chars
-    for place, candidate in enumerate(request.candidates or ()):
-        yield f"candidates[{place}]", candidate, settings.max_candidate_chars
-    for place, pair in enumerate(request.pairs or ()):
-        yield f"pairs[{place}].query", pair.query, settings.max_query_chars
-        yield f"pairs[{place}].candidate", pair.candidate, settings.max_candidate_chars
+@dataclass(slots=True)
+class Gate:
+    """Lets interactive requests in while the model can answer them in time.
+
+    A request needs room for its own tokens twice, since newer ones may overtake it while it is scored: so small
+    requests are still let in where a large one would come late. One that finds next to nothing waiting is always let
+    in, however large.
+    """
+
+    scheduler: Scheduler
+    max_queued_tokens: int
+    target_latency_seconds: float
+    _reserved: list[int] = field(default_factory=list, init=False)
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens that wait for the model, or for the tokeniser before it."""
+        return self.scheduler.queued_tokens + sum(self._reserved)
+
+    @contextmanager
+    def reserve(self, tokens: int) -> Iterator[None]:
+        """Count tokens as waiting while their request is tokenised."""
+        self._reserved.append(tokens)
+        try:
+            yield
+        finally:
+            self._reserved.remove(tokens)
+
+    @property
+    def limit(self) -> int:
+        """How many tokens may wait, by the speed of late."""
+        speed, most = self.scheduler.tokens_per_second, self.max_queued_tokens
+        return min(most, int(speed * self.target_latency_seconds)) if speed else most
+
+    @property
+    def full(self) -> bool:
+        """Whether not even the smallest request has room."""
+        queued = self.queued_tokens
+        return queued > 0 and queued >= self.limit
+
+    def admit(self, tokens: int, deadline: float) -> None:
+        """Raise OverloadedError where tokens have no room, DeadlineError where they cannot be scored by `deadline`."""
+        queued, limit, speed = self.queued_tokens, self.limit, self.scheduler.tokens_per_second
+        late = bool(speed) and queued + 2 * tokens > speed * self.target_latency_seconds
+        if queued > NEXT_TO_NOTHING * limit and (late or queued + tokens > self.max_queued_tokens):
+            raise OverloadedError(
+                f"{queued} tokens wait and this request has about {tokens}; expected at most {limit} with its own "
+                "counted twice",
+                retry_after_seconds=self.retry_after_seconds,
+            )
+        if math.isinf(deadline):
+            return
+        left = deadline - time.monotonic()
+        before = self.scheduler.tokens_before(tokens) + sum([min(each, tokens) for each in self._reserved])
+        needed = (before + tokens) / speed if speed else 0.0
+        if left <= needed:
+            raise DeadlineError(
+                f"{1000 * max(0.0, left):.0f} ms are left of the time given and scoring would take about "
+                f"{1000 * needed:.0f} ms"
+            )
+
+    @property
+    def retry_after_seconds(self) -> int:
+        """When to come back: once what waits now is scored."""
+        speed = self.scheduler.tokens_per_second
+        seconds = self.queued_tokens / speed if speed else 1.0
+        return max(1, math.ceil(min(seconds, LONGEST_RETRY_SECONDS)))

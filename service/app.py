@@ -12,9 +12,10 @@ from starlette.exceptions import HTTPException
 
 from relevance.errors import RelevanceError
 from relevance.tasks import Task
-from service.edge import OTHER, PATHS, Edge
-from service.problems import REASONS, on_http_error, on_relevance_error, on_validation_error
-from service.routes import router
+from service import bulk, kserve, rerank, routes
+from service.edge import OTHER, PATHS, SCORING_PATHS, Edge
+from service.models import OpenEngine, open_engine
+from service.problems import REASONS, STATUSES, on_http_error, on_relevance_error, on_validation_error
 from service.schemas import Problem
 from service.settings import Settings
 from service.state import Service
@@ -23,13 +24,14 @@ from service.telemetry import Metrics
 ABOUT = "Scores how relevant category paths (`qc`) and item titles (`qi`) are to a search query, in any language."
 
 
-def create_app(settings: Settings, bundles: Mapping[Task, Path]) -> FastAPI:
+def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: OpenEngine = open_engine) -> FastAPI:
     """Return the app. Its lifespan starts to load the bundles and returns at once: `app.state.service` tells the rest.
 
     Loading goes on while the app already answers, so that liveness and readiness are apart from the first second.
     """
-    metrics = Metrics(bundles, (*PATHS, OTHER), REASONS)
-    service = Service(settings, bundles, metrics)
+    metrics = Metrics(bundles, (*PATHS, OTHER), SCORING_PATHS)
+    metrics.preset_reasons(REASONS, STATUSES, SCORING_PATHS)
+    service = Service(settings, bundles, metrics, open_engine)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -41,8 +43,9 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path]) -> FastAPI:
 
     app = FastAPI(title="relevance", summary=ABOUT, version=version("relevance"), lifespan=lifespan)
     app.state.service = service
-    app.include_router(router)
-    app.add_middleware(Edge, max_body_bytes=settings.max_body_bytes, metrics=metrics)
+    for router in (routes.router, bulk.router, rerank.router, kserve.router):
+        app.include_router(router)
+    app.add_middleware(Edge, service=service)
     app.add_exception_handler(RelevanceError, on_relevance_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)

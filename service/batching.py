@@ -1,31 +1,56 @@
-"""Which pairs go into the next model run. Knows token counts and turns; knows no threads, no HTTP and no model.
+"""Which pairs of the waiting requests make up one model run. Knows token counts; knows no threads, clock or model.
 
-Pairs of all waiting requests are batched together under a budget of padded tokens. Requests take turns: the one whose
-turn it is sets the length of the batch with its longest pair left, and the others fill up with pairs of that length
-or less, each with an equal share of the rows. So one pair never waits behind all of a request of 500, and little is
-padded.
+The request that leads a batch sets its width with its longest pair left; the others fill up with pairs of that width or
+less, the longest of those first, each with an equal share of the rows. So requests are scored side by side, each from
+its long pairs to its short ones, and little is padded.
 """
 
 import bisect
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from relevance.tokenization import TokenizedPair
 
+Logits = NDArray[np.float32]
+
+
+class Priority(IntEnum):
+    """How a request is treated: somebody waits for an interactive one; a bulk one takes what is left over."""
+
+    INTERACTIVE = 0
+    BULK = 1
+
 
 class Job:
-    """The pairs of one request: which still wait, what came back, and whom to tell when all are scored."""
+    """The pairs of one request: which still wait, what came back, and whom to tell when all are scored.
 
-    def __init__(self, pairs: Sequence[TokenizedPair], finished: Callable[[], object]) -> None:
-        self.pairs = pairs
-        self.finished = finished
+    Times are seconds of the clock that the scheduler is driven by.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[TokenizedPair],
+        finished: Callable[[], object],
+        priority: Priority = Priority.INTERACTIVE,
+        deadline: float = math.inf,
+    ) -> None:
+        self.pairs, self.finished, self.priority, self.deadline = pairs, finished, priority, deadline
         self.logits = np.zeros(len(pairs), dtype=np.float32)
         self.missing = len(pairs)
-        self.tokens_left = sum(map(len, pairs))
         self.error: Exception | None = None
-        self._waiting = sorted(range(len(pairs)), key=lambda place: len(pairs[place]))
-        self._lengths = [len(pairs[place]) for place in self._waiting]
+        self.run_seconds = 0.0  # of all runs that it took part in
+        self.arrived = self.due = 0.0
+        self.led = -1  # the last turn that it led, or the turn that it came in at
+        self.new = True  # has not led yet
+        lengths = [len(pair.input_ids) for pair in pairs]
+        self.tokens_left = sum(lengths)
+        self._waiting = sorted(range(len(pairs)), key=lengths.__getitem__)
+        self._lengths = sorted(lengths)
 
     @property
     def waiting(self) -> int:
@@ -37,6 +62,11 @@ class Job:
         """Tokens of the longest waiting pair."""
         return self._lengths[-1]
 
+    @property
+    def shortest(self) -> int:
+        """Tokens of the shortest waiting pair."""
+        return self._lengths[0]
+
     def take(self, count: int, width: int) -> list[int]:
         """Take up to `count` waiting pairs of at most `width` tokens, the longest ones; return their places."""
         end = bisect.bisect_right(self._lengths, width)
@@ -45,28 +75,94 @@ class Job:
         del self._waiting[start:end], self._lengths[start:end]
         return taken
 
-    def put(self, place: int, logit: float) -> None:
-        """Keep the logit of the pair at `place`."""
-        self.logits[place] = logit
-        self.missing -= 1
-        self.tokens_left -= len(self.pairs[place])
+    def put(self, places: Sequence[int], logits: Logits) -> int:
+        """Keep the logits of the pairs at `places`; return how many tokens these have."""
+        self.logits[places] = logits
+        self.missing -= len(places)
+        tokens = sum([len(self.pairs[place].input_ids) for place in places])
+        self.tokens_left -= tokens
+        return tokens
 
 
-def form_batch(jobs: Sequence[Job], max_batch_tokens: int) -> list[tuple[Job, int]]:
-    """Take the next batch off jobs that wait, the first one's turn it is; return rows of (job, place of the pair).
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a batch may look like.
 
-    Rows x tokens of the longest pair stays within `max_batch_tokens`, unless one pair alone is longer.
+    `lengths` are the padded lengths in use, ascending (none: every length is its own). A run costs `free_tokens` of
+    padded tokens whatever is in it; so much may be wasted to save another run.
     """
-    first, width = jobs[0], jobs[0].longest
-    batch = [(first, place) for place in first.take(1, width)]
-    room = max_batch_tokens // width - 1
-    turns = [*jobs[1:], first]  # the first one last, since it also takes what the others leave
-    while room > 0:
+
+    max_tokens: int
+    lengths: tuple[int, ...] = ()
+    free_tokens: int = 0
+
+    def within(self, max_length: int) -> "Shape":
+        """Return the shape for a model that reads pairs of at most `max_length` tokens."""
+        if not self.lengths:
+            return self
+        return replace(self, lengths=(*(length for length in self.lengths if length < max_length), max_length))
+
+    def padded(self, length: int) -> int:
+        """Return the length that a pair of `length` tokens is padded to where it sets the width."""
+        place = bisect.bisect_left(self.lengths, length)
+        return self.lengths[place] if place < len(self.lengths) else length
+
+    def rows(self, width: int) -> int:
+        """Return how many rows of a width fit; one at least."""
+        return max(1, self.max_tokens // width)
+
+
+class Batch:
+    """Pairs of one or more jobs that are run together, padded to `width`."""
+
+    def __init__(self, width: int) -> None:
+        self.width, self.rows = width, 0
+        self.full = False  # as large as it may be, or not all had room: its speed tells what the model can do
+        self.parts: list[tuple[Job, list[int]]] = []
+
+    def add(self, job: Job, count: int) -> int:
+        """Move up to `count` pairs that fit the width from a job into the batch; return how many there were."""
+        if taken := job.take(count, self.width) if count > 0 else []:
+            self.parts.append((job, taken))
+            self.rows += len(taken)
+        return len(taken)
+
+    @property
+    def pairs(self) -> list[TokenizedPair]:
+        """The pairs in the order of the rows."""
+        return [job.pairs[place] for job, places in self.parts for place in places]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs that take part, each once."""
+        return list(dict.fromkeys(job for job, _ in self.parts))
+
+
+def form_batch(jobs: Sequence[Job], shape: Shape, head_start: int = 1) -> Batch:
+    """Take the next batch off jobs that wait, the first of which leads and takes up to `head_start` rows beforehand.
+
+    Rows x width stays within `shape.max_tokens`, unless one pair alone is longer.
+    """
+    leader = jobs[0]
+    batch = Batch(shape.padded(leader.longest))
+    batch.add(leader, min(head_start, shape.rows(batch.width)))
+    turns, wasted = [*jobs[1:], leader], 0  # the leader comes last, since it also takes what the others leave
+    while True:
+        fill(batch, turns, shape.rows(batch.width) - batch.rows)
+        longer = [job.shortest for job in turns if job.waiting]
+        if not longer or batch.rows >= shape.rows(batch.width):
+            return batch
+        width = shape.padded(min(longer))
+        wasted += batch.rows * (width - batch.width)
+        if wasted > shape.free_tokens or batch.rows >= shape.rows(width):
+            return batch
+        batch.width = width
+
+
+def fill(batch: Batch, jobs: Sequence[Job], room: int) -> None:
+    """Give up to `room` rows of a batch to jobs, in equal shares as far as their pairs fit the width."""
+    before = -1
+    while room > 0 and room != before:
         before = room
-        for left, job in zip(range(len(turns), 0, -1), turns, strict=True):
-            taken = job.take(-(-room // left), width)
-            batch += [(job, place) for place in taken]
-            room -= len(taken)
-        if room == before:
-            break
-    return batch
+        for left, job in zip(range(len(jobs), 0, -1), jobs, strict=True):
+            room -= batch.add(job, -(-room // left)) if job.waiting else 0

@@ -1,5 +1,7 @@
 """The command `relevance serve`."""
 
+import logging
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +9,8 @@ import typer
 
 from relevance.errors import BundleError, ConfigError
 from relevance.tasks import Task
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer()
 
@@ -20,16 +24,21 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes any free one.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of a model run; 0: every core.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that serve on a CPU, each with its models.")] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
 ) -> None:
     """Score pairs over HTTP. Every setting is also an environment variable, RELEVANCE_ and its name in capitals."""
+    from service.logs import configure_logging
     from service.server import serve as serve_bundles
-    from service.settings import Settings
-    from service.telemetry import configure_logging
+    from service.settings import Settings, unknown_variables
 
     bundles = parse_bundles(bundle)
-    settings = Settings.build(host=host, port=port, device=device, threads=threads, log_level=log_level)
+    settings = Settings.build(
+        host=host, port=port, device=device, threads=threads, workers=workers, log_level=log_level
+    )
     configure_logging(settings.log_level)
+    for name in unknown_variables(os.environ):
+        log.warning(f"{name} is no setting of the service and is ignored", extra={"variable": name})
     serve_bundles(settings, bundles)
 
 

@@ -1,82 +1,166 @@
-"""What happens to every request before and after its route: request id, body limit, metrics, one log line."""
+"""What happens to every request before and after its route: request id, body limit, metrics, timing, one log line."""
 
+import asyncio
 import logging
 import re
 import time
 import uuid
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ClientGoneError, TooLargeError
+from relevance.errors import RelevanceError
+from service.errors import ClientGoneError, DeadlineError, InvalidRequestError, TooLargeError
+from service.observed import ModelMetrics
 from service.problems import BUG, on_relevance_error, problem
-from service.telemetry import Metrics
+from service.settings import Settings
+from service.state import Service
+from service.telemetry import count_class
 
 log = logging.getLogger("service.requests")
 
 SCORE_PATH = "/v1/score"
-PATHS = (SCORE_PATH, "/v1/models", "/healthz", "/readyz", "/metrics")
+BULK_PATH = "/v1/score/bulk"
+INTERACTIVE_PATHS = (SCORE_PATH, "/rerank", "/v1/rerank", "/v2/rerank", "/predict")
+SCORING_PATHS = (*INTERACTIVE_PATHS, BULK_PATH)
+HEALTH_PATHS = ("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
+PATHS = (*SCORING_PATHS, "/v1/models", *HEALTH_PATHS)
 OTHER = "other"
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+MILLISECONDS = re.compile(r"[1-9][0-9]{0,8}")
+BODY_SECONDS = 60.0  # for a body where no deadline says less
 DISCARDED_BYTES = 16 * 1024 * 1024  # read and thrown away, so that the caller gets to see the 413
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of a scored request went: seconds of its parts, and when its scores were there."""
+
+    seconds: dict[str, float]
+    metrics: ModelMetrics
+    pairs: int
+    scored_at: float
 
 
 class Edge:
     """ASGI middleware around the whole app."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, metrics: Metrics) -> None:
-        self._app, self._max_body_bytes, self._metrics = app, max_body_bytes, metrics
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; faults that nothing else caught end here as a 500 without details."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 0
-        request = _identified(scope)
+        request, status = _identified(scope), 0
 
         async def send_named(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request.state.request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request.state.request_id
+                if status == 200 and request.state.timing is not None:
+                    headers["Server-Timing"] = _timed(request.state.timing, request.state.began)
             await send(message)
 
         try:
-            await self._app(scope, await _body(request, receive, self._max_body_bytes), send_named)
-        except (TooLargeError, ClientGoneError) as error:
+            await self._handle(request, receive, send_named)
+        except RelevanceError as error:
             answer = await on_relevance_error(request, error)
-            await answer(scope, receive, send_named)
+            if not status:
+                await answer(scope, receive, send_named)
         except Exception:
             log.exception("fault", extra={"request_id": request.state.request_id})
+            request.state.ended = request.state.ended or BUG.status
             if not status:
                 answer = problem(request, BUG, "see the service's log for this request id")
                 await answer(scope, receive, send_named)
         finally:
-            self._account(request, status or 499, time.perf_counter() - started)
+            self._account(request, request.state.ended or status or 499)
 
-    def _account(self, request: Request, status: int, seconds: float) -> None:
+    async def _handle(self, request: Request, receive: Receive, send: Send) -> None:
+        """Pass a request on; a scoring one only where there is room, which is looked at before anything is read."""
+        service, scope = self._service, request.scope
+        if scope["path"] == BULK_PATH:  # reads its body itself, as it goes
+            await self._app(scope, receive, send)
+            return
+        counted = scope["path"] in INTERACTIVE_PATHS and scope["method"] == "POST"
+        if counted:
+            service.check_room()
+        service.in_work += counted
+        try:
+            until = request.state.began + BODY_SECONDS
+            if counted:
+                until = min(until, deadline_of(request, service.settings))
+            body = await _timely(_body(request, receive, service.settings.max_body_bytes), until)
+            await self._app(scope, body, send)
+        finally:
+            service.in_work -= counted
+
+    def _account(self, request: Request, status: int) -> None:
+        seconds, state, metrics = time.monotonic() - request.state.began, request.state, self._service.metrics
         route = request.url.path if request.url.path in PATHS else OTHER
-        reason = getattr(request.state, "reason", None)
-        self._metrics.requests.labels(route, str(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
-        if reason and route == SCORE_PATH:
-            self._metrics.rejections.labels(reason).inc()
-        line = {"request_id": request.state.request_id, "method": request.method, "route": route, "status": status}
+        reason = getattr(state, "reason", None)
+        metrics.requests.labels(route, str(status)).inc()
+        pairs = state.logged.get("pairs", 0) if status == 200 else 0
+        task = state.logged["task"] if pairs else ""
+        metrics.request_seconds.labels(route, task, count_class(pairs)).observe(seconds)
+        if reason and route in SCORING_PATHS:
+            metrics.rejections.labels(reason).inc()
+        line = {"request_id": state.request_id, "method": request.method, "route": route, "status": status}
         line |= {"duration_ms": round(1000 * seconds, 2)} | ({"reason": reason} if reason else {})
-        level = logging.INFO if route in (SCORE_PATH, OTHER) or status >= 500 else logging.DEBUG
-        log.log(level, "request", extra=line | request.state.logged)
+        level = logging.INFO if route in (*SCORING_PATHS, OTHER) or status >= 500 else logging.DEBUG
+        log.log(level, "request", extra=line | state.logged)
+
+
+def deadline_of(request: Request, settings: Settings) -> float:
+    """Return when the answer must be there, on `time.monotonic`. Raises InvalidRequestError for a header that is odd.
+
+    The time counts from the first byte of the request; the caller's own limit can only lower the operator's.
+    """
+    limit, asked = settings.request_timeout_ms, request.headers.get(TIMEOUT_HEADER)
+    if asked is not None:
+        if not MILLISECONDS.fullmatch(asked):
+            raise InvalidRequestError(f"{TIMEOUT_HEADER} {asked[:100]!r}: expected whole milliseconds, 1 or more")
+        limit = min(limit, float(asked))
+    began: float = request.state.began
+    return began + limit / 1000
+
+
+async def _timely(body: Coroutine[Any, Any, Receive], until: float) -> Receive:
+    """Return the body, or raise DeadlineError: an upload that stalls may not hold its place for ever."""
+    try:
+        async with asyncio.timeout(max(0.0, until - time.monotonic())):
+            return await body
+    except TimeoutError:
+        raise DeadlineError("the body was not there in the time given") from None
 
 
 def _identified(scope: Scope) -> Request:
-    """Return the request with its id, the caller's own where it is a sane one, and room for what its route logs."""
+    """Return the request with its id, the caller's own where it is a sane one, and room for what its route notes."""
     state = scope.setdefault("state", {})
     asked = Headers(scope=scope).get("x-request-id", "")
+    state["began"] = time.monotonic()
     state["request_id"] = asked if REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
-    state["logged"] = {}
+    state["logged"], state["timing"] = {}, None
+    state["ended"] = 0  # the status to count where an answer broke off that had begun
     return Request(scope)
+
+
+def _timed(timing: Timing, began: float) -> str:
+    """Count the parts of a scored request and return them as the value of a Server-Timing header."""
+    now = time.monotonic()
+    seconds = timing.seconds | {"serialize": now - timing.scored_at}
+    timing.metrics.phases(timing.pairs, seconds)
+    return ", ".join(f"{part};dur={1000 * each:.2f}" for part, each in [*seconds.items(), ("total", now - began)])
 
 
 async def _body(request: Request, receive: Receive, limit: int) -> Receive:

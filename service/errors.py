@@ -31,6 +31,14 @@ class OverloadedError(MachineError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class TooManyRequestsError(OverloadedError):
+    """As many requests as may be in work at once are in work."""
+
+
+class DeadlineError(MachineError):
+    """The answer cannot be there, or was not there, when the caller's deadline passed."""
+
+
 class UnavailableError(MachineError):
     """The service is not ready, or its inference thread has ended."""
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,52 +17,93 @@ from relevance.bundle import Bundle, Manifest
 from relevance.errors import BundleError
 from relevance.tasks import Pair, Task
 from relevance.tokenization import TokenizedPair
-from service.engine import Engine
-from service.errors import OverloadedError
-from service.scheduler import Scheduler, TurnScheduler
+from service.admission import Gate
+from service.batching import Priority
+from service.engine import Engine, usable_cores
+from service.errors import DeadlineError
+from service.lengths import Lengths
+from service.observed import ModelMetrics
+from service.scheduler import TurnScheduler
+from service.scores import Known, ScoreCache
 from service.settings import Settings
 from service.telemetry import Metrics
+from service.tokens import Reading, TokenCache
 
 log = logging.getLogger(__name__)
 
 INLINE_CHARS = 2000  # less text than this is tokenised faster than a thread is woken
-LONGEST_RETRY_SECONDS = 60
+SURELY = 0.5  # of the tokens that a request is guessed to have: more than a guess refuses nobody
+
+OpenEngine = Callable[[Bundle, Settings], Engine]
+Executors = Mapping[Priority, Executor]  # who tokenises
+
+
+def open_engine(bundle: Bundle, settings: Settings) -> Engine:
+    """Return the engine of a bundle; several workers share the cores out. Raises BundleError or MachineError."""
+    threads = settings.threads or max(1, usable_cores() // settings.workers)
+    return Engine(bundle, threads, settings.device, settings.gpu_memory_mb)
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Scores and labels [N] in the order of the pairs, the places of those that were cut, and all tokens read."""
+    """Scores and labels [N] in the order of the pairs, the places of those that were cut, and all tokens read.
+
+    `seconds` holds how long the parts took: queue, tokenize, run.
+    """
 
     scores: NDArray[np.float64]
     labels: list[int]
     thresholds: dict[str, float]
     truncated: list[int]
     tokens: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Logits:
+    """What comes back for pairs before it is a score."""
+
+    logits: NDArray[np.float32]
+    truncated: list[bool]
+    tokens: int
+    seconds: dict[str, float]
 
 
 class ServedModel:
     """A bundle that has passed its self-test, ready to score."""
 
-    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics, executor: Executor) -> None:
+    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics, executors: Executors) -> None:
         self.engine = engine
         self.manifest: Manifest = engine.bundle.manifest
         self.task = self.manifest.task
-        budget = settings.batch_tokens(engine.device)
-        self.scheduler: Scheduler = TurnScheduler(
-            engine.logits, budget, metrics.batch_observer(self.task), f"inference-{self.task}"
-        )
-        self._max_queued_tokens = settings.max_queued_tokens
-        self._metrics = metrics
-        self._executor = executor
+        self.metrics = ModelMetrics(metrics, self.manifest, engine.device)
+        policy = settings.policy(engine.device, self.manifest.max_length)
+        self.scheduler = TurnScheduler(engine.logits, policy, self.metrics.batch, f"inference-{self.task}")
+        for tokens, padded, seconds in engine.warm_up(policy.shape):
+            self.scheduler.prime(tokens, padded, seconds)
+        self.gate = Gate(self.scheduler, settings.max_queued_tokens, settings.target_latency_ms / 1000)
+        self._tokens = TokenCache(settings.token_cache_tokens)
+        self._lengths = Lengths(engine.tokenizer.template.overhead, self.manifest.max_length)
+        self._known = ScoreCache(settings.score_cache_pairs)
+        self._executors = executors
 
     @classmethod
-    def load(cls, task: Task, folder: Path, settings: Settings, metrics: Metrics, executor: Executor) -> Self:
+    def load(
+        cls,
+        task: Task,
+        folder: Path,
+        settings: Settings,
+        metrics: Metrics,
+        executors: Executors,
+        open_engine: OpenEngine,
+    ) -> Self:
         """Open a bundle, load its model and run its self-test. Raises BundleError, or MachineError for the device."""
         started = time.perf_counter()
         bundle = Bundle.open(folder)
         if bundle.manifest.task is not task:
             raise BundleError(f"bundle {folder}: its task is {bundle.manifest.task.value!r}, expected {task.value!r}")
-        engine = Engine(bundle, settings.threads, settings.device)
+        engine = open_engine(bundle, settings)
+        model = cls(engine, settings, metrics, executors)
         log.info(
             "bundle loaded",
             extra={
@@ -72,47 +113,84 @@ class ServedModel:
                 "device": engine.device,
                 "golden_pairs": len(bundle.golden),
                 "golden_difference": engine.golden_difference,
+                "tokens_per_second": round(model.scheduler.tokens_per_second),
                 "duration_ms": round(1000 * (time.perf_counter() - started)),
             },
         )
-        return cls(engine, settings, metrics, executor)
+        return model
 
-    async def score(self, pairs: Sequence[Pair]) -> Scored:
-        """Return the scores of pairs. Raises OverloadedError, ScoringError or UnavailableError."""
-        self._admit(len(pairs) * self.engine.tokenizer.template.overhead)  # the least it can be, before any work
-        tokenized = await self._tokenize(pairs)
-        tokens = sum(map(len, tokenized))
-        self._admit(tokens)
-        scores = self.manifest.scores(await self.scheduler.score(tokenized))
+    async def score(
+        self, pairs: Sequence[Pair], deadline: float = math.inf, priority: Priority = Priority.INTERACTIVE
+    ) -> Scored:
+        """Return the scores of pairs by a deadline on `time.monotonic`.
+
+        Raises OverloadedError (interactive requests only), DeadlineError, ScoringError or UnavailableError.
+        """
+        try:
+            found = await self._logits(pairs, deadline, priority)
+        except DeadlineError:
+            self.metrics.dropped("expired")
+            raise
+        except asyncio.CancelledError:
+            self.metrics.dropped("caller_gone")
+            raise
+        scores = self.manifest.scores(found.logits)
         thresholds = {language: self.manifest.threshold_for(language) for language in {p.language for p in pairs}}
         labels = [int(score >= thresholds[pair.language]) for score, pair in zip(scores.tolist(), pairs, strict=True)]
-        truncated = [place for place, pair in enumerate(tokenized) if pair.truncated]
-        self._metrics.truncated.labels(self.task).inc(len(truncated))
-        self._metrics.scores.labels(self.task, "1").inc(sum(labels))
-        self._metrics.scores.labels(self.task, "0").inc(len(labels) - sum(labels))
-        return Scored(scores, labels, dict(sorted(thresholds.items())), truncated, tokens)
+        truncated = [place for place, cut in enumerate(found.truncated) if cut]
+        self.metrics.scored(pairs, labels, len(truncated))
+        return Scored(scores, labels, dict(sorted(thresholds.items())), truncated, found.tokens, found.seconds)
 
-    async def _tokenize(self, pairs: Sequence[Pair]) -> list[TokenizedPair]:
-        started = time.perf_counter()
+    def refresh(self) -> None:
+        """Bring the metrics up to date that tell a state."""
+        self.metrics.waiting(self.scheduler.load(), self.scheduler.tokens_per_second, self.scheduler.restarts)
+        self.metrics.looked_up("tokens", self._tokens.hits, self._tokens.misses)
+        self.metrics.looked_up("scores", self._known.hits, self._known.misses)
 
-        def work() -> list[TokenizedPair]:
-            return self.engine.tokenizer.encode_pairs(self.manifest.texts(pairs))
+    async def _logits(self, pairs: Sequence[Pair], deadline: float, priority: Priority) -> _Logits:
+        """Return logits of pairs, those of known pairs from the score cache."""
+        if not self._known.max_pairs:
+            return await self._run(pairs, deadline, priority)
+        known = self._known.get(pairs)
+        missing = [pair for pair, each in known.items() if each is None]
+        tokens, seconds = 0, dict.fromkeys(("queue", "tokenize", "run"), 0.0)
+        if missing:
+            fresh = await self._run(missing, deadline, priority)
+            tokens, seconds = fresh.tokens, fresh.seconds
+            for pair, logit, cut in zip(missing, fresh.logits.tolist(), fresh.truncated, strict=True):
+                known[pair] = Known(logit, cut)
+                self._known.put(pair, Known(logit, cut))
+        found = [each for pair in pairs if (each := known[pair]) is not None]
+        logits = np.array([each.logit for each in found], dtype=np.float32)
+        return _Logits(logits, [each.truncated for each in found], tokens, seconds)
 
-        texts = {pair.query for pair in pairs} | {pair.candidate for pair in pairs}  # each is tokenised once
-        if sum(map(len, texts)) <= INLINE_CHARS:
-            tokenized = work()
+    async def _run(self, pairs: Sequence[Pair], deadline: float, priority: Priority) -> _Logits:
+        """Return logits of pairs from the model."""
+        began = time.monotonic()
+        if priority is Priority.INTERACTIVE:
+            guess = self._lengths.estimate(pairs)
+            self.gate.admit(int(SURELY * guess), deadline)  # before any work
+            with self.gate.reserve(guess):
+                tokenized = await self._tokenize(pairs, priority, deadline)
+            self._lengths.learn(pairs, tokenized)
         else:
-            tokenized = await asyncio.get_running_loop().run_in_executor(self._executor, work)
-        self._metrics.tokenization_seconds.labels(self.task).observe(time.perf_counter() - started)
-        return tokenized
+            tokenized = await self._tokenize(pairs, priority, deadline)
+        tokens = sum([len(pair.input_ids) for pair in tokenized])
+        if priority is Priority.INTERACTIVE:
+            self.gate.admit(tokens, deadline)
+        self.metrics.admitted()
+        tokenizing = time.monotonic() - began
+        outcome = await self.scheduler.score(tokenized, priority, deadline)
+        seconds = {"queue": outcome.queue_seconds, "tokenize": tokenizing, "run": outcome.run_seconds}
+        return _Logits(outcome.logits, [pair.truncated for pair in tokenized], tokens, seconds)
 
-    def _admit(self, tokens: int) -> None:
-        """Raise OverloadedError where tokens come on top of a queue that is then too long."""
-        queued, speed = self.scheduler.queued_tokens, self.scheduler.tokens_per_second
-        if queued and queued + tokens > self._max_queued_tokens:
-            seconds = math.ceil(queued / speed) if speed else 1
-            raise OverloadedError(
-                f"task {self.task.value!r}: {queued} tokens wait and this request has at least {tokens}; expected at "
-                f"most {self._max_queued_tokens} together",
-                retry_after_seconds=min(max(1, seconds), LONGEST_RETRY_SECONDS),
-            )
+    async def _tokenize(self, pairs: Sequence[Pair], priority: Priority, deadline: float) -> list[TokenizedPair]:
+        reading = Reading(pairs, self.manifest, self.engine.tokenizer, self._tokens)
+        if reading.fresh_chars <= INLINE_CHARS:
+            return reading.join(reading.encode())
+        encoding = asyncio.get_running_loop().run_in_executor(self._executors[priority], reading.encode)
+        try:
+            async with asyncio.timeout(None if math.isinf(deadline) else deadline - time.monotonic()):
+                return reading.join(await encoding)
+        except TimeoutError:
+            raise DeadlineError("the deadline passed before all texts were tokenised") from None

@@ -35,9 +35,11 @@ KINDS: Mapping[type[RelevanceError], Kind] = {
     errors.MediaTypeError: Kind(415, "media_type", "The body is not declared as JSON"),
     errors.InvalidRequestError: Kind(422, "invalid_request", "The request is not as expected"),
     errors.OverloadedError: Kind(429, "overloaded", "Too much waits already"),
+    errors.TooManyRequestsError: Kind(429, "too_many_requests", "Too many requests are in work"),
     errors.ClientGoneError: Kind(499, "client_gone", "The caller closed the connection"),
     errors.ScoringError: Kind(500, "scoring_failed", "The model run failed"),
     errors.UnavailableError: Kind(503, "not_ready", "The service is not ready"),
+    errors.DeadlineError: Kind(504, "deadline", "The answer is not there in the time given"),
 }
 BUG = Kind(500, "internal", "The service has a fault")
 HTTP_KINDS = {
@@ -45,6 +47,7 @@ HTTP_KINDS = {
     404: Kind(404, "unknown_path", "There is nothing at this path"),
     405: Kind(405, "method", "The path does not take this method"),
 }
+STATUSES = sorted({kind.status for kind in (*KINDS.values(), *HTTP_KINDS.values(), BUG)})
 REASONS = sorted({kind.reason for kind in (*KINDS.values(), *HTTP_KINDS.values(), BUG)})
 
 
@@ -87,11 +90,11 @@ async def on_validation_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if not media_type.endswith("json"):
+    found = error.errors()
+    if found[0]["loc"][0] == "body" and not media_type.endswith("json"):
         return await on_relevance_error(
             request, errors.MediaTypeError(f"Content-Type {media_type!r}: expected application/json")
         )
-    found = error.errors()
     if found[0]["type"] == "json_invalid":
         detail = f"{found[0]['ctx']['error']} at character {found[0]['loc'][-1]}"
         return await on_relevance_error(request, errors.MalformedJsonError(f"the body is no JSON: {detail}"))

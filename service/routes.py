@@ -1,23 +1,22 @@
 """The HTTP interface: scoring, models, health and metrics."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+import json
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from relevance.metrics import Slice
 from service import schemas
-from service.admission import check
+from service.admission import CANDIDATES, PAIRS
 from service.edge import SCORE_PATH
-from service.errors import ClientGoneError, UnavailableError
+from service.errors import UnavailableError
 from service.models import Scored, ServedModel
 from service.problems import KINDS
+from service.scoring import score_pairs
 from service.state import Service
-
-Answer = TypeVar("Answer")
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     kind.status: {
@@ -31,18 +30,14 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 router = APIRouter()
 
 
-@router.post(SCORE_PATH, responses=PROBLEMS)
+@router.post(SCORE_PATH, responses=PROBLEMS, response_model=schemas.ScoreResponse)
 async def score(
     body: Annotated[schemas.ScoreRequest, Body(openapi_examples=schemas.EXAMPLES)], request: Request
-) -> schemas.ScoreResponse:
+) -> Response:
     """Score pairs: one query with many candidates, or pairs spelled out. Scores keep the order of the request."""
     service: Service = request.app.state.service
-    model = service.model(body.task)
-    check(body, service.settings)
-    request.state.logged |= {"task": model.task.value, "pairs": body.count}
-    scored = await _while_connected(request, model.score(body.to_pairs()))
-    request.state.logged["tokens"] = scored.tokens
-    return _response(model, scored)
+    scored = await score_pairs(request, body.task, body.to_pairs(), PAIRS if body.candidates is None else CANDIDATES)
+    return _response(service.model(body.task), scored)
 
 
 @router.get("/v1/models")
@@ -71,37 +66,25 @@ async def ready(request: Request) -> schemas.Health:
 async def metrics(request: Request) -> Response:
     """Return the metrics in the Prometheus text format."""
     service: Service = request.app.state.service
-    service.metrics.ready.set(service.obstacle is None)
-    for task, model in service.models.items():
-        service.metrics.queued_tokens.labels(task).set(model.scheduler.queued_tokens)
-    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    service.refresh_metrics()
+    page = await asyncio.to_thread(service.metrics.page)  # some milliseconds, in which others go on
+    return Response(page, media_type=CONTENT_TYPE_LATEST)
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
-    """Return what `work` returns, or cancel it when the caller closes the connection (the body is read by then)."""
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGoneError("the caller closed the connection before the answer was there")
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-
-
-def _response(model: ServedModel, scored: Scored) -> schemas.ScoreResponse:
-    return schemas.ScoreResponse(
-        task=model.task,
-        model=schemas.ModelVersion(name=model.manifest.name, version=model.manifest.version),
-        scores=[
-            schemas.Score(score=score, label=label)
-            for score, label in zip(scored.scores.tolist(), scored.labels, strict=True)
-        ],
-        thresholds=scored.thresholds,
-        truncated=scored.truncated,
-        usage=schemas.Usage(pairs=len(scored.labels), tokens=scored.tokens),
-    )
+def _response(model: ServedModel, scored: Scored) -> Response:
+    """Return a `schemas.ScoreResponse`, written without a model object a score: large requests are mostly this."""
+    scores = [
+        {"score": score, "label": label} for score, label in zip(scored.scores.tolist(), scored.labels, strict=True)
+    ]
+    answer = {
+        "task": model.task.value,
+        "model": {"name": model.manifest.name, "version": model.manifest.version},
+        "scores": scores,
+        "thresholds": scored.thresholds,
+        "truncated": scored.truncated,
+        "usage": {"pairs": len(scored.labels), "tokens": scored.tokens},
+    }
+    return Response(json.dumps(answer, separators=(",", ":")), media_type="application/json")
 
 
 def _info(model: ServedModel) -> schemas.ModelInfo:

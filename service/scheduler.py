@@ -1,30 +1,31 @@
 """Runs the model for many requests at once: the event loop hands pairs in, one inference thread a model scores them.
 
-A batch starts as soon as the model is free; nothing waits for a batch to fill. `Scheduler` is all that the rest of the
-service knows of this file.
+A batch starts as soon as the model is free; nothing waits for a batch to fill. Whose pairs it holds is decided in
+`service.turns`. `Scheduler` is all that the rest of the service knows of this file.
 """
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from relevance.tokenization import TokenizedPair
-from service.batching import Job, form_batch
-from service.errors import ScoringError, UnavailableError
+from service.batching import Batch, Job, Logits, Priority
+from service.errors import DeadlineError, ScoringError, UnavailableError
+from service.turns import Policy, Turns
 
 log = logging.getLogger(__name__)
 
-Logits = NDArray[np.float32]
-Run = Callable[[Sequence[TokenizedPair]], Logits]
+Run = Callable[[Sequence[TokenizedPair], int], Logits]  # pairs and the length that they are padded to
 
-SPEED_MEMORY = 0.9  # weight of the past in the moving average of tokens a second
+STALL_SECONDS = 60.0  # a run that takes longer than this counts as a dead inference thread
+RESTARTS = 1
+YIELD_SECONDS = 0.005  # how often bulk work that gives way to another model looks whether it still has to
+CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,137 +38,228 @@ class BatchReport:
     duration_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Logits [N] in the order of the pairs; how long these waited, and how long the runs took that they were in."""
+
+    logits: Logits
+    queue_seconds: float
+    run_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What waits at a model: tokens of interactive requests, of bulk ones, and how long the oldest has waited."""
+
+    queued_tokens: int
+    bulk_tokens: int
+    oldest_seconds: float
+
+
 class Scheduler(Protocol):
     """What the service needs of a scheduler; everything is called from the event loop."""
 
     @property
     def queued_tokens(self) -> int:
-        """Tokens taken in and not yet scored."""
+        """Tokens of interactive requests taken in and not yet scored."""
 
     @property
     def tokens_per_second(self) -> float:
-        """Speed of late, a moving average over model runs; 0 before the first."""
+        """Speed of late; 0 before the first run."""
 
     @property
     def alive(self) -> bool:
         """Whether the inference thread can still score."""
 
-    async def score(self, pairs: Sequence[TokenizedPair]) -> Logits:
-        """Return logits [N] in the order of the pairs. Raises ScoringError or UnavailableError."""
+    def load(self) -> Load:
+        """Return what waits."""
+
+    def tokens_before(self, tokens: int) -> int:
+        """Return how many tokens are scored before an interactive request of so many would be done."""
+
+    async def score(self, pairs: Sequence[TokenizedPair], priority: Priority = ..., deadline: float = ...) -> Outcome:
+        """Score pairs by a deadline on the clock `time.monotonic`.
+
+        Raises ScoringError, DeadlineError or UnavailableError.
+        """
 
     async def close(self) -> None:
         """Fail what still waits and end the inference thread."""
 
 
 class TurnScheduler:
-    """The scheduler of one model: requests take turns at its inference thread (see `service.batching`)."""
+    """The scheduler of one model: requests take turns at its inference thread (see `service.turns`)."""
 
     def __init__(
         self,
         run: Run,
-        max_batch_tokens: int,
+        policy: Policy,
         observe: Callable[[BatchReport], None] = lambda report: None,
         name: str = "inference",
     ) -> None:
-        self.queued_tokens = 0
-        self.tokens_per_second = 0.0
-        self._run, self._max_batch_tokens, self._observe = run, max_batch_tokens, observe
-        self._open: set[Job] = set()  # not yet answered
-        self._turns: list[Job] = []  # those of them with pairs that wait, next turn first
+        self.restarts = 0
+        self._run, self._observe, self._name = run, observe, name
+        self._turns = Turns(policy)
+        self._running: Batch | None = None
+        self._run_began = math.inf
         self._closed = False
         self._changed = threading.Condition()  # guards all of the above
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        self._start()
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens of interactive requests taken in and not yet scored."""
+        return self._turns.queued_tokens[Priority.INTERACTIVE]
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed of late; 0 before the first run."""
+        return self._turns.speed.tokens_per_second
 
     @property
     def alive(self) -> bool:
-        """Whether the inference thread can still score."""
-        return self._thread.is_alive() and not self._closed
+        """Whether the inference thread can still score: not ended, and not stuck in a run."""
+        stuck = time.monotonic() - self._run_began > STALL_SECONDS
+        return self._thread.is_alive() and not self._closed and not stuck
 
-    async def score(self, pairs: Sequence[TokenizedPair]) -> Logits:
-        """Return logits [N] in the order of the pairs. Raises ScoringError or UnavailableError."""
+    def load(self) -> Load:
+        """Return what waits."""
+        with self._changed:
+            oldest, queued = self._turns.oldest_arrival(), self._turns.queued_tokens
+            seconds = 0.0 if oldest is None else time.monotonic() - oldest
+            return Load(queued[Priority.INTERACTIVE], queued[Priority.BULK], seconds)
+
+    def tokens_before(self, tokens: int) -> int:
+        """Return how many tokens are scored before an interactive request of so many would be done."""
+        with self._changed:
+            return self._turns.tokens_before(tokens)
+
+    def give_way(self, others_wait: Callable[[], bool]) -> None:
+        """Let bulk work wait while `others_wait` says so, as it waits for this model's own requests."""
+        with self._changed:
+            self._turns.others_wait = others_wait
+
+    def prime(self, tokens: int, padded_tokens: int, seconds: float) -> None:
+        """Tell the speed from a run outside of the scheduler, as in warming up."""
+        with self._changed:
+            self._turns.speed.add(tokens, padded_tokens, seconds)
+
+    async def score(
+        self,
+        pairs: Sequence[TokenizedPair],
+        priority: Priority = Priority.INTERACTIVE,
+        deadline: float = math.inf,
+    ) -> Outcome:
+        """Score pairs by a deadline on `time.monotonic`. Raises ScoringError, DeadlineError or UnavailableError."""
         loop, answered = asyncio.get_running_loop(), asyncio.Event()
-        job = Job(pairs, finished=lambda: loop.call_soon_threadsafe(answered.set))
+        job = Job(pairs, lambda: loop.call_soon_threadsafe(answered.set), priority, deadline)
+        began = time.monotonic()
         with self._changed:
             if not self.alive:
                 raise UnavailableError("the inference thread has ended")
-            self._open.add(job)
-            self._turns.append(job)
-            self.queued_tokens += job.tokens_left
+            self._turns.add(job, began)
             self._changed.notify()
         try:
-            await answered.wait()
+            async with asyncio.timeout(None if math.isinf(deadline) else deadline - began):
+                await answered.wait()
+        except TimeoutError:
+            raise DeadlineError("the deadline passed before all pairs were scored") from None
         finally:  # a cancelled request leaves the queue at once
             with self._changed:
-                self._forget(job)
+                self._turns.forget(job)
         if job.error is not None:
             raise job.error
-        return job.logits
+        waited = max(0.0, time.monotonic() - began - job.run_seconds)
+        return Outcome(job.logits, waited, job.run_seconds)
 
     async def close(self) -> None:
-        """Fail what still waits and end the inference thread."""
+        """Fail what still waits and end the inference thread; one that is stuck in a run is left behind."""
         with self._changed:
             self._closed = True
+            for job in self._turns:
+                self._turns.end(job, UnavailableError("the inference thread has ended"))
             self._changed.notify()
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, CLOSE_SECONDS)
+        if self._thread.is_alive():
+            log.error("the inference thread is stuck in a run and is left behind", extra={"inference": self._name})
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        self._thread.start()
 
     def _work(self) -> None:
         try:
             while batch := self._next_batch():
                 self._score(batch)
-        finally:  # also where the thread dies of a fault: nobody may wait for ever
+        except Exception:
+            log.exception("the inference thread has a fault")
+        finally:  # also where the thread dies of something else: nobody may wait for ever
             with self._changed:
-                self._closed = True
-                for job in list(self._open):
-                    self._end(job, UnavailableError("the inference thread has ended"))
+                self._ended()
 
-    def _next_batch(self) -> list[tuple[Job, int]]:
-        """Wait for work and return the next batch, or nothing once closed."""
+    def _ended(self) -> None:
+        """Start the thread again where it died for the first time, without the batch that killed it."""
+        error = UnavailableError("the inference thread has ended")
+        again = not self._closed and self.restarts < RESTARTS
+        for job in self._running.jobs if again and self._running is not None else self._turns:
+            self._turns.end(job, error)
+        self._running, self._run_began = None, math.inf
+        if again:
+            self.restarts += 1
+            log.error("the inference thread died and is started again", extra={"inference": self._name})
+            self._start()
+        else:
+            self._closed = True
+
+    def _next_batch(self) -> Batch | None:
+        """Wait for work and return the next batch, or None once closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._turns)
-            if self._closed:
-                return []
-            batch = form_batch(self._turns, self._max_batch_tokens)
-            self._turns = [job for job in [*self._turns[1:], self._turns[0]] if job.waiting]
-            return batch
+            while not self._closed:
+                if batch := self._turns.next_batch(time.monotonic()):
+                    self._running = batch
+                    return batch
+                self._changed.wait(YIELD_SECONDS if self._turns.oldest_arrival() is not None else None)
+            return None
 
-    def _score(self, batch: list[tuple[Job, int]]) -> None:
-        pairs = [job.pairs[place] for job, place in batch]
-        started = time.perf_counter()
+    def _score(self, batch: Batch) -> None:
         try:
-            logits = self._run(pairs).tolist()
+            self._score_rows(batch)
         except Exception as error:
-            log.exception("a model run failed", extra={"pairs": len(pairs)})
-            with self._changed:
-                for job in {job for job, _ in batch} & self._open:
-                    self._end(
-                        job, ScoringError(f"the model run failed ({type(error).__name__}); see the service's log")
-                    )
-            return
-        self._report(pairs, time.perf_counter() - started)
+            log.exception("a model run failed", extra={"pairs": batch.rows, "requests": len(batch.jobs)})
+            for job in batch.jobs:
+                self._score_alone(batch, job, error)
+
+    def _score_alone(self, batch: Batch, job: Job, error: Exception) -> None:
+        """Run a job's pairs of a failed batch without the others' pairs, so that only the faulty one fails."""
+        alone = Batch(batch.width)
+        alone.parts = [part for part in batch.parts if part[0] is job]
+        alone.rows = sum(len(places) for _, places in alone.parts)
+        if len(batch.jobs) > 1 and job in self._turns:
+            try:
+                self._score_rows(alone)
+                return
+            except Exception as again:
+                log.exception("a model run failed again, for one request", extra={"pairs": alone.rows})
+                error = again
         with self._changed:
-            for (job, place), pair, logit in zip(batch, pairs, logits, strict=True):
-                job.put(place, logit)
-                self.queued_tokens -= len(pair) if job in self._open else 0
-            for job in {job for job, _ in batch} & self._open:
-                if not job.missing:
-                    self._end(job, None)
+            name = type(error).__name__
+            self._turns.end(job, ScoringError(f"the model run failed ({name}); see the service's log"))
 
-    def _report(self, pairs: list[TokenizedPair], duration_seconds: float) -> None:
-        lengths = list(map(len, pairs))
-        report = BatchReport(len(pairs), sum(lengths), max(lengths) * len(pairs), duration_seconds)
-        speed = report.tokens / max(duration_seconds, 1e-9)
-        past = self.tokens_per_second
-        self.tokens_per_second = SPEED_MEMORY * past + (1 - SPEED_MEMORY) * speed if past else speed
-        self._observe(report)
-
-    def _end(self, job: Job, error: Exception | None) -> None:
-        job.error = error
-        self._forget(job)
-        job.finished()
-
-    def _forget(self, job: Job) -> None:
-        if job in self._open:
-            self._open.discard(job)
-            self.queued_tokens -= job.tokens_left
-            self._turns = [other for other in self._turns if other is not job]
+    def _score_rows(self, batch: Batch) -> None:
+        """Run a batch and hand out its logits."""
+        pairs = batch.pairs
+        self._run_began = began = time.monotonic()
+        try:
+            logits = self._run(pairs, batch.width)
+        finally:
+            self._run_began = math.inf
+        seconds, tokens, padded = (
+            time.monotonic() - began,
+            sum([len(pair.input_ids) for pair in pairs]),
+            batch.width * len(pairs),
+        )
+        self._observe(BatchReport(len(pairs), tokens, padded, seconds))
+        with self._changed:
+            if batch.full or not self._turns.speed.tokens_per_second:
+                self._turns.speed.add(tokens, padded, seconds)
+            self._turns.put(batch, logits, seconds)

@@ -2,24 +2,33 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import signal
 import socket
-from collections.abc import Generator, Mapping
+import sys
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+import uvloop
+from fastapi import FastAPI
 from prometheus_client import disable_created_metrics
 
 from relevance.errors import MachineError
 from relevance.tasks import Task
 from service.app import create_app
+from service.models import OpenEngine, open_engine
 from service.settings import Settings
 from service.state import Service
+from service.workers import Link, serve_with_workers
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 2048
+LOOK_SECONDS, WATCH_SECONDS = 0.01, 0.5
+SWITCH_SECONDS = 0.001  # how long the event loop and the inference threads wait for one another's Python at most
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep idle connections, so that they close them and not we
 
 
@@ -31,16 +40,53 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(settings: Settings, bundles: Mapping[Task, Path]) -> None:
+def serve(settings: Settings, bundles: Mapping[Task, Path], open_engine: OpenEngine = open_engine) -> None:
     """Serve until SIGTERM or SIGINT. Raises MachineError for a taken port and whatever made loading fail."""
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the number of series
-    listener = listen(settings.host, settings.port)  # before anything slow, so that a taken port shows at once
+    several = settings.workers > 1
+    listener = bind(settings.host, settings.port)  # before anything slow, so that a taken port shows at once
+    if several:  # this socket claims the port and never listens; from now on sockets of the workers may share it
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    else:
+        listener.listen(BACKLOG)
+    url = _url(listener)
+
+    def ready() -> None:
+        tasks = [task.value for task in bundles]
+        log.info(f"ready at {url}", extra={"url": url, "tasks": tasks, "workers": settings.workers})
+
     with contextlib.closing(listener):
-        asyncio.run(_serve(settings, bundles, listener))
+        if several:
+            work = functools.partial(_serve_beside_others, open_engine=open_engine)
+            serve_with_workers(settings, bundles, listener.getsockname()[1], work, ready)
+        else:
+            _prepare()
+            _run(_serve(settings, create_app(settings, bundles, open_engine), listener, ready))
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises MachineError where the address is taken or not of this machine."""
+def _serve_beside_others(
+    settings: Settings, bundles: Mapping[Task, Path], port: int, link: Link, open_engine: OpenEngine
+) -> None:
+    """Be one of several workers at a port: load, wait for the others, then serve until a signal."""
+    _prepare()
+    with contextlib.closing(bind(settings.host, port, shared=True)) as listener:
+        _run(_serve(settings, create_app(settings, bundles, open_engine), listener, link.tell, link))
+
+
+def _prepare() -> None:
+    sys.setswitchinterval(SWITCH_SECONDS)
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the number of series
+
+
+def _run(serving: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serving)
+
+
+def bind(host: str, port: int, shared: bool = False) -> socket.socket:
+    """Return a socket that has the port, if need be shared with others.
+
+    Raises MachineError where the address is taken or not of this machine.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -48,16 +94,23 @@ def listen(host: str, port: int) -> socket.socket:
         raise MachineError(f"host {host}: {error.strerror or error}; expected an address of this machine") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise MachineError(f"port {port} on {host}: {error.strerror}; expected a free port (--port)") from None
     return listener
 
 
-async def _serve(settings: Settings, bundles: Mapping[Task, Path], listener: socket.socket) -> None:
-    app = create_app(settings, bundles)
+async def _serve(
+    settings: Settings,
+    app: FastAPI,
+    listener: socket.socket,
+    ready: Callable[[], None],
+    link: Link | None = None,
+) -> None:
+    """Serve until a signal; calls `ready` once the bundles are loaded. With a link, accept when all workers may."""
     service: Service = app.state.service
     server = _Server(
         uvicorn.Config(
@@ -72,6 +125,9 @@ async def _serve(settings: Settings, bundles: Mapping[Task, Path], listener: soc
         )
     )
     _handle_signals(server, service, settings.drain_seconds)
+    if link is not None and not await _all_loaded(service, link):
+        await service.close()
+        return
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     settled = asyncio.create_task(service.settled.wait())
     await asyncio.wait({serving, settled}, return_when=asyncio.FIRST_COMPLETED)
@@ -79,12 +135,34 @@ async def _serve(settings: Settings, bundles: Mapping[Task, Path], listener: soc
     if service.failure is not None:
         server.should_exit = True
     elif not serving.done():
-        url = _url(listener)
-        log.info(f"ready at {url}", extra={"url": url, "tasks": [task.value for task in bundles]})
+        while link is not None and not (server.started or serving.done()):
+            await asyncio.sleep(LOOK_SECONDS)
+        ready()
+    watching = asyncio.create_task(_end_when_dead(server, service, link)) if link is not None else None
     await serving
+    if watching is not None and watching.done():
+        raise MachineError("this worker could not go on; see the log")
     if service.failure is not None:
         raise service.failure
     log.info("stopped")
+
+
+async def _all_loaded(service: Service, link: Link) -> bool:
+    """Load, and wait for the other workers; False where a signal came first. Raises what made loading fail."""
+    service.start()
+    await service.settled.wait()
+    if service.failure is not None:
+        raise service.failure
+    link.tell()
+    return await link.everybody(lambda: service.draining)
+
+
+async def _end_when_dead(server: uvicorn.Server, service: Service, link: Link) -> None:
+    """End a worker that can no longer score, and so the whole service: /readyz of another would not tell of it."""
+    while (not service.dead or service.draining) and not link.lost:
+        await asyncio.sleep(WATCH_SECONDS)
+    log.error("a model can no longer score, or the other workers are gone: this worker ends")
+    server.should_exit = True
 
 
 def _handle_signals(server: uvicorn.Server, service: Service, drain_seconds: float) -> None:

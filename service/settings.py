@@ -2,6 +2,10 @@
 environment. Every field is the environment variable `RELEVANCE_` + its name in capitals.
 """
 
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError
@@ -9,6 +13,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from relevance.card import explain
 from relevance.errors import ConfigError
+from service.batching import Shape
+from service.turns import Policy
+
+# On a CPU the time of a run grows with its padded tokens from the first on: exact lengths, and little is free. On a GPU
+# small runs all take the same time, and a few lengths keep the number of shapes small. docs/serving.md has figures.
+CPU_SHAPE = Shape(512, free_tokens=32)
+GPU_SHAPE = Shape(16_384, (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512), free_tokens=1024)
+
+# Kubernetes sets variables for each service of a namespace; of one called `relevance` they start as ours do.
+OF_KUBERNETES = re.compile(r"(tcp|udp|sctp)://")
+SERVICE_LINK = re.compile(r"RELEVANCE_(SERVICE_(HOST|PORT\w*)|PORT|PORT_\d+_(TCP|UDP|SCTP)\w*)")
 
 
 class Settings(BaseSettings):
@@ -41,11 +56,50 @@ class Settings(BaseSettings):
     max_candidate_chars: int = Field(
         4000, ge=1, description="longer candidates are refused. Higher: more tokenisation for text that is then cut"
     )
+    target_run_ms: float = Field(
+        50.0,
+        gt=0,
+        description="how long one model run should take at most, by the speed of late; what arrives waits for the run "
+        "that is under way. Lower: shorter waits, more overhead a pair",
+    )
+    target_latency_ms: float = Field(
+        10_000.0,
+        gt=0,
+        description="requests that could not be scored within this time, by the speed of late, get 429. Higher: longer "
+        "waits under load. Lower: earlier refusals. One that finds next to nothing waiting is always let in",
+    )
     max_queued_tokens: int = Field(
-        200_000,
-        ge=1,
-        description="tokens a model has waiting at most; further requests get 429, but a request on its own is always "
-        "let in. Higher: longer waits under load. Lower: earlier refusals",
+        1_000_000, ge=1, description="tokens a model has waiting at most, whatever its speed. Higher: more memory"
+    )
+    max_requests: int = Field(
+        1000, ge=1, description="requests in work at most; further ones get 429. Higher: more memory under load"
+    )
+    request_timeout_ms: float = Field(
+        60_000.0,
+        gt=0,
+        description="requests get 504 where they are not scored after this time. A request's own X-Request-Timeout-Ms "
+        "can only lower it",
+    )
+    max_bulk_requests: int = Field(
+        4, ge=0, description="bulk requests in work at most; further ones get 429. 0 turns bulk scoring off"
+    )
+    bulk_patience_ms: float = Field(
+        2000.0,
+        gt=0,
+        description="bulk work that has waited so long gets one model run although others wait. Lower: bulk work "
+        "moves on faster under load, and others wait longer",
+    )
+    token_cache_tokens: int = Field(
+        1_000_000,
+        ge=0,
+        description="tokens of recurring queries and candidates that each model keeps, some 40 bytes each, so that "
+        "they are not tokenised again. 0 turns it off",
+    )
+    score_cache_pairs: int = Field(
+        0,
+        ge=0,
+        description="scored pairs that each model keeps, some 400 bytes each and their text, and does not score again. "
+        "Good where whole pairs recur; 0 turns it off",
     )
     threads: int = Field(
         0,
@@ -53,8 +107,17 @@ class Settings(BaseSettings):
         description="threads that one model run uses on the CPU; 0 takes every core given to this process. Lower it "
         "where other processes share the cores",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        description="processes that serve; each loads the models itself, and `threads` at 0 shares the cores out. "
+        "Higher: more memory, and Python's part of the work on more cores. Keep it at 1 on a GPU",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto takes CUDA where onnxruntime offers it; cuda fails at start where it does not"
+    )
+    gpu_memory_mb: int = Field(
+        0, ge=0, description="memory that a model may take on a GPU; 0 sets no limit. Lower it where models share one"
     )
     drain_seconds: float = Field(
         5.0,
@@ -69,14 +132,30 @@ class Settings(BaseSettings):
         "INFO", description="WARNING and above leave out the line that each request writes"
     )
 
-    def batch_tokens(self, device: str) -> int:
-        """Return the padded-token budget of a run on `cpu` or `cuda`."""
-        return self.max_batch_tokens or (512 if device == "cpu" else 16_384)
+    def policy(self, device: str, max_length: int) -> Policy:
+        """Return what the scheduler of a model of `max_length` tokens on `cpu` or `cuda` aims at."""
+        shape = (GPU_SHAPE if device == "cuda" else CPU_SHAPE).within(max_length)
+        return Policy(
+            replace(shape, max_tokens=self.max_batch_tokens or shape.max_tokens),
+            target_run_seconds=self.target_run_ms / 1000,
+            target_latency_seconds=self.target_latency_ms / 1000,
+            bulk_patience_seconds=self.bulk_patience_ms / 1000,
+        )
 
     @classmethod
     def build(cls, **overrides: Any) -> Self:
         """Return the settings of the environment, with the overrides that are not None. Raises ConfigError."""
+        given = {name: value for name, value in overrides.items() if value is not None}
+        if OF_KUBERNETES.match(os.environ.get("RELEVANCE_PORT", "")):
+            given.setdefault("port", cls.model_fields["port"].default)
         try:
-            return cls(**{name: value for name, value in overrides.items() if value is not None})
+            return cls(**given)
         except ValidationError as error:
             raise ConfigError(f"setting {explain(error)} (environment: RELEVANCE_ and the name in capitals)") from None
+
+
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """Return the names of variables that look like settings and are none, those of Kubernetes left out."""
+    known = {f"RELEVANCE_{name.upper()}" for name in Settings.model_fields}
+    ours = (name for name in environment if name.upper().startswith("RELEVANCE_"))
+    return sorted(name for name in ours if name.upper() not in known and not SERVICE_LINK.fullmatch(name.upper()))

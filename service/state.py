@@ -1,39 +1,57 @@
 """The life of the service: loading, ready, draining, closed. What /readyz tells is decided here."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from relevance.tasks import Task
-from service.errors import UnavailableError, UnknownTaskError
-from service.models import ServedModel
+from service.batching import Priority
+from service.errors import OverloadedError, TooManyRequestsError, UnavailableError, UnknownTaskError
+from service.models import OpenEngine, ServedModel, open_engine
 from service.settings import Settings
-from service.telemetry import Metrics
+from service.telemetry import Metrics, resident_bytes
 
 log = logging.getLogger(__name__)
 
 TOKENIZING_THREADS = 2  # each call of the tokenizer already spreads over the cores
+REFRESH_SECONDS = 1.0
 
 
 class Service:
     """The served models and whether they can be used. Made and used on the event loop."""
 
-    def __init__(self, settings: Settings, bundles: Mapping[Task, Path], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        bundles: Mapping[Task, Path],
+        metrics: Metrics,
+        open_engine: OpenEngine = open_engine,
+    ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.models: dict[Task, ServedModel] = {}
         self.draining = False
         self.settled = asyncio.Event()  # loaded, or failed to
-        self._bundles = bundles
-        self._executor = ThreadPoolExecutor(TOKENIZING_THREADS, "tokenize")
+        self.in_work = 0  # scoring requests, bulk ones apart
+        self.bulk_in_work = 0
+        self._bundles, self._open_engine = bundles, open_engine
+        self._executors = {
+            Priority.INTERACTIVE: ThreadPoolExecutor(TOKENIZING_THREADS, "tokenize"),
+            Priority.BULK: ThreadPoolExecutor(1, "tokenize-bulk"),
+        }
         self._loading: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to load the bundles; /healthz answers meanwhile."""
+        """Begin to load the bundles, once; /healthz answers meanwhile."""
+        if self._loading is not None:
+            return
         self._loading = asyncio.create_task(self._load())
         self._loading.add_done_callback(lambda task: self.settled.set())
+        self._refreshing = asyncio.create_task(self._keep_fresh())
 
     @property
     def failure(self) -> BaseException | None:
@@ -53,6 +71,11 @@ class Service:
         dead = [task.value for task, model in self.models.items() if not model.scheduler.alive]
         return f"the inference thread of {', '.join(dead)} has ended" if dead else None
 
+    @property
+    def dead(self) -> bool:
+        """Whether a model can no longer score."""
+        return any(not model.scheduler.alive for model in self.models.values())
+
     def model(self, task: str) -> ServedModel:
         """Return the model of a task. Raises UnknownTaskError naming what is served, or UnavailableError."""
         known = {each.value: each for each in self._bundles}
@@ -63,17 +86,50 @@ class Service:
             raise UnavailableError(self.obstacle or f"task {task!r} is not loaded")
         return model
 
+    def check_room(self) -> None:
+        """Raise what any scoring request would get now, whatever it holds; costs next to nothing.
+
+        Raises TooManyRequestsError at the request cap, and OverloadedError where every model's queue is full.
+        """
+        limit = self.settings.max_requests
+        if self.in_work >= limit:
+            raise TooManyRequestsError(f"{self.in_work} requests are in work, expected at most {limit}", 1)
+        gates = [model.gate for model in self.models.values()]
+        if gates and all(gate.full for gate in gates):
+            gate = min(gates, key=lambda gate: gate.retry_after_seconds)
+            queued, most = gate.queued_tokens, gate.limit
+            raise OverloadedError(f"{queued} tokens wait, expected at most {most}", gate.retry_after_seconds)
+
+    def refresh_metrics(self) -> None:
+        """Bring the metrics up to date that tell a state rather than an event."""
+        self.metrics.ready.set(self.obstacle is None)
+        self.metrics.resident.set(resident_bytes())
+        for model in self.models.values():
+            model.refresh()
+
     async def close(self) -> None:
         """Stop loading and scoring; whatever still waits fails."""
         self.draining = True
-        if self._loading is not None and not self._loading.done():
-            self._loading.cancel()
+        for task in (self._loading, self._refreshing):
+            if task is not None and not task.done():
+                task.cancel()
         for model in self.models.values():
             await model.scheduler.close()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for executor in self._executors.values():
+            executor.shutdown(wait=False, cancel_futures=True)
 
     async def _load(self) -> None:
         for task, folder in self._bundles.items():
             self.models[task] = await asyncio.to_thread(
-                ServedModel.load, task, folder, self.settings, self.metrics, self._executor
+                ServedModel.load, task, folder, self.settings, self.metrics, self._executors, self._open_engine
             )
+            self.models[task].scheduler.give_way(functools.partial(self._others_wait, task))
+
+    def _others_wait(self, task: Task) -> bool:
+        """Say whether somebody waits for another model than that of `task`."""
+        return any(model.scheduler.queued_tokens for other, model in list(self.models.items()) if other is not task)
+
+    async def _keep_fresh(self) -> None:
+        while True:  # for the scrapes of other workers, which read what this one wrote last
+            self.refresh_metrics()
+            await asyncio.sleep(REFRESH_SECONDS)

@@ -1,113 +1,136 @@
-"""What the operator sees: Prometheus metrics, and logs as JSON lines. Never a query or a candidate."""
+"""What the operator sees: Prometheus metrics. Every series is there before the first request.
 
-import json
-import logging
-import sys
+With several worker processes each writes to files that all of them read, so that any of them tells the sum of all.
+"""
+
+import os
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
-from relevance.tasks import Task
-from service.scheduler import BatchReport
+from relevance.tasks import UNKNOWN_LANGUAGE, Task
+from service.workers import SHARED_FOLDER
 
 # Dense from 1 to 100 ms, where the latency targets are.
 SECONDS = (
-    *(0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.0125, 0.015, 0.0175, 0.02, 0.025, 0.03, 0.035, 0.04),
-    *(0.05, 0.06, 0.07, 0.08, 0.09, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
+    *(0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06),
+    *(0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
 PAIRS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TOKENS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+COUNT_CLASSES = {1: "1", 10: "2-10", 50: "11-50", 100: "51-100", 500: "101-500"}
+MOST = "501+"
+NO_PAIRS = "0"  # the class of requests that scored nothing
+PHASES = ("queue", "tokenize", "run", "serialize")
+OTHER_LANGUAGE = "other"
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
-_PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+
+def count_class(pairs: int) -> str:
+    """Return the class of candidate counts that a request of so many pairs belongs to."""
+    return next((name for limit, name in COUNT_CLASSES.items() if pairs <= limit), MOST) if pairs else NO_PAIRS
 
 
 class Metrics:
-    """The metrics of one app, in a registry of their own; every series is there before the first request."""
+    """The metrics of one app, in a registry of their own."""
 
-    def __init__(self, tasks: Iterable[Task], routes: Iterable[str], reasons: Iterable[str]) -> None:
+    def __init__(self, tasks: Iterable[Task], routes: Iterable[str], scoring: Iterable[str]) -> None:
+        """Register everything: `routes` are all paths that are told apart, `scoring` those of them that score."""
         self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        if SHARED_FOLDER not in os.environ:
+            ProcessCollector(registry=registry)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"relevance_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str, across: str = "livesum") -> Gauge:
+            return Gauge(f"relevance_{name}", text, labels, registry=registry, multiprocess_mode=across)  # type: ignore[arg-type]
 
         def histogram(name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
             return Histogram(f"relevance_{name}", text, labels, registry=registry, buckets=tuple(buckets))
 
         self.requests = counter("requests", "Requests answered", "route", "status")
-        self.request_seconds = histogram("request_duration_seconds", "From first byte in to last out", SECONDS, "route")
+        self.request_seconds = histogram(
+            "request_duration_seconds", "First byte in to last out", SECONDS, "route", "task", "pairs"
+        )
+        self.phases = {
+            phase: histogram(f"{phase}_duration_seconds", f"The part of requests: {phase}", SECONDS, "task", "pairs")
+            for phase in PHASES
+        }
         self.rejections = counter("rejections", "Requests answered with a problem", "reason")
-        self.tokenization_seconds = histogram("tokenization_duration_seconds", "Formatting, tokens", SECONDS, "task")
-        self.run_seconds = histogram("run_duration_seconds", "One model run", SECONDS, "task")
+        self.admitted = counter("admitted_requests", "Requests let in for scoring", "task")
+        self.dropped = counter("dropped_requests", "Requests whose work was dropped", "task", "why")
+        self.batch_seconds = histogram("batch_duration_seconds", "One model run", SECONDS, "task")
         self.batch_pairs = histogram("batch_pairs", "Pairs in a model run", PAIRS, "task")
         self.batch_tokens = histogram("batch_tokens", "Padded tokens in a model run", TOKENS, "task")
         self.tokens = counter("tokens", "Tokens scored, without padding", "task")
         self.padding_tokens = counter("padding_tokens", "Tokens of padding that were run", "task")
-        self.scores = counter("scores", "Scores given", "task", "label")
+        self.scores = counter("scores", "Scores given", "task", "language", "label")
         self.truncated = counter("truncated_pairs", "Pairs cut to the model's length", "task")
-        self.queued_tokens = Gauge("relevance_queued_tokens", "Tokens not yet scored", ["task"], registry=registry)
-        self.ready = Gauge("relevance_ready", "1 where /readyz says 200", registry=registry)
-        self._preset(tasks, routes, reasons)
+        self.cache_lookups = counter("cache_lookups", "Look-ups in a cache", "task", "cache", "result")
+        self.restarts = counter("inference_restarts", "Inference threads started again", "task")
+        self.queued_tokens = gauge("queued_tokens", "Tokens not yet scored", "task", "priority")
+        self.queue_age = gauge("oldest_wait_seconds", "How long the oldest has waited", "task", across="livemax")
+        self.speed = gauge("tokens_per_second", "Speed of the model of late", "task")
+        self.model_info = gauge(
+            "model_info", "1 for what is served", "task", "name", "version", "precision", "device", across="livemax"
+        )
+        self.resident = gauge("resident_memory_bytes", "Resident memory of all worker processes")
+        self.ready = gauge("ready", "1 where /readyz says 200", across="livemin")
+        self._preset(list(tasks), routes, scoring)
 
-    def batch_observer(self, task: Task) -> "BatchObserver":
-        """Return what a task's scheduler calls after each model run."""
-        return BatchObserver(self, task)
-
-    def _preset(self, tasks: Iterable[Task], routes: Iterable[str], reasons: Iterable[str]) -> None:
+    def _preset(self, tasks: list[Task], routes: Iterable[str], scoring: Iterable[str]) -> None:
+        classes = (*COUNT_CLASSES.values(), MOST)
         for route in routes:
             self.requests.labels(route, "200")
-            self.request_seconds.labels(route)
+            self.request_seconds.labels(route, "", NO_PAIRS)
+        for task in tasks:
+            for name in classes:
+                for route in scoring:
+                    self.request_seconds.labels(route, task, name)
+                for phase in self.phases.values():
+                    phase.labels(task, name)
+            for metric in (self.batch_seconds, self.batch_pairs, self.batch_tokens, self.tokens, self.padding_tokens):
+                metric.labels(task)
+            for single in (self.truncated, self.admitted, self.restarts, self.queue_age, self.speed):
+                single.labels(task)
+            for why in ("expired", "caller_gone"):
+                self.dropped.labels(task, why)
+            for cache in ("tokens", "scores"):
+                for result in ("hit", "miss"):
+                    self.cache_lookups.labels(task, cache, result)
+            for priority in ("interactive", "bulk"):
+                self.queued_tokens.labels(task, priority)
+            self.preset_languages(task, ())
+
+    def preset_reasons(self, reasons: Iterable[str], statuses: Iterable[int], scoring: Iterable[str]) -> None:
+        """Register the reasons of problems, and the statuses that scoring can end with."""
         for reason in reasons:
             self.rejections.labels(reason)
-        for task in tasks:
-            for histogram in (self.tokenization_seconds, self.run_seconds, self.batch_pairs, self.batch_tokens):
-                histogram.labels(task)
-            for counter in (self.tokens, self.padding_tokens, self.truncated):
-                counter.labels(task)
-            self.queued_tokens.labels(task)
+        for route in scoring:
+            for status in statuses:
+                self.requests.labels(route, str(status))
+
+    def preset_languages(self, task: Task, languages: Iterable[str]) -> None:
+        """Register the languages that a model was trained on; all others count as one."""
+        for language in (*languages, UNKNOWN_LANGUAGE, OTHER_LANGUAGE):
             for label in ("0", "1"):
-                self.scores.labels(task, label)
+                self.scores.labels(task, language, label)
+
+    def page(self) -> bytes:
+        """Return all metrics, of all workers, in the Prometheus text format."""
+        if SHARED_FOLDER not in os.environ:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
 
 
-class BatchObserver:
-    """Counts one task's model runs; called on its inference thread."""
-
-    def __init__(self, metrics: Metrics, task: Task) -> None:
-        self._pairs, self._tokens = metrics.batch_pairs.labels(task), metrics.batch_tokens.labels(task)
-        self._seconds = metrics.run_seconds.labels(task)
-        self._scored, self._padding = metrics.tokens.labels(task), metrics.padding_tokens.labels(task)
-
-    def __call__(self, report: BatchReport) -> None:
-        """Count one model run."""
-        self._pairs.observe(report.pairs)
-        self._tokens.observe(report.padded_tokens)
-        self._seconds.observe(report.duration_seconds)
-        self._scored.inc(report.tokens)
-        self._padding.inc(report.padded_tokens - report.tokens)
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, event, and whatever was passed as `extra`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line of JSON."""
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "event": record.getMessage(),
-        }
-        line |= {key: value for key, value in vars(record).items() if key not in _PLAIN}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
-
-
-def configure_logging(level: str) -> None:
-    """Send all logs of this process to stderr as JSON lines."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logging.getLogger(name).setLevel("WARNING")
+def resident_bytes() -> int:
+    """Return the resident memory of this process, 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
+    except OSError:
+        return 0

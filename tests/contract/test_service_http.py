@@ -259,16 +259,71 @@ def test_metrics_count_requests_pairs_and_padding(client):
         names = ['relevance_requests_total{route="/v1/score",status="200"}', 'relevance_batch_pairs_sum{task="qi"}']
         names += ['relevance_padding_tokens_total{task="qi"}', 'relevance_truncated_pairs_total{task="qi"}']
         names += [
-            'relevance_request_duration_seconds_count{route="/v1/score"}',
-            'relevance_run_duration_seconds_count{task="qi"}',
+            'relevance_request_duration_seconds_count{pairs="2-10",route="/v1/score",task="qi"}',
+            'relevance_run_duration_seconds_count{pairs="2-10",task="qi"}',
+            'relevance_serialize_duration_seconds_count{pairs="2-10",task="qi"}',
+            'relevance_batch_duration_seconds_count{task="qi"}',
+            'relevance_admitted_requests_total{task="qi"}',
         ]
         return [metric(client, name) for name in names]
 
     before = read()
     scored(client, {"task": "qi", "query": "shoes", "candidates": ["Shoes", "x" * 500]})
-    assert [b - a for a, b in zip(before, read(), strict=True)] == [1, 2, MAX_LENGTH - 14, 1, 1, 1]
-    assert metric(client, 'relevance_queued_tokens{task="qi"}') == 0
+    assert [b - a for a, b in zip(before, read(), strict=True)] == [1, 2, MAX_LENGTH - 14, 1, 1, 1, 1, 1, 1]
+    assert metric(client, 'relevance_queued_tokens{priority="interactive",task="qi"}') == 0
     assert metric(client, "relevance_ready") == 1
+
+
+def test_every_series_is_there_before_the_first_request(bundles):
+    with running(bundles) as process, httpx.Client(base_url=process.wait_ready()) as fresh:
+        before = {line.rsplit(" ", 1)[0] for line in fresh.get("/metrics").text.splitlines()}
+        scored(fresh, {"task": "qc", "query": "shoes", "candidates": ["Shoes", "x" * 500], "language": "xx"})
+        fresh.post("/v1/score", json={"task": "qc"})
+        fresh.post("/v1/score", content=b"{", headers={"content-type": "application/json"})
+        after = {line.rsplit(" ", 1)[0] for line in fresh.get("/metrics").text.splitlines()}
+    assert after == before
+
+
+def test_scores_are_counted_by_language(client):
+    def count():
+        return sum(
+            metric(client, f'relevance_scores_total{{label="{label}",language="{language}",task="qi"}}')
+            for label in "01"
+            for language in ("es", "other")
+        )
+
+    before = count()
+    for language in ("es", "tlh"):
+        scored(client, {"task": "qi", "query": "shoes", "candidates": ["Shoes", "Socks"], "language": language})
+    assert count() == before + 4
+
+
+def test_timing_header_adds_up(client):
+    answer = client.post("/v1/score", json={"task": "qi", "query": "shoes", "candidates": ["Shoes", "Socks"]})
+    parts = dict(part.split(";dur=") for part in answer.headers["server-timing"].split(", "))
+    assert list(parts) == ["queue", "tokenize", "run", "serialize", "total"]
+    times = {name: float(value) for name, value in parts.items()}
+    assert 0 < times["run"] < times["total"]
+    assert times["queue"] + times["tokenize"] + times["run"] + times["serialize"] <= times["total"] + 0.1
+    assert "server-timing" not in client.get("/healthz").headers
+
+
+@pytest.mark.parametrize("bad", ["0", "-5", "1.5", "soon", "", "9999999999"])
+def test_timeout_that_is_no_number_of_milliseconds_is_refused(client, bad):
+    body = {"task": "qi", "query": "shoes", "candidates": ["Shoes"]}
+    answer = client.post("/v1/score", json=body, headers={"x-request-timeout-ms": bad})
+    assert "expected whole milliseconds" in problem(answer, 422, "invalid_request")["detail"]
+
+
+def test_recurring_texts_are_not_tokenised_again(client):
+    hits = 'relevance_cache_lookups_total{cache="tokens",result="hit",task="qi"}'
+    misses = 'relevance_cache_lookups_total{cache="tokens",result="miss",task="qi"}'
+    body = {"task": "qi", "query": "seldom", "candidates": ["seldom seen", "seldom heard"]}
+    first = scored(client, body)
+    before = metric(client, hits), metric(client, misses)
+    assert scored(client, body | {"query": "another"})["scores"] != first["scores"]
+    assert scored(client, body)["scores"] == first["scores"]
+    assert (metric(client, hits), metric(client, misses)) == (before[0] + 5, before[1] + 1)
 
 
 def test_rejections_are_counted_by_reason(client):
@@ -281,7 +336,7 @@ def test_openapi_describes_both_forms_and_problems(client):
     page = client.get("/openapi.json").json()
     score = page["paths"]["/v1/score"]["post"]
     assert set(score["requestBody"]["content"]["application/json"]["examples"]) == {"candidates", "pairs"}
-    for status in ("400", "404", "413", "415", "422", "429", "500", "503"):
+    for status in ("400", "404", "413", "415", "422", "429", "500", "503", "504"):
         assert list(score["responses"][status]["content"]) == ["application/problem+json"]
     assert {"ScoreRequest", "ScoreResponse", "Problem", "Fault"} <= page["components"]["schemas"].keys()
     references = set(json.dumps(page).split('"#/components/schemas/')[1:])

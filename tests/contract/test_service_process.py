@@ -2,16 +2,21 @@
 
 import concurrent.futures
 import json
+import os
 import shutil
 import signal
 import socket
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 
+from service.settings import Settings
 from tests.serving import Process, running
 from tests.tiny import tiny_bundle
+
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +120,146 @@ def test_draining_is_not_ready_but_still_scores(bundle):
         body = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]}
         assert client.post("/v1/score", json=body).status_code == 200
         assert process.end(signal.SIGTERM) == 0  # a second signal does not wait any longer
+
+
+def test_workers_share_a_port_and_tell_the_sum_of_their_metrics(bundle):
+    with running({"qc": bundle}, workers=2) as process:
+        url = process.wait_ready()
+        body = {"task": "qc", "query": "shoes", "candidates": ["Shoes", "Socks"]}
+        for _ in range(20):  # each over a connection of its own, so that both workers get some
+            assert httpx.post(url + "/v1/score", json=body).status_code == 200
+        pages = [httpx.get(url + "/metrics").text for _ in range(6)]
+        assert httpx.get(url + "/readyz").status_code == 200
+        code = process.end(signal.SIGTERM)
+    for page in pages:
+        assert 'relevance_requests_total{route="/v1/score",status="200"} 20.0' in page
+        assert 'relevance_batch_pairs_sum{task="qc"} 40.0' in page
+        assert "relevance_ready 1.0" in page
+    assert code == 0
+    assert sum(json.loads(line)["event"] == "stopped" for line in process.lines) == 2
+
+
+def test_worker_that_dies_ends_the_service(bundle):
+    with running({"qc": bundle}, workers=2) as process:
+        process.wait_ready()
+        os.kill(children_of(process.child.pid)[0], signal.SIGKILL)
+        assert process.end() == 128 + signal.SIGKILL
+
+
+def test_connections_are_dealt_out_among_the_workers(bundle):
+    with running({"qc": bundle}, workers=2, threads=1) as process:
+        port = int(process.wait_ready().rsplit(":", 1)[1])
+        workers = children_of(process.child.pid)
+        before = [descriptors(worker) for worker in workers]
+        held = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+        until = time.monotonic() + 20
+        while sum(taken := [descriptors(w) - n for w, n in zip(workers, before, strict=True)]) < 40:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        for connection in held:
+            connection.close()
+        code, complaint = refusal({"qc": bundle}, port=port, workers=2)
+    assert min(taken) >= 5
+    assert (code, f"port {port}" in complaint) == (5, True)
+
+
+def test_workers_end_with_the_process_that_started_them(bundle):
+    with running({"qc": bundle}, workers=2, threads=1) as process:
+        process.wait_ready()
+        process.child.kill()
+        assert process.end() == -signal.SIGKILL  # its log ends when the last worker does
+
+
+def test_no_worker_accepts_before_all_have_loaded(bundle):
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with running({"qc": bundle}, workers=2, threads=1, port=port) as process:
+        while len(workers := children_of(process.child.pid)) < 2:
+            time.sleep(0.01)
+        os.kill(workers[1], signal.SIGSTOP)
+        until = time.monotonic() + 20
+        while not any('"bundle loaded"' in line for line in process.lines):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        time.sleep(0.2)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        os.kill(workers[1], signal.SIGCONT)
+        assert httpx.get(process.wait_ready() + "/readyz").status_code == 200
+
+
+def descriptors(pid):
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def children_of(pid):
+    """The worker processes: those that Python spawned, without its resource tracker."""
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_worker_that_cannot_load_ends_the_service(bundle):
+    process = Process({"qi": bundle}, workers=2)
+    assert process.end() == 3
+    assert any("its task is 'qc', expected 'qi'" in line for line in process.lines)
+
+
+def test_stalled_upload_gives_its_place_back(bundle):
+    head = b"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+    with running({"qc": bundle}, max_requests=1) as process:
+        url = process.wait_ready()
+        with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=20) as connection:
+            connection.sendall(head + b"X-Request-Timeout-Ms: 100\r\n\r\n{")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 504")
+            body = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]}
+            assert httpx.post(url + "/v1/score", json=body).status_code == 200
+
+
+def test_variables_that_are_no_setting_are_named(bundle):
+    link = {"service_host": "10.0.0.1", "port_8080_tcp_addr": "10.0.0.1", "port_8080_tcp": "tcp://10.0.0.1:8080"}
+    with running({"qc": bundle}, max_candidats=5, **link) as process:
+        process.wait_ready()
+    warnings = [json.loads(line)["event"] for line in process.lines if '"WARNING"' in line]
+    assert warnings == ["RELEVANCE_MAX_CANDIDATS is no setting of the service and is ignored"]
+
+
+def test_port_that_kubernetes_set_is_no_setting(monkeypatch):
+    monkeypatch.setenv("RELEVANCE_PORT", "tcp://10.0.0.1:8080")
+    assert Settings.build().port == 8080
+    assert Settings.build(port=9).port == 9
+
+
+def test_callers_that_hang_up_leave_nothing_behind(slow_bundle):
+    body = json.dumps({"task": "qc", "query": "shoes", "candidates": [f"{i} " + "x" * 60 for i in range(20)]}).encode()
+    head = (
+        f"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with running({"qc": slow_bundle}) as process:
+        url = process.wait_ready()
+        port = int(url.rsplit(":", 1)[1])
+        for number in range(30):  # hang up in the body, after it, and with others' work in the same runs
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(head.encode() + body[: len(body) // (1 + number % 2)])
+                if number % 3 == 0:
+                    assert httpx.post(url + "/v1/score", content=body, headers=JSON, timeout=60).status_code == 200
+        until = time.monotonic() + 20
+        while 'queued_tokens{priority="interactive",task="qc"} 0.0' not in (page := httpx.get(url + "/metrics").text):
+            assert time.monotonic() < until
+        assert httpx.get(url + "/readyz").status_code == 200
+        answer = httpx.post(url + "/v1/score", content=body, headers=JSON, timeout=60)
+    assert answer.status_code == 200
+    assert 'relevance_dropped_requests_total{task="qc",why="caller_gone"} 0.0' not in page
+
+
+def test_refusal_of_an_unread_body_leaves_the_connection_usable(slow_bundle):
+    with (
+        concurrent.futures.ThreadPoolExecutor() as pool,
+        running({"qc": slow_bundle}, max_queued_tokens=1000) as process,
+        httpx.Client(base_url=process.wait_ready(), timeout=60) as client,
+    ):
+        future = start_slow_request(pool, process.wait_ready())
+        answers = [client.post("/v1/score", content=b" " * 1_500_000, headers=JSON) for _ in range(3)]
+        health = client.get("/healthz")
+        future.result()
+    assert [(answer.status_code, answer.json()["reason"]) for answer in answers] == [(429, "overloaded")] * 3
+    assert health.status_code == 200

@@ -1,10 +1,12 @@
 """Readiness, overload, cancelled callers and faults, with the app in this process."""
 
 import asyncio
+import dataclasses
 import json
 import re
 import subprocess
 import sys
+import time
 
 import onnx
 import pytest
@@ -12,12 +14,14 @@ import pytest
 from relevance.bundle import MODEL_FILE, Bundle, write_bundle_files
 from relevance.errors import BundleError, ConfigError, MachineError
 from relevance.tasks import Task
+from relevance.tokenization import PairTokenizer
 from service.app import create_app
+from service.batching import Shape
 from service.cli import parse_bundles
 from service.engine import Engine
 from service.settings import Settings
 from tests.serving import in_process
-from tests.tiny import tiny_bundle, tiny_model
+from tests.tiny import MAX_LENGTH, tiny_bundle, tiny_model
 
 BODY = {"task": "qc", "query": "shoes", "candidates": ["Shoes", "Socks"]}
 
@@ -94,6 +98,135 @@ def test_overload_is_refused_whole_with_a_time_to_come_back(slow_bundle):
     assert third.status_code == 200
 
 
+async def in_work(client, service, body):
+    """Send a request and return its task once the model has it."""
+    task = asyncio.create_task(client.post("/v1/score", json=body))
+    while not service.models[Task.QC].scheduler.queued_tokens:
+        await asyncio.sleep(0.001)
+    return task
+
+
+def test_full_queue_refuses_before_anything_of_the_request_is_read(slow_bundle):
+    async def scenario(client, service):
+        first = await in_work(client, service, large_body())
+        answer = await client.post("/v1/score", content=b"no JSON", headers={"content-type": "text/plain"})
+        return answer, await first
+
+    refused, first = in_process({Task.QC: slow_bundle}, scenario, max_queued_tokens=1000)
+    assert (refused.status_code, refused.json()["reason"], first.status_code) == (429, "overloaded", 200)
+
+
+def test_burst_is_refused_before_its_text_is_tokenised(slow_bundle, monkeypatch):
+    calls, encode = [], PairTokenizer.encode_texts
+
+    def slow(self, texts):
+        calls.append(len(texts))
+        time.sleep(0.2)
+        return encode(self, texts)
+
+    async def scenario(client, service):
+        monkeypatch.setattr(PairTokenizer, "encode_texts", slow)
+        bodies = [large_body() | {"query": f"shoes {number}"} for number in range(12)]
+        return await asyncio.gather(*[client.post("/v1/score", json=body) for body in bodies])
+
+    answers = in_process({Task.QC: slow_bundle}, scenario, max_queued_tokens=1000)
+    assert sorted(answer.status_code for answer in answers) == [200] + [429] * 11
+    assert len(calls) == 1
+
+
+def test_deadline_holds_while_text_is_tokenised(bundle, monkeypatch):
+    encode = PairTokenizer.encode_texts
+
+    def slow(self, texts):
+        time.sleep(0.5)
+        return encode(self, texts)
+
+    async def scenario(client, service):
+        monkeypatch.setattr(PairTokenizer, "encode_texts", slow)
+        began = time.monotonic()
+        answer = await client.post("/v1/score", json=large_body(), headers={"x-request-timeout-ms": "100"})
+        return answer, time.monotonic() - began
+
+    answer, seconds = in_process({Task.QC: bundle}, scenario)
+    assert (answer.status_code, answer.json()["reason"]) == (504, "deadline")
+    assert seconds < 0.4
+
+
+def test_large_request_is_refused_where_a_small_one_is_let_in(slow_bundle):
+    async def scenario(client, service):
+        first = await in_work(client, service, large_body())
+        large, small = await client.post("/v1/score", json=large_body()), await client.post("/v1/score", json=BODY)
+        return large, small, await first
+
+    large, small, first = in_process({Task.QC: slow_bundle}, scenario, max_queued_tokens=30_000)
+    assert (large.status_code, large.json()["reason"]) == (429, "overloaded")
+    assert (small.status_code, first.status_code) == (200, 200)
+
+
+def test_requests_over_the_cap_are_refused(slow_bundle):
+    async def scenario(client, service):
+        first = await in_work(client, service, large_body())
+        return await client.post("/v1/score", json=BODY), await first, await client.post("/v1/score", json=BODY)
+
+    second, first, third = in_process({Task.QC: slow_bundle}, scenario, max_requests=1)
+    assert (second.status_code, second.json()["reason"]) == (429, "too_many_requests")
+    assert second.headers["retry-after"] == "1"
+    assert (first.status_code, third.status_code) == (200, 200)
+
+
+def test_deadline_that_cannot_be_met_is_refused_at_once(slow_bundle):
+    async def scenario(client, service):
+        model = service.models[Task.QC]
+        answer = await client.post("/v1/score", json=large_body(), headers={"x-request-timeout-ms": "20"})
+        return answer, model.scheduler.queued_tokens
+
+    answer, queued = in_process({Task.QC: slow_bundle}, scenario)
+    assert (answer.status_code, answer.json()["reason"], queued) == (504, "deadline", 0)
+    assert "scoring would take about" in answer.json()["detail"]
+
+
+class Fast:
+    """A scheduler that seems much faster than it is."""
+
+    tokens_per_second = 1e9
+
+    def __init__(self, scheduler):
+        self._scheduler = scheduler
+
+    def __getattr__(self, name):
+        return getattr(self._scheduler, name)
+
+
+def test_deadline_that_passes_while_waiting_ends_the_work(slow_bundle):
+    async def scenario(client, service):
+        model = service.models[Task.QC]
+        model.gate = dataclasses.replace(model.gate, scheduler=Fast(model.scheduler))
+        answer = await client.post("/v1/score", json=large_body(), headers={"x-request-timeout-ms": "100"})
+        return answer, model.scheduler.queued_tokens
+
+    answer, queued = in_process({Task.QC: slow_bundle}, scenario)
+    assert (answer.status_code, answer.json()["reason"], queued) == (504, "deadline", 0)
+    assert "passed before all pairs were scored" in answer.json()["detail"]
+
+
+def test_known_pairs_are_not_scored_again(bundle):
+    async def scenario(client, service):
+        def sample(name, **labels):
+            service.refresh_metrics()
+            return service.metrics.registry.get_sample_value(name, {"task": "qc"} | labels)
+
+        first = await client.post("/v1/score", json=BODY)
+        runs = sample("relevance_batch_pairs_sum")
+        again = await client.post("/v1/score", json=BODY | {"candidates": ["Socks", "Shoes", "Hats", "Hats"]})
+        hits = sample("relevance_cache_lookups_total", cache="scores", result="hit")
+        return first.json()["scores"], again.json()["scores"], sample("relevance_batch_pairs_sum") - runs, hits
+
+    first, again, runs, hits = in_process({Task.QC: bundle}, scenario, score_cache_pairs=10)
+    assert again[:2] == first[::-1]
+    assert again[2] == again[3]
+    assert (runs, hits) == (1, 2)
+
+
 def test_small_request_overtakes_a_large_one(slow_bundle):
     async def scenario(client, service):
         large = asyncio.create_task(client.post("/v1/score", json=large_body()))
@@ -150,7 +283,7 @@ def test_failed_model_run_is_a_500_and_the_next_one_works(bundle):
     async def scenario(client, service):
         engine = service.models[Task.QC].engine
         whole = engine.tokenizer.collate
-        engine.tokenizer.collate = lambda pairs: {name: array[:, :0] for name, array in whole(pairs).items()}
+        engine.tokenizer.collate = lambda *how: {name: array[:, :0] for name, array in whole(*how).items()}
         failed = await client.post("/v1/score", json=BODY)
         engine.tokenizer.collate = whole
         return failed, await client.post("/v1/score", json=BODY), await client.get("/readyz")
@@ -237,3 +370,28 @@ def test_bundle_without_golden_pairs_is_refused(tmp_path):
     write_bundle_files(tmp_path / "qc", Bundle.open(tmp_path / "qc").manifest, [])
     with pytest.raises(BundleError, match="no golden pairs"):
         Engine(Bundle.open(tmp_path / "qc"))
+
+
+def test_bound_run_gives_the_same_logits(bundle):
+    engine = Engine(Bundle.open(bundle))
+    pairs = engine.tokenizer.encode_pairs([("shoes", "Shoes"), ("cup", "Red ceramic cup")])
+    expected = engine.logits(pairs).tolist()
+    engine.device = "cuda"  # takes the path of a GPU on the processor
+    assert engine.logits(pairs).tolist() == expected
+
+
+def test_padding_to_a_longer_width_changes_no_logit(bundle):
+    engine = Engine(Bundle.open(bundle))
+    pairs = engine.tokenizer.encode_pairs([("shoes", "Shoes"), ("cup", "Red ceramic cup")])
+    assert engine.logits(pairs, 64).tolist() == pytest.approx(engine.logits(pairs).tolist(), abs=1e-5)
+
+
+def test_warming_up_runs_every_shape_and_tells_the_speed(bundle):
+    engine = Engine(Bundle.open(bundle))
+    shapes = []
+    whole = engine.logits
+    engine.logits = lambda pairs, width=0: shapes.append((len(pairs), len(pairs[0]))) or whole(pairs, width)
+    speeds = engine.warm_up(Shape(128, (16, 32, 64, 512)).within(MAX_LENGTH))
+    assert set(shapes) == {(1, 16), (8, 16), (1, 32), (4, 32), (1, 64), (2, 64), (1, MAX_LENGTH)}
+    assert [(tokens, padded) for tokens, padded, _ in speeds] == [(128, 128)] * 3 + [(MAX_LENGTH, MAX_LENGTH)]
+    assert all(seconds > 0 for _, _, seconds in speeds)

@@ -1,0 +1,210 @@
+"""What `relevance.client` takes and gives: results, errors, and when to try again. Knows no network."""
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Self
+
+from relevance.errors import ConfigError, RelevanceError
+from relevance.tasks import Task
+
+DETAIL_CHARS = 300  # of a body that is no problem details, as a proxy's page
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """Which model gave scores; the version is the digest of its bundle's manifest."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a call cost: pairs scored, tokens read without padding, and requests sent (chunks, not retries)."""
+
+    pairs: int
+    tokens: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """The scores of one call, in the order in which candidates or pairs were given.
+
+    `scores` are probabilities in [0, 1]; `labels` are 1 at or above the threshold of the pair's language, else 0;
+    `truncated` are the places, from 0, of pairs that were longer than the model reads. `models` holds one model, unless
+    the service was rolled over between the requests of the call: scores of two versions don't compare.
+    """
+
+    task: Task
+    scores: tuple[float, ...]
+    labels: tuple[int, ...]
+    truncated: tuple[int, ...]
+    thresholds: Mapping[str, float]
+    models: tuple[ModelVersion, ...]
+    usage: Usage
+    request_id: str
+
+    @property
+    def model(self) -> ModelVersion:
+        """The model that gave the first score."""
+        return self.models[0]
+
+    @property
+    def best_first(self) -> tuple[int, ...]:
+        """Places from 0, highest score first; equal scores keep their order."""
+        return tuple(sorted(range(len(self.scores)), key=lambda place: -self.scores[place]))
+
+    @classmethod
+    def from_answer(cls, answer: Mapping[str, Any], request_id: str) -> Self:
+        """Read the body of a `/v1/score` answer. Raises KeyError, TypeError or ValueError where it is none."""
+        scores = answer["scores"]
+        return cls(
+            task=Task(answer["task"]),
+            scores=tuple(float(each["score"]) for each in scores),
+            labels=tuple(int(each["label"]) for each in scores),
+            truncated=tuple(int(place) for place in answer["truncated"]),
+            thresholds=dict(answer["thresholds"]),
+            models=(ModelVersion(answer["model"]["name"], answer["model"]["version"]),),
+            usage=Usage(answer["usage"]["pairs"], answer["usage"]["tokens"], requests=1),
+            request_id=request_id,
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self], request_id: str) -> Self:
+        """Return the result of a call that was sent as several requests, from theirs in order."""
+        starts = [sum(len(part.scores) for part in parts[:number]) for number in range(len(parts))]
+        return cls(
+            task=parts[0].task,
+            scores=tuple(score for part in parts for score in part.scores),
+            labels=tuple(label for part in parts for label in part.labels),
+            truncated=tuple(
+                start + place for start, part in zip(starts, parts, strict=True) for place in part.truncated
+            ),
+            thresholds={language: value for part in parts for language, value in part.thresholds.items()},
+            models=tuple(dict.fromkeys(model for part in parts for model in part.models)),
+            usage=Usage(
+                sum(part.usage.pairs for part in parts),
+                sum(part.usage.tokens for part in parts),
+                sum(part.usage.requests for part in parts),
+            ),
+            request_id=request_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Problem details (RFC 9457) of an error that the service answered with."""
+
+    status: int
+    reason: str
+    title: str
+    detail: str
+    errors: tuple[Mapping[str, Any], ...] = ()
+
+    @classmethod
+    def from_body(cls, status: int, body: bytes) -> Self:
+        """Read an error's body; one that is no problem details (a proxy's page) becomes the detail, cut."""
+        try:
+            found = json.loads(body)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            return cls(status, "unknown", "", body[:DETAIL_CHARS].decode("utf-8", "replace"))
+        detail, errors = found.get("detail"), found.get("errors")
+        return cls(
+            status=status,
+            reason=str(found.get("reason", "unknown")),
+            title=str(found.get("title", "")),
+            detail=detail if isinstance(detail, str) else body[:DETAIL_CHARS].decode("utf-8", "replace"),
+            errors=tuple(each for each in (errors if isinstance(errors, list) else ()) if isinstance(each, dict)),
+        )
+
+
+class ClientError(RelevanceError):
+    """A call that gave no scores. `problem` is there where the service (or a proxy before it) answered with an error.
+
+    `attempts` counts the requests sent for the part of the call that failed, the retries included.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, request_id: str, attempts: int, problem: Problem | None = None) -> None:
+        super().__init__(f"{message} (request id {request_id}, attempt {attempts})")
+        self.request_id, self.attempts, self.problem = request_id, attempts, problem
+
+
+class RefusedError(ClientError):
+    """The service refused the request (4xx but 429): sending it again would not help."""
+
+    exit_code = 2
+
+
+class OverloadedError(ClientError):
+    """429 on every attempt, or on the last one that the deadline had room for."""
+
+    retry_after_seconds: float | None = None
+
+
+class UnavailableError(ClientError):
+    """503 on every attempt: loading, draining, or no longer able to score."""
+
+    retry_after_seconds: float | None = None
+
+
+class DeadlineError(ClientError):
+    """The call's time ran out, here or in the service (504)."""
+
+
+class ServiceFaultError(ClientError):
+    """The service answered with another 5xx."""
+
+
+class UnreachableError(ClientError):
+    """No connection, or it broke, on every attempt."""
+
+
+class AnswerError(ClientError):
+    """The answer is no answer of this service."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and when to try again after 429, 503 and broken connections.
+
+    Waits grow exponentially with full jitter: uniform in [0, min(cap, base x 2^n)] before retry n, from 0. A
+    `Retry-After` is waited out in full, and the jitter comes on top, so that callers do not come back together.
+    """
+
+    attempts: int = 4
+    base_seconds: float = 0.1
+    cap_seconds: float = 5.0
+    longest_retry_after_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.base_seconds < 0 or self.cap_seconds < 0:
+            raise ConfigError(f"{self}: expected attempts >= 1 and no negative seconds")
+
+    def wait_seconds(self, retry: int, retry_after: float | None, rng: random.Random) -> float | None:
+        """Return how long to wait before retry number `retry`, from 0; None: don't try again."""
+        if retry + 1 >= self.attempts or (retry_after or 0) > self.longest_retry_after_seconds:
+            return None
+        jitter = rng.uniform(0, min(self.cap_seconds, self.base_seconds * 2.0**retry))
+        return (retry_after or 0) + jitter
+
+
+def retry_after_seconds(header: str | None, now: datetime | None = None) -> float | None:
+    """Read a Retry-After header, seconds or a date (RFC 9110); None where it is missing or neither."""
+    text = (header or "").strip()
+    if text.isdecimal():
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return max(0.0, (when - (now or datetime.now(UTC))).total_seconds())

@@ -1,0 +1,193 @@
+"""Scoring in the shapes of other rerankers, so that their clients can be pointed here: see `service.rerank_schemas`.
+
+Languages are unknown in these shapes. Which model scores is told by the key `model` or, where the caller can set no
+more than an address, by the parameter `model` of it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from relevance.tasks import Pair, Task
+from service import rerank_schemas as shapes
+from service.errors import InvalidRequestError, TooLargeError, UnavailableError, UnknownTaskError
+from service.models import ServedModel
+from service.routes import PROBLEMS
+from service.scoring import Names, Scored, score_pairs
+from service.state import Service
+
+DOCUMENTS = Names("documents", "query", "documents[{}]")
+TEXTS = Names("texts", "query", "texts[{}]")
+PAIRS = Names("inputs", "inputs[{}][0]", "inputs[{}][1]")
+OBJECTS = Names("inputs", "inputs[{}].text", "inputs[{}].text_pair")
+ONLY_CLASS = "LABEL_0"  # what transformers, and so TEI and SageMaker, call the one class of such a model
+LARGEST_BELOW_ONE = 1 - 2.0**-53
+WARNED = 10
+
+ModelParameter = Annotated[str | None, Query(description=shapes.MODEL)]
+
+router = APIRouter(responses=PROBLEMS)
+
+
+@router.post("/v2/rerank", response_model=shapes.CohereResponse)
+async def rerank_v2(body: shapes.CohereV2Request, request: Request) -> Response:
+    """Rank documents as Cohere's v2 does, best first."""
+    model, scored = await _rerank(body, request)
+    return _answer(_cohere(body, request, scored, model), model, scored)
+
+
+@router.post("/v1/rerank", response_model=shapes.V1Response)
+async def rerank_v1(body: shapes.V1Request, request: Request) -> Response:
+    """Rank documents as Cohere's v1 and Jina do, best first."""
+    model, scored = await _rerank(body, request)
+    usage = {"prompt_tokens": scored.tokens, "total_tokens": scored.tokens}
+    answer = _cohere(body, request, scored, model) | {"model": model.manifest.name, "usage": usage}
+    return _answer(answer, model, scored)
+
+
+@router.post("/rerank", response_model=list[shapes.TeiRank])
+async def rerank_tei(body: shapes.TeiRerankRequest, request: Request, model: ModelParameter = None) -> Response:
+    """Rank texts as text-embeddings-inference does, best first."""
+    served = served_model(request, body.model or model)
+    texts, names = body.candidates, TEXTS if body.documents is None else DOCUMENTS
+    scored = await score_pairs(request, served.task, [Pair(body.query, text) for text in texts], names)
+    _check_whole(scored, served, names, body.truncate)
+    values = _values(scored, served, bool(body.raw_scores))
+    ranks: list[dict[str, Any]] = [
+        {"index": place, "score": values[place]} for place in _best_first(scored, body.top_n)
+    ]
+    if body.return_text or body.return_documents:
+        ranks = [rank | {"text": texts[rank["index"]]} for rank in ranks]
+    return _answer(ranks, served, scored)
+
+
+@router.post("/predict", response_model=list[shapes.Prediction] | list[list[shapes.Prediction]])
+async def predict(body: shapes.PredictRequest, request: Request, model: ModelParameter = None) -> Response:
+    """Score pairs in their order: a list for each of TEI's pairs, one flat list for OpenSearch's objects."""
+    served = served_model(request, body.model or model)
+    pairs, names = _predict_pairs(body.inputs)
+    scored = await score_pairs(request, served.task, pairs, names)
+    _check_whole(scored, served, names, body.truncate)
+    flat = [{"label": ONLY_CLASS, "score": value} for value in _values(scored, served, bool(body.raw_scores))]
+    batch_of_pairs = isinstance(body.inputs, list) and names is PAIRS
+    return _answer([[each] for each in flat] if batch_of_pairs else flat, served, scored)
+
+
+def served_model(request: Request, name: str | None) -> ServedModel:
+    """Return the model called `name` (task, name or version), or without one the only model that is served.
+
+    Raises UnknownTaskError for another name and InvalidRequestError where a name is needed; both say what is served.
+    Raises UnavailableError while bundles are still loading.
+    """
+    service: Service = request.app.state.service
+    if not service.settled.is_set() or not service.models:
+        raise UnavailableError(service.obstacle or "no model is loaded")
+    names = {task: (task.value, model.manifest.name, model.manifest.version) for task, model in service.models.items()}
+    if name is None:
+        if len(names) > 1:
+            raise InvalidRequestError(f"`model` is missing and {len(names)} are served; expected {_listed(names)}")
+        return next(iter(service.models.values()))
+    for task, known in names.items():
+        if name in known:
+            return service.models[task]
+    raise UnknownTaskError(f"model {name[:100]!r} is not served here; expected {_listed(names)}")
+
+
+def _check_returnable(documents: Sequence[shapes.Document]) -> None:
+    """Raise InvalidRequestError where a document could not be given back: Python reads NaN, which is no JSON."""
+    for place, document in enumerate(documents):
+        try:
+            json.dumps(document, allow_nan=False)
+        except ValueError:
+            raise InvalidRequestError(f"documents[{place}]: holds NaN or Infinity, expected JSON") from None
+
+
+def _listed(names: Mapping[Task, Sequence[str]]) -> str:
+    return " or ".join(f"{task!r} ({name}, version {version})" for task, name, version in names.values())
+
+
+async def _rerank(body: shapes.CohereV2Request | shapes.V1Request, request: Request) -> tuple[ServedModel, Scored]:
+    model = served_model(request, body.model)
+    limit, reads = body.max_tokens_per_doc, model.manifest.max_length
+    if body.return_documents:
+        _check_returnable(body.documents)
+    if limit is not None and limit < reads:
+        raise InvalidRequestError(
+            f"max_tokens_per_doc: {limit}, expected at least {reads}: documents are cut to what the model reads"
+        )
+    fields = tuple(body.rank_fields or shapes.DEFAULT_RANK_FIELDS)
+    pairs = [
+        Pair(body.query, shapes.document_text(document, place, fields)) for place, document in enumerate(body.documents)
+    ]
+    return model, await score_pairs(request, model.task, pairs, DOCUMENTS)
+
+
+def _cohere(
+    body: shapes.CohereV2Request | shapes.V1Request, request: Request, scored: Scored, model: ServedModel
+) -> dict[str, Any]:
+    """Return what the answers of Cohere's v1 and v2 have in common."""
+    scores = scored.scores.tolist()
+    results: list[dict[str, Any]] = [
+        {"index": place, "relevance_score": scores[place]} for place in _best_first(scored, body.top_n)
+    ]
+    if body.return_documents:
+        documents = [each if isinstance(each, dict) else {"text": each} for each in body.documents]
+        results = [result | {"document": documents[result["index"]]} for result in results]
+    meta: dict[str, Any] = {
+        "api_version": {"version": "2" if isinstance(body, shapes.CohereV2Request) else "1"},
+        "billed_units": {"search_units": 1},
+        "tokens": {"input_tokens": scored.tokens},
+    }
+    if scored.truncated:
+        cut = ", ".join(f"documents[{place}]" for place in scored.truncated[:WARNED])
+        more = f" and {len(scored.truncated) - WARNED} more" if len(scored.truncated) > WARNED else ""
+        meta["warnings"] = [f"cut to the {model.manifest.max_length} tokens that the model reads: {cut}{more}"]
+    return {"id": request.state.request_id, "results": results, "meta": meta}
+
+
+def _predict_pairs(inputs: shapes.Inputs) -> tuple[list[Pair], Names]:
+    if isinstance(inputs, tuple):
+        return [Pair(*inputs)], Names("inputs", "inputs[0]", "inputs[1]")
+    if isinstance(inputs, shapes.TextPair):
+        return [Pair(inputs.text, inputs.text_pair)], Names("inputs", "inputs.text", "inputs.text_pair")
+    pairs = [Pair(*each) if isinstance(each, tuple) else Pair(each.text, each.text_pair) for each in inputs]
+    return pairs, OBJECTS if inputs and isinstance(inputs[0], shapes.TextPair) else PAIRS
+
+
+def _check_whole(scored: Scored, model: ServedModel, names: Names, truncate: bool | None) -> None:
+    """Raise TooLargeError where pairs were cut and the caller forbids that, as TEI does."""
+    if truncate is False and scored.truncated:
+        place = names.candidate.format(scored.truncated[0])
+        raise TooLargeError(
+            f"{place}: with its query longer than the {model.manifest.max_length} tokens that the model reads, and "
+            f"`truncate` is false; {len(scored.truncated)} such"
+        )
+
+
+def _best_first(scored: Scored, top_n: int | None) -> list[int]:
+    """Return the places of the best `top_n` scores, equal ones in the order of the request."""
+    order: list[int] = np.argsort(-scored.scores, kind="stable")[:top_n].tolist()
+    return order
+
+
+def _values(scored: Scored, model: ServedModel, raw: bool) -> list[float]:
+    """Return scores, or the logits behind them: a score has all digits of its logit up to a logit of about 20."""
+    scores = np.clip(scored.scores, np.finfo(np.float64).tiny, LARGEST_BELOW_ONE) if raw else scored.scores
+    calibration = model.manifest.calibration
+    values = (np.log(scores) - np.log1p(-scores) - calibration.offset) / calibration.scale if raw else scores
+    found: list[float] = values.tolist()
+    return found
+
+
+def _answer(content: Any, model: ServedModel, scored: Scored) -> Response:
+    """Return an answer with what these shapes have no place for as headers; TEI's own name for the tokens."""
+    headers = {
+        "X-Compute-Tokens": str(scored.tokens),
+        "X-Truncated-Pairs": str(len(scored.truncated)),
+        "X-Model-Version": model.manifest.version,
+    }
+    return Response(json.dumps(content), headers=headers, media_type="application/json")

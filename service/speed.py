@@ -1,0 +1,30 @@
+"""How fast a model has been of late when it was busy, from the runs themselves."""
+
+MEMORY_SECONDS = 2.0  # of model time; older runs fade
+
+
+class Speed:
+    """Tokens a second over the last seconds of model time, long runs weighing more than short ones.
+
+    Meant for runs that say what the model can do: not for one pair on its own while nothing else waits.
+    """
+
+    def __init__(self) -> None:
+        self._tokens = self._padded = self._seconds = 0.0
+
+    def add(self, tokens: int, padded_tokens: int, seconds: float) -> None:
+        """Count one model run."""
+        keep = MEMORY_SECONDS / (MEMORY_SECONDS + seconds) if self._seconds >= MEMORY_SECONDS else 1.0
+        self._tokens = self._tokens * keep + tokens
+        self._padded = self._padded * keep + padded_tokens
+        self._seconds = self._seconds * keep + max(seconds, 1e-9)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens without padding a second of model time; 0 before the first run."""
+        return self._tokens / self._seconds if self._seconds else 0.0
+
+    @property
+    def padded_tokens_per_second(self) -> float:
+        """Tokens with padding a second of model time; 0 before the first run."""
+        return self._padded / self._seconds if self._seconds else 0.0

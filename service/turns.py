@@ -1,0 +1,165 @@
+"""Whose turn it is at the model: the scheduler's decisions, without its thread. Times come in from outside.
+
+- Requests take turns at leading a batch, the one that waited longest since its last turn first; in each batch the rows
+  are shared equally (`service.batching`). So nothing starves, and one pair never waits behind all of a request of 500.
+- Requests that have not led yet go first, together, but never twice in a row: what is small is answered within about
+  two runs, and a stream of small requests leaves every second run to the large ones.
+- A request that would be late at half the model's speed takes the whole batch when it leads, most urgent first.
+- Bulk work runs when nothing else waits, at this model or another, rides along where a run costs nothing more for it,
+  and gets one run of its own when it has waited `bulk_patience_seconds`.
+- What has expired is dropped when a batch forms.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from service.batching import Batch, Job, Logits, Priority, Shape, fill, form_batch
+from service.errors import DeadlineError
+from service.speed import Speed
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the turns aim at. A run holds `shape.max_tokens` at most, and what takes `target_run_seconds`."""
+
+    shape: Shape
+    target_run_seconds: float = math.inf
+    target_latency_seconds: float = math.inf
+    bulk_patience_seconds: float = 2.0
+
+
+class Turns:
+    """The jobs of one model that are not yet answered, and which of their pairs are next."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.speed = Speed()
+        self.others_wait: Callable[[], bool] = lambda: False  # somebody waits for another model of the same machine
+        self.queued_tokens = dict.fromkeys(Priority, 0)
+        self._jobs: dict[Job, None] = {}  # in order of arrival
+        self._turn = 0
+        self._newcomers_led = False
+        self._bulk_rode = -math.inf
+
+    def __contains__(self, job: Job) -> bool:
+        return job in self._jobs
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(list(self._jobs))
+
+    def add(self, job: Job, now: float) -> None:
+        """Take a job in."""
+        if job.priority is Priority.BULK and not self.queued_tokens[Priority.BULK]:
+            self._bulk_rode = now
+        job.arrived, job.led = now, self._turn
+        job.due = min(job.deadline, now + self.policy.target_latency_seconds)
+        self._jobs[job] = None
+        self.queued_tokens[job.priority] += job.tokens_left
+
+    def forget(self, job: Job) -> None:
+        """Drop a job, whatever still waits of it; nothing happens where it is gone already."""
+        if job in self._jobs:
+            del self._jobs[job]
+            self.queued_tokens[job.priority] -= job.tokens_left
+
+    def end(self, job: Job, error: Exception | None) -> None:
+        """Drop a job and tell whoever waits for it."""
+        if job in self._jobs:
+            self.forget(job)
+            job.error = error
+            job.finished()
+
+    def tokens_before(self, tokens: int) -> int:
+        """Return how many tokens are scored before an interactive job of so many would be done."""
+        jobs = (job for job in self._jobs if job.priority is Priority.INTERACTIVE)
+        return sum(min(job.tokens_left, tokens) for job in jobs)
+
+    def oldest_arrival(self) -> float | None:
+        """Return when the oldest job came in that still has pairs waiting, or None."""
+        return next((job.arrived for job in self._jobs if job.waiting), None)
+
+    def next_batch(self, now: float) -> Batch | None:
+        """Drop what has expired and return the next batch, or None where nothing waits, or bulk work for others."""
+        self._expire(now)
+        waiting = [job for job in self._jobs if job.waiting]
+        bulk = [job for job in waiting if job.priority is Priority.BULK]
+        people = [job for job in waiting if job.priority is Priority.INTERACTIVE]
+        patient = now - self._bulk_rode < self.policy.bulk_patience_seconds
+        if not waiting or (not people and patient and self.others_wait()):
+            return None
+        self._turn += 1
+        shape = self._shape()
+        if bulk and not (people and patient):
+            batch = self._lead(sorted(bulk, key=_turn) + people, shape, shape.max_tokens if people else 1)
+        else:
+            batch = self._interactive(people, shape, now)
+            fill(batch, bulk, min(shape.free_tokens, shape.max_tokens) // batch.width - batch.rows)
+        if any(job.priority is Priority.BULK for job, _ in batch.parts):
+            self._bulk_rode = now
+        batch.full = 2 * batch.rows * batch.width >= shape.max_tokens or any(job.waiting for job in waiting)
+        return batch
+
+    def put(self, batch: Batch, logits: Logits, seconds: float) -> None:
+        """Take in the logits of a batch, in the order of its rows, and end the jobs that are complete."""
+        start = 0
+        for job, places in batch.parts:
+            tokens = job.put(places, logits[start : start + len(places)])
+            start += len(places)
+            if job in self._jobs:
+                self.queued_tokens[job.priority] -= tokens
+        for job in batch.jobs:
+            job.run_seconds += seconds
+            if not job.missing:
+                self.end(job, None)
+
+    def _interactive(self, jobs: list[Job], shape: Shape, now: float) -> Batch:
+        """Form the batch of those that somebody waits for: newcomers, the urgent, or the next in turn."""
+        jobs = sorted(jobs, key=_turn)
+        new = [job for job in jobs if job.new]
+        self._newcomers_led = bool(new) and not self._newcomers_led
+        if self._newcomers_led:
+            group = _newcomers(new, shape)
+            group.sort(key=lambda job: -job.longest)  # the longest pair of all sets the width, so that all fit
+            first = set(group)
+            others = [job for job in jobs if job not in first]
+            return self._lead([*group, *others], shape, 1, len(group))
+        late = [job for job in jobs if self._is_late(job, now)]
+        leader = min(late, key=lambda job: job.due) if late else next((job for job in jobs if not job.new), jobs[0])
+        others = [job for job in jobs if job is not leader]
+        return self._lead([leader, *others], shape, shape.max_tokens if late else 1)
+
+    def _lead(self, jobs: list[Job], shape: Shape, head_start: int, leaders: int = 1) -> Batch:
+        for job in jobs[:leaders]:
+            job.led, job.new = self._turn, False
+        return form_batch(jobs, shape, head_start)
+
+    def _shape(self) -> Shape:
+        """Return the shape of a batch that takes no longer than aimed at, by the speed of late."""
+        shape, speed = self.policy.shape, self.speed.padded_tokens_per_second
+        if not speed or math.isinf(self.policy.target_run_seconds):
+            return shape
+        tokens = max(int(speed * self.policy.target_run_seconds), shape.free_tokens, 1)
+        return replace(shape, max_tokens=min(shape.max_tokens, tokens))
+
+    def _is_late(self, job: Job, now: float) -> bool:
+        speed = self.speed.tokens_per_second
+        return bool(speed) and now + 2 * job.tokens_left / speed > job.due
+
+    def _expire(self, now: float) -> None:
+        for job in [job for job in self._jobs if job.deadline <= now]:
+            self.end(job, DeadlineError("the deadline passed while the request waited"))
+
+
+def _turn(job: Job) -> int:
+    return job.led
+
+
+def _newcomers(jobs: Sequence[Job], shape: Shape) -> list[Job]:
+    """Return the first of the jobs for each of which one row fits into one batch; one job at least."""
+    longest = 0
+    for count, job in enumerate(jobs):
+        longest = max(longest, shape.padded(job.longest))
+        if count and (count + 1) * longest > shape.max_tokens:
+            return list(jobs[:count])
+    return list(jobs)

@@ -1,0 +1,376 @@
+"""The client against the real service, and against a server that misbehaves by a plan."""
+
+import asyncio
+import contextlib
+import json
+import math
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+
+from relevance.client import AsyncClient, Client
+from relevance.clienttypes import (
+    AnswerError,
+    DeadlineError,
+    OverloadedError,
+    RefusedError,
+    RetryPolicy,
+    ServiceFaultError,
+    UnavailableError,
+    UnreachableError,
+)
+from relevance.errors import ConfigError
+from relevance.tasks import Pair, Task
+from tests.serving import running
+from tests.tiny import tiny_bundle
+
+QUICK = RetryPolicy(attempts=4, base_seconds=0.01, cap_seconds=0.02)
+FAILURES = [
+    ({"status": 429, "retry_after": "0"}, OverloadedError),
+    ({"status": 503, "retry_after": "0"}, UnavailableError),
+    ({"drop": True}, UnreachableError),
+]
+
+
+class PlannedServer(ThreadingHTTPServer):
+    """Answers each request by the next step of its plan; behind its end, a candidate's score is its own number."""
+
+    daemon_threads = True
+
+    def __init__(self, plan):
+        super().__init__(("127.0.0.1", 0), PlannedHandler)
+        self.plan, self.seen, self.lock = list(plan), [], threading.Lock()
+        self.connections, self.active, self.most_active = set(), 0, 0
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class PlannedHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        server, body = self.server, self.rfile.read(int(self.headers["content-length"]))
+        with server.lock:
+            step = server.plan.pop(0) if server.plan else {}
+            server.seen.append({"at": time.monotonic(), "path": self.path, "body": json.loads(body), **self.headers})
+            server.connections.add(self.client_address)
+            server.active += 1
+            server.most_active = max(server.most_active, server.active)
+        time.sleep(step.get("delay", 0))
+        with server.lock:
+            server.active -= 1
+        if step.get("drop"):
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        status = step.get("status", 200)
+        found = step.get("body") or (answer(json.loads(body)) if status == 200 else problem(status))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client may have given up
+            self.send_response(status)
+            for name, value in {"Retry-After": step.get("retry_after"), "X-Request-Id": step.get("id")}.items():
+                if value:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(found)))
+            self.end_headers()
+            self.wfile.write(found)
+
+    def log_message(self, *args):
+        pass
+
+
+def answer(body):
+    numbers = [float(candidate) for candidate in body["candidates"]]
+    scores = [{"score": number, "label": int(number >= 0.5)} for number in numbers]
+    usage = {"pairs": len(scores), "tokens": 7 * len(scores)}
+    found = {"task": body["task"], "model": {"name": "m", "version": "v"}, "scores": scores, "usage": usage}
+    return json.dumps(found | {"thresholds": {"unk": 0.5}, "truncated": [0]}).encode()
+
+
+def problem(status):
+    return json.dumps({"status": status, "reason": f"r{status}", "title": "t", "detail": f"d{status}"}).encode()
+
+
+@contextlib.contextmanager
+def planned(*plan):
+    server = PlannedServer(plan)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def call(kind, url, *arguments, options=None, **call_options):
+    """Score with either client and return the result."""
+    options = {"retry": QUICK, "timeout_seconds": 10} | (options or {})
+    if kind is Client:
+        with Client(url, **options) as client:
+            return client.score(*arguments, **call_options)
+
+    async def run():
+        async with AsyncClient(url, **options) as client:
+            return await client.score(*arguments, **call_options)
+
+    return asyncio.run(run())
+
+
+both = pytest.mark.parametrize("kind", [Client, AsyncClient])
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    manifest = tiny_bundle(folder / "qc", Task.QC, seed=1)
+    with running({"qc": folder / "qc"}) as process:
+        yield process.wait_ready(), manifest
+
+
+@both
+def test_scores_of_many_chunks_are_those_of_one_request(service, kind):
+    url, manifest = service
+    candidates = [f"Home & Garden,Kitchen {n}" + "x" * (3 * n) for n in range(60)]
+    whole = call(kind, url, "qc", "cups", candidates, "ja", request_id="one")
+    parts = call(kind, url, "qc", "cups", candidates, "ja", request_id="many", options={"max_candidates": 7})
+    assert parts.scores == pytest.approx(whole.scores, abs=1e-5)
+    assert parts.truncated == whole.truncated
+    assert 0 < len(whole.truncated) < 60
+    assert whole.labels == tuple(int(score >= 0.9) for score in whole.scores)
+    assert whole.thresholds == {"ja": 0.9}
+    assert (whole.model.name, whole.model.version) == (manifest.name, manifest.version)
+    assert (whole.usage.requests, parts.usage.requests) == (1, 9)
+    assert parts.usage.tokens == whole.usage.tokens
+    assert (whole.request_id, parts.request_id) == ("one", "many")
+    assert whole.task is Task.QC
+
+
+def test_pairs_keep_their_own_queries_and_languages(service):
+    pairs = [Pair("cups", "Kitchen", "ja"), Pair("靴", "Shoes"), Pair("cups", "Kitchen", "en")]
+    with Client(service[0], max_candidates=2) as client:
+        result = client.score_pairs("qc", pairs)
+        alone = [client.score("qc", pair.query, [pair.candidate], pair.language).scores[0] for pair in pairs]
+    assert result.scores == pytest.approx(alone, abs=1e-5)
+    assert result.thresholds == {"ja": 0.9, "unk": 0.5, "en": 0.5}
+
+
+@both
+@pytest.mark.parametrize(
+    ("arguments", "status", "reason"),
+    [
+        (("qi", "a", ["b"]), 404, "unknown_task"),
+        (("qc", " ", ["b"]), 422, "invalid_request"),
+        (("qc", "a", []), 422, "invalid_request"),
+        (("qc", "a" * 5000, ["b"]), 413, "too_large"),
+        (("qc", "\ud800", ["b"]), 422, "invalid_request"),
+    ],
+)
+def test_refusal_carries_the_problem_and_is_not_retried(service, kind, arguments, status, reason):
+    with pytest.raises(RefusedError, match="request id my-1, attempt 1") as caught:
+        call(kind, service[0], *arguments, request_id="my-1")
+    assert (caught.value.problem.status, caught.value.problem.reason) == (status, reason)
+    assert caught.value.problem.detail in str(caught.value)
+    assert caught.value.request_id == "my-1"
+
+
+@both
+@pytest.mark.parametrize(("step", "error"), FAILURES)
+def test_passing_failures_are_retried(kind, step, error):
+    with planned(step, step) as server:
+        assert call(kind, server.url, "qc", "q", ["0.25"], request_id="same").scores == (0.25,)
+    assert [seen["X-Request-Id"] for seen in server.seen] == ["same"] * 3
+
+
+@both
+@pytest.mark.parametrize(("step", "error"), FAILURES)
+def test_lasting_failure_ends_after_the_last_attempt(kind, step, error):
+    with planned(*[step] * 9) as server, pytest.raises(error) as caught:
+        call(kind, server.url, "qc", "q", ["0.25"])
+    assert caught.value.attempts == len(server.seen) == QUICK.attempts
+
+
+@both
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, RefusedError), (404, RefusedError), (408, RefusedError), (500, ServiceFaultError), (504, DeadlineError)],
+)
+def test_other_errors_are_not_retried(kind, status, error):
+    with planned({"status": status, "id": "theirs"}) as server, pytest.raises(error, match=f"d{status}") as caught:
+        call(kind, server.url, "qc", "q", ["0.25"])
+    assert len(server.seen) == 1
+    assert (caught.value.request_id, caught.value.problem.reason) == ("theirs", f"r{status}")
+
+
+@both
+def test_retry_after_is_waited_out(kind):
+    with planned({"status": 429, "retry_after": "1"}) as server:
+        call(kind, server.url, "qc", "q", ["0.25"])
+    assert server.seen[1]["at"] - server.seen[0]["at"] >= 1
+
+
+@both
+def test_retry_after_beyond_the_deadline_fails_at_once(kind):
+    with planned({"status": 429, "retry_after": "5"}) as server, pytest.raises(OverloadedError) as caught:
+        call(kind, server.url, "qc", "q", ["0.25"], timeout_seconds=2)
+    assert caught.value.retry_after_seconds == 5
+    assert len(server.seen) == 1
+
+
+@both
+def test_deadline_covers_retries_and_is_sent(kind):
+    with planned({"status": 503, "delay": 0.3}) as server:
+        call(kind, server.url, "qc", "q", ["0.25"], timeout_seconds=5)
+    first, second = (int(seen["X-Request-Timeout-Ms"]) for seen in server.seen)
+    assert 4000 < first <= 5000
+    assert second <= first - 300
+
+
+@both
+def test_chunks_that_waited_for_their_turn_send_what_is_left_then(kind):
+    with planned(*[{"delay": 0.2}] * 3) as server:
+        options = {"max_candidates": 1} | ({"max_concurrency": 1} if kind is AsyncClient else {})
+        call(kind, server.url, "qc", "q", ["0.25"] * 3, timeout_seconds=5, options=options)
+    left = [int(seen["X-Request-Timeout-Ms"]) for seen in server.seen]
+    assert left[1] <= left[0] - 200
+    assert left[2] <= left[1] - 200
+
+
+@both
+def test_slow_answer_is_given_up_at_the_deadline(kind):
+    started = time.monotonic()
+    with planned({"delay": 1.0}) as server:
+        with pytest.raises(DeadlineError, match="attempt 1"):
+            call(kind, server.url, "qc", "q", ["0.25"], timeout_seconds=0.2)
+        assert time.monotonic() - started < 0.9
+    assert len(server.seen) == 1
+
+
+@both
+def test_without_a_deadline_none_is_sent(kind):
+    with planned() as server:
+        call(kind, server.url, "qc", "q", ["0.25"], options={"timeout_seconds": None})
+    assert "X-Request-Timeout-Ms" not in server.seen[0]
+
+
+@both
+def test_api_key_is_a_bearer_token(kind):
+    with planned({"status": 401}) as server:
+        with pytest.raises(RefusedError) as caught:
+            call(kind, server.url, "qc", "q", ["0.25"], options={"api_key": "secret-1"})
+        assert server.seen[0]["Authorization"] == "Bearer secret-1"
+    assert "secret-1" not in str(caught.value)
+
+
+@both
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"{}", b"[]", b'{"task": "qx", "scores": []}'])
+def test_answer_of_something_else_is_named(kind, body):
+    with planned({"body": body}) as server, pytest.raises(AnswerError, match="relevance service"):
+        call(kind, server.url, "qc", "q", ["0.25"])
+
+
+@both
+def test_nobody_listening_is_unreachable(kind):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(UnreachableError, match="ConnectError"):
+        call(kind, f"http://127.0.0.1:{port}", "qc", "q", ["0.25"])
+
+
+def test_thousands_of_candidates_come_back_in_order_over_few_connections():
+    numbers = [n / 3000 for n in range(3000)]
+    with planned(*[{"delay": 0.05 * (3 - n % 4)} for n in range(30)]) as server:
+        options = {"max_candidates": 100, "max_concurrency": 3}
+        result = call(AsyncClient, server.url, "qc", "q", [str(number) for number in numbers], options=options)
+    assert list(result.scores) == numbers
+    assert result.truncated == tuple(range(0, 3000, 100))
+    assert result.usage.requests == len(server.seen) == 30
+    assert server.most_active == 3
+    assert len(server.connections) == 3
+    assert {seen["X-Request-Id"] for seen in server.seen} == {f"{result.request_id}/{n}" for n in range(1, 31)}
+
+
+def test_sync_client_sends_chunks_in_turn_over_one_connection():
+    with planned() as server:
+        call(Client, server.url, "qc", "q", ["0.1"] * 10, options={"max_candidates": 2})
+    assert server.most_active == 1
+    assert len(server.connections) == 1
+    assert [len(seen["body"]["candidates"]) for seen in server.seen] == [2] * 5
+
+
+def test_first_failed_chunk_ends_the_call_and_the_other_chunks():
+    async def run(url):
+        async with AsyncClient(url, max_candidates=1, max_concurrency=2, retry=QUICK) as client:
+            with pytest.raises(RefusedError, match="d422"):
+                await client.score("qc", "q", ["0.1"] * 50)
+            assert len(asyncio.all_tasks()) == 1
+            return await client.score("qc", "q", ["0.5"])
+
+    with planned({}, {"status": 422}) as server:
+        assert asyncio.run(run(server.url)).scores == (0.5,)
+    assert len(server.seen) < 10
+
+
+def test_cancelled_call_leaves_nothing_behind():
+    async def run(url):
+        async with AsyncClient(url, max_candidates=1) as client:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await client.score("qc", "q", ["0.1"] * 5)
+            return len(asyncio.all_tasks())
+
+    with planned(*[{"delay": 0.5}] * 5) as server:
+        assert asyncio.run(run(server.url)) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"base_url": "localhost:8080"}, {"base_url": "http://"}, {"max_candidates": 0}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Client(**({"base_url": "http://localhost"} | wrong))
+
+
+def test_without_httpx_the_import_says_what_to_install():
+    code = "import sys; sys.modules['httpx'] = None; import relevance.clienttypes; import relevance.client"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "MachineError: relevance.client needs the package httpx" in done.stderr
+    assert "relevance[client]" in done.stderr
+
+
+def answering(**answer):
+    client = Client("http://test")
+    client._http = httpx.Client(
+        base_url="http://test", transport=httpx.MockTransport(lambda _: httpx.Response(**answer))
+    )
+    return client
+
+
+def test_broken_encoding_of_an_answer_is_an_error_of_the_client():
+    stream = httpx.ByteStream(b"no gzip")
+    with pytest.raises(UnreachableError, match="DecodingError"):
+        answering(status_code=200, headers={"content-encoding": "gzip"}, stream=stream).score("qc", "a", ["b"])
+
+
+def test_answer_with_too_few_scores_is_refused():
+    answer = {"task": "qc", "scores": [], "truncated": [], "thresholds": {}, "usage": {"pairs": 0, "tokens": 0}}
+    answer["model"] = {"name": "n", "version": "v"}
+    with pytest.raises(AnswerError, match="0 scores for 1"):
+        answering(status_code=200, json=answer).score("qc", "a", ["b"])
+
+
+@pytest.mark.parametrize(("seconds", "sent"), [(math.inf, None), (2e6, "999999999")])
+def test_very_long_deadlines_are_sent_in_bounds(seconds, sent):
+    with PlannedServer([]) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        with Client(server.url) as client:
+            client.score("qc", "a", ["7"], timeout_seconds=seconds)
+        server.shutdown()
+    assert {name.lower(): value for name, value in server.seen[0].items()}.get("x-request-timeout-ms") == sent

@@ -1,0 +1,120 @@
+import math
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relevance.tasks import Pair
+from relevance.tokenization import TokenizedPair
+from service.admission import CANDIDATES, Gate, check
+from service.errors import DeadlineError, InvalidRequestError, OverloadedError, TooLargeError
+from service.lengths import Lengths
+from service.settings import Settings
+from service.speed import MEMORY_SECONDS, Speed
+
+
+class Queue:
+    """As much of a scheduler as the gate looks at."""
+
+    def __init__(self, queued_tokens, tokens_per_second, before=0):
+        self.queued_tokens, self.tokens_per_second, self._before = queued_tokens, tokens_per_second, before
+
+    def tokens_before(self, tokens):
+        return self._before
+
+
+def gate(queued, speed, *, most=10_000, seconds=1.0, before=0):
+    return Gate(Queue(queued, speed, before), most, seconds)
+
+
+@given(st.integers(1, 20_000), st.integers(1, 20_000), st.floats(1, 50_000))
+def test_whoever_is_let_in_beside_others_can_be_answered_in_time(queued, tokens, speed):
+    door = gate(queued, speed)
+    if (queued + 2 * tokens) / speed <= 1 and queued + tokens <= 10_000:
+        door.admit(tokens, math.inf)
+    elif queued > min(10_000, speed) / 20:
+        with pytest.raises(OverloadedError) as refusal:
+            door.admit(tokens, math.inf)
+        assert 1 <= refusal.value.retry_after_seconds <= 60
+
+
+@given(st.integers(1, 10**9), st.floats(0, 1e6))
+def test_a_request_on_its_own_is_always_let_in(tokens, speed):
+    gate(0, speed).admit(tokens, math.inf)
+    gate(int(min(10_000, speed)) // 20, speed).admit(tokens, math.inf)
+
+
+@given(st.integers(0, 20_000), st.floats(0, 50_000), st.integers(1, 1000))
+def test_full_means_that_nobody_is_let_in(queued, speed, tokens):
+    door = gate(queued, speed)
+    if door.full:
+        with pytest.raises(OverloadedError):
+            door.admit(tokens, math.inf)
+
+
+def test_deadline_is_held_against_the_work_before_it():
+    now = time.monotonic()
+    gate(5000, 10_000, before=100).admit(100, now + 0.5)
+    with pytest.raises(DeadlineError, match="about 60 ms"):
+        gate(5000, 10_000, before=500).admit(100, now + 0.05)
+    with pytest.raises(DeadlineError):
+        gate(0, 0.0).admit(1, now - 1)
+
+
+@pytest.mark.parametrize(
+    ("texts", "error", "said"),
+    [
+        (["fine", "x" * 51], TooLargeError, r"candidates\[1\]: 51 characters, expected at most 50"),
+        (["fine", "\u3000,"], InvalidRequestError, r"candidates\[1\]: blank"),
+        (["fine", "\udc00"], InvalidRequestError, r"candidates\[1\]: half of a surrogate pair"),
+        (["a", "b", "c", "d"], TooLargeError, "candidates: 4 of them, expected at most 3"),
+        ([], InvalidRequestError, "`candidates` is empty"),
+    ],
+)
+def test_texts_over_a_limit_are_named(texts, error, said):
+    settings = Settings(max_candidates=3, max_candidate_chars=50)
+    with pytest.raises(error, match=said):
+        check([Pair("q", text) for text in texts], settings, CANDIDATES)
+
+
+@given(st.lists(st.text(max_size=6), min_size=1, max_size=5))
+def test_texts_are_judged_one_by_one_as_they_are_together(texts):
+    def verdict(some):
+        try:
+            check([Pair("q", text) for text in some], Settings(max_candidate_chars=4), CANDIDATES)
+        except (TooLargeError, InvalidRequestError):
+            return False
+        return True
+
+    assert verdict(texts) == all(verdict([text]) for text in texts)
+
+
+def test_what_is_being_tokenised_counts_as_waiting():
+    door = gate(0, 1000)
+    with door.reserve(900):
+        assert door.queued_tokens == 900
+        with pytest.raises(OverloadedError):
+            door.admit(100, math.inf)
+    door.admit(100, math.inf)
+
+
+def test_guess_of_tokens_goes_by_the_characters_of_the_request():
+    lengths = Lengths(overhead=4, max_length=64)
+    long_pairs, short = [Pair("q" * 20, "x" * 80)] * 1000, [Pair("q", "x")] * 500
+    lengths.learn(long_pairs, [TokenizedPair([1] * 29, [0] * 29, truncated=False)] * 1000)
+    assert lengths.estimate(long_pairs) == pytest.approx(29_000, rel=0.05)
+    assert lengths.estimate(short) <= 500 * 5
+    assert lengths.estimate([Pair("q", "x" * 4000)]) == 64
+
+
+def test_speed_is_that_of_the_last_seconds_and_long_runs_weigh_more():
+    speed = Speed()
+    assert speed.tokens_per_second == speed.padded_tokens_per_second == 0
+    speed.add(1000, 2000, 1.0)
+    speed.add(1, 1, 0.1)
+    assert speed.tokens_per_second == pytest.approx(910, rel=0.01)
+    assert speed.padded_tokens_per_second == pytest.approx(1819, rel=0.01)
+    for _ in range(100):
+        speed.add(50, 50, MEMORY_SECONDS / 10)
+    assert speed.tokens_per_second == pytest.approx(250, rel=0.01)

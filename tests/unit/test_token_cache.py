@@ -1,0 +1,87 @@
+import sys
+
+import hypothesis.strategies as st
+from hypothesis import given
+
+from relevance.card import ModelCard
+from relevance.formatting import PairFormat
+from relevance.heads import HeadKind, HeadSpec
+from relevance.tasks import Pair, Task
+from relevance.tokenization import PairTokenizer
+from service.scores import Known, ScoreCache
+from service.tokens import TOKEN_BYTES, Reading, TokenCache, cost
+from tests.tiny import MAX_LENGTH, PAD_ID, tiny_tokenizer
+
+TOKENIZER = PairTokenizer(tiny_tokenizer(), MAX_LENGTH, PAD_ID)
+CARD = ModelCard(
+    name="card",
+    task=Task.QC,
+    format=PairFormat(language_tag=True),
+    max_length=MAX_LENGTH,
+    pad_id=PAD_ID,
+    head=HeadSpec(kind=HeadKind.MEAN, hidden_size=4),
+    threshold=0.5,
+    base_model="tiny",
+    created="2025-01-01T00:00:00Z",
+)
+words = st.sampled_from(["shoes", "ab,cd", "コップ", "x" * 200, "red cup, large"])
+requests = st.lists(st.lists(st.builds(Pair, words, words, st.sampled_from(["en", "ja"])), min_size=1), max_size=6)
+
+
+@given(requests, st.sampled_from([0, 30, 250, 10_000]))
+def test_ids_are_those_of_the_tokenizer_whatever_the_cache_holds(requests, room):
+    cache = TokenCache(room)
+    for pairs in requests:
+        reading = Reading(pairs, CARD, TOKENIZER, cache)
+        assert reading.join(reading.encode()) == TOKENIZER.encode_pairs(CARD.texts(pairs))
+        assert cache.tokens <= room
+
+
+@given(st.lists(st.tuples(st.text(max_size=3), st.integers(0, 20)), max_size=60))
+def test_cache_counts_exactly_what_it_holds(entries):
+    cache = TokenCache(100)
+    held = {}
+    for text, length in entries:
+        cache.put({text: [0] * length})
+        held.setdefault(text, length)
+    found = cache.get(dict.fromkeys(held))
+    assert cache.tokens == sum(cost(text, ids) for text, ids in found.items()) <= 100
+
+
+def test_least_recently_used_goes_first():
+    cache = TokenCache(3 * cost("a", [1]))
+    cache.put({"a": [1], "b": [2], "c": [3]})
+    cache.get({"a": None})
+    cache.put({"d": [4]})
+    assert set(cache.get(dict.fromkeys("abcd"))) == {"a", "c", "d"}
+    assert (cache.hits, cache.misses) == (4, 1)
+
+
+def test_long_text_of_few_tokens_takes_its_room():
+    cache = TokenCache(10_000)
+    for number in range(100):
+        cache.put({f"{number}" + " " * 4000 + "\U0001f600": [1, 2]})
+    found = cache.get(dict.fromkeys(f"{number}" + " " * 4000 + "\U0001f600" for number in range(100)))
+    assert 0 < sum(map(sys.getsizeof, found)) <= 10_000 * TOKEN_BYTES
+
+
+def test_known_text_is_not_tokenised_again():
+    cache = TokenCache(1000)
+    first = Reading([Pair("cup", "a,b"), Pair("cup", "c,d")], CARD, TOKENIZER, cache)
+    assert first.fresh_chars == 3 + 3 + 3
+    first.join(first.encode())
+    second = Reading([Pair("cup", "c,d"), Pair("mug", "a,b")], CARD, TOKENIZER, cache)
+    assert second.fresh_chars == 3
+
+
+def test_score_cache_is_bounded_and_counts():
+    cache = ScoreCache(2)
+    pairs = [Pair("q", name) for name in "abc"]
+    for place, pair in enumerate(pairs):
+        cache.put(pair, Known(float(place), truncated=False))
+    assert list(cache.get([*pairs, *pairs]).values()) == [
+        None,
+        Known(1.0, truncated=False),
+        Known(2.0, truncated=False),
+    ]
+    assert (len(cache), cache.hits, cache.misses) == (2, 2, 1)
