@@ -37,3 +37,34 @@ def test_every_linked_file_exists():
 
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_table_of_strategies_is_that_of_the_studies():
+    path = ROOT / "benchmarks" / "ablation" / "summary.py"
+    spec = importlib.util.spec_from_file_location("ablation_summary", path)
+    summary = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(summary)
+    found = summary.files()
+    assert found
+    assert summary.table(found) in README
+    for file in found:
+        assert json.loads(file.read_text())["command"].split("benchmarks/")[-1] in README
+
+
+def test_figures_on_the_samples_known_noise_are_those_of_the_result():
+    result = json.loads((ROOT / "benchmarks" / "sample_noise" / "results.json").read_text())
+    for task in ("qc", "qi"):
+        default = result["tasks"][task]["probe"]["adaptive"]
+        assert default["precision"] >= 0.6
+        assert default["recall"] >= 0.5
+        assert f"{default['precision']:.2f} / {default['recall']:.2f}" in README
+        assert f"{default['random_precision']:.2f}" in README
+
+
+def test_scale_figures_are_those_of_the_results():
+    files = sorted((ROOT / "benchmarks" / "scale").glob("*.json"))
+    assert files
+    for file in files:
+        result = json.loads(file.read_text())
+        assert result["within_limits"]
+        assert f"{result['total_seconds']:.0f} s and {result['peak_mib']:.0f} MiB" in README
