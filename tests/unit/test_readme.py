@@ -32,6 +32,12 @@ def test_speed_figures_are_those_of_the_result():
         assert figure in README
 
 
+def test_null_model_figures_are_those_of_the_result():
+    result = json.loads((ROOT / "benchmarks" / "serving" / "null_model.json").read_text())
+    for load in ("recurring", "fresh"):
+        assert f"{result[load]['pairs_per_second']:,.0f}" in README
+
+
 def test_every_linked_file_exists():
     import re
 
