@@ -31,8 +31,9 @@ from training.crossencoder import CrossEncoder, load_tokenizer
 from training.dataset import read_pairs
 from training.encoders import resolve_base_model
 from training.evaluation import report_scores, score_rows
+from training.pipeline.recipe import PipelineRecipe
 from training.provenance import now, source_commit
-from training.recipe import HeadSection, Recipe
+from training.recipe import HeadSection
 from training.splits import draw
 
 HERE = Path(__file__).parent
@@ -144,7 +145,7 @@ def main(arguments: Sequence[str]) -> None:
     if not DATA.is_dir():
         sys.exit(f"error: no {DATA}; expected the real data beside the project")
     task: Task = options.task
-    recipe = Recipe.load(ROOT / "configs" / f"{task}.toml", options.overrides)
+    recipe = PipelineRecipe.load(ROOT / "configs" / f"{task}.toml", options.overrides).fine_tuning()
     train_rows, dev = qc_rows() if task is Task.QC else qi_rows()
     train_rows = draw(train_rows, options.max_rows, recipe.seed)
     seen_dev = [row for row in dev if row.pair.language in SEEN[task]]  # unseen languages choose no checkpoint either

@@ -4,6 +4,7 @@ import pytest
 
 from relevance.errors import ConfigError
 from relevance.heads import HeadKind
+from training.pipeline.recipe import PipelineRecipe
 from training.recipe import Recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -17,7 +18,9 @@ def write(tmp_path, text):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
 def test_every_shipped_recipe_is_valid(path):
-    assert Recipe.load(path).task in path.stem
+    recipe = PipelineRecipe.load(path)
+    assert recipe.task in path.stem
+    assert recipe.fine_tuning().training == recipe.training
 
 
 def test_unknown_keys_and_bad_values_are_all_named(tmp_path):
