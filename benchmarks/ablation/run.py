@@ -239,9 +239,9 @@ def main() -> None:
     size = f".{options.rows}" if options.rows else ""
     name = (options.out or HERE) / f"{options.study}.{options.model}{size}"
     title = f"{options.study}: difference of AUC, {options.seeds} seeds, {options.model}"
-    write_text(
-        name.with_name(f"{name.name}.json"), json.dumps(content | study.model_dump(mode="json"), indent=1) + "\n"
-    )
+    text = json.dumps(content | study.model_dump(mode="json"), indent=1) + "\n"
+    text = text.replace(f"{ROOT}/", "").replace(f"{ROOT.parent}/", "../")  # results name no machine's folders
+    write_text(name.with_name(f"{name.name}.json"), text)
     write_text(name.with_name(f"{name.name}.md"), markdown(study) + "\n" + by_language(study))
     write_text(name.with_name(f"{name.name}.svg"), plot(study, title))
     print(markdown(study))
