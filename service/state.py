@@ -50,7 +50,7 @@ class Service:
         if self._loading is not None:
             return
         self._loading = asyncio.create_task(self._load())
-        self._loading.add_done_callback(lambda task: self.settled.set())
+        self._loading.add_done_callback(lambda task: self._settle())
         self._refreshing = asyncio.create_task(self._keep_fresh())
 
     @property
@@ -124,6 +124,10 @@ class Service:
                 ServedModel.load, task, folder, self.settings, self.metrics, self._executors, self._open_engine
             )
             self.models[task].scheduler.give_way(functools.partial(self._others_wait, task))
+
+    def _settle(self) -> None:
+        self.settled.set()
+        self.refresh_metrics()  # other workers tell of this one from now on, and must not say that it loads
 
     def _others_wait(self, task: Task) -> bool:
         """Say whether somebody waits for another model than that of `task`."""
