@@ -15,6 +15,7 @@ from optimum.exporters.onnx import export as export_graph
 from optimum.exporters.tasks import TasksManager
 
 from export.checkpoint import Scorer
+from export.firsttoken import keep_first_token
 from relevance.bundle import Precision
 from relevance.errors import CheckpointError
 
@@ -90,6 +91,9 @@ def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision) -> di
         fusions = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
     else:
         model, fusions = OnnxModel(onnx.load(str(raw))), {}
+    if shortened := keep_first_token(model.model.graph):
+        model.topological_sort()
+        fusions["first token only"] = shortened
     if precision == "fp16":
         model.convert_float_to_float16(keep_io_types=True)
     model.save_model_to_file(str(path))

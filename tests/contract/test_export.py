@@ -130,3 +130,18 @@ def test_a_missing_checkpoint_file_is_named(tmp_path, name):
     (source / name).unlink()
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
         exported(source, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "distilbert"])
+def test_a_head_on_the_first_token_needs_no_other_row_of_the_last_layer(tmp_path, family):
+    exported(checkpoint(tmp_path, family, "stock"), tmp_path / "out")
+    graph = onnx.load(tmp_path / "out" / MODEL_FILE).graph
+    taken = [place for place, node in enumerate(graph.node) if "first_token" in node.input]
+    behind = [node.op_type for node in graph.node[min(taken) :]]
+    assert "Attention" not in behind
+    assert {"SkipLayerNormalization", "BiasGelu"} <= set(behind)  # the last layer's, on one row a pair
+
+
+def test_a_head_on_all_tokens_keeps_all_rows(tmp_path):
+    exported(checkpoint(tmp_path, kind="mean"), tmp_path / "out")
+    assert not any("first_token" in node.input for node in onnx.load(tmp_path / "out" / MODEL_FILE).graph.node)
