@@ -7,9 +7,10 @@ model gave when it was made: whoever loads it scores them again and compares. Se
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -24,6 +25,8 @@ SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
 GOLDEN_FILE = "golden.jsonl"
+VERSION_DIGITS = 12
+MOST_BYTES = 64 * 1024 * 1024  # of the manifest and of the golden pairs, which are some kilobytes
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -76,12 +79,11 @@ class Manifest(ModelCard):
     @property
     def version(self) -> str:
         """The model version that answers carry: the first 12 digits of the digest."""
-        return self.digest[:12]
+        return self.digest[:VERSION_DIGITS]
 
     def content_digest(self) -> str:
         """Return the sha256 of everything in the manifest but `digest`, as sorted JSON."""
-        content = self.model_dump(mode="json", exclude={"digest"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        return _digest_of(self.model_dump(mode="json"))
 
     def sealed(self) -> Self:
         """Return a copy that carries its own digest."""
@@ -95,14 +97,18 @@ class Bundle:
         self.folder = folder
         self.manifest = manifest
         self.golden = golden
+        self._borrowed: PairTokenizer | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Read and verify a bundle. Raises BundleError naming what is missing, altered or unknown."""
-        manifest = _read_manifest(folder)
-        verify_hashes(folder, manifest)
         try:
-            lines = (folder / GOLDEN_FILE).read_text(encoding="utf-8").split("\n")
+            manifest = _read_manifest(folder)
+        except RecursionError:
+            raise BundleError(f"bundle {folder}: {MANIFEST_FILE} is nested too deeply; it is damaged") from None
+        verify_hashes(folder, manifest)
+        lines = _read(folder, GOLDEN_FILE).split(b"\n")
+        try:
             golden = [Golden.model_validate_json(line) for line in lines if line]
         except ValidationError as error:
             raise BundleError(f"bundle {folder}: {GOLDEN_FILE}: {explain(error)}") from None
@@ -110,7 +116,15 @@ class Bundle:
 
     def tokenizer(self) -> PairTokenizer:
         """Return a tokeniser set up as the model was trained."""
+        if self._borrowed is not None:
+            return self._borrowed
         return PairTokenizer.from_file(self.folder / TOKENIZER_FILE, self.manifest.max_length, self.manifest.pad_id)
+
+    def borrow_tokenizer(self, owner: Manifest, tokenizer: PairTokenizer) -> None:
+        """Use the tokeniser of another bundle where it is the same: reading a large one stops all threads for long."""
+        mine, others = [(m.sha256[TOKENIZER_FILE], m.max_length, m.pad_id) for m in (self.manifest, owner)]
+        if mine == others:
+            self._borrowed = tokenizer
 
     def check_golden(self, logits: Sequence[float]) -> float:
         """Return the largest difference between `logits` and the golden ones. Raises BundleError past the tolerance."""
@@ -141,38 +155,84 @@ def write_bundle_files(folder: Path, manifest: Manifest, golden: Sequence[Golden
     return sealed
 
 
+def stated_version(folder: Path) -> str | None:
+    """Return the version that a bundle says it has, without any check, or None where it says none."""
+    try:
+        raw = json.loads((folder / MANIFEST_FILE).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    digest = raw.get("digest") if isinstance(raw, dict) else None
+    return digest[:VERSION_DIGITS] if isinstance(digest, str) else None
+
+
 def verify_hashes(folder: Path, manifest: Manifest) -> None:
     """Raise BundleError naming every file that is missing or whose sha256 differs from the manifest's."""
     faults = []
     for name, expected in _required(manifest.sha256).items():
-        path = folder / name
+        path = _path(folder, name)
         if not path.is_file():
             faults.append(f"{name} is missing")
-        elif (found := sha256_of(path)) != expected:
+        elif (found := _sha256(folder, name)) != expected:
             faults.append(f"{name} has sha256 {found[:12]}..., expected {expected[:12]}...")
     if faults:
         raise BundleError(f"bundle {folder}: {'; '.join(faults)}; the bundle is damaged or altered, export it again")
+
+
+def _path(folder: Path, name: str) -> Path:
+    """Return where a file of a bundle is. Raises BundleError for a link that leads out of the bundle's folder."""
+    path = folder / name
+    try:
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise BundleError(f"bundle {folder}: {name} is a link out of its folder; expected a file in it")
+    except (OSError, RuntimeError):  # a circle of links
+        raise BundleError(f"bundle {folder}: {name} is a link that leads nowhere; expected a file") from None
+    return path
+
+
+def _read(folder: Path, name: str) -> bytes:
+    """Return the bytes of a file that is read whole. Raises BundleError where it cannot be, or is too large."""
+    try:
+        with _path(folder, name).open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise BundleError(f"bundle {folder}: {name}: {error.strerror}") from None
+    if len(content) > MOST_BYTES:
+        raise BundleError(f"bundle {folder}: {name} is larger than {MOST_BYTES} bytes")
+    return content
+
+
+def _sha256(folder: Path, name: str) -> str:
+    try:
+        return sha256_of(folder / name)
+    except OSError as error:
+        raise BundleError(f"bundle {folder}: {name}: {error.strerror}") from None
 
 
 def _required(hashes: Mapping[str, str]) -> dict[str, str]:
     return {name: hashes.get(name, "(none in the manifest)") for name in (MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE)}
 
 
+def _digest_of(content: Mapping[str, Any]) -> str:
+    """Return the sha256 of a manifest's JSON object without `digest`."""
+    rest = {name: value for name, value in content.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
 def _read_manifest(folder: Path) -> Manifest:
-    path = folder / MANIFEST_FILE
-    if not path.is_file():
+    if not _path(folder, MANIFEST_FILE).is_file():
         raise BundleError(f"bundle {folder}: no {MANIFEST_FILE}; expected a folder written by `relevance export`")
     try:
-        raw = json.loads(path.read_bytes())
+        raw = json.loads(_read(folder, MANIFEST_FILE))
+        json.dumps(raw, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except ValueError as error:
         raise BundleError(f"bundle {folder}: {MANIFEST_FILE} is no JSON ({error}); the bundle is damaged") from None
     for field, known in (("schema_version", SCHEMA_VERSION), ("format_version", FORMAT_VERSION)):
         if isinstance(raw, dict) and raw.get(field) != known:
-            raise BundleError(f"bundle {folder}: {field} {raw.get(field)!r} is unknown; expected {known}")
+            raise BundleError(f"bundle {folder}: {field} {reprlib.repr(raw.get(field))} is unknown; expected {known}")
     try:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:
         raise BundleError(f"bundle {folder}: {MANIFEST_FILE}: {explain(error)}") from None
-    if manifest.digest != manifest.content_digest():
+    if manifest.digest != _digest_of(raw):  # of what the file says: an older one lacks fields that have a default
         raise BundleError(f"bundle {folder}: {MANIFEST_FILE} does not match its own digest; it is damaged or altered")
     return manifest

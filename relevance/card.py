@@ -4,25 +4,30 @@ The card is how training tells export and service everything that they need to s
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from relevance.errors import CheckpointError
 from relevance.files import whole_file
 from relevance.formatting import FORMAT_VERSION, PairFormat
 from relevance.heads import HeadSpec
-from relevance.metrics import Report
+from relevance.metrics import HISTOGRAM_BINS, Report, histogram, language_histograms
 from relevance.tasks import Pair, Task, normalize_language
 
 CARD_FILE = "card.json"
 DEV_PAIRS_FILE = "dev_pairs.jsonl"
 HEAD_FILE = "head.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
+
+Histogram = Annotated[
+    tuple[NonNegativeInt, ...], Field(min_length=HISTOGRAM_BINS, max_length=HISTOGRAM_BINS)
+]  # rows in each twentieth of [0, 1]
 
 
 class Calibration(BaseModel):
@@ -53,6 +58,12 @@ class ModelCard(BaseModel):
     seen_languages: tuple[str, ...] = ()
     metrics: Report | None = None
     score_histogram: tuple[int, ...] = ()
+    language_histograms: dict[str, Histogram] = Field(
+        default_factory=dict, description="as score_histogram, of each language with enough dev rows"
+    )
+    dev_rows: dict[str, NonNegativeInt] = Field(
+        default_factory=dict, description="rows of each language among those that the histograms count"
+    )
     base_model: str
     license: str = "unknown"
     recipe: dict[str, Any] = Field(default_factory=dict)
@@ -94,6 +105,15 @@ class ModelCard(BaseModel):
                 f"checkpoint card {path}: format_version {card.format_version} is unknown; expected {FORMAT_VERSION}"
             )
         return card
+
+
+def score_reference(scores: ArrayLike, languages: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of a card that say how dev's scores [N] are spread, in all and by their languages [N]."""
+    return {
+        "score_histogram": tuple(histogram(scores)),
+        "language_histograms": language_histograms(scores, languages),
+        "dev_rows": dict(sorted(Counter(languages).items())),
+    }
 
 
 def explain(error: ValidationError) -> str:

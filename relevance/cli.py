@@ -7,6 +7,7 @@ import heavy packages when they run: `relevance --help` is quick, and a command 
 import logging
 import sys
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 
 import typer
 
@@ -20,7 +21,8 @@ def build_app() -> typer.Typer:
     app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     order = {"training": 0, "export": 1, "service": 2}
     for entry in sorted(entry_points(group="relevance.commands"), key=lambda e: order.get(e.name, len(order))):
-        app.add_typer(entry.load())
+        if find_spec(entry.module.partition(".")[0]):  # the image of the service leaves training and export out
+            app.add_typer(entry.load())
     return app
 
 

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict
 
 Floats = NDArray[np.float64]
 
+HISTOGRAM_BINS = 20
+HISTOGRAM_ROWS = 50  # a language with fewer is left out of `language_histograms`: its shares would be noise
+
 
 class Interval(BaseModel):
     """A value with the ends of its 95 % interval; all null where the value is undefined (AUC of one class)."""
@@ -137,9 +140,16 @@ def evaluate(
     )
 
 
-def histogram(scores: ArrayLike, bins: int = 20) -> list[int]:
+def histogram(scores: ArrayLike, bins: int = HISTOGRAM_BINS) -> list[int]:
     """Return how many scores fall into each of `bins` equal parts of [0, 1]."""
     return [int(n) for n in np.histogram(np.asarray(scores), bins=bins, range=(0.0, 1.0))[0]]
+
+
+def language_histograms(scores: ArrayLike, languages: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the histogram of the scores [N] of each language that has HISTOGRAM_ROWS rows or more."""
+    s, codes = np.asarray(scores, dtype=np.float64), np.asarray(languages, dtype=object)
+    parts = {code: s[codes == code] for code in sorted(set(languages))}
+    return {code: tuple(histogram(part)) for code, part in parts.items() if len(part) >= HISTOGRAM_ROWS}
 
 
 def _slice(scored: Scored, mask: NDArray[np.bool_], threshold: float, resamples: int, seed: int) -> Slice:

@@ -15,6 +15,8 @@ from tokenizers import Tokenizer
 
 from relevance.errors import InputError
 
+UNUSED_CHARACTER = "\U0010fffd"  # for private use: in no vocabulary
+
 
 @dataclass(frozen=True, slots=True)
 class PairTemplate:
@@ -69,6 +71,7 @@ class PairTokenizer:
         self.max_length = max_length
         self.pad_id = pad_id
         self.template = _probe_template(tokenizer)
+        self.unknown_id = _unknown_id(tokenizer)
         self._typed = any(self.template.types)
         self._room = max_length - self.template.overhead
         self._special_ids = frozenset({*self.template.special_ids, pad_id})
@@ -79,10 +82,11 @@ class PairTokenizer:
     def from_file(cls, path: Path, max_length: int, pad_id: int) -> "PairTokenizer":
         """Read a tokenizer.json. Raises InputError where the file is missing or no tokenizer."""
         try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception for every fault
+            return cls(Tokenizer.from_file(str(path)), max_length, pad_id)
+        except BaseException as error:  # tokenizers raises bare Exception, and its panics are not even that
+            if isinstance(error, InputError | KeyboardInterrupt | SystemExit):
+                raise
             raise InputError(f"tokenizer {path}: {error}; expected a tokenizer.json") from None
-        return cls(tokenizer, max_length, pad_id)
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text, without special tokens and uncut."""
@@ -141,6 +145,15 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
         return first, second
     shorter = min(first, second, room // 2)
     return (shorter, room - shorter) if first <= second else (room - shorter, shorter)
+
+
+def _unknown_id(tokenizer: Tokenizer) -> int | None:
+    """Return the id of text that is not in the vocabulary, or None where every text is."""
+    if name := getattr(tokenizer.model, "unk_token", None):
+        unknown: int | None = tokenizer.token_to_id(name)
+        return unknown
+    special = tokenizer.get_added_tokens_decoder()  # a Unigram model does not tell it, but uses it
+    return next((i for i in tokenizer.encode(UNUSED_CHARACTER, add_special_tokens=False).ids if i in special), None)
 
 
 def _probe_template(tokenizer: Tokenizer) -> PairTemplate:

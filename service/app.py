@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 
-from relevance.errors import RelevanceError
 from relevance.tasks import Task
 from service import bulk, kserve, rerank, routes
 from service.edge import OTHER, PATHS, SCORING_PATHS, Edge
+from service.keys import Keys
 from service.models import OpenEngine, open_engine
-from service.problems import REASONS, STATUSES, on_http_error, on_relevance_error, on_validation_error
+from service.problems import REASONS, STATUSES, handle_problems
 from service.schemas import Problem
 from service.settings import Settings
 from service.state import Service
@@ -41,26 +39,44 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
         finally:
             await service.close()
 
-    app = FastAPI(title="relevance", summary=ABOUT, version=version("relevance"), lifespan=lifespan)
+    app = FastAPI(
+        title="relevance",
+        summary=ABOUT,
+        version=version("relevance"),
+        lifespan=lifespan,
+        # FastAPI's own telemetry, which variables turn on, tells of bodies that are refused; service.tracing does not
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
+    app.router.redirect_slashes = False  # to an address made of the caller's own Host header
     app.state.service = service
     for router in (routes.router, bulk.router, rerank.router, kserve.router):
         app.include_router(router)
     app.add_middleware(Edge, service=service)
-    app.add_exception_handler(RelevanceError, on_relevance_error)
-    app.add_exception_handler(HTTPException, on_http_error)
-    app.add_exception_handler(RequestValidationError, on_validation_error)
-    _describe_problems(app)
+    handle_problems(app)
+    _complete_openapi(app, service.keys)
     return app
 
 
-def _describe_problems(app: FastAPI) -> None:
-    """Add the schema of problem details to the OpenAPI page, which knows only what routes return."""
+def _complete_openapi(app: FastAPI, keys: Keys | None) -> None:
+    """Add the schema of problem details, and keys where they are needed, to what the page knows from the routes."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         page = generate()
         schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         page["components"]["schemas"] |= schema.pop("$defs", {}) | {"Problem": schema}
+        if keys is not None:
+            _describe_keys(page, keys)
         return page
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _describe_keys(page: dict[str, Any], keys: Keys) -> None:
+    text = "an API key; it may be sent as `X-API-Key` too"
+    page["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": text}}
+    for path, operations in page["paths"].items():
+        for operation in operations.values() if keys.scope_of(path) is not None else ():
+            operation["security"] = [{"key": []}]
+            for status in (401, 403, 429):
+                operation["responses"].setdefault(str(status), routes.PROBLEMS[status])

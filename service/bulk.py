@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from relevance.errors import RelevanceError
-from relevance.tasks import Pair, normalize_language
+from relevance.tasks import Pair, Task, normalize_language
 from service import schemas
 from service.admission import Names, check
 from service.batching import Priority
@@ -28,6 +28,7 @@ from service.lines import Line, lines_of
 from service.models import ServedModel
 from service.problems import BUG, KINDS
 from service.routes import PROBLEMS
+from service.scoring import choose
 from service.settings import Settings
 from service.state import Service
 
@@ -53,11 +54,11 @@ async def score_bulk(request: Request, task: Annotated[str, Query(description="`
     "status", "reason", "detail"}` where that line could not be scored.
     """
     service: Service = request.app.state.service
-    model, most = service.model(task), service.settings.max_bulk_requests
+    model, most = choose(request, task, by_share=False), service.settings.max_bulk_requests
     if service.bulk_in_work >= most:
         raise TooManyRequestsError(f"{service.bulk_in_work} bulk requests are in work, expected at most {most}", 10)
     request.state.logged |= {"task": model.task.value, "pairs": 0, "tokens": 0}
-    return _Streamed(_Job(request, model, service))
+    return _Streamed(request, model.task, service)
 
 
 class _Streamed(Response):
@@ -65,32 +66,38 @@ class _Streamed(Response):
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, job: "_Job") -> None:
+    def __init__(self, request: Request, task: Task, service: Service) -> None:
         super().__init__()
-        self._job = job
+        self._request, self._task, self._service = request, task, service
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        model = choose(self._request, self._task, by_share=False)
+        with model.holds.hold():  # all lines are scored by the model that the first one began with
+            self.headers["X-Model-Version"] = model.manifest.version
+            await self._stream(_Job(self._request, model, self._service), send)
+
+    async def _stream(self, job: "_Job", send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
-            async with contextlib.aclosing(self._job.answers()) as answers:
+            async with contextlib.aclosing(job.answers()) as answers:
                 async for piece in answers:
-                    await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
+                    await self._send(job, send, {"type": "http.response.body", "body": piece, "more_body": True})
         except (ClientDisconnect, ClientGoneError):  # no answer is left to give: it breaks off, and is counted so
             kind = KINDS[ClientGoneError]
-            state = self._job.request.state
+            state = job.request.state
             state.reason, state.ended = kind.reason, kind.status
             return
         await send({"type": "http.response.body", "body": b""})
 
-    async def _send(self, send: Send, message: Message) -> None:
+    async def _send(self, job: "_Job", send: Send, message: Message) -> None:
         """Send a message; a caller that neither reads nor sends for long gives its place to another."""
         sending = asyncio.ensure_future(send(message))
         try:
             while not sending.done():
-                moved = self._job.moved
+                moved = job.moved
                 await asyncio.wait({sending}, timeout=SILENCE_SECONDS)
-                if not sending.done() and self._job.moved == moved:
+                if not sending.done() and job.moved == moved:
                     raise ClientGoneError(f"the caller read nothing for {SILENCE_SECONDS:.0f} s")
             sending.result()
         finally:

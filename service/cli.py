@@ -1,7 +1,8 @@
-"""The command `relevance serve`."""
+"""The commands of the service: `relevance serve` and `relevance keys new`."""
 
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from relevance.tasks import Task
 log = logging.getLogger(__name__)
 
 app = typer.Typer()
+keys = typer.Typer(help="Make API keys for the service.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 
 
 @app.command()
@@ -26,6 +29,10 @@ def serve(
     threads: Annotated[int | None, typer.Option(help="CPU threads of a model run; 0: every core.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that serve on a CPU, each with its models.")] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
+    api_keys: Annotated[Path | None, typer.Option(help="TOML file of the API keys that may call.")] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file of the certificate: serves HTTPS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
+    tls_client_ca: Annotated[Path | None, typer.Option(help="PEM file: callers need a certificate of these.")] = None,
 ) -> None:
     """Score pairs over HTTP. Every setting is also an environment variable, RELEVANCE_ and its name in capitals."""
     from service.logs import configure_logging
@@ -34,12 +41,37 @@ def serve(
 
     bundles = parse_bundles(bundle)
     settings = Settings.build(
-        host=host, port=port, device=device, threads=threads, workers=workers, log_level=log_level
+        host=host,
+        port=port,
+        device=device,
+        threads=threads,
+        workers=workers,
+        log_level=log_level,
+        api_keys=api_keys,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
     )
     configure_logging(settings.log_level)
     for name in unknown_variables(os.environ):
         log.warning(f"{name} is no setting of the service and is ignored", extra={"variable": name})
     serve_bundles(settings, bundles)
+
+
+@keys.command("new")
+def new_key(
+    name: Annotated[str, typer.Argument(help="What the log calls the key: letters, digits, dot, dash, underscore.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="score, metrics or admin; repeat for several. Without it: score.")
+    ] = None,
+) -> None:
+    """Make an API key: prints its secret, this once, and the entry to add to the file of keys, which holds a hash."""
+    from service.keyfile import entry, new_secret
+
+    secret = new_secret()
+    written = entry(name, secret, scope or ["score"])
+    print(f"secret, for the caller; it is shown this once: {secret}", file=sys.stderr)
+    print(written, end="")
 
 
 def parse_bundles(arguments: list[str]) -> dict[Task, Path]:

@@ -20,6 +20,7 @@ from service.problems import BUG, on_relevance_error, problem
 from service.settings import Settings
 from service.state import Service
 from service.telemetry import count_class
+from service.tracing import Answered, Tracer
 
 log = logging.getLogger("service.requests")
 
@@ -87,6 +88,18 @@ class Edge:
             self._account(request, request.state.ended or status or 499)
 
     async def _handle(self, request: Request, receive: Receive, send: Send) -> None:
+        """Let a request in, by its API key where there are keys; this too before anything of the body is read."""
+        keys = self._service.keys
+        needed = keys.scope_of(request.scope["path"]) if keys is not None else None
+        if keys is None or needed is None:
+            await self._pass_on(request, receive, send)
+            return
+        grant = keys.find(request.scope["headers"])
+        request.state.logged["key"] = grant.key.name
+        with grant.admitted(needed):
+            await self._pass_on(request, receive, send)
+
+    async def _pass_on(self, request: Request, receive: Receive, send: Send) -> None:
         """Pass a request on; a scoring one only where there is room, which is looked at before anything is read."""
         service, scope = self._service, request.scope
         if scope["path"] == BULK_PATH:  # reads its body itself, as it goes
@@ -115,10 +128,24 @@ class Edge:
         metrics.request_seconds.labels(route, task, count_class(pairs)).observe(seconds)
         if reason and route in SCORING_PATHS:
             metrics.rejections.labels(reason).inc()
+        if self._service.tracer is not None and route not in HEALTH_PATHS:
+            self._trace(self._service.tracer, request, route, status)
         line = {"request_id": state.request_id, "method": request.method, "route": route, "status": status}
         line |= {"duration_ms": round(1000 * seconds, 2)} | ({"reason": reason} if reason else {})
         level = logging.INFO if route in (*SCORING_PATHS, OTHER) or status >= 500 else logging.DEBUG
         log.log(level, "request", extra=line | state.logged)
+
+    def _trace(self, tracer: Tracer, request: Request, route: str, status: int) -> None:
+        """Make the spans of a request, and note its trace in its log line."""
+        state, timing = request.state, request.state.timing
+        notes = {"request_id": state.request_id} | state.logged
+        if reason := getattr(state, "reason", None):
+            notes["reason"] = reason
+        seconds, scored_at = (timing.seconds, timing.scored_at) if timing is not None else (None, None)
+        began, ended, headers = state.began, time.monotonic(), request.headers
+        answered = Answered(request.method, route, status, began, ended, headers, notes, seconds, scored_at)
+        if trace := tracer.record(answered):
+            state.logged["trace_id"] = trace
 
 
 def deadline_of(request: Request, settings: Settings) -> float:

@@ -28,6 +28,8 @@ KNOWN_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 class Engine:
     """An onnxruntime session over a bundle that has passed its golden self-test."""
 
+    unknown_tokens = 0  # of all pairs that were scored
+
     def __init__(self, bundle: Bundle, threads: int = 0, device: str = "auto", gpu_memory_mb: int = 0) -> None:
         """Load the model and score the golden pairs.
 
@@ -44,6 +46,7 @@ class Engine:
             log.warning("onnxruntime offers CUDA but could not start it; scoring on the CPU")
         self._check_names()
         self.golden_difference = self._self_test()
+        self.unknown_tokens = 0
 
     def logits(self, pairs: Sequence[TokenizedPair], width: int = 0) -> NDArray[np.float32]:
         """Return logits [B] of pairs as one batch, padded to the longest, or to `width` where that is more.
@@ -52,6 +55,8 @@ class Engine:
         """
         manifest = self.bundle.manifest
         arrays = self.tokenizer.collate(pairs, width)
+        if self.tokenizer.unknown_id is not None:
+            self.unknown_tokens += int(np.count_nonzero(arrays["input_ids"] == self.tokenizer.unknown_id))
         feeds = {name: arrays[name] for name in manifest.input_names}
         found = self._run_bound(feeds) if self.device == "cuda" else self._session.run([manifest.output_name], feeds)[0]
         if found.shape not in {(len(pairs),), (len(pairs), 1)}:

@@ -23,6 +23,14 @@ class TooLargeError(InputError):
     """The body, the number of pairs or a text is over its limit."""
 
 
+class UnauthorizedError(InputError):
+    """The request carries no API key, or one that is unknown or has expired."""
+
+
+class ForbiddenError(InputError):
+    """The request's API key does not have the scope that the route needs."""
+
+
 class OverloadedError(MachineError):
     """Too much waits already. `retry_after_seconds` says when to come back."""
 
@@ -33,6 +41,14 @@ class OverloadedError(MachineError):
 
 class TooManyRequestsError(OverloadedError):
     """As many requests as may be in work at once are in work."""
+
+
+class KeyRateError(OverloadedError):
+    """The API key has sent more requests a second than it may."""
+
+
+class KeyConcurrencyError(OverloadedError):
+    """The API key has as many requests in work as it may."""
 
 
 class DeadlineError(MachineError):
@@ -47,6 +63,14 @@ class UnavailableError(MachineError):
 
 class ScoringError(MachineError):
     """The model run that held the request's pairs failed."""
+
+
+class ConflictError(InputError):
+    """The models of a task cannot be changed so now: another change is under way, or there is nothing to change to."""
+
+
+class BundleRefusedError(InputError):
+    """A bundle that was to be served is damaged, fails its self-test or is not for this task; nothing has changed."""
 
 
 class ClientGoneError(InputError):

@@ -73,10 +73,13 @@ async def server_metadata() -> ServerMetadata:
     return ServerMetadata(name="relevance", version=version("relevance"), extensions=[])
 
 
-@router.get("/health/live")
-async def live() -> Live:
-    """Say that the process answers, as `/healthz`."""
-    return Live(live=True)
+@router.get("/health/live", response_model=Live, responses=NOT_READY)
+async def live(request: Request) -> Response:
+    """Say that the process answers and that no model has stopped for good, as `/healthz`."""
+    service: Service = request.app.state.service
+    if service.dead and not service.draining:
+        return await _problem(request, UnavailableError(service.obstacle or "a model can no longer score"), live=False)
+    return JSONResponse(Live(live=True).model_dump())
 
 
 @router.get("/health/ready", response_model=Live, responses=NOT_READY)

@@ -3,7 +3,13 @@
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
+from types import TracebackType
+
+from relevance.errors import RelevanceError
+
+ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
@@ -23,6 +29,20 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 - the name is logging's
+        """Return where an exception came from, causes first; what it says only where that can quote no request."""
+        error, parts = ei[1], []
+        while error is not None:
+            parts.append("".join(traceback.format_tb(error.__traceback__)) + _told(error))
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        return "\nwhich led to:\n".join(reversed(parts))
+
+
+def _told(error: BaseException) -> str:
+    name = type(error).__name__
+    known = isinstance(error, RelevanceError | OSError) or type(error).__module__.startswith("onnxruntime")
+    return f"{name}: {error}" if known else f"{name} (what it says is left out: it may quote a request)"
 
 
 def configure_logging(level: str) -> None:

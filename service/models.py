@@ -1,26 +1,25 @@
 """One served model: from pairs of text to scores. Joins bundle, tokeniser, engine and scheduler; knows no HTTP."""
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relevance.bundle import Bundle, Manifest
-from relevance.errors import BundleError
-from relevance.tasks import Pair, Task
+from relevance.tasks import Pair
 from relevance.tokenization import TokenizedPair
 from service.admission import Gate
 from service.batching import Priority
+from service.drift import Drift, Reference
 from service.engine import Engine, usable_cores
 from service.errors import DeadlineError
+from service.holds import Holds
 from service.lengths import Lengths
 from service.observed import ModelMetrics
 from service.scheduler import TurnScheduler
@@ -29,10 +28,8 @@ from service.settings import Settings
 from service.telemetry import Metrics
 from service.tokens import Reading, TokenCache
 
-log = logging.getLogger(__name__)
-
 INLINE_CHARS = 2000  # less text than this is tokenised faster than a thread is woken
-SURELY = 0.5  # of the tokens that a request is guessed to have: more than a guess refuses nobody
+SURPRISE = 1.25  # times the tokens that a request was guessed to have: it is looked at once more
 
 OpenEngine = Callable[[Bundle, Settings], Engine]
 Executors = Mapping[Priority, Executor]  # who tokenises
@@ -76,48 +73,20 @@ class ServedModel:
         self.engine = engine
         self.manifest: Manifest = engine.bundle.manifest
         self.task = self.manifest.task
+        self.loaded_at = datetime.now(UTC)
+        self.holds = Holds()
         self.metrics = ModelMetrics(metrics, self.manifest, engine.device)
         policy = settings.policy(engine.device, self.manifest.max_length)
         self.scheduler = TurnScheduler(engine.logits, policy, self.metrics.batch, f"inference-{self.task}")
         for tokens, padded, seconds in engine.warm_up(policy.shape):
             self.scheduler.prime(tokens, padded, seconds)
-        self.gate = Gate(self.scheduler, settings.max_queued_tokens, settings.target_latency_ms / 1000)
+        self.gate = Gate(self.scheduler, settings.max_queued_tokens, settings.aimed_latency_seconds)
         self._tokens = TokenCache(settings.token_cache_tokens)
         self._lengths = Lengths(engine.tokenizer.template.overhead, self.manifest.max_length)
         self._known = ScoreCache(settings.score_cache_pairs)
         self._executors = executors
-
-    @classmethod
-    def load(
-        cls,
-        task: Task,
-        folder: Path,
-        settings: Settings,
-        metrics: Metrics,
-        executors: Executors,
-        open_engine: OpenEngine,
-    ) -> Self:
-        """Open a bundle, load its model and run its self-test. Raises BundleError, or MachineError for the device."""
-        started = time.perf_counter()
-        bundle = Bundle.open(folder)
-        if bundle.manifest.task is not task:
-            raise BundleError(f"bundle {folder}: its task is {bundle.manifest.task.value!r}, expected {task.value!r}")
-        engine = open_engine(bundle, settings)
-        model = cls(engine, settings, metrics, executors)
-        log.info(
-            "bundle loaded",
-            extra={
-                "task": task.value,
-                "model": bundle.manifest.name,
-                "version": bundle.manifest.version,
-                "device": engine.device,
-                "golden_pairs": len(bundle.golden),
-                "golden_difference": engine.golden_difference,
-                "tokens_per_second": round(model.scheduler.tokens_per_second),
-                "duration_ms": round(1000 * (time.perf_counter() - started)),
-            },
-        )
-        return model
+        reference = Reference.of(self.manifest, settings.drift_min_scores)
+        self.drift = Drift(reference, self.metrics.languages, settings.drift_window_seconds)
 
     async def score(
         self, pairs: Sequence[Pair], deadline: float = math.inf, priority: Priority = Priority.INTERACTIVE
@@ -135,17 +104,19 @@ class ServedModel:
             self.metrics.dropped("caller_gone")
             raise
         scores = self.manifest.scores(found.logits)
-        thresholds = {language: self.manifest.threshold_for(language) for language in {p.language for p in pairs}}
-        labels = [int(score >= thresholds[pair.language]) for score, pair in zip(scores.tolist(), pairs, strict=True)]
+        languages = [pair.language for pair in pairs]
+        thresholds = {language: self.manifest.threshold_for(language) for language in sorted(set(languages))}
+        labels = scores >= np.array(list(map(thresholds.__getitem__, languages)))
         truncated = [place for place, cut in enumerate(found.truncated) if cut]
-        self.metrics.scored(pairs, labels, len(truncated))
-        return Scored(scores, labels, dict(sorted(thresholds.items())), truncated, found.tokens, found.seconds)
+        self.metrics.scored(languages, scores, labels, len(truncated))
+        return Scored(scores, labels.astype(int).tolist(), thresholds, truncated, found.tokens, found.seconds)
 
     def refresh(self) -> None:
         """Bring the metrics up to date that tell a state."""
         self.metrics.waiting(self.scheduler.load(), self.scheduler.tokens_per_second, self.scheduler.restarts)
         self.metrics.looked_up("tokens", self._tokens.hits, self._tokens.misses)
         self.metrics.looked_up("scores", self._known.hits, self._known.misses)
+        self.metrics.told(self.drift, self.engine.unknown_tokens)
 
     async def _logits(self, pairs: Sequence[Pair], deadline: float, priority: Priority) -> _Logits:
         """Return logits of pairs, those of known pairs from the score cache."""
@@ -168,21 +139,30 @@ class ServedModel:
         """Return logits of pairs from the model."""
         began = time.monotonic()
         if priority is Priority.INTERACTIVE:
-            guess = self._lengths.estimate(pairs)
-            self.gate.admit(int(SURELY * guess), deadline)  # before any work
-            with self.gate.reserve(guess):
-                tokenized = await self._tokenize(pairs, priority, deadline)
-            self._lengths.learn(pairs, tokenized)
+            tokenized = await self._let_in(pairs, deadline)
         else:
             tokenized = await self._tokenize(pairs, priority, deadline)
         tokens = sum([len(pair.input_ids) for pair in tokenized])
-        if priority is Priority.INTERACTIVE:
-            self.gate.admit(tokens, deadline)
         self.metrics.admitted()
         tokenizing = time.monotonic() - began
         outcome = await self.scheduler.score(tokenized, priority, deadline)
         seconds = {"queue": outcome.queue_seconds, "tokenize": tokenizing, "run": outcome.run_seconds}
         return _Logits(outcome.logits, [pair.truncated for pair in tokenized], tokens, seconds)
+
+    async def _let_in(self, pairs: Sequence[Pair], deadline: float) -> list[TokenizedPair]:
+        """Tokenise an interactive request if there is room for it.
+
+        That is guessed from its characters: what is refused has cost next to nothing, and is told so at once.
+        """
+        guess = self._lengths.estimate(pairs)
+        self.gate.admit(guess, deadline)
+        with self.gate.reserve(guess):
+            tokenized = await self._tokenize(pairs, Priority.INTERACTIVE, deadline)
+        self._lengths.learn(pairs, tokenized)
+        tokens = sum([len(pair.input_ids) for pair in tokenized])
+        if tokens > SURPRISE * guess:
+            self.gate.admit(tokens, deadline)
+        return tokenized
 
     async def _tokenize(self, pairs: Sequence[Pair], priority: Priority, deadline: float) -> list[TokenizedPair]:
         reading = Reading(pairs, self.manifest, self.engine.tokenizer, self._tokens)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -30,16 +31,24 @@ class Kind:
 
 KINDS: Mapping[type[RelevanceError], Kind] = {
     errors.MalformedJsonError: Kind(400, "malformed_json", "The body is no JSON"),
+    errors.UnauthorizedError: Kind(401, "unauthorized", "An API key is needed"),
+    errors.ForbiddenError: Kind(403, "forbidden", "The API key is not for this"),
     errors.UnknownTaskError: Kind(404, "unknown_task", "The task is not served here"),
     errors.TooLargeError: Kind(413, "too_large", "The request is over a limit"),
     errors.MediaTypeError: Kind(415, "media_type", "The body is not declared as JSON"),
     errors.InvalidRequestError: Kind(422, "invalid_request", "The request is not as expected"),
+    errors.KeyRateError: Kind(429, "key_rate", "The API key sends too many requests a second"),
+    errors.KeyConcurrencyError: Kind(429, "key_concurrency", "The API key has too many requests in work"),
     errors.OverloadedError: Kind(429, "overloaded", "Too much waits already"),
     errors.TooManyRequestsError: Kind(429, "too_many_requests", "Too many requests are in work"),
     errors.ClientGoneError: Kind(499, "client_gone", "The caller closed the connection"),
     errors.ScoringError: Kind(500, "scoring_failed", "The model run failed"),
     errors.UnavailableError: Kind(503, "not_ready", "The service is not ready"),
     errors.DeadlineError: Kind(504, "deadline", "The answer is not there in the time given"),
+}
+OF_CHANGES: Mapping[type[RelevanceError], Kind] = {  # what only the admin interface answers
+    errors.ConflictError: Kind(409, "conflict", "The models cannot be changed so now"),
+    errors.BundleRefusedError: Kind(422, "bundle_refused", "The bundle is refused and nothing has changed"),
 }
 BUG = Kind(500, "internal", "The service has a fault")
 HTTP_KINDS = {
@@ -67,13 +76,23 @@ def problem(request: Request, kind: Kind, detail: str, headers: Mapping[str, str
     return Response(json.dumps(body), kind.status, headers, media_type="application/problem+json")
 
 
+def handle_problems(app: FastAPI) -> None:
+    """Let an app answer all errors as problem details."""
+    app.add_exception_handler(RelevanceError, on_relevance_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+
+
 async def on_relevance_error(request: Request, error: Exception) -> Response:
     """Answer an error of the table; a RelevanceError outside of it is a fault of the service."""
-    kind = KINDS.get(type(error), BUG)  # type: ignore[arg-type]
+    kind = (KINDS | OF_CHANGES).get(type(error), BUG)  # type: ignore[operator]
     if kind is BUG:
         log.error("unexpected error", exc_info=error, extra={"request_id": request.state.request_id})
     wait = error.retry_after_seconds if isinstance(error, errors.OverloadedError | errors.UnavailableError) else None
-    return problem(request, kind, str(error), {"Retry-After": str(wait)} if wait else None)
+    headers = {"Retry-After": str(wait)} if wait else {}
+    if isinstance(error, errors.UnauthorizedError):
+        headers["WWW-Authenticate"] = 'Bearer realm="relevance"'
+    return problem(request, kind, str(error), headers)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

@@ -17,7 +17,7 @@ from service import rerank_schemas as shapes
 from service.errors import InvalidRequestError, TooLargeError, UnavailableError, UnknownTaskError
 from service.models import ServedModel
 from service.routes import PROBLEMS
-from service.scoring import Names, Scored, score_pairs
+from service.scoring import Names, Scored, choose, score_pairs
 from service.state import Service
 
 DOCUMENTS = Names("documents", "query", "documents[{}]")
@@ -27,6 +27,7 @@ OBJECTS = Names("inputs", "inputs[{}].text", "inputs[{}].text_pair")
 ONLY_CLASS = "LABEL_0"  # what transformers, and so TEI and SageMaker, call the one class of such a model
 LARGEST_BELOW_ONE = 1 - 2.0**-53
 WARNED = 10
+LEVELS_AROUND = 16  # more than an answer has around a document
 
 ModelParameter = Annotated[str | None, Query(description=shapes.MODEL)]
 
@@ -54,7 +55,7 @@ async def rerank_tei(body: shapes.TeiRerankRequest, request: Request, model: Mod
     """Rank texts as text-embeddings-inference does, best first."""
     served = served_model(request, body.model or model)
     texts, names = body.candidates, TEXTS if body.documents is None else DOCUMENTS
-    scored = await score_pairs(request, served.task, [Pair(body.query, text) for text in texts], names)
+    scored = await score_pairs(request, served, [Pair(body.query, text) for text in texts], names)
     _check_whole(scored, served, names, body.truncate)
     values = _values(scored, served, bool(body.raw_scores))
     ranks: list[dict[str, Any]] = [
@@ -70,7 +71,7 @@ async def predict(body: shapes.PredictRequest, request: Request, model: ModelPar
     """Score pairs in their order: a list for each of TEI's pairs, one flat list for OpenSearch's objects."""
     served = served_model(request, body.model or model)
     pairs, names = _predict_pairs(body.inputs)
-    scored = await score_pairs(request, served.task, pairs, names)
+    scored = await score_pairs(request, served, pairs, names)
     _check_whole(scored, served, names, body.truncate)
     flat = [{"label": ONLY_CLASS, "score": value} for value in _values(scored, served, bool(body.raw_scores))]
     batch_of_pairs = isinstance(body.inputs, list) and names is PAIRS
@@ -80,7 +81,8 @@ async def predict(body: shapes.PredictRequest, request: Request, model: ModelPar
 def served_model(request: Request, name: str | None) -> ServedModel:
     """Return the model called `name` (task, name or version), or without one the only model that is served.
 
-    Raises UnknownTaskError for another name and InvalidRequestError where a name is needed; both say what is served.
+    A version is answered by that very model, a canary's too. Raises UnknownTaskError for another name and
+    InvalidRequestError where a name is needed; both say what is served.
     Raises UnavailableError while bundles are still loading.
     """
     service: Service = request.app.state.service
@@ -90,20 +92,30 @@ def served_model(request: Request, name: str | None) -> ServedModel:
     if name is None:
         if len(names) > 1:
             raise InvalidRequestError(f"`model` is missing and {len(names)} are served; expected {_listed(names)}")
-        return next(iter(service.models.values()))
-    for task, known in names.items():
-        if name in known:
-            return service.models[task]
+        return choose(request, next(iter(names)))
+    for task, (word, model_name, _) in names.items():
+        if name in (word, model_name):
+            return choose(request, task)
+        if pinned := service.rollouts[task].versions.get(name):
+            return pinned
     raise UnknownTaskError(f"model {name[:100]!r} is not served here; expected {_listed(names)}")
 
 
 def _check_returnable(documents: Sequence[shapes.Document]) -> None:
-    """Raise InvalidRequestError where a document could not be given back: Python reads NaN, which is no JSON."""
+    """Raise InvalidRequestError where a document could not be given back.
+
+    Python reads NaN, which is no JSON, and reads deeper nesting than it can write one level further in.
+    """
     for place, document in enumerate(documents):
+        probe: Any = document
+        for _ in range(LEVELS_AROUND if isinstance(document, dict) else 0):
+            probe = [probe]
         try:
-            json.dumps(document, allow_nan=False)
+            json.dumps(probe, allow_nan=False)
         except ValueError:
             raise InvalidRequestError(f"documents[{place}]: holds NaN or Infinity, expected JSON") from None
+        except RecursionError:
+            raise InvalidRequestError(f"documents[{place}]: nested too deeply to be given back") from None
 
 
 def _listed(names: Mapping[Task, Sequence[str]]) -> str:
@@ -123,7 +135,7 @@ async def _rerank(body: shapes.CohereV2Request | shapes.V1Request, request: Requ
     pairs = [
         Pair(body.query, shapes.document_text(document, place, fields)) for place, document in enumerate(body.documents)
     ]
-    return model, await score_pairs(request, model.task, pairs, DOCUMENTS)
+    return model, await score_pairs(request, model, pairs, DOCUMENTS)
 
 
 def _cohere(

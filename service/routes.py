@@ -15,7 +15,7 @@ from service.edge import SCORE_PATH
 from service.errors import UnavailableError
 from service.models import Scored, ServedModel
 from service.problems import KINDS
-from service.scoring import score_pairs
+from service.scoring import choose, score_pairs
 from service.state import Service
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -35,9 +35,9 @@ async def score(
     body: Annotated[schemas.ScoreRequest, Body(openapi_examples=schemas.EXAMPLES)], request: Request
 ) -> Response:
     """Score pairs: one query with many candidates, or pairs spelled out. Scores keep the order of the request."""
-    service: Service = request.app.state.service
-    scored = await score_pairs(request, body.task, body.to_pairs(), PAIRS if body.candidates is None else CANDIDATES)
-    return _response(service.model(body.task), scored)
+    model = choose(request, body.task)
+    scored = await score_pairs(request, model, body.to_pairs(), PAIRS if body.candidates is None else CANDIDATES)
+    return _response(model, scored)
 
 
 @router.get("/v1/models")
@@ -47,9 +47,12 @@ async def models(request: Request) -> schemas.ModelList:
     return schemas.ModelList(models=[_info(model) for model in service.models.values()])
 
 
-@router.get("/healthz")
-async def health() -> schemas.Health:
-    """Say that the process answers. Restart it where this fails."""
+@router.get("/healthz", responses={503: PROBLEMS[503]})
+async def health(request: Request) -> schemas.Health:
+    """Say that the process answers and that no model has stopped for good. Restart it where this fails."""
+    service: Service = request.app.state.service
+    if service.dead and not service.draining:
+        raise UnavailableError(service.obstacle or "a model can no longer score")
     return schemas.Health(status="alive")
 
 

@@ -1,6 +1,6 @@
 """From pairs to scores for one request: the one way in that every scoring route uses.
 
-Looks up the model, checks the limits, keeps the deadline, drops the work of a caller that went away, and notes what
+Chooses the model, checks the limits, keeps the deadline, drops the work of a caller that went away, and notes what
 the log line and the Server-Timing header of the request hold.
 """
 
@@ -11,31 +11,51 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from relevance.tasks import Pair, Task
+from relevance.tasks import Pair
 from service.admission import PAIRS, Names, check
 from service.edge import TIMEOUT_HEADER, Timing, deadline_of
-from service.errors import ClientGoneError
-from service.models import Scored
+from service.errors import ClientGoneError, InvalidRequestError
+from service.models import Scored, ServedModel
+from service.observed import Role
 from service.state import Service
 
 Answer = TypeVar("Answer")
 
-__all__ = ["PAIRS", "TIMEOUT_HEADER", "Names", "Scored", "score_pairs"]
+MODEL_HEADER = "X-Relevance-Model"
+
+__all__ = ["PAIRS", "TIMEOUT_HEADER", "Names", "Scored", "choose", "score_pairs"]
 
 
-async def score_pairs(request: Request, task: Task | str, pairs: Sequence[Pair], names: Names = PAIRS) -> Scored:
-    """Return the scores of pairs, in their order, by the model that serves `task`.
+def choose(request: Request, task: str, *, by_share: bool = True) -> ServedModel:
+    """Return the model that answers a request for `task`: the one its header asks for, else by the canary's share.
 
-    `names` says what the query and the candidates are called in errors. Raises UnknownTaskError, UnavailableError,
-    TooLargeError, InvalidRequestError, OverloadedError, DeadlineError, ScoringError and ClientGoneError;
-    `service.problems` knows them all.
+    It must be held, as `score_pairs` does, before anything is awaited. Raises UnknownTaskError, UnavailableError, and
+    InvalidRequestError for a header that names no model.
     """
     service: Service = request.app.state.service
-    model = service.model(task)
+    active, asked = service.model(task), request.headers.get(MODEL_HEADER)
+    rollout = service.rollouts[active.task]
+    if asked is None:
+        return (rollout.answering(request.state.request_id) if by_share else None) or active
+    named = {Role.ACTIVE.value: active} | ({Role.CANDIDATE.value: rollout.canary} if rollout.canary else {})
+    if asked not in named:
+        raise InvalidRequestError(f"{MODEL_HEADER} {asked[:100]!r}: expected {' or '.join(named)}; {task} has no other")
+    return named[asked]
+
+
+async def score_pairs(request: Request, model: ServedModel, pairs: Sequence[Pair], names: Names = PAIRS) -> Scored:
+    """Return the scores of pairs, in their order, by one model.
+
+    `names` says what the query and the candidates are called in errors. Raises TooLargeError, InvalidRequestError,
+    OverloadedError, DeadlineError, ScoringError, UnavailableError and ClientGoneError; `service.problems` knows all.
+    """
+    service: Service = request.app.state.service
     check(pairs, service.settings, names)
-    request.state.logged |= {"task": model.task.value, "pairs": len(pairs)}
+    request.state.logged |= {"task": model.task.value, "version": model.manifest.version, "pairs": len(pairs)}
     deadline = deadline_of(request, service.settings)
-    scored = await while_connected(request, model.score(pairs, deadline))
+    with model.holds.hold():
+        scored = await while_connected(request, model.score(pairs, deadline))
+    service.rollouts[model.task].answered(request.state.request_id, model, pairs, scored)
     request.state.logged["tokens"] = scored.tokens
     request.state.timing = Timing(scored.seconds, model.metrics, len(pairs), time.monotonic())
     return scored

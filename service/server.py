@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 import uvloop
@@ -18,10 +19,14 @@ from prometheus_client import disable_created_metrics
 
 from relevance.errors import MachineError
 from relevance.tasks import Task
+from service.admin import bundle_roots, check_admin, create_admin_app
 from service.app import create_app
+from service.connection import GuardedConnection
+from service.keyfile import read_keys
 from service.models import OpenEngine, open_engine
 from service.settings import Settings
 from service.state import Service
+from service.tls import tls_options
 from service.workers import Link, serve_with_workers
 
 log = logging.getLogger(__name__)
@@ -29,6 +34,7 @@ log = logging.getLogger(__name__)
 BACKLOG = 2048
 LOOK_SECONDS, WATCH_SECONDS = 0.01, 0.5
 SWITCH_SECONDS = 0.001  # how long the event loop and the inference threads wait for one another's Python at most
+COLLECT_AFTER = (10_000, 20, 50)  # seldom: Python's cycle collector looks through all caches, which takes its time
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep idle connections, so that they close them and not we
 
 
@@ -42,13 +48,15 @@ class _Server(uvicorn.Server):
 
 def serve(settings: Settings, bundles: Mapping[Task, Path], open_engine: OpenEngine = open_engine) -> None:
     """Serve until SIGTERM or SIGINT. Raises MachineError for a taken port and whatever made loading fail."""
+    check_files(settings)
+    check_admin(settings)
     several = settings.workers > 1
     listener = bind(settings.host, settings.port)  # before anything slow, so that a taken port shows at once
     if several:  # this socket claims the port and never listens; from now on sockets of the workers may share it
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     else:
         listener.listen(BACKLOG)
-    url = _url(listener)
+    url = _url(listener, "https" if settings.tls_certificate else "http")
 
     def ready() -> None:
         tasks = [task.value for task in bundles]
@@ -60,7 +68,37 @@ def serve(settings: Settings, bundles: Mapping[Task, Path], open_engine: OpenEng
             serve_with_workers(settings, bundles, listener.getsockname()[1], work, ready)
         else:
             _prepare()
-            _run(_serve(settings, create_app(settings, bundles, open_engine), listener, ready))
+            app = create_app(settings, bundles, open_engine)
+            serving = _serve(settings, app, listener, ready)
+            _run(serving if settings.admin_port is None else _serve_beside_admin(settings, bundles, app, serving))
+
+
+def check_files(settings: Settings) -> None:
+    """Raise ConfigError where a file that the settings name is not as it must be: keys, certificates."""
+    tls_options(settings)
+    if settings.api_keys is not None:
+        read_keys(settings.api_keys)
+
+
+async def _serve_beside_admin(
+    settings: Settings, bundles: Mapping[Task, Path], app: FastAPI, serving: Coroutine[Any, Any, None]
+) -> None:
+    """Serve the admin interface as long as `serving` serves the callers."""
+    with (
+        contextlib.closing(serving),
+        contextlib.closing(bind(settings.admin_host, settings.admin_port or 0, setting="admin_port")) as listener,
+    ):
+        listener.listen(BACKLOG)
+        admin_app = create_admin_app(app.state.service, bundle_roots(settings, bundles.values()))
+        server = _Server(_config(admin_app, settings, lifespan="off"))
+        administering = asyncio.create_task(server.serve(sockets=[listener]))
+        url = _url(listener, "https" if settings.tls_certificate else "http")
+        log.info(f"admin interface at {url}", extra={"url": url})
+        try:
+            await serving
+        finally:
+            server.should_exit = True
+            await administering
 
 
 def _serve_beside_others(
@@ -74,6 +112,7 @@ def _serve_beside_others(
 
 def _prepare() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(*COLLECT_AFTER)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the number of series
 
 
@@ -82,8 +121,8 @@ def _run(serving: Coroutine[Any, Any, None]) -> None:
         runner.run(serving)
 
 
-def bind(host: str, port: int, shared: bool = False) -> socket.socket:
-    """Return a socket that has the port, if need be shared with others.
+def bind(host: str, port: int, shared: bool = False, setting: str = "--port") -> socket.socket:
+    """Return a socket that has the port, if need be shared with others; `setting` is what it is set by.
 
     Raises MachineError where the address is taken or not of this machine.
     """
@@ -99,7 +138,7 @@ def bind(host: str, port: int, shared: bool = False) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise MachineError(f"port {port} on {host}: {error.strerror}; expected a free port (--port)") from None
+        raise MachineError(f"port {port} on {host}: {error.strerror}; expected a free port ({setting})") from None
     return listener
 
 
@@ -112,18 +151,7 @@ async def _serve(
 ) -> None:
     """Serve until a signal; calls `ready` once the bundles are loaded. With a link, accept when all workers may."""
     service: Service = app.state.service
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="on",
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=round(settings.finish_seconds),
-        )
-    )
+    server = _Server(_config(app, settings, lifespan="on"))
     _handle_signals(server, service, settings.drain_seconds)
     if link is not None and not await _all_loaded(service, link):
         await service.close()
@@ -132,6 +160,7 @@ async def _serve(
     settled = asyncio.create_task(service.settled.wait())
     await asyncio.wait({serving, settled}, return_when=asyncio.FIRST_COMPLETED)
     settled.cancel()
+    gc.freeze()  # what has been loaded stays: the collector need not look at it
     if service.failure is not None:
         server.should_exit = True
     elif not serving.done():
@@ -145,6 +174,23 @@ async def _serve(
     if service.failure is not None:
         raise service.failure
     log.info("stopped")
+
+
+def _config(app: FastAPI, settings: Settings, lifespan: Literal["on", "off"]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan=lifespan,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=round(settings.finish_seconds),
+        http=GuardedConnection,
+        ws="none",
+        proxy_headers=False,
+        **tls_options(settings),
+    )
 
 
 async def _all_loaded(service: Service, link: Link) -> bool:
@@ -180,6 +226,6 @@ def _handle_signals(server: uvicorn.Server, service: Service, drain_seconds: flo
     loop.add_signal_handler(signal.SIGINT, stop, "SIGINT", 0.0)
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

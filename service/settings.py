@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError
@@ -20,6 +21,8 @@ from service.turns import Policy
 # small runs all take the same time, and a few lengths keep the number of shapes small. docs/serving.md has figures.
 CPU_SHAPE = Shape(512, free_tokens=32)
 GPU_SHAPE = Shape(16_384, (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512), free_tokens=1024)
+
+AIM = 0.9  # of the target latency
 
 # Kubernetes sets variables for each service of a namespace; of one called `relevance` they start as ours do.
 OF_KUBERNETES = re.compile(r"(tcp|udp|sctp)://")
@@ -119,6 +122,63 @@ class Settings(BaseSettings):
     gpu_memory_mb: int = Field(
         0, ge=0, description="memory that a model may take on a GPU; 0 sets no limit. Lower it where models share one"
     )
+    api_keys: Path | None = Field(
+        None,
+        description="TOML file of the API keys that may call, read again when it changes (docs/security.md); absent: "
+        "everybody who reaches the port may",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="PEM file of the certificate, with its chain: serves HTTPS. Needs tls_key"
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's key, without a password")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of the authorities whose client certificates are let in; absent: none is asked for"
+    )
+    admin_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port of the admin interface, which changes models (docs/models.md); absent: there is none",
+    )
+    admin_host: str = Field("127.0.0.1", description="address that the admin interface listens on")
+    bundle_root: Path | None = Field(
+        None,
+        description="folder below which bundles may be that the admin interface loads; absent: the folders around "
+        "the bundles given at start",
+    )
+    keep_previous: bool = Field(
+        True,
+        description="keep the model before the active one loaded, to roll back to at once. false: less memory, and a "
+        "roll-back is a switch to the old bundle",
+    )
+    watch_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="how often to look whether the bundles given at start have been replaced, and to switch where "
+        "they have; 0: never",
+    )
+    drift_window_seconds: float = Field(
+        3600.0,
+        ge=6,
+        description="over how long live scores and languages are compared with the bundle's. Higher: steadier figures, "
+        "later told",
+    )
+    drift_min_scores: int = Field(
+        500, ge=1, description="fewer scores in that window give no figure. Lower: sooner told, and more by chance"
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"https?://.+",
+        description="URL of an OpenTelemetry collector that takes OTLP over HTTP, as http://collector:4318: requests "
+        "are traced to it. Needs relevance[tracing]; absent: nothing is traced",
+    )
+    trace_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="share of requests that are traced; a caller's traceparent decides for its own. Higher: more work "
+        "and traffic",
+    )
     drain_seconds: float = Field(
         5.0,
         ge=0,
@@ -132,13 +192,18 @@ class Settings(BaseSettings):
         "INFO", description="WARNING and above leave out the line that each request writes"
     )
 
+    @property
+    def aimed_latency_seconds(self) -> float:
+        """What admission and scheduling aim at, so that `target_latency_ms` is kept although speed is a guess."""
+        return AIM * self.target_latency_ms / 1000
+
     def policy(self, device: str, max_length: int) -> Policy:
         """Return what the scheduler of a model of `max_length` tokens on `cpu` or `cuda` aims at."""
         shape = (GPU_SHAPE if device == "cuda" else CPU_SHAPE).within(max_length)
         return Policy(
             replace(shape, max_tokens=self.max_batch_tokens or shape.max_tokens),
             target_run_seconds=self.target_run_ms / 1000,
-            target_latency_seconds=self.target_latency_ms / 1000,
+            target_latency_seconds=self.aimed_latency_seconds,
             bulk_patience_seconds=self.bulk_patience_ms / 1000,
         )
 

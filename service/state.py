@@ -1,7 +1,6 @@
 """The life of the service: loading, ready, draining, closed. What /readyz tells is decided here."""
 
 import asyncio
-import functools
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +9,15 @@ from pathlib import Path
 from relevance.tasks import Task
 from service.batching import Priority
 from service.errors import OverloadedError, TooManyRequestsError, UnavailableError, UnknownTaskError
+from service.keys import open_keys
+from service.loading import Loader
 from service.models import OpenEngine, ServedModel, open_engine
+from service.rollout import Rollout
+from service.scheduler import TurnScheduler
 from service.settings import Settings
-from service.telemetry import Metrics, resident_bytes
+from service.telemetry import Metrics, memory_limit_bytes, resident_bytes
+from service.tracing import Tracer
+from service.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +38,21 @@ class Service:
         self.settings = settings
         self.metrics = metrics
         self.models: dict[Task, ServedModel] = {}
+        self.keys = open_keys(settings.api_keys)
         self.draining = False
         self.settled = asyncio.Event()  # loaded, or failed to
+        self.tracer = Tracer.open(settings)
         self.in_work = 0  # scoring requests, bulk ones apart
         self.bulk_in_work = 0
-        self._bundles, self._open_engine = bundles, open_engine
+        self._bundles = bundles
         self._executors = {
             Priority.INTERACTIVE: ThreadPoolExecutor(TOKENIZING_THREADS, "tokenize"),
             Priority.BULK: ThreadPoolExecutor(1, "tokenize-bulk"),
         }
+        loader = Loader(settings, metrics, self._executors, open_engine)
+        self.rollouts = {task: Rollout(task, self.models, loader, self._others_wait) for task in bundles}
         self._loading: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -86,6 +96,13 @@ class Service:
             raise UnavailableError(self.obstacle or f"task {task!r} is not loaded")
         return model
 
+    def rollout(self, task: str) -> Rollout:
+        """Return what changes the models of a task. Raises UnknownTaskError, or UnavailableError at start and end."""
+        served = self.model(task).task
+        if self.obstacle and (self.draining or not self.settled.is_set()):
+            raise UnavailableError(self.obstacle)
+        return self.rollouts[served]
+
     def check_room(self) -> None:
         """Raise what any scoring request would get now, whatever it holds; costs next to nothing.
 
@@ -104,34 +121,40 @@ class Service:
         """Bring the metrics up to date that tell a state rather than an event."""
         self.metrics.ready.set(self.obstacle is None)
         self.metrics.resident.set(resident_bytes())
-        for model in self.models.values():
-            model.refresh()
+        self.metrics.memory_limit.set(memory_limit_bytes())
+        for rollout in self.rollouts.values():
+            for model in rollout.loaded:
+                model.refresh()
 
     async def close(self) -> None:
         """Stop loading and scoring; whatever still waits fails."""
         self.draining = True
-        for task in (self._loading, self._refreshing):
+        for task in (self._loading, self._refreshing, self._watching):
             if task is not None and not task.done():
                 task.cancel()
-        for model in self.models.values():
-            await model.scheduler.close()
+        for rollout in self.rollouts.values():
+            await rollout.close()
         for executor in self._executors.values():
             executor.shutdown(wait=False, cancel_futures=True)
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close)
 
     async def _load(self) -> None:
+        seconds = self.settings.watch_seconds
+        watch = Watch(self.rollouts, self._bundles) if seconds else None
         for task, folder in self._bundles.items():
-            self.models[task] = await asyncio.to_thread(
-                ServedModel.load, task, folder, self.settings, self.metrics, self._executors, self._open_engine
-            )
-            self.models[task].scheduler.give_way(functools.partial(self._others_wait, task))
+            await self.rollouts[task].start(folder)
+        if watch is not None:
+            self._watching = asyncio.create_task(watch.run(seconds))
 
     def _settle(self) -> None:
         self.settled.set()
         self.refresh_metrics()  # other workers tell of this one from now on, and must not say that it loads
 
-    def _others_wait(self, task: Task) -> bool:
-        """Say whether somebody waits for another model than that of `task`."""
-        return any(model.scheduler.queued_tokens for other, model in list(self.models.items()) if other is not task)
+    def _others_wait(self, scheduler: TurnScheduler) -> bool:
+        """Say whether somebody waits for another model than that of `scheduler`; called on its inference thread."""
+        others = [model.scheduler for rollout in self.rollouts.values() for model in rollout.loaded]
+        return any(other.queued_tokens for other in others if other is not scheduler)
 
     async def _keep_fresh(self) -> None:
         while True:  # for the scrapes of other workers, which read what this one wrote last

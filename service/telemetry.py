@@ -11,6 +11,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from relevance.tasks import UNKNOWN_LANGUAGE, Task
+from service.changemetrics import ChangeMetrics
+from service.driftmetrics import DriftMetrics
+from service.gpu import GpuCollector
+from service.tally import OTHER_LANGUAGE
 from service.workers import SHARED_FOLDER
 
 # Dense from 1 to 100 ms, where the latency targets are.
@@ -24,8 +28,8 @@ COUNT_CLASSES = {1: "1", 10: "2-10", 50: "11-50", 100: "51-100", 500: "101-500"}
 MOST = "501+"
 NO_PAIRS = "0"  # the class of requests that scored nothing
 PHASES = ("queue", "tokenize", "run", "serialize")
-OTHER_LANGUAGE = "other"
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
 def count_class(pairs: int) -> str:
@@ -41,6 +45,9 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         if SHARED_FOLDER not in os.environ:
             ProcessCollector(registry=registry)
+        self._gpus = GpuCollector.of_machine()
+        if self._gpus is not None:
+            registry.register(self._gpus)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"relevance_{name}", text, labels, registry=registry)
@@ -69,17 +76,21 @@ class Metrics:
         self.padding_tokens = counter("padding_tokens", "Tokens of padding that were run", "task")
         self.scores = counter("scores", "Scores given", "task", "language", "label")
         self.truncated = counter("truncated_pairs", "Pairs cut to the model's length", "task")
+        self.unknown_tokens = counter("unknown_tokens", "Tokens that are not in the model's vocabulary", "task")
         self.cache_lookups = counter("cache_lookups", "Look-ups in a cache", "task", "cache", "result")
         self.restarts = counter("inference_restarts", "Inference threads started again", "task")
         self.queued_tokens = gauge("queued_tokens", "Tokens not yet scored", "task", "priority")
         self.queue_age = gauge("oldest_wait_seconds", "How long the oldest has waited", "task", across="livemax")
         self.speed = gauge("tokens_per_second", "Speed of the model of late", "task")
-        self.model_info = gauge(
-            "model_info", "1 for what is served", "task", "name", "version", "precision", "device", across="livemax"
-        )
+        what = ("task", "name", "version", "precision", "device", "role")
+        self.model_info = gauge("model_info", "1 for what is loaded", *what, across="livemax")
         self.resident = gauge("resident_memory_bytes", "Resident memory of all worker processes")
+        self.memory_limit = gauge("memory_limit_bytes", "Memory that they may have", across="livemax")
         self.ready = gauge("ready", "1 where /readyz says 200", across="livemin")
-        self._preset(list(tasks), routes, scoring)
+        tasks = list(tasks)
+        self.changes = ChangeMetrics(tasks, SECONDS, registry)
+        self.drift = DriftMetrics(registry)
+        self._preset(tasks, routes, scoring)
 
     def _preset(self, tasks: list[Task], routes: Iterable[str], scoring: Iterable[str]) -> None:
         classes = (*COUNT_CLASSES.values(), MOST)
@@ -94,8 +105,10 @@ class Metrics:
                     phase.labels(task, name)
             for metric in (self.batch_seconds, self.batch_pairs, self.batch_tokens, self.tokens, self.padding_tokens):
                 metric.labels(task)
-            for single in (self.truncated, self.admitted, self.restarts, self.queue_age, self.speed):
+            for single in (self.truncated, self.unknown_tokens, self.admitted, self.restarts):
                 single.labels(task)
+            for state in (self.queue_age, self.speed):
+                state.labels(task)
             for why in ("expired", "caller_gone"):
                 self.dropped.labels(task, why)
             for cache in ("tokens", "scores"):
@@ -114,17 +127,21 @@ class Metrics:
                 self.requests.labels(route, str(status))
 
     def preset_languages(self, task: Task, languages: Iterable[str]) -> None:
-        """Register the languages that a model was trained on; all others count as one."""
+        """Register the languages that a model knows; all others count as one."""
         for language in (*languages, UNKNOWN_LANGUAGE, OTHER_LANGUAGE):
+            self.drift.scores.labels(task, language)
             for label in ("0", "1"):
                 self.scores.labels(task, language, label)
 
     def page(self) -> bytes:
         """Return all metrics, of all workers, in the Prometheus text format."""
-        if SHARED_FOLDER not in os.environ:
-            return generate_latest(self.registry)
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        if SHARED_FOLDER not in os.environ:
+            registry.register(self.drift.page_of(self.registry))
+            return generate_latest(registry)
+        registry.register(self.drift.page_of(MultiProcessCollector(None)))  # type: ignore[no-untyped-call]
+        if self._gpus is not None:
+            registry.register(self._gpus)
         return generate_latest(registry)
 
 
@@ -134,3 +151,12 @@ def resident_bytes() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
     except OSError:
         return 0
+
+
+def memory_limit_bytes(of_container: Path = CONTAINER_MEMORY) -> int:
+    """Return the memory that this container may use, or what the machine has where that is less or no limit is set."""
+    machine = os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES
+    try:
+        return min(machine, int(of_container.read_text()))
+    except (OSError, ValueError):  # no such file, or "max": no limit
+        return machine

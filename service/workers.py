@@ -31,6 +31,11 @@ SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where workers share their metrics;
 LOOK_SECONDS = 0.02
 
 
+def several_workers() -> bool:
+    """Say whether this process shares its metrics with other workers."""
+    return SHARED_FOLDER in os.environ
+
+
 class Link:
     """A worker's line to the process that started it."""
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,12 +29,14 @@ Answer = TypeVar("Answer")
 class Process:
     """`relevance serve` as a child process; its log lines are collected as they come."""
 
-    def __init__(self, bundles: Mapping[str, Path], **settings: object) -> None:
+    def __init__(
+        self, bundles: Mapping[str, Path], command: Sequence[str] = tuple(COMMAND), **settings: object
+    ) -> None:
         environment = os.environ | {"RELEVANCE_PORT": "0", "RELEVANCE_DRAIN_SECONDS": "0"}
         environment |= {f"RELEVANCE_{name.upper()}": str(value) for name, value in settings.items()}
         arguments = [f"--bundle={task}={folder}" for task, folder in bundles.items()]
         self.lines: list[str] = []
-        self.child = subprocess.Popen([*COMMAND, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
+        self.child = subprocess.Popen([*command, *arguments], env=environment, stderr=subprocess.PIPE, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -63,9 +65,11 @@ class Process:
 
 
 @contextlib.contextmanager
-def running(bundles: Mapping[str, Path], **settings: object) -> Iterator[Process]:
-    """Start `relevance serve` and make sure that it is gone in the end."""
-    process = Process(bundles, **settings)
+def running(
+    bundles: Mapping[str, Path], command: Sequence[str] = tuple(COMMAND), **settings: object
+) -> Iterator[Process]:
+    """Start `relevance serve`, or another command like it, and make sure that it is gone in the end."""
+    process = Process(bundles, command, **settings)
     try:
         yield process
     finally:

@@ -30,10 +30,15 @@ GOLDEN_PAIRS = (
 )
 
 
-def tiny_bundle(folder: Path, task: Task = Task.QC, seed: int = 0, *, hidden: int = 16, depth: int = 0) -> Manifest:
-    """Write a whole, valid bundle into `folder` and return its manifest; equal arguments give equal files."""
+def tiny_bundle(
+    folder: Path, task: Task = Task.QC, seed: int = 0, *, hidden: int = 16, depth: int = 0, without: str = ""
+) -> Manifest:
+    """Write a whole, valid bundle into `folder` and return its manifest; equal arguments give equal files.
+
+    Letters in `without` are unknown to its tokenizer.
+    """
     with whole_folder(folder) as making:
-        tiny_tokenizer().save(str(making / TOKENIZER_FILE))
+        tiny_tokenizer(without).save(str(making / TOKENIZER_FILE))
         onnx.save(tiny_model(seed, hidden, depth), str(making / MODEL_FILE))
         tokenizer = PairTokenizer.from_file(making / TOKENIZER_FILE, MAX_LENGTH, PAD_ID)
         manifest = _manifest(task, seed, hidden)
@@ -47,10 +52,10 @@ def tiny_bundle(folder: Path, task: Task = Task.QC, seed: int = 0, *, hidden: in
         return write_bundle_files(making, manifest, golden)
 
 
-def tiny_tokenizer() -> Tokenizer:
-    """Return a tokenizer of one token a byte, with a pair template as XLM-R's."""
+def tiny_tokenizer(without: str = "") -> Tokenizer:
+    """Return a tokenizer of one token a byte, those `without` left out, with a pair template as XLM-R's."""
     specials = ["<s>", "<pad>", "</s>", "<unk>"]
-    vocabulary = [*specials, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = [*specials, *sorted({*pre_tokenizers.ByteLevel.alphabet()} - {*without})]
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(vocabulary)}, [], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
-from relevance.card import DEV_PAIRS_FILE, ModelCard
+from relevance.card import DEV_PAIRS_FILE, ModelCard, score_reference
 from relevance.errors import ConfigError, InputError
 from relevance.files import whole_file, whole_folder
 from relevance.formatting import FORMAT_VERSION
-from relevance.metrics import best_threshold, histogram
+from relevance.metrics import best_threshold
 from relevance.tasks import LabeledPair
 from relevance.tokenization import PairTokenizer
 from training.crossencoder import CrossEncoder, load_tokenizer, predict_logits
@@ -163,7 +163,7 @@ def _card(job: Job, base: BaseModel, tuner: FineTuner, dev: Examples) -> ModelCa
     scores = card.scores(predict_logits(model, tokenizer, dev.pairs))
     threshold, _ = best_threshold(dev.labels, scores)
     metrics = report_scores(job.dev, scores, threshold, card.seen_languages, seed=recipe.seed)
-    found = {"threshold": threshold, "metrics": metrics, "score_histogram": tuple(histogram(scores))}
+    found = {"threshold": threshold, "metrics": metrics} | score_reference(scores, [r.pair.language for r in job.dev])
     return ModelCard.model_validate(dict(card) | found)
 
 

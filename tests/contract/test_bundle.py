@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 
@@ -47,6 +48,18 @@ def test_a_missing_file_is_named(bundle, name):
     (bundle / name).unlink()
     with pytest.raises(BundleError, match=name.replace(".", r"\.")):
         Bundle.open(bundle)
+
+
+def test_a_bundle_of_before_a_field_was_added_opens(bundle):
+    manifest = json.loads((bundle / MANIFEST_FILE).read_text())
+    for name in ("language_histograms", "dev_rows", "digest"):
+        del manifest[name]
+    content = json.dumps(manifest, sort_keys=True, ensure_ascii=False).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    (bundle / MANIFEST_FILE).write_text(json.dumps(manifest | {"digest": digest}))
+    opened = Bundle.open(bundle).manifest
+    assert opened.digest == digest
+    assert opened.language_histograms == opened.dev_rows == {}
 
 
 @pytest.mark.parametrize("field", ["schema_version", "format_version"])

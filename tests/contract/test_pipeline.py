@@ -185,6 +185,7 @@ def test_the_bundle_carries_what_was_tuned(folder):
     assert manifest.threshold == outcome.tuned.threshold
     assert manifest.calibration == outcome.tuned.calibration
     assert manifest.metrics == outcome.report
+    assert sum(manifest.dev_rows.values()) == sum(manifest.score_histogram) == outcome.tuned.dev_rows
 
 
 def test_show_tells_each_stage_and_the_way_of_a_row(folder):

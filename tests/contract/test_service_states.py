@@ -395,3 +395,13 @@ def test_warming_up_runs_every_shape_and_tells_the_speed(bundle):
     assert set(shapes) == {(1, 16), (8, 16), (1, 32), (4, 32), (1, 64), (2, 64), (1, MAX_LENGTH)}
     assert [(tokens, padded) for tokens, padded, _ in speeds] == [(128, 128)] * 3 + [(MAX_LENGTH, MAX_LENGTH)]
     assert all(seconds > 0 for _, _, seconds in speeds)
+
+
+def test_a_service_that_can_score_no_more_asks_for_a_restart(bundle):
+    async def scenario(client, service):
+        before = (await client.get("/healthz")).status_code
+        await service.models[Task.QC].scheduler.close()
+        paths = ("/healthz", "/v2/health/live", "/readyz")
+        return before, [(await client.get(path)).status_code for path in paths]
+
+    assert in_process({Task.QC: bundle}, scenario) == (200, [503, 503, 503])

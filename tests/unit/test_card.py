@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from relevance.card import Calibration, ModelCard
+from relevance.card import Calibration, ModelCard, score_reference
 from relevance.errors import CheckpointError
 from relevance.formatting import PairFormat
 from relevance.heads import HeadSpec
@@ -34,6 +34,20 @@ def test_huge_logits_stay_scores():
 def test_thresholds_by_language():
     tuned = card(language_thresholds={"vi": 0.7})
     assert (tuned.threshold_for("vn"), tuned.threshold_for("en")) == (0.7, 0.4)
+
+
+def test_reference_counts_dev_scores_by_language_where_there_are_enough():
+    scores, languages = np.linspace(0, 1, 129), ["en"] * 50 + ["vi"] * 49 + ["es"] * 30
+    found = card(**score_reference(scores, languages))
+    assert sum(found.score_histogram) == 129
+    assert found.language_histograms == {"en": tuple(np.histogram(scores[:50], 20, (0, 1))[0])}
+    assert found.dev_rows == {"en": 50, "es": 30, "vi": 49}
+
+
+@pytest.mark.parametrize("histogram", [(1,) * 19, (1,) * 21, (-1,) * 20])
+def test_histogram_of_another_form_is_refused(histogram):
+    with pytest.raises(ValueError, match="language_histograms"):
+        card(language_histograms={"en": histogram})
 
 
 def test_a_card_is_read_back(tmp_path):

@@ -51,7 +51,7 @@ def test_a_checkpoint_holds_what_export_needs(base, tmp_path):
     card = train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "out"))
     assert ModelCard.load(tmp_path / "out") == card
     assert card.seen_languages == ("de", "en")
-    assert sum(card.score_histogram) == 40
+    assert sum(card.score_histogram) == sum(card.dev_rows.values()) == 40
     assert set(card.metrics.languages) == {"de", "en"}
     lines = (tmp_path / "out" / "dev_pairs.jsonl").read_text().splitlines()
     assert {json.loads(line)["language"] for line in lines} == {"de", "en"}

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from relevance.errors import InputError
@@ -63,6 +64,33 @@ def test_collate_pads_to_the_longest(folder):
     assert batch["input_ids"].dtype == np.int64
     assert batch["attention_mask"].sum(1).tolist() == [5, 28]
     assert (batch["input_ids"][0, 5:] == 1).all()
+
+
+TEMPLATE = processors.TemplateProcessing(
+    single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+)
+PIECES = ["<s>", "<pad>", "</s>", "<unk>", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.WordLevel({piece: place for place, piece in enumerate(PIECES)}, unk_token="<unk>"),
+        models.Unigram([(piece, -1.0) for piece in PIECES], unk_id=3),
+    ],
+)
+def test_text_out_of_the_vocabulary_has_the_unknown_id(model):
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = TEMPLATE
+    tokenizer.add_special_tokens(PIECES[:4])
+    pairs = PairTokenizer(tokenizer, 32, 1)
+    assert pairs.unknown_id == 3
+    assert pairs.encode_texts(["a \u4e00 b"]) == [[4, 3, 5]]
+
+
+def test_tokenizer_that_knows_every_byte_has_no_unknown_id(folder):
+    assert tokenizer(folder).unknown_id is None
 
 
 def test_bad_files_and_lengths_are_named(tmp_path, folder):

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from relevance.card import CARD_FILE, ModelCard
+from relevance.card import CARD_FILE, ModelCard, score_reference
 from relevance.errors import InputError, ParityError
 from relevance.files import whole_file
-from relevance.metrics import Report, Scored, evaluate, histogram
+from relevance.metrics import Report, Scored, evaluate
 from relevance.tasks import LabeledPair
 from training.linking import linked_groups
 from training.pipeline.datastages import Caches, Datasets
@@ -91,12 +91,13 @@ def evaluate_stage(columns: dict[str, list], tuned: Tuned, seen: Sequence[str], 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a card says beside what training knew: its name, what was tuned, metrics, and the logits [N] of dev."""
+    """What a card says beside what training knew: its name, what was tuned, metrics, dev's logits and languages [N]."""
 
     name: str
     tuned: Tuned
     metrics: Report
     dev_logits: Sequence[float]
+    dev_languages: Sequence[str]
 
 
 def card_stage(checkpoint: Path, done: Finished, work: Path) -> None:
@@ -111,8 +112,7 @@ def card_stage(checkpoint: Path, done: Finished, work: Path) -> None:
         "threshold": done.tuned.threshold,
         "language_thresholds": done.tuned.language_thresholds,
         "metrics": done.metrics,
-        "score_histogram": tuple(histogram(done.tuned.scores(done.dev_logits))),
-    }
+    } | score_reference(done.tuned.scores(done.dev_logits), done.dev_languages)
     ModelCard.model_validate(dict(ModelCard.load(checkpoint)) | found).save(out)
 
 

@@ -40,7 +40,7 @@ VERSIONS = {
     "score": 1,
     "calibrate": 1,
     "evaluate": 1,
-    "card": 1,
+    "card": 2,
     "export": 1,
 }
 STATE_FILE = "run.json"
@@ -258,9 +258,9 @@ class Pipeline:
         inputs = {name: self.stages[name].manifest.key for name in ("train", "calibrate", "evaluate")}
 
         def make(work: Path) -> dict[str, Any]:
-            logits = modelstages.read_logits(self.stages["score"].file("dev.logits.parquet"))["logit"]
+            dev = modelstages.read_logits(self.stages["score"].file("dev.logits.parquet"))
             checkpoint = trained.file(modelstages.CHECKPOINT)
-            found = modelstages.Finished(self.recipe.name, outcome.tuned, outcome.report, logits)
+            found = modelstages.Finished(self.recipe.name, outcome.tuned, outcome.report, dev["logit"], dev["language"])
             modelstages.card_stage(checkpoint, found, work)
             return {"threshold": outcome.tuned.threshold}
 

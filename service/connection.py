@@ -1,0 +1,128 @@
+"""One connection: uvicorn's HTTP parser, with the limits that it lacks.
+
+uvicorn keeps headers of any size and waits for them for ever; a caller that reads nothing holds its answer for ever.
+"""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+HEADER_BYTES = 64 * 1024
+HEADER_LINES = 128
+HEADER_SECONDS = 20.0  # from the first byte of a request to the last of its headers; for a body see `service.edge`
+SILENCE_SECONDS = 120.0  # an answer waits for a caller that neither reads nor sends
+TOO_LARGE = "The headers are too large or too many."
+
+
+class _HeadersError(Exception):
+    """A request has more header lines than are let in."""
+
+
+class GuardedConnection(HttpToolsProtocol):
+    """Refuses headers that are too large (431), and closes connections on which nothing moves."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; a connection on which nothing comes is closed like one that is kept alive."""
+        super().connection_made(transport)
+        self._unused = self._lines = 0  # bytes since the parser last made something of them; header lines
+        self._open = False  # a request has begun and is not all there
+        self._late: asyncio.TimerHandle | None = None
+        self._silent: asyncio.TimerHandle | None = None
+        self._moved = self.loop.time()
+        self._cycles: list[RequestResponseCycle] = []  # requests that are not answered yet; several where pipelined
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, and the clocks with it; uvicorn tells only the last of several pipelined requests."""
+        super().connection_lost(exc)
+        for cycle in self._cycles:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self._in_time()
+        self.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; set a clock where it is part of a request that nothing is done for yet."""
+        self._unused += len(data)
+        self._moved = self.loop.time()
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._unused > HEADER_BYTES:
+            self._refuse()
+        elif (self._unused or self._open) and self._late is None and self._answered:
+            self._late = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._open, self._lines = True, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header line, trailers included."""
+        self._lines += 1
+        if self._lines > HEADER_LINES:
+            raise _HeadersError
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Hand the request over."""
+        self._unused = 0
+        self._in_time()
+        super().on_headers_complete()
+        self._cycles = [*(each for each in self._cycles if not each.response_complete), self.cycle]
+
+    def on_body(self, body: bytes) -> None:
+        """Take in a part of the body."""
+        self._unused = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._unused, self._open = 0, False
+        self._in_time()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, and headers over the limit; in the middle of another answer only close."""
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.close()
+        elif self._lines > HEADER_LINES:
+            self._refuse()
+        else:
+            super().send_400_response(msg)
+
+    def pause_writing(self) -> None:
+        """Wait for a caller that does not read as fast as it is answered, though not for ever."""
+        super().pause_writing()
+        self._moved = self.loop.time()
+        self._end_where_silent()
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        super().resume_writing()
+        if self._silent is not None:
+            self._silent.cancel()
+            self._silent = None
+
+    def _end_where_silent(self) -> None:
+        left = SILENCE_SECONDS - (self.loop.time() - self._moved)
+        if left <= 0:
+            self.transport.abort()
+        else:
+            self._silent = self.loop.call_later(left, self._end_where_silent)
+
+    @property
+    def _answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _in_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _refuse(self) -> None:
+        head = STATUS_LINE[431] + b"content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
+        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(TOO_LARGE) + TOO_LARGE.encode())
+        self.transport.close()

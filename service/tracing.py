@@ -1,0 +1,130 @@
+"""OpenTelemetry spans of requests, as an option: what the service measures anyway, sent to a collector.
+
+A request is one span, made when it has been answered; below it lie its parts one after another: admit, tokenize, queue,
+run and serialize. (Of a request that was scored in several runs, queue holds all its waiting and run all its running.)
+No query, candidate or body goes into a span. Without `otlp_endpoint` this imports nothing of OpenTelemetry.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Self
+
+from relevance.errors import MachineError
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TRACES_PATH = "/v1/traces"
+EXPORT_SECONDS = 5.0  # for one batch of spans
+CLOSE_SECONDS = 5.0
+PARENT_HEADERS = ("traceparent", "tracestate")
+SCORING_PARTS = ("tokenize", "queue", "run")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request that has its answer. Times are on `time.monotonic`.
+
+    `seconds` are those of its parts and `scored_at` when its scores were there; both None where it was not scored.
+    """
+
+    method: str
+    route: str
+    status: int
+    began: float
+    ended: float
+    headers: Mapping[str, str]
+    notes: Mapping[str, str | int]
+    seconds: Mapping[str, float] | None = None
+    scored_at: float | None = None
+
+    def parts(self) -> Iterator[tuple[str, float, float]]:
+        """Yield name, begin and end of the parts of a scored request."""
+        if self.seconds is None or self.scored_at is None:
+            return
+        lengths = [self.seconds.get(part, 0.0) for part in SCORING_PARTS]
+        at = max(self.began, self.scored_at - sum(lengths))
+        yield "admit", self.began, at
+        for part, length in zip(SCORING_PARTS, lengths, strict=True):
+            yield part, at, at + length
+            at += length
+        yield "serialize", self.scored_at, self.ended
+
+
+class Tracer:
+    """Makes spans of a share of the requests, and of those whose caller asks for it in `traceparent`."""
+
+    def __init__(self, processor: Any, share: float) -> None:
+        """Hand spans to a span processor of the SDK."""
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        about = {"service.name": "relevance", "service.version": version("relevance")}
+        self._provider = TracerProvider(
+            sampler=ParentBasedTraceIdRatio(share), resource=Resource.create(about), shutdown_on_exit=False
+        )
+        self._provider.add_span_processor(processor)
+        self._tracer = self._provider.get_tracer("relevance.service")
+        self._context_of = TraceContextTextMapPropagator().extract
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self | None:
+        """Return a tracer that sends to the collector of the settings, None where there is none.
+
+        Raises MachineError where the packages are missing.
+        """
+        if settings.otlp_endpoint is None:
+            return None
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        except ImportError as error:
+            raise MachineError(
+                f"otlp_endpoint {settings.otlp_endpoint}: the package {error.name} is missing; expected the extra "
+                "`tracing` (pip install 'relevance[tracing]'), or no otlp_endpoint"
+            ) from None
+        base = settings.otlp_endpoint.rstrip("/").removesuffix(TRACES_PATH)
+        exporter = OTLPSpanExporter(endpoint=base + TRACES_PATH, timeout=EXPORT_SECONDS)
+        log.info("requests are traced", extra={"endpoint": base + TRACES_PATH, "share": settings.trace_share})
+        return cls(BatchSpanProcessor(exporter), settings.trace_share)
+
+    def record(self, answered: Answered) -> str | None:
+        """Make the spans of a request and return the id of its trace, None where it is not sampled."""
+        from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
+
+        def at(moment: float) -> int:
+            return since_epoch + int(moment * 1e9)
+
+        since_epoch = time.time_ns() - time.monotonic_ns()
+        parent = {name: answered.headers[name] for name in PARENT_HEADERS if name in answered.headers}
+        span = self._tracer.start_span(
+            f"{answered.method} {answered.route}",
+            self._context_of(parent),
+            SpanKind.SERVER,
+            {"http.request.method": answered.method, "http.route": answered.route},
+            start_time=at(answered.began),
+        )
+        if not span.is_recording():
+            return None
+        notes = {f"relevance.{name}": value for name, value in answered.notes.items()}
+        notes["http.response.status_code"] = answered.status
+        span.set_attributes(notes)
+        if answered.status >= 500:
+            span.set_status(StatusCode.ERROR)
+        below = set_span_in_context(span)
+        for name, begin, end in answered.parts():
+            self._tracer.start_span(name, below, attributes=notes, start_time=at(begin)).end(at(end))
+        span.end(at(answered.ended))
+        return format(span.get_span_context().trace_id, "032x")
+
+    def close(self) -> None:
+        """Send what is left and end; gives up after CLOSE_SECONDS where the collector does not answer."""
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(CLOSE_SECONDS)

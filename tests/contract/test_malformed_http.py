@@ -1,0 +1,180 @@
+"""Requests that are no HTTP, and connections on which nothing moves, against a real process."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import sys
+import time
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from relevance.tasks import Task
+from tests.malformed import SCORE, chunked, malformed, post, send_all
+from tests.serving import running
+from tests.tiny import tiny_bundle
+
+BATCH, BATCHES = 80, 6
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle") / "qc"
+    tiny_bundle(folder, Task.QC)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def process(bundle):
+    with running({"qc": bundle}, threads=1, log_level="DEBUG") as process:
+        process.wait_ready()
+        yield process
+
+
+@pytest.fixture
+def address(process):
+    url = urlsplit(process.wait_ready())
+    return url.hostname, url.port
+
+
+@pytest.fixture
+def client(process):
+    with httpx.Client(base_url=process.wait_ready(), timeout=30) as client:
+        yield client
+
+
+def no_faults(process):
+    faults = [line for line in process.lines if '"traceback"' in line or not line.startswith("{")]
+    return not faults and process.child.poll() is None
+
+
+@pytest.mark.parametrize("seed", range(BATCHES))
+def test_malformed_requests_neither_break_nor_stop_the_service(process, address, client, seed, record_property):
+    expected = client.post("/v1/score", json=SCORE).json()
+    seen = asyncio.run(send_all(*address, list(malformed(seed, BATCH))))
+    record_property("inputs", BATCH)
+    record_property("statuses", json.dumps(seen))
+    assert not [status for status in seen if status.startswith("5")], seen
+    assert {"200", "400", "422"} <= seen.keys()
+    assert client.get("/readyz").status_code == 200
+    assert client.post("/v1/score", json=SCORE).json() == expected
+    assert no_faults(process)
+
+
+def exchange(address, *pieces, seconds=10.0):
+    """Send pieces over one connection and return all that comes back until the service closes it."""
+    found = b""
+    with socket.create_connection(address, timeout=seconds) as link:
+        with contextlib.suppress(ConnectionError):  # the answer may come, and the end, before all is sent
+            for piece in pieces:
+                link.sendall(piece)
+        with contextlib.suppress(ConnectionError):
+            while piece := link.recv(65536):
+                found += piece
+    return found
+
+
+CLOSE = b"Connection: close"
+BODY = json.dumps(SCORE).encode()
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000,
+        b"GET /healthz HTTP/1.1\r\n" + b"a" * 100_000,
+        b"GET /" + b"a" * 100_000,
+        post("/v1/score", BODY, *[b"X-%d: y" % n for n in range(200)]),
+        post("/v1/score", chunked([BODY])[:-2] + b"T: x\r\n" * 200 + b"\r\n", b"Transfer-Encoding: chunked"),
+        post("/v1/score", b"3;" + b"x" * 1_000_000, b"Transfer-Encoding: chunked"),
+    ],
+    ids=["value", "name", "path", "lines", "trailers", "extension"],
+)
+def test_headers_over_the_limit_are_refused(process, address, request_bytes):
+    assert exchange(address, request_bytes).startswith(b"HTTP/1.1 431 ")
+    assert no_faults(process)
+
+
+def test_headers_up_to_the_limit_are_read(address):
+    lines = [b"X-%d: y" % n for n in range(100)]
+    assert exchange(address, post("/v1/score", BODY, CLOSE, *lines)).startswith(b"HTTP/1.1 200 ")
+    long = b"Cookie: " + b"a" * 30_000
+    assert exchange(address, post("/v1/score", BODY, CLOSE, long)).startswith(b"HTTP/1.1 200 ")
+
+
+def test_pipelined_requests_are_answered_in_their_order(address):
+    requests = b"".join(post("/v1/score", BODY, b"X-Request-Id: n%d" % n) for n in range(20))
+    found = exchange(address, requests + post("/v1/score", BODY, CLOSE))
+    assert found.count(b"HTTP/1.1 200 ") == 21
+    places = [found.index(b"x-request-id: n%d\r" % n) for n in range(20)]
+    assert places == sorted(places)
+
+
+def test_a_body_in_many_small_chunks_is_no_header(address):
+    pieces = [BODY[n : n + 1] for n in range(len(BODY))]
+    blank = [b" "] * 30_000  # some 180 kB of framing
+    found = exchange(address, post("/v1/score", chunked([*pieces, *blank]), b"Transfer-Encoding: chunked", CLOSE))
+    assert found.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("depth", [*range(880, 1000, 3), 3000])
+def test_deep_json_is_never_a_fault(client, depth):
+    nested = "[" * depth + "]" * depth
+    for path, body in (
+        ("/v1/rerank", '{"query": "q", "documents": [{"text": "a", "x": %s}], "return_documents": true}'),
+        ("/v2/rerank", '{"query": "q", "documents": [{"text": "a", "x": %s}]}'),
+        ("/predict", '{"inputs": %s}'),
+        ("/v1/score", '{"task": "qc", "query": "q", "candidates": %s}'),
+    ):
+        answer = client.post(path, content=body % nested, headers={"content-type": "application/json"})
+        assert answer.status_code in (200, 400, 422), answer.text
+    answer = client.post("/v1/score/bulk?task=qc", content=f'{{"query": "a", "candidate": {nested}}}')
+    assert json.loads(answer.text)["status"] == 422
+
+
+def send_for(link, request, seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        link.sendall(request)
+
+
+def test_a_caller_that_reads_nothing_is_cut_off(bundle):
+    code = "from service import connection; connection.SILENCE_SECONDS = 1; from relevance.cli import main; main()"
+    document = {"text": "cup", "x": "y" * 1_000_000}
+    body = json.dumps({"query": "cup", "documents": [document], "return_documents": True}).encode()
+    request = post("/v1/rerank", body)
+    with running({"qc": bundle}, command=[sys.executable, "-c", code, "serve"]) as process:
+        url = urlsplit(process.wait_ready())
+        with socket.create_connection((url.hostname, url.port), timeout=20) as link, pytest.raises(ConnectionError):
+            send_for(link, request, seconds=60)  # a time-out would be another error
+        assert httpx.get(process.wait_ready() + "/readyz").status_code == 200
+        assert no_faults(process)
+
+
+def test_slow_headers_and_idle_connections_are_cut_off(bundle):
+    code = (
+        "from service import connection, server; connection.HEADER_SECONDS = 0.5; server.KEEP_ALIVE_SECONDS = 1\n"
+        "from relevance.cli import main; main()"
+    )
+    with running({"qc": bundle}, command=[sys.executable, "-c", code, "serve"]) as process:
+        url = urlsplit(process.wait_ready())
+        address = (url.hostname, url.port)
+        for pieces in ([b"GET /healthz HT"], [post("/v1/score", BODY)[:60]], [b""]):
+            began = time.monotonic()
+            assert exchange(address, *pieces) == b""
+            assert 0.3 < time.monotonic() - began < 5
+        with socket.create_connection(address, timeout=10) as link:  # on a connection that has served already
+            link.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            found = b""
+            while b"alive" not in found:
+                found += (piece := link.recv(65536))
+                assert piece
+            link.sendall(b"GET /heal")
+            assert link.recv(65536) == b""
+        with httpx.Client(base_url=process.wait_ready()) as client:
+            for _ in range(3):
+                assert client.get("/healthz").status_code == 200
+                time.sleep(0.6)
+        assert no_faults(process)
