@@ -1,0 +1,38 @@
+"""Writes the PrometheusRule of the component `monitoring`: `python deploy/kubernetes/rules.py`.
+
+The rules stand in deploy/prometheus/rules; a test holds the two equal.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+RULES = HERE.parent / "prometheus" / "rules"
+TARGET = HERE / "components" / "monitoring" / "prometheusrule.yaml"
+HEAD = "# Written by `python deploy/kubernetes/rules.py` out of deploy/prometheus/rules: change it there.\n"
+
+
+def manifest() -> dict[str, Any]:
+    """Return the PrometheusRule that holds the groups of all rule files, by file name and place."""
+    groups = [
+        group
+        for file in sorted(RULES.glob("*.yaml"))
+        for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
+    ]
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {
+            "name": "relevance",
+            "namespace": "relevance",
+            "labels": {"app.kubernetes.io/name": "relevance"},
+        },
+        "spec": {"groups": groups},
+    }
+
+
+if __name__ == "__main__":
+    text = yaml.safe_dump(manifest(), sort_keys=False, allow_unicode=True, width=120)
+    TARGET.write_text(HEAD + text, encoding="utf-8")
