@@ -11,9 +11,7 @@ import asyncio
 import json
 import os
 import platform
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,33 +19,15 @@ from pathlib import Path
 import httpx
 import numpy as np
 import onnxruntime
+from raw import RawSession
+from servers import ours, started
 
-from relevance.bundle import MODEL_FILE, Bundle
+from relevance.bundle import Bundle
 from relevance.tasks import Pair, Task
 from training.dataset import read_pairs
 from training.provenance import now, source_commit
 
-CANDIDATES, CONCURRENT, SINGLES, BATCH_TOKENS = 100, 4, 200, 512
-
-
-def raw_session(bundle: Bundle, pairs: Sequence[Pair]) -> tuple[np.ndarray, float]:
-    """Return scores and seconds of the bare session over length-sorted batches; tokenisation is not counted."""
-    tokenizer = bundle.tokenizer()
-    tokens = tokenizer.encode_pairs(bundle.manifest.texts(pairs))
-    session = onnxruntime.InferenceSession(str(bundle.folder / MODEL_FILE), providers=["CPUExecutionProvider"])
-    order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
-    batches, start = [], 0
-    while start < len(order):
-        rows = order[start : start + max(1, BATCH_TOKENS // len(tokens[order[start]]))]
-        arrays = tokenizer.collate([tokens[i] for i in rows])
-        batches.append((rows, {name: arrays[name] for name in bundle.manifest.input_names}))
-        start += len(rows)
-    session.run(None, batches[0][1])
-    logits = np.zeros(len(tokens))
-    begun = time.perf_counter()
-    for rows, inputs in batches:
-        logits[rows] = session.run([bundle.manifest.output_name], inputs)[0].reshape(-1)
-    return bundle.manifest.scores(logits), time.perf_counter() - begun
+CANDIDATES, CONCURRENT, SINGLES = 100, 4, 200
 
 
 async def through_http(url: str, task: Task, pairs: Sequence[Pair]) -> tuple[np.ndarray, float, list[float]]:
@@ -79,19 +59,6 @@ async def through_http(url: str, task: Task, pairs: Sequence[Pair]) -> tuple[np.
     return scores, seconds, latencies
 
 
-def serve(bundle: Path, task: Task) -> tuple[subprocess.Popen[str], str]:
-    """Start the service on a free port and return it with its URL once it is ready."""
-    command = [sys.executable, "-c", "from relevance.cli import main; main()", "serve"]
-    child = subprocess.Popen(
-        [*command, f"--bundle={task}={bundle}", "--port=0", "--log-level=INFO"], stderr=subprocess.PIPE, text=True
-    )
-    for line in child.stderr or ():
-        if '"ready at' in line:
-            threading.Thread(target=child.stderr.read, daemon=True).start()  # a full pipe would stop the service
-            return child, json.loads(line)["url"]
-    raise SystemExit("error: the service did not start")
-
-
 def main(arguments: Sequence[str]) -> None:
     """Measure and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -102,15 +69,12 @@ def main(arguments: Sequence[str]) -> None:
     bundle = Bundle.open(options.bundle)
     task = bundle.manifest.task
     pairs = [row.pair for row in read_pairs(options.rows, task).rows]
-    expected, raw_seconds = raw_session(bundle, pairs)
-    child, url = serve(options.bundle, task)
-    try:
+    session = RawSession(bundle, pairs)
+    expected, raw_seconds = session.run()
+    with started(ours(options.bundle, log_level="INFO")) as (url, _):
         scores, seconds, latencies = asyncio.run(through_http(url, task, pairs))
-    finally:
-        child.terminate()
-        child.wait()
     np.testing.assert_allclose(scores, expected, atol=1e-4)
-    again, raw_again = raw_session(bundle, pairs)  # once more, so that a change of the machine's speed shows
+    again, raw_again = session.run()  # once more, so that a change of the machine's speed shows
     raw = len(pairs) / np.mean([raw_seconds, raw_again])
     result = {
         "command": f"python benchmarks/serving/throughput.py {' '.join(arguments)}",

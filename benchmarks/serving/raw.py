@@ -1,0 +1,44 @@
+"""The limit of any server: the bare onnxruntime session over batches sorted by length, nothing around it."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from relevance.bundle import MODEL_FILE, Bundle
+from relevance.tasks import Pair
+
+BATCH_TOKENS = 512
+
+
+class RawSession:
+    """A session with onnxruntime's own defaults, and some pairs tokenised and batched for it beforehand."""
+
+    def __init__(self, bundle: Bundle, pairs: Sequence[Pair], batch_tokens: int = BATCH_TOKENS) -> None:
+        tokenizer, self._manifest = bundle.tokenizer(), bundle.manifest
+        tokens = tokenizer.encode_pairs(bundle.manifest.texts(pairs))
+        self.pairs, self.tokens = len(pairs), sum(len(each) for each in tokens)
+        order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
+        self._batches, start = [], 0
+        while start < len(order):
+            rows = order[start : start + max(1, batch_tokens // len(tokens[order[start]]))]
+            arrays = tokenizer.collate([tokens[i] for i in rows])
+            self._batches.append((rows, {name: arrays[name] for name in self._manifest.input_names}))
+            start += len(rows)
+        path, providers = str(bundle.folder / MODEL_FILE), ["CPUExecutionProvider"]
+        self._session = onnxruntime.InferenceSession(path, providers=providers)
+
+    def run(self) -> tuple[NDArray[np.float64], float]:
+        """Return the scores of the pairs, and the seconds that the session took; tokenisation is not counted."""
+        self._session.run(None, self._batches[0][1])
+        logits = np.zeros(self.pairs)
+        begun = time.perf_counter()
+        for rows, inputs in self._batches:
+            logits[rows] = self._session.run([self._manifest.output_name], inputs)[0].reshape(-1)
+        return self._manifest.scores(logits), time.perf_counter() - begun
+
+    def pairs_a_second(self) -> float:
+        """Run once more and return the speed."""
+        return self.pairs / self.run()[1]

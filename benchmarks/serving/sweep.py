@@ -1,0 +1,142 @@
+"""Our service by candidate count, batch size and precision: `python benchmarks/serving/sweep.py ROWS OUT.json BUNDLE..`
+
+For a GPU, and for any machine: give the fp32 and the fp16 (on a CPU the int8) bundle of one model. For each bundle and
+each budget of padded tokens a run: pairs a second at saturation, requests of 500 candidates four at a time, and the
+share of that time outside the session; and latency by candidate count with the usual budget, one request after another.
+Beside it, how far the scores of each bundle are from those of the first one. Says which device was used.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import platform
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from compare import PATIENT
+from servers import Server, ours, started
+from traffic import Client, Sent, by_query, closed_loop, milliseconds, pairs_a_second
+
+from relevance.bundle import Bundle
+from relevance.tasks import Pair
+from training.dataset import read_pairs
+from training.provenance import now, source_commit
+
+COUNTS = (1, 10, 50, 100, 500)
+BUDGETS = {"cpu": (128, 512, 2048), "cuda": (2048, 8192, 16_384, 32_768, 65_536)}
+LARGE, CONCURRENT, CHECKED = 500, 4, 2
+
+
+async def saturated(server: Server, url: str, pairs: Sequence[Pair], seconds: float) -> dict[str, float]:
+    """Return pairs and tokens a second of requests of 500, and the share of the time in which no run was under way."""
+    client = Client(url, server.dialect)
+    await closed_loop(client, itertools.islice(by_query(pairs, LARGE), CONCURRENT), CONCURRENT)
+    before, began = _metrics(url), time.perf_counter()
+    sent = await closed_loop(client, by_query(pairs, LARGE), CONCURRENT, seconds)
+    used, elapsed = _metrics(url), time.perf_counter() - began
+    in_runs = used["relevance_batch_duration_seconds_sum"] - before["relevance_batch_duration_seconds_sum"]
+    tokens = used["relevance_tokens_total"] - before["relevance_tokens_total"]
+    padding = used["relevance_padding_tokens_total"] - before["relevance_padding_tokens_total"]
+    return {
+        "pairs_per_second": pairs_a_second(sent),
+        "tokens_per_second": tokens / elapsed,
+        "padding_share": padding / (tokens + padding),
+        "share_of_time_outside_the_session": 1 - in_runs / elapsed,
+    }
+
+
+async def by_candidates(server: Server, url: str, pairs: Sequence[Pair], requests: int) -> dict[str, dict[str, float]]:
+    """Return latencies by candidate count, one request after another."""
+    client, found = Client(url, server.dialect), {}
+    for count in COUNTS:
+        few = max(10, requests // (1 + count // 50))
+        stream = by_query(pairs, count)
+        await closed_loop(client, itertools.islice(stream, 3), 1)
+        sent = await closed_loop(client, itertools.islice(stream, few), 1)
+        found[str(count)] = {"requests": few} | milliseconds(each.seconds for each in sent)
+    return found
+
+
+async def scores(server: Server, url: str, pairs: Sequence[Pair]) -> list[float]:
+    """Return the scores of some requests of 500."""
+    client, found = Client(url, server.dialect), []
+    for request in itertools.islice(by_query(pairs, LARGE), CHECKED):
+        found += server.dialect.scores((await client.send(Sent(request, 0.0), keep=True)).body)
+    return found
+
+
+def _metrics(url: str) -> dict[str, float]:
+    with urllib.request.urlopen(url + "/metrics", timeout=30) as answer:
+        lines = [line for line in answer.read().decode().splitlines() if line.startswith("relevance_")]
+    found: dict[str, float] = {}
+    for name, value in (line.rsplit(" ", 1) for line in lines):
+        found[name.split("{")[0]] = found.get(name.split("{")[0], 0.0) + float(value)
+    return found
+
+
+def _device(url: str) -> str:
+    with urllib.request.urlopen(url + "/v1/models", timeout=30) as answer:
+        return str(json.load(answer)["models"][0]["device"])
+
+
+def measure(folder: Path, pairs: Sequence[Pair], options: argparse.Namespace) -> tuple[dict[str, Any], list[float]]:
+    """Return what is found of one bundle, and its scores."""
+    bundle = Bundle.open(folder)
+    server = ours(folder, **PATIENT)
+    with started(server) as (url, _):
+        device = _device(url)
+        found = asyncio.run(scores(server, url, pairs))
+        latencies = asyncio.run(by_candidates(server, url, pairs, options.requests))
+    budgets = {}
+    for budget in BUDGETS[device]:
+        server = ours(folder, max_batch_tokens=budget, target_run_ms=10_000, **PATIENT)
+        with started(server) as (url, _):
+            budgets[str(budget)] = asyncio.run(saturated(server, url, pairs, options.seconds))
+    about = {"name": bundle.manifest.name, "precision": bundle.manifest.precision, "device": device}
+    return about | {"by_candidates": latencies, "by_budget": budgets}, found
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("rows", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("bundles", type=Path, nargs="+")
+    parser.add_argument("--seconds", type=float, default=15, help="of each saturation")
+    parser.add_argument("--requests", type=int, default=200, help="of single pairs; fewer of the larger ones")
+    options = parser.parse_args(arguments)
+    pairs = [row.pair for row in read_pairs(options.rows, Bundle.open(options.bundles[0]).manifest.task).rows]
+    found, first = [], None
+    for folder in options.bundles:
+        about, given = measure(folder, pairs, options)
+        shift = np.abs(np.array(given) - np.array(first if first is not None else given))
+        manifest = Bundle.open(folder).manifest
+        labels = [np.array(each) >= manifest.threshold_for("en") for each in (given, first or given)]
+        about["against_the_first"] = {
+            "largest_score_difference": float(shift.max()),
+            "mean_score_difference": float(shift.mean()),
+            "share_of_labels_changed": float(np.mean(labels[0] != labels[1])),
+        }
+        found.append(about)
+        first = first if first is not None else given
+    result = {
+        "command": f"python benchmarks/serving/sweep.py {' '.join(arguments)}",
+        "created": now(),
+        "source_commit": source_commit(),
+        "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "onnxruntime": onnxruntime.__version__},
+        "bundles": found,
+    }
+    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
