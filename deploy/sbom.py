@@ -1,4 +1,4 @@
-"""Writes what the service is made of as CycloneDX 1.6 JSON: `python deploy/sbom.py OUT.json [--extras serve-gpu,tracing]`.
+"""Writes what the service is made of, as CycloneDX 1.6: `python deploy/sbom.py OUT.json [--extras serve-gpu,tracing]`.
 
 Reads the environment that it runs in, and of that only what the project needs with the extras: run it where the service
 is installed, as in its image. The same environment gives the same file.
