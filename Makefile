@@ -9,7 +9,7 @@ RELEVANCE := $(VENV)/bin/relevance
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 DEMO := build/demo
 
-.PHONY: demo models test lint unit setup clean
+.PHONY: demo models test lint unit image setup clean
 .DELETE_ON_ERROR:
 .PRECIOUS: $(DEMO)/%/checkpoint/card.json
 
@@ -63,7 +63,11 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 --ignore tests/e2e/test_observability.py
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/e2e/test_observability.py  # by itself: alerts go by the clock
+
+image: $(VENV)/.installed-dev
+	CHECK_IMAGE=1 $(VENV)/bin/python -m pytest tests/contract/test_image.py  # as root: the Dockerfile's steps in a chroot
 
 clean:
 	rm -rf build
