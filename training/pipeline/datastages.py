@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from relevance.errors import InputError
-from relevance.tasks import LabeledPair, Task, normalize_language, query_key
+from relevance.tasks import LabeledPair, normalize_language, query_key
 from training.cleaning.stage import clean
-from training.dataset import read_pairs
 from training.linking import SOURCE_ID, held_keys, linked_groups
 from training.pipeline.recipe import DataSection, PipelineRecipe, SplitSection
 from training.splits import TRAIN, draw, split_pairs, summarize
@@ -60,11 +59,6 @@ class _QueryEmbedder:
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return float32 [N, D]."""
         return self._encoder.embed(texts, QUERY_PREFIX)
-
-
-def read_files(files: Sequence[Path], task: Task, columns: dict[str, str]) -> list[LabeledPair]:
-    """Return the rows of files, one after another. Raises BadRowsError naming every bad row of a file."""
-    return [row for file in files for row in read_pairs(file, task, columns=columns).rows]
 
 
 def with_own_ids(files: Sequence[list[LabeledPair]]) -> tuple[list[LabeledPair], int]:

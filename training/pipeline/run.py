@@ -18,6 +18,7 @@ from relevance.files import whole_file
 from relevance.formatting import FORMAT_VERSION
 from relevance.metrics import Report
 from relevance.tasks import LabeledPair
+from training.dataset import read_pairs
 from training.pipeline import datastages, modelstages
 from training.pipeline.datastages import Caches, Datasets
 from training.pipeline.recipe import PipelineRecipe
@@ -127,7 +128,7 @@ class Pipeline:
         def make(work: Path) -> dict[str, Any]:
             counts, renamed = {}, {}
             for part, paths in files.items():
-                read = [datastages.read_files([path], self.recipe.task, data.columns) for path in paths]
+                read = [read_pairs(path, self.recipe.task, columns=data.columns).rows for path in paths]
                 rows, renamed[part] = datastages.with_own_ids(read)
                 if part == "train":
                     rows = datastages.chosen_rows(rows, data, self.recipe.split.seed)
