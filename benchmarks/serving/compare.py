@@ -10,18 +10,15 @@ comes back. Writes OUT.json and two plots beside it. Client and server share the
 import argparse
 import asyncio
 import itertools
-import json
-import os
-import platform
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from plots import plot_open_loop, plot_throughput
 from raw import RawSession
+from report import about, model_of, pairs_of, write
 from servers import Server, ours, peers, started
 from traffic import (
     MIX,
@@ -39,8 +36,6 @@ from traffic import (
 
 from relevance.bundle import Bundle
 from relevance.tasks import Pair
-from training.dataset import read_pairs
-from training.provenance import now, source_commit
 
 CANDIDATES, CONCURRENT, MIXED_CONCURRENT, SINGLES = 100, 4, 8, 100
 TOLERANCE = 1e-4
@@ -159,7 +154,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seconds", type=float, default=40, help="of each open loop; 0 leaves these out")
     options = parser.parse_args(arguments)
     bundle = Bundle.open(options.bundle)
-    pairs = [row.pair for row in read_pairs(options.rows, bundle.manifest.task).rows]
+    pairs = pairs_of(options.rows, bundle)
     workload = Workload(pairs, bundle, options.requests)
     servers = [ours(options.bundle, **PATIENT), *peers(options.checkpoint, options.bundle, options.peers_python)]
     rounds = [
@@ -167,11 +162,8 @@ def main(arguments: Sequence[str]) -> None:
     ]
     limit = float(np.mean([each["raw_pairs_per_second"] for found in rounds for each in found.values()]))
     result = {
-        "command": f"python benchmarks/serving/compare.py {' '.join(arguments)}",
-        "created": now(),
-        "source_commit": source_commit(),
-        "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "onnxruntime": onnxruntime.__version__},
-        "model": {"name": bundle.manifest.name, "layers": bundle.manifest.recipe["encoder"]["layers"]},
+        **about(arguments),
+        "model": model_of(bundle),
         "tokens_per_pair": workload.raw.tokens / workload.raw.pairs,
         "mix": {str(count): share for count, share in MIX.items()},
         "raw_pairs_per_second": limit,
@@ -186,11 +178,10 @@ def main(arguments: Sequence[str]) -> None:
         "rounds": rounds,
         "open_loop": {s.name: arriving(s, pairs, limit, options.seconds) for s in servers} if options.seconds else {},
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(result, options.out, "rounds", "open_loop")
     plot_throughput(result, options.out.with_suffix(".throughput.svg"))
     if result["open_loop"]:
         plot_open_loop(result, options.out.with_suffix(".latency.svg"))
-    print(json.dumps({name: result[name] for name in ("share_of_raw", "times_the_peer")}, indent=1))
 
 
 if __name__ == "__main__":

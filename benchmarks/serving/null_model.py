@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import json
 import os
-import platform
 import random
 import re
 import subprocess
@@ -23,6 +22,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
+from report import about, write
 
 from relevance.bundle import Bundle
 from relevance.tokenization import TokenizedPair
@@ -31,7 +31,6 @@ from service.logs import configure_logging
 from service.server import serve
 from service.settings import Settings
 from training.dataset import read_pairs
-from training.provenance import now, source_commit
 
 CANDIDATES, CONCURRENT, POOL, SECONDS, WARM_REQUESTS = 500, 4, 2000, 8.0, 12
 BATCH_TOKENS = 16_384  # as on a GPU: a model that takes no time has no use for short runs
@@ -160,17 +159,13 @@ def main(arguments: Sequence[str]) -> None:
         child.terminate()
         child.wait()
     result = {
-        "command": f"python benchmarks/serving/null_model.py {' '.join(arguments)}",
-        "created": now(),
-        "source_commit": source_commit(),
-        "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "load": os.getloadavg()[0]},
+        **about(arguments),
         "candidates": CANDIDATES,
         "concurrent": CONCURRENT,
         "distinct_recurring_candidates": POOL,
         **found,
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
+    write(result, options.out)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ In one run, on real pairs, client and server on the same cores:
 import argparse
 import asyncio
 import itertools
-import json
 import os
-import platform
 import random
 import re
 import sys
@@ -26,6 +24,7 @@ from typing import Any
 import numpy as np
 from compare import PATIENT
 from raw import RawSession
+from report import about, model_of, pairs_of, write
 from servers import Server, ours, started
 from traffic import (
     Client,
@@ -42,8 +41,6 @@ from traffic import (
 
 from relevance.bundle import Bundle
 from relevance.tasks import Pair
-from training.dataset import read_pairs
-from training.provenance import now, source_commit
 
 LARGE, LARGE_CONCURRENT, SINGLES_A_SECOND, MIXED_CONCURRENT = 500, 4, 5.0, 8
 TARGET_MS = 2000.0
@@ -185,7 +182,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seconds", type=float, default=60)
     options = parser.parse_args(arguments)
     bundle, seconds = Bundle.open(options.bundle), options.seconds
-    pairs = [row.pair for row in read_pairs(options.rows, bundle.manifest.task).rows]
+    pairs = pairs_of(options.rows, bundle)
     patient, strict = ours(options.bundle, **PATIENT), ours(options.bundle, target_latency_ms=TARGET_MS)
     with started(patient) as (url, pid):
         beside = asyncio.run(isolation(patient, url, pairs, seconds))
@@ -195,17 +192,13 @@ def main(arguments: Sequence[str]) -> None:
     with started(strict) as (url, _):
         over = asyncio.run(overload(strict, url, pairs, most, seconds))
     result = {
-        "command": f"python benchmarks/serving/pressure.py {' '.join(arguments)}",
-        "created": now(),
-        "source_commit": source_commit(),
-        "machine": {"cpus": os.cpu_count(), "processor": platform.machine()},
-        "model": {"name": bundle.manifest.name, "layers": bundle.manifest.recipe["encoder"]["layers"]},
+        **about(arguments),
+        "model": model_of(bundle),
         "isolation": beside,
         "overload": over,
         "aborts": gone,
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
+    write(result, options.out)
 
 
 if __name__ == "__main__":

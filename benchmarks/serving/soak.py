@@ -6,9 +6,6 @@ what the server can do, 10 % of the callers hanging up, while the server's resid
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import random
 import sys
 import time
@@ -17,13 +14,12 @@ from pathlib import Path
 
 from compare import PATIENT
 from pressure import peak, queued_tokens, resident_mb
+from report import about, pairs_of, write
 from servers import ours, started
 from traffic import MIX, Client, Sent, by_count, open_loop, pairs_a_request
 
 from relevance.bundle import Bundle
 from relevance.tasks import Pair
-from training.dataset import read_pairs
-from training.provenance import now, source_commit
 
 LOAD, ABORTED, READ_SECONDS, WARM_SECONDS = 0.6, 0.1, 5.0, 120.0
 LONGEST_WORDS = 120
@@ -84,23 +80,19 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--minutes", type=float, default=20)
     options = parser.parse_args(arguments)
     bundle = Bundle.open(options.bundle)
-    pairs = [row.pair for row in read_pairs(options.rows, bundle.manifest.task).rows]
+    pairs = pairs_of(options.rows, bundle)
     server = ours(options.bundle, **PATIENT)
     with started(server) as (url, pid):
         most = asyncio.run(peak(server, url, pairs, 20))
         client = Client(url, server.dialect)
         found = asyncio.run(soak(url, pid, client, pairs, LOAD * most / pairs_a_request(), 60 * options.minutes))
     result = {
-        "command": f"python benchmarks/serving/soak.py {' '.join(arguments)}",
-        "created": now(),
-        "source_commit": source_commit(),
-        "machine": {"cpus": os.cpu_count(), "processor": platform.machine()},
+        **about(arguments),
         "minutes": options.minutes,
         "load": LOAD,
         **found,
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({name: value for name, value in result.items() if name != "resident_mb_by_second"}, indent=1))
+    write(result, options.out, "resident_mb_by_second")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import os
-import platform
 import sys
 import time
 import urllib.request
@@ -20,15 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from compare import PATIENT
+from report import pairs_of, write
 from servers import Server, ours, started
 from traffic import Client, Sent, by_query, closed_loop, milliseconds, pairs_a_second
 
 from relevance.bundle import Bundle
 from relevance.tasks import Pair
-from training.dataset import read_pairs
-from training.provenance import now, source_commit
 
 COUNTS = (1, 10, 50, 100, 500)
 BUDGETS = {"cpu": (128, 512, 2048), "cuda": (2048, 8192, 16_384, 32_768, 65_536)}
@@ -113,7 +109,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seconds", type=float, default=15, help="of each saturation")
     parser.add_argument("--requests", type=int, default=200, help="of single pairs; fewer of the larger ones")
     options = parser.parse_args(arguments)
-    pairs = [row.pair for row in read_pairs(options.rows, Bundle.open(options.bundles[0]).manifest.task).rows]
+    pairs = pairs_of(options.rows, Bundle.open(options.bundles[0]))
     found, first = [], None
     for folder in options.bundles:
         about, given = measure(folder, pairs, options)
@@ -128,14 +124,10 @@ def main(arguments: Sequence[str]) -> None:
         found.append(about)
         first = first if first is not None else given
     result = {
-        "command": f"python benchmarks/serving/sweep.py {' '.join(arguments)}",
-        "created": now(),
-        "source_commit": source_commit(),
-        "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "onnxruntime": onnxruntime.__version__},
+        **about(arguments),
         "bundles": found,
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
+    write(result, options.out)
 
 
 if __name__ == "__main__":

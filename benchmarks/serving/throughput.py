@@ -8,9 +8,6 @@ run only.
 
 import argparse
 import asyncio
-import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -18,14 +15,12 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import onnxruntime
 from raw import RawSession
+from report import about, model_of, pairs_of, write
 from servers import ours, started
 
 from relevance.bundle import Bundle
 from relevance.tasks import Pair, Task
-from training.dataset import read_pairs
-from training.provenance import now, source_commit
 
 CANDIDATES, CONCURRENT, SINGLES = 100, 4, 200
 
@@ -68,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     bundle = Bundle.open(options.bundle)
     task = bundle.manifest.task
-    pairs = [row.pair for row in read_pairs(options.rows, task).rows]
+    pairs = pairs_of(options.rows, bundle)
     session = RawSession(bundle, pairs)
     expected, raw_seconds = session.run()
     with started(ours(options.bundle, log_level="INFO")) as (url, _):
@@ -77,15 +72,8 @@ def main(arguments: Sequence[str]) -> None:
     again, raw_again = session.run()  # once more, so that a change of the machine's speed shows
     raw = len(pairs) / np.mean([raw_seconds, raw_again])
     result = {
-        "command": f"python benchmarks/serving/throughput.py {' '.join(arguments)}",
-        "created": now(),
-        "source_commit": source_commit(),
-        "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "onnxruntime": onnxruntime.__version__},
-        "model": {
-            "name": bundle.manifest.name,
-            "precision": bundle.manifest.precision,
-            "layers": bundle.manifest.recipe["encoder"]["layers"],
-        },
+        **about(arguments),
+        "model": model_of(bundle),
         "pairs": len(pairs),
         "largest_score_difference": float(np.abs(scores - again).max()),
         "raw_session_pairs_per_second": [len(pairs) / raw_seconds, len(pairs) / raw_again],
@@ -93,8 +81,7 @@ def main(arguments: Sequence[str]) -> None:
         "share_of_raw_session": len(pairs) / seconds / raw,
         "single_pair_ms": {f"p{q}": float(np.percentile(latencies, q)) for q in (50, 95, 99)},
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
+    write(result, options.out)
 
 
 if __name__ == "__main__":
