@@ -1,7 +1,7 @@
 """Which pairs of the waiting requests make up one model run. Knows token counts; knows no threads, clock or model.
 
-The request that leads a batch sets its width with its longest pair left; the others fill up with pairs of that width or
-less, the longest of those first, each with an equal share of the rows. So requests are scored side by side, each from
+The request that leads a batch sets its width with its longest pair left; the others fill up with pairs of about that
+width, the longest of those first, each with an equal share of the rows. So requests are scored side by side, each from
 its long pairs to its short ones, and little is padded.
 """
 
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from relevance.tokenization import TokenizedPair
 
 Logits = NDArray[np.float32]
+
+NEAR = 0.85  # of a batch's width: shorter pairs would be mostly padding
 
 
 class Priority(IntEnum):
@@ -62,15 +64,20 @@ class Job:
         """Tokens of the longest waiting pair."""
         return self._lengths[-1]
 
-    @property
-    def shortest(self) -> int:
-        """Tokens of the shortest waiting pair."""
-        return self._lengths[0]
+    def above(self, width: int) -> int | None:
+        """Tokens of the shortest waiting pair that is longer than `width`, None where there is none."""
+        place = bisect.bisect_right(self._lengths, width)
+        return self._lengths[place] if place < len(self._lengths) else None
 
-    def take(self, count: int, width: int) -> list[int]:
-        """Take up to `count` waiting pairs of at most `width` tokens, the longest ones; return their places."""
+    def below(self, width: int) -> int | None:
+        """Tokens of the longest waiting pair of at most `width`, None where there is none."""
+        place = bisect.bisect_right(self._lengths, width)
+        return self._lengths[place - 1] if place else None
+
+    def take(self, count: int, width: int, least: int = 0) -> list[int]:
+        """Take up to `count` waiting pairs of `least` to `width` tokens, the longest ones; return their places."""
         end = bisect.bisect_right(self._lengths, width)
-        start = max(0, end - count)
+        start = max(bisect.bisect_left(self._lengths, least), end - count)
         taken = self._waiting[start:end]
         del self._waiting[start:end], self._lengths[start:end]
         return taken
@@ -120,9 +127,9 @@ class Batch:
         self.full = False  # as large as it may be, or not all had room: its speed tells what the model can do
         self.parts: list[tuple[Job, list[int]]] = []
 
-    def add(self, job: Job, count: int) -> int:
-        """Move up to `count` pairs that fit the width from a job into the batch; return how many there were."""
-        if taken := job.take(count, self.width) if count > 0 else []:
+    def add(self, job: Job, count: int, least: int = 0) -> int:
+        """Move up to `count` pairs of `least` tokens to the width from a job into the batch; return how many."""
+        if taken := job.take(count, self.width, least) if count > 0 else []:
             self.parts.append((job, taken))
             self.rows += len(taken)
         return len(taken)
@@ -138,31 +145,43 @@ class Batch:
         return list(dict.fromkeys(job for job, _ in self.parts))
 
 
-def form_batch(jobs: Sequence[Job], shape: Shape, head_start: int = 1) -> Batch:
-    """Take the next batch off jobs that wait, the first of which leads and takes up to `head_start` rows beforehand.
+def form_batch(jobs: Sequence[Job], shape: Shape, head_start: int = 1, leaders: int = 1) -> Batch:
+    """Take the next batch off jobs that wait, the first of which lead and take up to `head_start` rows each beforehand.
 
-    Rows x width stays within `shape.max_tokens`, unless one pair alone is longer.
+    The longest pair of the first sets the width; what is much shorter than that waits for a batch of its own length,
+    unless it costs next to nothing. Rows x width stays within `shape.max_tokens`, unless one pair alone is longer.
     """
-    leader = jobs[0]
-    batch = Batch(shape.padded(leader.longest))
-    batch.add(leader, min(head_start, shape.rows(batch.width)))
-    turns, wasted = [*jobs[1:], leader], 0  # the leader comes last, since it also takes what the others leave
+    batch = Batch(shape.padded(jobs[0].longest))
+    for leader in jobs[:leaders]:
+        batch.add(leader, min(head_start, shape.rows(batch.width) - batch.rows))
+    turns, spare = [*jobs[leaders:], *jobs[:leaders]], shape.free_tokens  # who leads also takes what the others leave
     while True:
-        fill(batch, turns, shape.rows(batch.width) - batch.rows)
-        longer = [job.shortest for job in turns if job.waiting]
+        fill(batch, turns, shape.rows(batch.width) - batch.rows, math.ceil(NEAR * batch.width))
+        spare -= _fill_short(batch, jobs, shape.rows(batch.width) - batch.rows, spare)
+        longer = [above for job in turns if (above := job.above(batch.width)) is not None]
         if not longer or batch.rows >= shape.rows(batch.width):
             return batch
         width = shape.padded(min(longer))
-        wasted += batch.rows * (width - batch.width)
-        if wasted > shape.free_tokens or batch.rows >= shape.rows(width):
+        spare -= batch.rows * (width - batch.width)
+        if spare < 0 or batch.rows >= shape.rows(width):
             return batch
         batch.width = width
 
 
-def fill(batch: Batch, jobs: Sequence[Job], room: int) -> None:
-    """Give up to `room` rows of a batch to jobs, in equal shares as far as their pairs fit the width."""
+def fill(batch: Batch, jobs: Sequence[Job], room: int, least: int = 0) -> None:
+    """Give up to `room` rows of a batch to jobs, in equal shares as far as they have pairs of `least` to its width."""
     before = -1
     while room > 0 and room != before:
         before = room
         for left, job in zip(range(len(jobs), 0, -1), jobs, strict=True):
-            room -= batch.add(job, -(-room // left)) if job.waiting else 0
+            room -= batch.add(job, -(-room // left), least) if job.waiting else 0
+
+
+def _fill_short(batch: Batch, jobs: Sequence[Job], room: int, spare: int) -> int:
+    """Give up to `room` rows to shorter pairs while they are padded by `spare` tokens at most; return how much."""
+    padding = 0
+    for job in jobs:
+        while room > 0 and (below := job.below(batch.width)) and padding + batch.width - below <= spare:
+            padding += batch.width - below
+            room -= batch.add(job, 1)
+    return padding
