@@ -158,8 +158,8 @@ def write_bundle_files(folder: Path, manifest: Manifest, golden: Sequence[Golden
 def stated_version(folder: Path) -> str | None:
     """Return the version that a bundle says it has, without any check, or None where it says none."""
     try:
-        raw = json.loads((folder / MANIFEST_FILE).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        raw = json.loads(_read(folder, MANIFEST_FILE)) if _path(folder, MANIFEST_FILE).is_file() else None
+    except (BundleError, ValueError, RecursionError):
         return None
     digest = raw.get("digest") if isinstance(raw, dict) else None
     return digest[:VERSION_DIGITS] if isinstance(digest, str) else None

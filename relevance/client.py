@@ -1,138 +1,30 @@
-"""Calls the service's `/v1/score`: `Client` for plain code, `AsyncClient` for asyncio. Needs the extra `client`.
+"""Calls the service: `Client` for plain code, `AsyncClient` for asyncio. Needs the extra `client`.
 
 One call may be many requests: candidates are sent in chunks of at most `max_candidates`, and 429, 503 and broken
 connections are retried. One deadline covers all of a call, and every request tells the service what is left of it.
+A bulk job is sent in chunks too, each with a time of its own: rows may come, and scores be read, for days.
 """
 
 import asyncio
+import itertools
 import json
-import math
-import random
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
-from relevance.clienttypes import (
-    AnswerError,
-    ClientError,
-    DeadlineError,
-    OverloadedError,
-    Problem,
-    RefusedError,
-    RetryPolicy,
-    ScoreResult,
-    ServiceFaultError,
-    UnavailableError,
-    UnreachableError,
-    retry_after_seconds,
-)
-from relevance.errors import ConfigError, MachineError
+from relevance.clienttypes import BulkScore, RetryPolicy, ScoreResult
+from relevance.errors import ConfigError
+from relevance.exchange import Answer, Exchange, Question, deadline_in, httpx
 from relevance.tasks import UNKNOWN_LANGUAGE, Pair
 
-try:
-    import httpx
-except ModuleNotFoundError as error:
-    raise MachineError("relevance.client needs the package httpx: pip install 'relevance[client]'") from error
-
-SCORE_PATH = "v1/score"
-CONNECT_SECONDS = 5.0
-LONGEST_MS = 999_999_999  # what the service takes in X-Request-Timeout-Ms
-BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout, httpx.ProxyError)  # may work next time
+SCORE_PATH, BULK_PATH = "v1/score", "v1/score/bulk"
+BULK_ROWS = 1000  # of one request
+BULK_SECONDS = 600.0
 
 Body = Mapping[str, Any]
-
-
-class Exchange:
-    """One request with its retries, as decisions without I/O: what to send, whether to wait and for how long."""
-
-    def __init__(self, body: Body, request_id: str, policy: RetryPolicy, deadline: float | None) -> None:
-        """`deadline` is a reading of `time.monotonic()`, or None for none."""
-        # A lone surrogate can't be UTF-8; sent as it is, the service refuses the body and says why.
-        self.content = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        self._count = len(body.get("pairs", body.get("candidates", ())))
-        self.attempts = 0
-        self._request_id, self._policy, self._deadline = request_id, policy, deadline
-        self._rng = random.Random()
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds until the deadline, or None without one. Raises DeadlineError where none are left."""
-        if self._deadline is None:
-            return None
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise self.expired()
-        return left
-
-    def send(self) -> Mapping[str, Any]:
-        """Count an attempt; return `content`, `headers` and `timeout` for httpx. Raises DeadlineError."""
-        left = self.seconds_left
-        self.attempts += 1
-        headers = {"Content-Type": "application/json", "X-Request-Id": self._request_id}
-        if left is not None:
-            headers["X-Request-Timeout-Ms"] = str(max(1, min(int(1000 * left), LONGEST_MS)))
-        timeout = httpx.Timeout(left, connect=CONNECT_SECONDS if left is None else min(left, CONNECT_SECONDS))
-        return {"content": self.content, "headers": headers, "timeout": timeout}
-
-    def result(self, response: httpx.Response) -> ScoreResult | float:
-        """Return what a response holds, or the seconds to wait before the next attempt. Raises ClientError."""
-        if response.is_success:
-            return self._parsed(response)
-        problem = Problem.from_body(response.status_code, response.content)
-        error = self._error(response, problem)
-        if isinstance(error, OverloadedError | UnavailableError):
-            error.retry_after_seconds = retry_after_seconds(response.headers.get("retry-after"))
-            return self._wait(error, error.retry_after_seconds)
-        raise error
-
-    def broken(self, error: httpx.RequestError) -> float:
-        """Return the seconds to wait after a request without a response. Raises ClientError."""
-        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
-            raise self.expired() from error
-        failure = UnreachableError(f"{type(error).__name__}: {error}", self._request_id, self.attempts)
-        failure.__cause__ = error
-        if not isinstance(error, BROKEN):
-            raise failure
-        return self._wait(failure, None)
-
-    def expired(self) -> DeadlineError:
-        """Return the error of a call whose time ran out here."""
-        return DeadlineError("no answer before the deadline of the call", self._request_id, self.attempts)
-
-    def _wait(self, error: ClientError, retry_after: float | None) -> float:
-        """Return how long to wait, or raise the error where no attempt is left, or no time for one."""
-        wait = self._policy.wait_seconds(self.attempts - 1, retry_after, self._rng)
-        if wait is None or (self._deadline is not None and time.monotonic() + wait >= self._deadline):
-            raise error
-        return wait
-
-    def _error(self, response: httpx.Response, problem: Problem) -> ClientError:
-        status = response.status_code
-        known: dict[int, type[ClientError]] = {429: OverloadedError, 503: UnavailableError, 504: DeadlineError}
-        kind = known.get(status) or (ServiceFaultError if status >= 500 else RefusedError if status >= 400 else None)
-        return (kind or AnswerError)(
-            f"{response.request.url}: {status} {problem.reason}: {problem.detail}",
-            response.headers.get("x-request-id", self._request_id),
-            self.attempts,
-            problem,
-        )
-
-    def _parsed(self, response: httpx.Response) -> ScoreResult:
-        try:
-            found = ScoreResult.from_answer(response.json(), response.headers.get("x-request-id", self._request_id))
-            if len(found.scores) != self._count:
-                raise ValueError(f"{len(found.scores)} scores for {self._count} candidates")
-            return found
-        except (KeyError, TypeError, ValueError) as error:
-            raise AnswerError(
-                f"{response.request.url}: no scores in the answer ({type(error).__name__}: {error}); expected one of "
-                "the relevance service",
-                self._request_id,
-                self.attempts,
-            ) from error
 
 
 class _Calls:
@@ -150,14 +42,25 @@ class _Calls:
 
     def _exchanges(
         self, bodies: Sequence[Body], timeout_seconds: float | None, request_id: str | None
-    ) -> tuple[str, Iterator[Exchange]]:
+    ) -> tuple[str, Iterator[Exchange[ScoreResult]]]:
         """Return the id of the call and its requests, made one by one; from now on their time runs."""
-        seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
-        deadline = None if seconds is None or math.isinf(seconds) else time.monotonic() + seconds
+        deadline = deadline_in(self._timeout_seconds if timeout_seconds is None else timeout_seconds)
         name = request_id or uuid.uuid4().hex
         names = [name] if len(bodies) == 1 else [f"{name}/{number}" for number in range(1, len(bodies) + 1)]
-        made = (Exchange(body, each, self._retry, deadline) for body, each in zip(bodies, names, strict=True))
+        questions = map(_score_question, bodies)
+        made = (Exchange(asked, each, self._retry, deadline) for asked, each in zip(questions, names, strict=True))
         return name, made
+
+    def _bulk_exchanges(
+        self, task: str, pairs: Iterable[Pair], timeout_seconds: float, request_id: str | None
+    ) -> Iterator[Exchange[list[BulkScore]]]:
+        """Return the requests of a bulk job, each made of the next pairs when it is asked for; then its time runs."""
+        name, rows = request_id or uuid.uuid4().hex, iter(pairs)
+        for number in itertools.count():
+            if not (chunk := list(itertools.islice(rows, BULK_ROWS))):
+                return
+            question = _bulk_question(task, chunk, number * BULK_ROWS)
+            yield Exchange(question, f"{name}/{number + 1}", self._retry, deadline_in(timeout_seconds))
 
     def _chunks(self, items: Sequence[Any]) -> list[Sequence[Any]]:
         """Cut into chunks; nothing at all is one empty chunk, which the service refuses and explains."""
@@ -207,6 +110,16 @@ class Client(_Calls, AbstractContextManager["Client"]):
         """Score pairs, each with its own query, in their order. Raises ClientError."""
         return self._call(self._pair_bodies(task, pairs), timeout_seconds, request_id)
 
+    def score_bulk(
+        self, task: str, pairs: Iterable[Pair], *, timeout_seconds: float = BULK_SECONDS, request_id: str | None = None
+    ) -> Iterator[BulkScore]:
+        """Score any number of pairs in their order, behind everybody who waits, and hold 1,000 of them at most.
+
+        `timeout_seconds` is for each request of so many, its retries included. Raises ClientError.
+        """
+        for exchange in self._bulk_exchanges(task, pairs, timeout_seconds, request_id):
+            yield from self._send(exchange)
+
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
@@ -218,13 +131,13 @@ class Client(_Calls, AbstractContextManager["Client"]):
         name, exchanges = self._exchanges(bodies, timeout_seconds, request_id)
         return ScoreResult.joined([self._send(exchange) for exchange in exchanges], name)
 
-    def _send(self, exchange: Exchange) -> ScoreResult:
+    def _send(self, exchange: Exchange[Answer]) -> Answer:
         while True:
             try:
-                found = exchange.result(self._http.post(SCORE_PATH, **exchange.send()))
+                found = exchange.result(self._http.post(**exchange.send()))
             except httpx.RequestError as error:
                 found = exchange.broken(error)
-            if isinstance(found, ScoreResult):
+            if not isinstance(found, float):
                 return found
             time.sleep(found)
 
@@ -269,6 +182,17 @@ class AsyncClient(_Calls, AbstractAsyncContextManager["AsyncClient"]):
         """Score pairs, each with its own query, in their order. Raises ClientError."""
         return await self._call(self._pair_bodies(task, pairs), timeout_seconds, request_id)
 
+    async def score_bulk(
+        self, task: str, pairs: Iterable[Pair], *, timeout_seconds: float = BULK_SECONDS, request_id: str | None = None
+    ) -> AsyncIterator[BulkScore]:
+        """Score any number of pairs in their order, behind everybody who waits, and hold 1,000 of them at most.
+
+        `timeout_seconds` is for each request of so many, its retries included. Raises ClientError.
+        """
+        for exchange in self._bulk_exchanges(task, pairs, timeout_seconds, request_id):
+            for score in await self._send(exchange):
+                yield score
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
@@ -286,27 +210,56 @@ class AsyncClient(_Calls, AbstractAsyncContextManager["AsyncClient"]):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _send(self, exchange: Exchange) -> ScoreResult:
+    async def _send(self, exchange: Exchange[Answer]) -> Answer:
         try:
             async with asyncio.timeout(exchange.seconds_left):
                 return await self._attempts(exchange)
         except TimeoutError:
             raise exchange.expired() from None
 
-    async def _attempts(self, exchange: Exchange) -> ScoreResult:
+    async def _attempts(self, exchange: Exchange[Answer]) -> Answer:
         while True:
             async with self._turns:
                 try:
-                    found = exchange.result(await self._http.post(SCORE_PATH, **exchange.send()))
+                    found = exchange.result(await self._http.post(**exchange.send()))
                 except httpx.RequestError as error:
                     found = exchange.broken(error)
-            if isinstance(found, ScoreResult):
+            if not isinstance(found, float):
                 return found
             await asyncio.sleep(found)
 
 
 def _headers(api_key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+
+def _score_question(body: Body) -> Question[ScoreResult]:
+    count = len(body.get("pairs", body.get("candidates", ())))
+
+    def read(response: httpx.Response, request_id: str) -> ScoreResult:
+        found = ScoreResult.from_answer(response.json(), request_id)
+        if len(found.scores) != count:
+            raise ValueError(f"{len(found.scores)} scores for {count} candidates")
+        return found
+
+    return Question(SCORE_PATH, "application/json", _encoded(body), read)
+
+
+def _bulk_question(task: str, pairs: Sequence[Pair], first_row: int) -> Question[list[BulkScore]]:
+    def read(response: httpx.Response, request_id: str) -> list[BulkScore]:
+        version, lines = response.headers["x-model-version"], list(map(json.loads, response.content.splitlines()))
+        if [line["line"] for line in lines] != list(range(1, len(pairs) + 1)):
+            raise ValueError(f"{len(lines)} lines for {len(pairs)} pairs, or not in their order")
+        rows = zip(itertools.count(first_row), pairs, lines, strict=False)
+        return [BulkScore.from_line(row, pair, version, line) for row, pair, line in rows]
+
+    content = b"".join(_encoded(_pair(pair)) + b"\n" for pair in pairs)
+    return Question(f"{BULK_PATH}?{httpx.QueryParams(task=task)}", "application/x-ndjson", content, read)
+
+
+def _encoded(body: Body) -> bytes:
+    """Return JSON. A lone surrogate can't be UTF-8; sent as it is, the service refuses it and says why."""
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _pair(pair: Pair) -> dict[str, str]:

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 from relevance.errors import ConfigError, RelevanceError
-from relevance.tasks import Task
+from relevance.tasks import Pair, Task
 
 DETAIL_CHARS = 300  # of a body that is no problem details, as a proxy's page
 
@@ -123,6 +123,31 @@ class Problem:
             detail=detail if isinstance(detail, str) else body[:DETAIL_CHARS].decode("utf-8", "replace"),
             errors=tuple(each for each in (errors if isinstance(errors, list) else ()) if isinstance(each, dict)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class BulkScore:
+    """What came of one row of a bulk job, counted from 0: its score, or the problem that this row alone has.
+
+    `score`, `label` and `truncated` are as in `ScoreResult`, the first two None where there is a problem. `version` is
+    that of the model, which may be another from some row on where the service was rolled over meanwhile.
+    """
+
+    row: int
+    pair: Pair
+    version: str
+    score: float | None = None
+    label: int | None = None
+    truncated: bool = False
+    problem: Problem | None = None
+
+    @classmethod
+    def from_line(cls, row: int, pair: Pair, version: str, line: Mapping[str, Any]) -> Self:
+        """Read a line of a `/v1/score/bulk` answer. Raises KeyError, TypeError or ValueError where it is none."""
+        if "status" in line:
+            problem = Problem(int(line["status"]), str(line["reason"]), title="", detail=str(line["detail"]))
+            return cls(row, pair, version, problem=problem)
+        return cls(row, pair, version, float(line["score"]), int(line["label"]), bool(line["truncated"]))
 
 
 class ClientError(RelevanceError):

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from starlette.types import Receive, Send
 
 from relevance.errors import ConfigError
 from service import routes
@@ -23,6 +22,7 @@ from service.candidates import Mode
 from service.edge import Edge
 from service.errors import InvalidRequestError
 from service.keyfile import Scope
+from service.keys import Keys
 from service.problems import handle_problems
 from service.settings import Settings
 from service.state import Service
@@ -40,20 +40,13 @@ HEALTH: Mapping[str, Callable[..., Any]] = {
 class AdminEdge(Edge):
     """What happens to every request around its route. Callers' metrics do not count these requests."""
 
-    async def _handle(self, request: Request, receive: Receive, send: Send) -> None:
-        """Let a request in, by its API key where there are keys: health and metrics as on the other port."""
-        keys, path = self._service.keys, request.scope["path"]
-        needed = keys.scope_of(path) if keys is not None else None
-        if keys is None or needed is None:
-            await self._pass_on(request, receive, send)
-            return
-        grant = keys.find(request.scope["headers"])
-        request.state.logged["key"] = grant.key.name
-        with grant.admitted(Scope.ADMIN if needed is Scope.SCORE else needed):
-            await self._pass_on(request, receive, send)
+    def _needed(self, keys: Keys, path: str) -> Scope | None:
+        """Return the scope that a path needs: health and metrics as on the other port."""
+        needed = keys.scope_of(path)
+        return Scope.ADMIN if needed is Scope.SCORE else needed
 
     def _account(self, request: Request, status: int) -> None:
-        path, seconds = request.url.path, time.monotonic() - request.state.began
+        path, seconds = request.scope["path"], time.monotonic() - request.state.began
         line = {"request_id": request.state.request_id, "method": request.method, "path": path[:200], "status": status}
         line |= {"duration_ms": round(1000 * seconds, 2)} | request.state.logged
         log.log(logging.DEBUG if path in HEALTH and status < 500 else logging.INFO, "admin request", extra=line)
@@ -100,7 +93,7 @@ async def roll_back(task: str, request: Request) -> TaskModels:
 async def promote(task: str, request: Request) -> TaskModels:
     """Make the candidate the active model."""
     rollout = request.app.state.service.rollout(task)
-    rollout.promote()
+    await rollout.promote()
     return TaskModels.of(task, rollout)
 
 
@@ -108,7 +101,7 @@ async def promote(task: str, request: Request) -> TaskModels:
 async def drop(task: str, request: Request) -> TaskModels:
     """Let go of the candidate."""
     rollout = request.app.state.service.rollout(task)
-    rollout.drop()
+    await rollout.drop()
     return TaskModels.of(task, rollout)
 
 

@@ -11,6 +11,7 @@ from relevance.tasks import Pair
 from service.errors import DeadlineError, InvalidRequestError, OverloadedError, TooLargeError
 from service.scheduler import Scheduler
 from service.settings import Settings
+from service.turns import OVERSIZED
 
 LONGEST_RETRY_SECONDS = 60
 NEXT_TO_NOTHING = 0.05  # of the limit
@@ -74,7 +75,7 @@ class Gate:
 
     A request needs room for its own tokens twice, since newer ones may overtake it while it is scored: so small
     requests are still let in where a large one would come late. One that finds next to nothing waiting is always let
-    in, however large.
+    in, however large; one that takes over twice the target latency alone then leaves half of the room to others.
     """
 
     scheduler: Scheduler
@@ -86,6 +87,13 @@ class Gate:
     def queued_tokens(self) -> int:
         """Tokens that wait for the model, or for the tokeniser before it."""
         return self.scheduler.queued_tokens + sum(self._reserved)
+
+    @property
+    def tokens_ahead(self) -> int:
+        """Those of them that a newcomer must leave time for."""
+        limit = self.limit
+        reserved = sum([each if each <= OVERSIZED * limit else limit // 2 for each in self._reserved])
+        return self.scheduler.tokens_ahead + reserved
 
     @contextmanager
     def reserve(self, tokens: int) -> Iterator[None]:
@@ -106,15 +114,15 @@ class Gate:
     def full(self) -> bool:
         """Whether not even the smallest request has room."""
         queued = self.queued_tokens
-        return queued > 0 and queued >= self.limit
+        return queued > 0 and (queued >= self.max_queued_tokens or self.tokens_ahead >= self.limit)
 
     def admit(self, tokens: int, deadline: float) -> None:
         """Raise OverloadedError where tokens have no room, DeadlineError where they cannot be scored by `deadline`."""
-        queued, limit, speed = self.queued_tokens, self.limit, self.scheduler.tokens_per_second
-        late = bool(speed) and queued + 2 * tokens > speed * self.target_latency_seconds
-        if queued > NEXT_TO_NOTHING * limit and (late or queued + tokens > self.max_queued_tokens):
+        ahead, limit, speed = self.tokens_ahead, self.limit, self.scheduler.tokens_per_second
+        late = bool(speed) and ahead + 2 * tokens > speed * self.target_latency_seconds
+        if ahead > NEXT_TO_NOTHING * limit and (late or self.queued_tokens + tokens > self.max_queued_tokens):
             raise OverloadedError(
-                f"{queued} tokens wait and this request has about {tokens}; expected at most {limit} with its own "
+                f"{ahead} tokens wait and this request has about {tokens}; expected at most {limit} with its own "
                 "counted twice",
                 retry_after_seconds=self.retry_after_seconds,
             )
@@ -133,5 +141,5 @@ class Gate:
     def retry_after_seconds(self) -> int:
         """When to come back: once what waits now is scored."""
         speed = self.scheduler.tokens_per_second
-        seconds = self.queued_tokens / speed if speed else 1.0
+        seconds = self.tokens_ahead / speed if speed else 1.0
         return max(1, math.ceil(min(seconds, LONGEST_RETRY_SECONDS)))

@@ -74,7 +74,7 @@ class _Streamed(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         model = choose(self._request, self._task, by_share=False)
         with model.holds.hold():  # all lines are scored by the model that the first one began with
-            self.headers["X-Model-Version"] = model.manifest.version
+            self.headers["X-Model-Version"] = self._request.state.logged["version"] = model.manifest.version
             await self._stream(_Job(self._request, model, self._service), send)
 
     async def _stream(self, job: "_Job", send: Send) -> None:

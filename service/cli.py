@@ -1,8 +1,9 @@
-"""The commands of the service: `relevance serve` and `relevance keys new`."""
+"""The commands of the service: `relevance serve`, `relevance settings` and `relevance keys new`."""
 
 import logging
 import os
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,7 @@ def serve(
     tls_key: Annotated[Path | None, typer.Option(help="PEM file of the certificate's key.")] = None,
     tls_client_ca: Annotated[Path | None, typer.Option(help="PEM file: callers need a certificate of these.")] = None,
 ) -> None:
-    """Score pairs over HTTP. Every setting is also an environment variable, RELEVANCE_ and its name in capitals."""
+    """Score pairs over HTTP. Every setting is an environment variable, too; `relevance settings` lists them all."""
     from service.logs import configure_logging
     from service.server import serve as serve_bundles
     from service.settings import Settings, unknown_variables
@@ -56,6 +57,16 @@ def serve(
     for name in unknown_variables(os.environ):
         log.warning(f"{name} is no setting of the service and is ignored", extra={"variable": name})
     serve_bundles(settings, bundles)
+
+
+@app.command("settings")
+def list_settings() -> None:
+    """List the service's settings: environment variable, default, and what comes of raising or lowering it."""
+    from service.settings import Settings
+
+    for name, field in Settings.model_fields.items():
+        print(f"RELEVANCE_{name.upper()} ({'absent' if field.default is None else field.default})")
+        print(textwrap.fill(field.description or "", 100, initial_indent="    ", subsequent_indent="    "))
 
 
 @keys.command("new")

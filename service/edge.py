@@ -14,7 +14,9 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relevance.errors import RelevanceError
+from service import keyfile
 from service.errors import ClientGoneError, DeadlineError, InvalidRequestError, TooLargeError
+from service.keys import Keys
 from service.observed import ModelMetrics
 from service.problems import BUG, on_relevance_error, problem
 from service.settings import Settings
@@ -36,6 +38,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 MILLISECONDS = re.compile(r"[1-9][0-9]{0,8}")
 BODY_SECONDS = 60.0  # for a body where no deadline says less
+OTHER_BODY_BYTES = 64 * 1024  # where no text is scored: nothing else bounds how many such requests hold one
 DISCARDED_BYTES = 16 * 1024 * 1024  # read and thrown away, so that the caller gets to see the 413
 
 
@@ -90,7 +93,7 @@ class Edge:
     async def _handle(self, request: Request, receive: Receive, send: Send) -> None:
         """Let a request in, by its API key where there are keys; this too before anything of the body is read."""
         keys = self._service.keys
-        needed = keys.scope_of(request.scope["path"]) if keys is not None else None
+        needed = self._needed(keys, request.scope["path"]) if keys is not None else None
         if keys is None or needed is None:
             await self._pass_on(request, receive, send)
             return
@@ -98,6 +101,10 @@ class Edge:
         request.state.logged["key"] = grant.key.name
         with grant.admitted(needed):
             await self._pass_on(request, receive, send)
+
+    def _needed(self, keys: Keys, path: str) -> keyfile.Scope | None:
+        """Return the scope that a path needs; None where it is open to all."""
+        return keys.scope_of(path)
 
     async def _pass_on(self, request: Request, receive: Receive, send: Send) -> None:
         """Pass a request on; a scoring one only where there is room, which is looked at before anything is read."""
@@ -113,14 +120,15 @@ class Edge:
             until = request.state.began + BODY_SECONDS
             if counted:
                 until = min(until, deadline_of(request, service.settings))
-            body = await _timely(_body(request, receive, service.settings.max_body_bytes), until)
+            most = service.settings.max_body_bytes if counted else OTHER_BODY_BYTES
+            body = await _timely(_body(request, receive, most), until)
             await self._app(scope, body, send)
         finally:
             service.in_work -= counted
 
     def _account(self, request: Request, status: int) -> None:
         seconds, state, metrics = time.monotonic() - request.state.began, request.state, self._service.metrics
-        route = request.url.path if request.url.path in PATHS else OTHER
+        route = request.scope["path"] if request.scope["path"] in PATHS else OTHER
         reason = getattr(state, "reason", None)
         metrics.requests.labels(route, str(status)).inc()
         pairs = state.logged.get("pairs", 0) if status == 200 else 0

@@ -7,7 +7,7 @@ import importlib
 import logging
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, Self
+from typing import Self
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -46,14 +46,15 @@ class GpuCollector(Collector):
         total = GaugeMetricFamily("relevance_gpu_memory_total_bytes", "Memory of the GPU", labels=["gpu"])
         busy = GaugeMetricFamily("relevance_gpu_utilization_ratio", "Share of time at work", labels=["gpu"])
         for number in range(self._count()):
+            name = [str(number)]
             try:
-                memory, utilization = self._read(number)
-            except self._nvml.NVMLError as error:  # a GPU that fell off the bus must not cost the other metrics
-                log.warning(f"GPU {number}: {error}")
-                continue
-            used.add_metric([str(number)], memory.used)
-            total.add_metric([str(number)], memory.total)
-            busy.add_metric([str(number)], utilization.gpu / 100)
+                handle = self._nvml.nvmlDeviceGetHandleByIndex(number)
+                memory = self._nvml.nvmlDeviceGetMemoryInfo(handle)
+                used.add_metric(name, memory.used)
+                total.add_metric(name, memory.total)
+                busy.add_metric(name, self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
+            except self._nvml.NVMLError as error:  # one that fell off the bus must not cost the other metrics
+                log.debug(f"GPU {number}: {error}")  # at every look: a GPU that is cut up (MIG) never tells its use
         yield from (used, total, busy)
 
     def _count(self) -> int:
@@ -62,7 +63,3 @@ class GpuCollector(Collector):
         except self._nvml.NVMLError as error:
             log.warning(f"no figures of GPUs: {error}")
             return 0
-
-    def _read(self, number: int) -> tuple[Any, Any]:
-        handle = self._nvml.nvmlDeviceGetHandleByIndex(number)
-        return self._nvml.nvmlDeviceGetMemoryInfo(handle), self._nvml.nvmlDeviceGetUtilizationRates(handle)

@@ -91,13 +91,13 @@ class Keys:
         if path in OPEN_PATHS:
             return None
         if path == METRICS_PATH:
+            self._keep_fresh()
             return Scope.METRICS if any(Scope.METRICS in grant.key.scopes for grant in self._grants) else None
         return Scope.SCORE
 
     def find(self, headers: Headers) -> Grant:
         """Return the grant of the key that headers carry. Raises UnauthorizedError."""
-        if time.monotonic() >= self._look_at:
-            self._look()
+        self._keep_fresh()
         secret = _secret(headers)
         if secret is None:
             raise UnauthorizedError("no API key; expected `Authorization: Bearer KEY` or `X-API-Key: KEY`")
@@ -111,7 +111,9 @@ class Keys:
             raise UnauthorizedError(f"the API key {found.key.name!r} has expired")
         return found
 
-    def _look(self) -> None:
+    def _keep_fresh(self) -> None:
+        if time.monotonic() < self._look_at:
+            return
         self._look_at = time.monotonic() + LOOK_SECONDS
         stamp = _stamp(self._path)
         if stamp == self._stamp:

@@ -1,6 +1,7 @@
 """One served model: from pairs of text to scores. Joins bundle, tokeniser, engine and scheduler; knows no HTTP."""
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -77,8 +78,9 @@ class ServedModel:
         self.holds = Holds()
         self.metrics = ModelMetrics(metrics, self.manifest, engine.device)
         policy = settings.policy(engine.device, self.manifest.max_length)
+        runs = engine.warm_up(policy.shape)  # before there is a thread, which one that fails would leave behind
         self.scheduler = TurnScheduler(engine.logits, policy, self.metrics.batch, f"inference-{self.task}")
-        for tokens, padded, seconds in engine.warm_up(policy.shape):
+        for tokens, padded, seconds in runs:
             self.scheduler.prime(tokens, padded, seconds)
         self.gate = Gate(self.scheduler, settings.max_queued_tokens, settings.aimed_latency_seconds)
         self._tokens = TokenCache(settings.token_cache_tokens)
@@ -95,14 +97,7 @@ class ServedModel:
 
         Raises OverloadedError (interactive requests only), DeadlineError, ScoringError or UnavailableError.
         """
-        try:
-            found = await self._logits(pairs, deadline, priority)
-        except DeadlineError:
-            self.metrics.dropped("expired")
-            raise
-        except asyncio.CancelledError:
-            self.metrics.dropped("caller_gone")
-            raise
+        found = await self._logits(pairs, deadline, priority)
         scores = self.manifest.scores(found.logits)
         languages = [pair.language for pair in pairs]
         thresholds = {language: self.manifest.threshold_for(language) for language in sorted(set(languages))}
@@ -145,14 +140,21 @@ class ServedModel:
         tokens = sum([len(pair.input_ids) for pair in tokenized])
         self.metrics.admitted()
         tokenizing = time.monotonic() - began
-        outcome = await self.scheduler.score(tokenized, priority, deadline)
+        try:
+            outcome = await self.scheduler.score(tokenized, priority, deadline)
+        except DeadlineError:
+            self.metrics.dropped("expired")
+            raise
+        except asyncio.CancelledError:
+            self.metrics.dropped("caller_gone")
+            raise
         seconds = {"queue": outcome.queue_seconds, "tokenize": tokenizing, "run": outcome.run_seconds}
         return _Logits(outcome.logits, [pair.truncated for pair in tokenized], tokens, seconds)
 
     async def _let_in(self, pairs: Sequence[Pair], deadline: float) -> list[TokenizedPair]:
         """Tokenise an interactive request if there is room for it.
 
-        That is guessed from its characters: what is refused has cost next to nothing, and is told so at once.
+        That is guessed from its bytes: what is refused has cost next to nothing, and is told so at once.
         """
         guess = self._lengths.estimate(pairs)
         self.gate.admit(guess, deadline)
@@ -169,8 +171,7 @@ class ServedModel:
         if reading.fresh_chars <= INLINE_CHARS:
             return reading.join(reading.encode())
         encoding = asyncio.get_running_loop().run_in_executor(self._executors[priority], reading.encode)
-        try:
+        with contextlib.suppress(TimeoutError):  # as the context of another error it would keep its task, and the model
             async with asyncio.timeout(None if math.isinf(deadline) else deadline - time.monotonic()):
                 return reading.join(await encoding)
-        except TimeoutError:
-            raise DeadlineError("the deadline passed before all texts were tokenised") from None
+        raise DeadlineError("the deadline passed before all texts were tokenised")

@@ -107,11 +107,10 @@ class Rollout:
             old, version = self.candidate, await asyncio.to_thread(stated_version, folder)
             if old is not None and old.model.manifest.version == version and old.model.scheduler.alive:
                 model = old.model
-                if old.shadow:
-                    old.shadow.end()
+                await _end(old)
             else:
                 model = await self._tested(folder)
-                self._drop_candidate()
+                await self._drop_candidate()
             model.metrics.play(Role.CANDIDATE, answers=mode is Mode.CANARY)
             shadow = Shadow(model, self._metrics) if mode is Mode.SHADOW else None
             self.candidate = Candidate(model, mode, share, shadow)
@@ -124,27 +123,26 @@ class Rollout:
                 raise ConflictError(f"{self._task}: no previous model is loaded; expected one switch at least")
             self._activate(self.previous, "rolled_back")
 
-    def promote(self) -> None:
+    async def promote(self) -> None:
         """Make the candidate the active model. Raises ConflictError where there is none."""
         with self._changing("promotion"):
             if self.candidate is None or not self.candidate.model.scheduler.alive:
                 raise ConflictError(f"{self._task}: no candidate is loaded; expected a shadow or a canary")
             tried, self.candidate = self.candidate, None
-            if tried.shadow:
-                tried.shadow.end()
+            await _end(tried)
             self._activate(tried.model, "promoted")
 
-    def drop(self) -> None:
+    async def drop(self) -> None:
         """Let go of the candidate. Raises ConflictError where there is none."""
         with self._changing("dropping of the candidate"):
             if self.candidate is None:
                 raise ConflictError(f"{self._task}: no candidate is loaded; expected a shadow or a canary")
-            self._drop_candidate()
+            await self._drop_candidate()
 
     async def close(self) -> None:
         """Close all models at once; whatever still waits fails."""
-        if self.candidate and self.candidate.shadow:
-            self.candidate.shadow.end()
+        if self.candidate:
+            await _end(self.candidate)
         for closing in self._closing:
             closing.cancel()
         for model in self.loaded:
@@ -182,6 +180,7 @@ class Rollout:
     def _activate(self, model: ServedModel, result: str) -> None:
         """Give the roles anew: no request is handled meanwhile, so that each sees them as before or as after."""
         old, oldest = self.active, self.previous
+        model.metrics.play(None)  # first, since models of the same bundle share their series
         if oldest is not None and oldest is not model:
             self._retire(oldest)
         self.previous = None
@@ -195,12 +194,11 @@ class Rollout:
         self._metrics.changes.labels(self._task, result).inc()
         log.info(f"model {result.replace('_', ' ')}", extra=self._told(model))
 
-    def _drop_candidate(self) -> None:
+    async def _drop_candidate(self) -> None:
         if self.candidate is None:
             return
         tried, self.candidate = self.candidate, None
-        if tried.shadow:
-            tried.shadow.end()
+        await _end(tried)
         self._retire(tried.model, answers=tried.shadow is None)
         log.info("candidate dropped", extra=self._told(tried.model))
 
@@ -219,6 +217,13 @@ class Rollout:
 
     def _told(self, model: ServedModel) -> dict[str, str]:
         return {"task": self._task, "model": model.manifest.name, "version": model.manifest.version}
+
+
+async def _end(tried: Candidate) -> None:
+    """Stop what scores in the shadow, where it does; what that counts is told while it answers nobody."""
+    if tried.shadow:
+        await tried.shadow.end()
+        tried.model.refresh()
 
 
 def _nobody_waits() -> bool:

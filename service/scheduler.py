@@ -64,6 +64,10 @@ class Scheduler(Protocol):
         """Tokens of interactive requests taken in and not yet scored."""
 
     @property
+    def tokens_ahead(self) -> int:
+        """Those of them that a newcomer must leave time for; see `service.turns`."""
+
+    @property
     def tokens_per_second(self) -> float:
         """Speed of late; 0 before the first run."""
 
@@ -110,6 +114,11 @@ class TurnScheduler:
     def queued_tokens(self) -> int:
         """Tokens of interactive requests taken in and not yet scored."""
         return self._turns.queued_tokens[Priority.INTERACTIVE]
+
+    @property
+    def tokens_ahead(self) -> int:
+        """Those of them that a newcomer must leave time for; see `service.turns`."""
+        return self._turns.tokens_ahead()
 
     @property
     def tokens_per_second(self) -> float:
@@ -163,12 +172,15 @@ class TurnScheduler:
             async with asyncio.timeout(None if math.isinf(deadline) else deadline - began):
                 await answered.wait()
         except TimeoutError:
-            raise DeadlineError("the deadline passed before all pairs were scored") from None
+            job.error = DeadlineError("the deadline passed before all pairs were scored")
         finally:  # a cancelled request leaves the queue at once
             with self._changed:
                 self._turns.forget(job)
         if job.error is not None:
-            raise job.error
+            try:
+                raise job.error
+            finally:
+                job.error = None  # it keeps this frame, which keeps the job: so the model would stay in memory
         waited = max(0.0, time.monotonic() - began - job.run_seconds)
         return Outcome(job.logits, waited, job.run_seconds)
 
@@ -260,6 +272,6 @@ class TurnScheduler:
         )
         self._observe(BatchReport(len(pairs), tokens, padded, seconds))
         with self._changed:
-            if batch.full or not self._turns.speed.tokens_per_second:
+            if batch.full or tokens > seconds * self._turns.speed.tokens_per_second:  # it can do that at least
                 self._turns.speed.add(tokens, padded, seconds)
             self._turns.put(batch, logits, seconds)

@@ -4,12 +4,12 @@ Its pairs are bulk work: they run when nobody waits for any model. What it has n
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 
 import numpy as np
 
-from relevance.errors import RelevanceError
 from relevance.tasks import Pair
 from service.batching import Priority
 from service.changemetrics import ChangeMetrics
@@ -36,23 +36,30 @@ class Shadow:
         except asyncio.QueueFull:
             self._metrics.dropped.labels(self._task).inc()
 
-    def end(self) -> None:
-        """Stop scoring; what still waits is dropped."""
+    async def end(self) -> None:
+        """Stop scoring; what waits or is under way is dropped."""
         self._working.cancel()
+        await asyncio.wait({self._working})
         self._metrics.dropped.labels(self._task).inc(self._waiting.qsize())
 
     async def _work(self) -> None:
-        while True:
-            pairs, scored = await self._waiting.get()
-            try:
-                found = await self._model.score(pairs, priority=Priority.BULK)
-            except RelevanceError as error:
-                self._metrics.dropped.labels(self._task).inc()
-                if not self._failed:  # a broken candidate fails on everything
-                    log.warning("a candidate failed in the shadow", extra={"task": self._task, "error": str(error)})
-                self._failed = True
-                continue
-            await asyncio.to_thread(self._compare, scored, found)
+        with contextlib.suppress(asyncio.CancelledError):  # which the task would keep, and so the model in its frames
+            while True:
+                await self._score(*await self._waiting.get())
+
+    async def _score(self, pairs: Sequence[Pair], scored: Scored) -> None:
+        try:
+            found = await self._model.score(pairs, priority=Priority.BULK)
+        except asyncio.CancelledError:
+            self._metrics.dropped.labels(self._task).inc()
+            raise
+        except Exception as error:  # whatever it fails on, it may do better with the next
+            self._metrics.dropped.labels(self._task).inc()
+            if not self._failed:  # a broken candidate fails on everything
+                log.warning("a candidate failed in the shadow", extra={"task": self._task}, exc_info=error)
+            self._failed = True
+            return
+        await asyncio.to_thread(self._compare, scored, found)
 
     def _compare(self, scored: Scored, found: Scored) -> None:
         metrics, task = self._metrics, self._task

@@ -6,7 +6,8 @@ MEMORY_SECONDS = 2.0  # of model time; older runs fade
 class Speed:
     """Tokens a second over the last seconds of model time, long runs weighing more than short ones.
 
-    Meant for runs that say what the model can do: not for one pair on its own while nothing else waits.
+    Meant for runs that say what the model can do: not for one pair on its own while nothing else waits. One run weighs
+    no more than the memory is long, so that a machine that stood still is soon forgotten.
     """
 
     def __init__(self) -> None:
@@ -14,10 +15,12 @@ class Speed:
 
     def add(self, tokens: int, padded_tokens: int, seconds: float) -> None:
         """Count one model run."""
-        keep = MEMORY_SECONDS / (MEMORY_SECONDS + seconds) if self._seconds >= MEMORY_SECONDS else 1.0
-        self._tokens = self._tokens * keep + tokens
-        self._padded = self._padded * keep + padded_tokens
-        self._seconds = self._seconds * keep + max(seconds, 1e-9)
+        seconds = max(seconds, 1e-9)
+        weight = min(1.0, MEMORY_SECONDS / seconds)
+        keep = MEMORY_SECONDS / (MEMORY_SECONDS + weight * seconds) if self._seconds >= MEMORY_SECONDS else 1.0
+        self._tokens = self._tokens * keep + weight * tokens
+        self._padded = self._padded * keep + weight * padded_tokens
+        self._seconds = self._seconds * keep + weight * seconds
 
     @property
     def tokens_per_second(self) -> float:

@@ -71,6 +71,7 @@ class Tracer:
         )
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("relevance.service")
+        logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)  # its warnings quote the headers of callers
         self._context_of = TraceContextTextMapPropagator().extract
 
     @classmethod
@@ -87,7 +88,7 @@ class Tracer:
         except ImportError as error:
             raise MachineError(
                 f"otlp_endpoint {settings.otlp_endpoint}: the package {error.name} is missing; expected the extra "
-                "`tracing` (pip install 'relevance[tracing]'), or no otlp_endpoint"
+                "`tracing` (pip install '.[tracing]' in a clone), or no otlp_endpoint"
             ) from None
         base = settings.otlp_endpoint.rstrip("/").removesuffix(TRACES_PATH)
         exporter = OTLPSpanExporter(endpoint=base + TRACES_PATH, timeout=EXPORT_SECONDS)

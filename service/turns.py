@@ -4,7 +4,8 @@
   are shared equally (`service.batching`). So nothing starves, and one pair never waits behind all of a request of 500.
 - Requests that have not led yet go first, together, but never twice in a row: what is small is answered within about
   two runs, and a stream of small requests leaves every second run to the large ones.
-- A request that would be late at half the model's speed takes the whole batch when it leads, most urgent first.
+- A request that would be late at half the model's speed takes the whole batch when it leads, most urgent first. One
+  that is oversized, so that even alone it would be far too late, is urgent for its own deadline only.
 - Bulk work runs when nothing else waits, at this model or another, rides along where a run costs nothing more for it,
   and gets one run of its own when it has waited `bulk_patience_seconds`.
 - What has expired is dropped when a batch forms.
@@ -17,6 +18,8 @@ from dataclasses import dataclass, replace
 from service.batching import Batch, Job, Logits, Priority, Shape, fill, form_batch
 from service.errors import DeadlineError
 from service.speed import Speed
+
+OVERSIZED = 2.0  # times the target latency that a request would take even alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Turns:
         self.others_wait: Callable[[], bool] = lambda: False  # somebody waits for another model of the same machine
         self.queued_tokens = dict.fromkeys(Priority, 0)
         self._jobs: dict[Job, None] = {}  # in order of arrival
+        self._oversized: set[Job] = set()  # interactive ones
         self._turn = 0
         self._newcomers_led = False
         self._bulk_rode = -math.inf
@@ -53,7 +57,12 @@ class Turns:
         if job.priority is Priority.BULK and not self.queued_tokens[Priority.BULK]:
             self._bulk_rode = now
         job.arrived, job.led = now, self._turn
-        job.due = min(job.deadline, now + self.policy.target_latency_seconds)
+        target, speed = self.policy.target_latency_seconds, self.speed.tokens_per_second
+        alone = job.tokens_left / speed if speed else 0.0
+        oversized = alone > OVERSIZED * target
+        job.due = min(job.deadline, math.inf if oversized else now + target)
+        if oversized and job.priority is Priority.INTERACTIVE:
+            self._oversized.add(job)
         self._jobs[job] = None
         self.queued_tokens[job.priority] += job.tokens_left
 
@@ -61,6 +70,7 @@ class Turns:
         """Drop a job, whatever still waits of it; nothing happens where it is gone already."""
         if job in self._jobs:
             del self._jobs[job]
+            self._oversized.discard(job)
             self.queued_tokens[job.priority] -= job.tokens_left
 
     def end(self, job: Job, error: Exception | None) -> None:
@@ -74,6 +84,16 @@ class Turns:
         """Return how many tokens are scored before an interactive job of so many would be done."""
         jobs = (job for job in self._jobs if job.priority is Priority.INTERACTIVE)
         return sum(min(job.tokens_left, tokens) for job in jobs)
+
+    def tokens_ahead(self) -> int:
+        """Return how many tokens those are that an interactive newcomer must leave time for.
+
+        Of an oversized request that is no more than half of what can be done in time: it takes turns like any other,
+        and may not keep everybody else out until it is done.
+        """
+        most = self.policy.target_latency_seconds * self.speed.tokens_per_second / 2
+        over = sum([max(0, job.tokens_left - int(most)) for job in tuple(self._oversized)])  # asked on any thread
+        return self.queued_tokens[Priority.INTERACTIVE] - over
 
     def oldest_arrival(self) -> float | None:
         """Return when the oldest job came in that still has pairs waiting, or None."""
@@ -132,7 +152,7 @@ class Turns:
     def _lead(self, jobs: list[Job], shape: Shape, head_start: int, leaders: int = 1) -> Batch:
         for job in jobs[:leaders]:
             job.led, job.new = self._turn, False
-        return form_batch(jobs, shape, head_start)
+        return form_batch(jobs, shape, head_start, leaders)
 
     def _shape(self) -> Shape:
         """Return the shape of a batch that takes no longer than aimed at, by the speed of late."""

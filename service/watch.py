@@ -38,6 +38,7 @@ class Watch:
         """Take the folders as they are now for what is served."""
         self._rollouts, self._folders = rollouts, folders
         self._tried = {task: mark_of(folder) for task, folder in folders.items()}
+        self._missing: set[Task] = set()
 
     async def run(self, every_seconds: float) -> None:
         """Look again and again, until cancelled."""
@@ -48,7 +49,11 @@ class Watch:
 
     async def _look(self, task: Task) -> None:
         rollout, mark = self._rollouts[task], await asyncio.to_thread(mark_of, self._folders[task])
-        if mark is None or mark == self._tried[task]:
+        if mark is None:
+            self._tell_missing(task)
+            return
+        self._missing.discard(task)
+        if mark == self._tried[task]:
             return
         version = await asyncio.to_thread(stated_version, mark[0])
         active = rollout.active
@@ -61,3 +66,12 @@ class Watch:
             log.info("the watched bundle waits for its turn", extra={"task": task, "detail": str(error)})
             return  # and is tried again at the next look
         self._tried[task] = mark
+
+    def _tell_missing(self, task: Task) -> None:
+        """Say once that a folder is no whole bundle: a link that leads nowhere would else go unnoticed."""
+        if task not in self._missing:
+            self._missing.add(task)
+            log.warning(
+                "the watched folder holds no whole bundle: what is loaded serves on",
+                extra={"task": task, "bundle": str(self._folders[task])},
+            )

@@ -3,6 +3,7 @@
 Only the engine is another, and only after its warm-up: self-test, queue, HTTP and metrics are the real ones.
 """
 
+import functools
 import sys
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from relevance.bundle import Bundle
 from relevance.tasks import Task
 from service.engine import Engine
 from service.logs import configure_logging
@@ -103,6 +105,11 @@ def command(fault: str) -> tuple[str, ...]:
     return sys.executable, "-m", "tests.faulty", fault
 
 
+def open_faulty(fault: str, bundle: Bundle, settings: Settings) -> Engine:
+    """Return the engine of a fault; several workers can be told of it."""
+    return FAULTS[fault](bundle, settings.threads, "cpu")
+
+
 def main(arguments: Sequence[str]) -> None:
     fault, *bundles = arguments
     given = [each.removeprefix("--bundle=").split("=", 1) for each in bundles]
@@ -111,7 +118,7 @@ def main(arguments: Sequence[str]) -> None:
     serve(
         settings,
         {Task(task): Path(folder) for task, folder in given},
-        lambda bundle, settings: FAULTS[fault](bundle, settings.threads, "cpu"),
+        functools.partial(open_faulty, fault),
     )
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from service.settings import Settings
+
 ROW = {"id": 1, "task": "QC", "language": "en", "origin_query": "cup", "category_path": "home,cups", "label": 1}
 CONFIG = Path(__file__).parents[2] / "configs" / "qc.toml"
 
@@ -37,6 +39,15 @@ def test_help_is_quick_and_names_every_step():
     assert done.returncode == 0
     for command in ("sample", "data", "encoder", "train", "evaluate", "export", "verify", "serve"):
         assert command in done.stdout
+
+
+def test_settings_are_listed_with_default_and_meaning():
+    done = relevance("settings")
+    assert done.returncode == 0, done.stderr
+    for name, field in Settings.model_fields.items():
+        assert f"RELEVANCE_{name.upper()} (" in done.stdout
+        assert field.description.split()[0] in done.stdout
+    assert "RELEVANCE_ADMIN_PORT (absent)\n    port of the admin interface" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["empty.jsonl", "empty.csv", "empty.parquet"])

@@ -156,6 +156,16 @@ def test_the_health_check_asks_where_the_service_listens(variables, url):
     assert healthcheck.url(variables) == url
 
 
+def test_figures_that_are_none_are_told_by_name(tmp_path, capsys):
+    for text in (None, "{", "[]", "{}"):
+        figures = tmp_path / "figures.json"
+        if text is not None:
+            figures.write_text(text)
+        with pytest.raises(SystemExit):
+            capacity.answer(["--figures", str(figures)])
+        assert f"--figures {figures}: " in capsys.readouterr().err
+
+
 def test_the_capacity_page_shows_what_its_commands_print():
     page = (ROOT / "docs" / "capacity.md").read_text(encoding="utf-8")
     assert len(capacity.SHOWN.findall(page)) >= 4

@@ -127,6 +127,12 @@ def test_a_body_is_not_read_for_a_caller_without_a_key(bundle, path):
         assert (status, read) == (401, [])
 
 
+def test_a_path_that_is_open_takes_no_large_body(bundle, path):
+    add(path, "search")
+    requests = [("POST", where, {"content": b"x" * 100_000}) for where in OPEN]
+    assert [reason for _, reason, _ in answers(bundle, path, *requests)] == ["too_large"] * len(OPEN)
+
+
 def test_an_expired_key_is_refused(bundle, path):
     now = datetime.now(UTC)
     old = add(path, "old", expires=now - timedelta(seconds=1))
@@ -213,6 +219,15 @@ def test_rotation_adds_and_removes_keys_without_a_restart(path, monkeypatch):
     rewrite(path, path.read_text().split("\n\n", 1)[1])
     assert found(first) is None
     assert found(second) is not None
+
+
+def test_metrics_are_closed_by_a_new_key_although_nothing_else_is_asked(path, monkeypatch):
+    monkeypatch.setattr(keys_module, "LOOK_SECONDS", 0.0)
+    add(path, "search")
+    keys = Keys(path)
+    assert keys.scope_of("/metrics") is None
+    add(path, "prometheus", "metrics")
+    assert keys.scope_of("/metrics") == "metrics"
 
 
 @pytest.mark.parametrize("broken", ["", "[[keys]]\nname = 1\n", "keys = 3", "[[keys", "\0"])

@@ -318,6 +318,10 @@ def test_watched_folder_is_followed_and_a_bad_bundle_refused_once(root, versions
             time.sleep(0.3)  # some more looks
             assert 'changes_total{result="refused",task="qc"} 1.0' in client.get("/metrics").text
             assert by_native(client)[0] == versions["b"]
+            pointed(current, root / "nowhere")
+            wait_for(lambda: "no whole bundle" in "".join(process.lines))
+            time.sleep(0.3)
+            assert sum("no whole bundle" in line for line in process.lines) == 1
             current.unlink()
             shutil.copytree(root / "a", current)  # a folder in its place, file by file
             wait_for(lambda: by_native(client)[0] == versions["a"])

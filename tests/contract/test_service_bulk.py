@@ -3,6 +3,9 @@
 import asyncio
 import json
 import socket
+import sys
+import threading
+import time
 from urllib.parse import urlsplit
 
 import httpx
@@ -11,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevance.tasks import Task
+from relevance.tokenization import PairTokenizer
 from service import bulk
 from service.lines import lines_of
 from tests.serving import in_process, running
@@ -113,6 +117,57 @@ def test_everything_may_be_sent_before_anything_is_read(client):
     block = encoded([{"query": "shoes", "candidate": f"Shoes,{n}", "id": "i" * 500} for n in range(1000)])
     answer = client.post(URL, content=(block for _ in range(12)))
     assert len(answer.content.splitlines()) == 12_000
+
+
+def test_caller_that_reads_nothing_gives_its_place_back(bundle):
+    impatient = "from service import bulk; bulk.SILENCE_SECONDS = 0.3; from relevance.cli import main; main()"
+    block = encoded([{"query": "shoes", "candidate": "Shoes", "id": "i" * 500}] * 1000)
+    with running({"qc": bundle}, (sys.executable, "-c", impatient, "serve"), max_bulk_requests=1) as process:
+        url = process.wait_ready()
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", urlsplit(url).port))
+            head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: {20 * len(block)}\r\n\r\n"
+            connection.sendall(head.encode() + 20 * block)  # some 12 MB: more than the system keeps for a reader
+            until = time.monotonic() + 30
+            while httpx.post(url + URL, content=b"").status_code == 429:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            page = httpx.get(url + "/metrics").text
+    assert 'relevance_requests_total{route="/v1/score/bulk",status="499"} 1.0' in page
+
+
+def test_log_line_tells_which_version_answered(bundle, caplog):
+    caplog.set_level("INFO", "service.requests")
+
+    async def scenario(http, service):
+        return await http.post(URL, content=encoded([{"query": "shoes", "candidate": "Shoes"}]))
+
+    answer = in_process({Task.QC: bundle}, scenario)
+    assert caplog.records[-1].version == answer.headers["x-model-version"]
+
+
+def test_bulk_text_is_tokenised_apart_from_that_of_people_who_wait(bundle, monkeypatch):
+    encode, answered, held = PairTokenizer.encode_texts, threading.Event(), []
+
+    def slow_for_bulk(self, texts):
+        if any("bulk" in text for text in texts):
+            held.append(len(texts))
+            answered.wait(20)
+        return encode(self, texts)
+
+    async def scenario(http, service):
+        monkeypatch.setattr(PairTokenizer, "encode_texts", slow_for_bulk)
+        rows = encoded([{"query": "bulk", "candidate": f"bulk {number} " + "x" * 50} for number in range(600)])
+        jobs = [asyncio.create_task(http.post(URL, content=rows)) for _ in range(3)]
+        while not held:
+            await asyncio.sleep(0.01)
+        people = {"task": "qc", "query": "shoes", "candidates": [f"{number} " + "x" * 50 for number in range(100)]}
+        answer = await asyncio.wait_for(http.post("/v1/score", json=people), 10)
+        answered.set()
+        return answer.status_code, [len(decoded(await job)) for job in jobs]
+
+    assert in_process({Task.QC: bundle}, scenario) == (200, [600] * 3)
 
 
 def test_bulk_requests_over_the_cap_are_refused(client):

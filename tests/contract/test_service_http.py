@@ -226,6 +226,13 @@ def test_unknown_path_and_method_are_problems(client):
     assert answer.headers["allow"] == "POST"
 
 
+def test_path_that_only_looks_like_a_route_is_not_counted_as_it(client):
+    series = 'relevance_requests_total{route="/v1/score",status="404"}'
+    before = metric(client, series)
+    problem(client.post("/v1/score%3Ftask=qc"), 404, "unknown_path")
+    assert metric(client, series) == before
+
+
 def test_request_id_is_kept_or_made(client):
     assert client.get("/healthz", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
     made = [
@@ -268,8 +275,8 @@ def test_metrics_count_requests_pairs_and_padding(client):
         return [metric(client, name) for name in names]
 
     before = read()
-    scored(client, {"task": "qi", "query": "shoes", "candidates": ["Shoes", "x" * 500]})
-    assert [b - a for a, b in zip(before, read(), strict=True)] == [1, 2, MAX_LENGTH - 14, 1, 1, 1, 1, 1, 1]
+    scored(client, {"task": "qi", "query": "shoes", "candidates": ["x" * (MAX_LENGTH - 15), "x" * 500]})
+    assert [b - a for a, b in zip(before, read(), strict=True)] == [1, 2, 6, 1, 1, 1, 1, 1, 1]
     assert metric(client, 'relevance_queued_tokens{priority="interactive",task="qi"}') == 0
     assert metric(client, "relevance_ready") == 1
 

@@ -1,6 +1,7 @@
 """`relevance serve` as a process: what it refuses to start with, and how it ends."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import shutil
@@ -12,7 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from relevance.errors import MachineError
 from service.settings import Settings
+from tests.faulty import command
 from tests.serving import Process, running
 from tests.tiny import tiny_bundle
 
@@ -144,6 +147,19 @@ def test_worker_that_dies_ends_the_service(bundle):
         process.wait_ready()
         os.kill(children_of(process.child.pid)[0], signal.SIGKILL)
         assert process.end() == 128 + signal.SIGKILL
+
+
+def test_worker_that_can_score_no_more_ends_the_service(bundle):
+    body = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]}
+    with running({"qc": bundle}, command("dying"), workers=2, threads=1) as process:
+        url, until = process.wait_ready(), time.monotonic() + 30
+        while process.child.poll() is None:  # over a connection each, so that both workers get some
+            assert time.monotonic() < until
+            with contextlib.suppress(httpx.TransportError):
+                httpx.post(url + "/v1/score", json=body)
+        assert process.end() == MachineError.exit_code
+    assert any("this worker ends" in line for line in process.lines)
+    assert any('"a worker ended"' in line for line in process.lines)
 
 
 def test_connections_are_dealt_out_among_the_workers(bundle):

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import onnx
@@ -174,10 +175,34 @@ def test_requests_over_the_cap_are_refused(slow_bundle):
     assert (first.status_code, third.status_code) == (200, 200)
 
 
+def counted(service, name, **labels):
+    return service.metrics.registry.get_sample_value(f"relevance_{name}_total", {"task": "qc"} | labels)
+
+
+def test_guess_that_was_far_too_low_is_looked_at_again(bundle):
+    """Before anything is learned, 1,500 tokens of this tokenizer are taken for 400."""
+    go_on = threading.Event()
+
+    async def scenario(client, service):
+        tokenizer = service.models[Task.QC].engine.tokenizer
+        collate = tokenizer.collate
+        tokenizer.collate = lambda *how: go_on.wait(20) and collate(*how)
+        body = {"task": "qc", "query": "shoes", "candidates": [f"{number} " + "x" * 65 for number in range(20)]}
+        first = await in_work(client, service, body)
+        second = await client.post("/v1/score", json=body)
+        go_on.set()
+        return second, await first
+
+    second, first = in_process({Task.QC: bundle}, scenario, max_queued_tokens=2500)
+    assert (second.status_code, second.json()["reason"], first.status_code) == (429, "overloaded", 200)
+    assert int(re.search(r"this request has about (\d+)", second.json()["detail"])[1]) > 1400
+
+
 def test_deadline_that_cannot_be_met_is_refused_at_once(slow_bundle):
     async def scenario(client, service):
         model = service.models[Task.QC]
         answer = await client.post("/v1/score", json=large_body(), headers={"x-request-timeout-ms": "20"})
+        assert (counted(service, "admitted_requests"), counted(service, "dropped_requests", why="expired")) == (0, 0)
         return answer, model.scheduler.queued_tokens
 
     answer, queued = in_process({Task.QC: slow_bundle}, scenario)
@@ -202,6 +227,7 @@ def test_deadline_that_passes_while_waiting_ends_the_work(slow_bundle):
         model = service.models[Task.QC]
         model.gate = dataclasses.replace(model.gate, scheduler=Fast(model.scheduler))
         answer = await client.post("/v1/score", json=large_body(), headers={"x-request-timeout-ms": "100"})
+        assert (counted(service, "admitted_requests"), counted(service, "dropped_requests", why="expired")) == (1, 1)
         return answer, model.scheduler.queued_tokens
 
     answer, queued = in_process({Task.QC: slow_bundle}, scenario)

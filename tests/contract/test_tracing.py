@@ -158,6 +158,17 @@ def test_share_and_callers_decide_what_is_traced(bundle):
 
 
 @installed
+def test_headers_of_a_caller_are_not_quoted_in_the_log(bundle, caplog):
+    async def scenario(client):
+        for state in ("=velvet", "velvet=" + "x" * 9000):
+            await client.post("/v1/score", json=BODY, headers={"traceparent": PARENT, "tracestate": state})
+
+    assert len(in_memory(bundle, scenario)) == 12
+    assert "velvet" not in caplog.text
+    assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]
+
+
+@installed
 def test_collector_that_never_answers_holds_nothing_up(bundle):
     with (
         Collector(silent=True) as collector,

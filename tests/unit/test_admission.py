@@ -2,23 +2,27 @@ import math
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relevance.tasks import Pair
 from relevance.tokenization import TokenizedPair
 from service.admission import CANDIDATES, Gate, check
+from service.batching import Priority, Shape
 from service.errors import DeadlineError, InvalidRequestError, OverloadedError, TooLargeError
 from service.lengths import Lengths
 from service.settings import Settings
 from service.speed import MEMORY_SECONDS, Speed
+from service.turns import Policy
+from tests.unit.test_scheduler_turns import TOKENS_PER_SECOND, Simulation
 
 
 class Queue:
     """As much of a scheduler as the gate looks at."""
 
     def __init__(self, queued_tokens, tokens_per_second, before=0):
-        self.queued_tokens, self.tokens_per_second, self._before = queued_tokens, tokens_per_second, before
+        self.queued_tokens = self.tokens_ahead = queued_tokens
+        self.tokens_per_second, self._before = tokens_per_second, before
 
     def tokens_before(self, tokens):
         return self._before
@@ -73,9 +77,9 @@ def test_deadline_is_held_against_the_work_before_it():
     ],
 )
 def test_texts_over_a_limit_are_named(texts, error, said):
-    settings = Settings(max_candidates=3, max_candidate_chars=50)
+    limits = Settings(max_candidates=3, max_candidate_chars=50)
     with pytest.raises(error, match=said):
-        check([Pair("q", text) for text in texts], settings, CANDIDATES)
+        check([Pair("q", text) for text in texts], limits, CANDIDATES)
 
 
 @given(st.lists(st.text(max_size=6), min_size=1, max_size=5))
@@ -90,6 +94,47 @@ def test_texts_are_judged_one_by_one_as_they_are_together(texts):
     assert verdict(texts) == all(verdict([text]) for text in texts)
 
 
+class Live(Queue):
+    """The turns of a simulation, as the gate sees them."""
+
+    def __init__(self, turns):
+        self._turns = turns
+
+    queued_tokens = property(lambda self: self._turns.queued_tokens[Priority.INTERACTIVE])
+    tokens_ahead = property(lambda self: self._turns.tokens_ahead())
+    tokens_per_second = property(lambda self: self._turns.speed.tokens_per_second)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2001, 20_000), st.lists(st.integers(1, 40), min_size=20, max_size=60))
+def test_a_request_far_too_large_keeps_nobody_else_out(giant, sizes):
+    policy = Policy(Shape(100), target_run_seconds=0.1, target_latency_seconds=1.0)
+    simulation = Simulation(policy)
+    simulation.turns.speed.add(3 * TOKENS_PER_SECOND, 3 * TOKENS_PER_SECOND, 3.0)
+    door = Gate(Live(simulation.turns), 10**9, policy.target_latency_seconds)
+    large, others = simulation.request([10] * (giant // 10 + 1)), []
+    simulation.step()
+    door.admit(250, math.inf)  # half of the room is left, for a request and what may overtake it
+    for size in sizes:
+        simulation.step()
+        if door.tokens_ahead + 20 * size <= TOKENS_PER_SECOND:
+            door.admit(10 * size, math.inf)
+            others.append(simulation.request([10] * size, at=simulation.now))
+    simulation.run()
+    assert all(each.done - each.at <= 1.5 * policy.target_latency_seconds for each in others)
+    assert large.answered
+
+
+def test_a_request_far_too_large_leaves_room_while_it_is_tokenised():
+    door = gate(0, 1000)
+    with door.reserve(5000):
+        door.admit(200, math.inf)
+        with pytest.raises(OverloadedError, match="500 tokens wait"):
+            door.admit(300, math.inf)
+    with door.reserve(2000), pytest.raises(OverloadedError, match="2000 tokens wait"):
+        door.admit(1, math.inf)
+
+
 def test_what_is_being_tokenised_counts_as_waiting():
     door = gate(0, 1000)
     with door.reserve(900):
@@ -99,7 +144,28 @@ def test_what_is_being_tokenised_counts_as_waiting():
     door.admit(100, math.inf)
 
 
-def test_guess_of_tokens_goes_by_the_characters_of_the_request():
+def test_guess_holds_where_languages_are_mixed():
+    """Eleven characters of Japanese have as many bytes, and about as many tokens, as 33 of English."""
+    lengths = Lengths(overhead=4, max_length=64)
+    english, japanese = [Pair("q", "x" * 32)] * 500, [Pair("靴", "青" * 10)] * 500
+    for pairs in (english, japanese, english):
+        lengths.learn(pairs, [TokenizedPair([1] * 13, [0] * 13, truncated=False)] * 500)
+    assert lengths.estimate(english) == lengths.estimate(japanese) == pytest.approx(13 * 500, rel=0.1)
+
+
+def test_guess_learns_from_texts_that_are_all_cut():
+    lengths = Lengths(overhead=4, max_length=64)
+    pairs = [Pair("q" * 20, "x" * 80)] * 500
+    assert lengths.estimate(pairs) < 30 * 500
+    for _ in range(10):
+        lengths.learn(pairs, [TokenizedPair([1] * 64, [0] * 64, truncated=True)] * 500)
+    assert lengths.estimate(pairs) > 0.95 * 64 * 500
+    long = [Pair("q" * 20, "x" * 4000)] * 500
+    lengths.learn(long, [TokenizedPair([1] * 64, [0] * 64, truncated=True)] * 500)
+    assert lengths.estimate(pairs) > 0.95 * 64 * 500  # that these were cut is no news
+
+
+def test_guess_of_tokens_goes_by_the_text_of_the_request():
     lengths = Lengths(overhead=4, max_length=64)
     long_pairs, short = [Pair("q" * 20, "x" * 80)] * 1000, [Pair("q", "x")] * 500
     lengths.learn(long_pairs, [TokenizedPair([1] * 29, [0] * 29, truncated=False)] * 1000)
@@ -118,3 +184,12 @@ def test_speed_is_that_of_the_last_seconds_and_long_runs_weigh_more():
     for _ in range(100):
         speed.add(50, 50, MEMORY_SECONDS / 10)
     assert speed.tokens_per_second == pytest.approx(250, rel=0.01)
+
+
+def test_a_run_that_stood_still_is_soon_forgotten():
+    speed = Speed()
+    speed.add(8000, 8000, MEMORY_SECONDS)
+    speed.add(400, 400, 60.0)
+    for _ in range(60):
+        speed.add(400, 400, MEMORY_SECONDS / 20)
+    assert speed.tokens_per_second == pytest.approx(4000, rel=0.1)

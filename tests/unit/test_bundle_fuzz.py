@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relevance import bundle as bundle_module
-from relevance.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Bundle
+from relevance.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Bundle, stated_version
 from relevance.card import TOKENIZER_FILE
 from relevance.errors import BundleError, RelevanceError
 from tests.spoiled import FILES, files_opened, read, seal, spoil, strays
@@ -112,3 +113,12 @@ def test_the_model_is_not_read_before_its_hash_is_right(bundle):
     (bundle / MODEL_FILE).write_bytes(b"x")
     with pytest.raises(BundleError, match=r"model\.onnx has sha256"):
         Bundle.open(bundle)
+
+
+def test_the_version_of_a_pipe_or_a_huge_file_is_not_waited_for(bundle, monkeypatch):
+    assert stated_version(bundle) == Bundle.open(bundle).manifest.version
+    monkeypatch.setattr(bundle_module, "MOST_BYTES", 100)
+    assert stated_version(bundle) is None
+    (bundle / MANIFEST_FILE).unlink()
+    os.mkfifo(bundle / MANIFEST_FILE)
+    assert stated_version(bundle) is None

@@ -21,6 +21,7 @@ class Nvml(SimpleNamespace):
     """NVML with two GPUs, of which the second has fallen off the bus."""
 
     NVMLError = StubError
+    cut_up = False
 
     def nvmlInit(self):  # noqa: N802 - NVML's name, as those below
         if not self.driver:
@@ -38,6 +39,8 @@ class Nvml(SimpleNamespace):
         return SimpleNamespace(used=3 * 2**30, total=16 * 2**30)
 
     def nvmlDeviceGetUtilizationRates(self, handle):  # noqa: N802
+        if self.cut_up:
+            raise StubError("Not Supported")
         return SimpleNamespace(gpu=37)
 
 
@@ -50,6 +53,11 @@ def test_gpus_that_answer_are_told_and_a_lost_one_costs_nothing_else(monkeypatch
     assert 'relevance_gpu_memory_total_bytes{gpu="0"} 1.7179869184e+10' in page
     assert 'relevance_gpu_utilization_ratio{gpu="0"} 0.37' in page
     assert 'gpu="1"' not in page
+
+
+def test_gpu_that_does_not_tell_its_use_tells_its_memory():
+    page = [family for family in GpuCollector(Nvml(cut_up=True)).collect() if family.samples]
+    assert [family.name for family in page] == ["relevance_gpu_memory_used_bytes", "relevance_gpu_memory_total_bytes"]
 
 
 @pytest.mark.parametrize("module", [None, Nvml(driver=False)])

@@ -3,18 +3,24 @@
 import asyncio
 import gc
 import shutil
+import threading
+import time
 import weakref
 
 import pytest
 
 from relevance.bundle import Bundle, write_bundle_files
+from relevance.errors import BundleError
 from relevance.tasks import Pair, Task
+from relevance.tokenization import PairTokenizer, TokenizedPair
 from service.candidates import Mode, in_share
-from service.errors import BundleRefusedError, ConflictError
+from service.engine import Engine
+from service.errors import BundleRefusedError, ConflictError, DeadlineError, ScoringError
 from tests.serving import in_process
 from tests.tiny import tiny_bundle
 
 PAIRS = [Pair("shoes", "Shoes", "en")]
+TOKENS = TokenizedPair([0, 5, 2], [0, 0, 0], truncated=False)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +82,31 @@ def test_model_older_than_the_previous_is_closed_and_its_memory_freed(bundles):
             gc.enable()
 
     assert with_rollout(bundles, scenario) == (True, None)
+
+
+def test_memory_of_a_model_that_has_failed_is_freed_too(bundles):
+    def fail(pairs, width):
+        time.sleep(0.05)
+        raise ValueError("no run")
+
+    async def scenario(rollout, service):
+        engine = weakref.ref(rollout.active.engine)
+        gc.disable()
+        try:
+            rollout.active.scheduler._run = fail
+            with pytest.raises(ScoringError):
+                await rollout.active.score(PAIRS)
+            with pytest.raises(DeadlineError):
+                await asyncio.create_task(rollout.active.scheduler.score([TOKENS], deadline=time.monotonic() + 0.01))
+            for folder, _ in bundles[1:]:
+                await rollout.switch(folder)
+            while rollout._closing:
+                await asyncio.sleep(0.001)
+            return engine()
+        finally:
+            gc.enable()
+
+    assert with_rollout(bundles, scenario) is None
 
 
 def test_replaced_model_is_closed_only_when_its_last_request_is_done(bundles):
@@ -157,11 +188,11 @@ def test_only_one_change_at_a_time(bundles):
     async def scenario(rollout, service):
         first = asyncio.create_task(rollout.switch(bundles[1][0]))
         await asyncio.sleep(0)
-        for change in (rollout.roll_back, rollout.promote, rollout.drop):
+        with pytest.raises(ConflictError, match=r"another change is under way \(switch to"):
+            rollout.roll_back()
+        for change in (rollout.promote(), rollout.drop(), rollout.switch(bundles[2][0])):
             with pytest.raises(ConflictError, match=r"another change is under way \(switch to"):
-                change()
-        with pytest.raises(ConflictError, match="another change"):
-            await rollout.switch(bundles[2][0])
+                await change
         await first
         return versions(rollout)
 
@@ -172,19 +203,19 @@ def test_candidate_is_promoted_or_dropped(bundles):
     async def scenario(rollout, service):
         (_, a), (second, b), (third, c) = bundles
         with pytest.raises(ConflictError, match="no candidate"):
-            rollout.promote()
+            await rollout.promote()
         await rollout.try_out(second, Mode.SHADOW, 1.0)
         tried = rollout.candidate.model
         assert versions(rollout) == [a, None, b]
         await rollout.try_out(second, Mode.CANARY, 0.5)  # the same bundle: not loaded again
         assert rollout.candidate.model is tried
-        rollout.promote()
+        await rollout.promote()
         assert versions(rollout) == [b, a, None]
         await rollout.try_out(third, Mode.CANARY, 0.5)
         assert versions(rollout) == [b, a, c]
-        rollout.drop()
+        await rollout.drop()
         with pytest.raises(ConflictError, match="no candidate"):
-            rollout.drop()
+            await rollout.drop()
         return versions(rollout)
 
     assert with_rollout(bundles, scenario) == [bundles[1][1], bundles[0][1], None]
@@ -220,6 +251,93 @@ def test_what_a_shadow_scores_is_not_counted_as_answers(bundles):
         return [series(service, f"relevance_{name}")[0][1] for name in names]
 
     assert with_rollout(bundles, scenario) == [1, 1, 8]
+
+
+def busy_shadow(rollout, scored):
+    for _ in range(20):
+        rollout.answered("any", rollout.active, PAIRS, scored)
+    return asyncio.sleep(0.001)  # the first is under way
+
+
+def test_what_a_shadow_leaves_behind_is_no_callers_loss_and_is_counted_once(bundles):
+    async def scenario(rollout, service):
+        await rollout.try_out(bundles[1][0], Mode.SHADOW, 1.0)
+        await busy_shadow(rollout, await rollout.active.score(PAIRS))
+        await rollout.promote()
+        gone = series(service, "relevance_dropped_requests_total", why="caller_gone")[0][1]
+        names = ("shadow_pairs_total", "shadow_dropped_requests_total")
+        return gone, sum(series(service, f"relevance_{name}")[0][1] for name in names)
+
+    gone, counted = with_rollout(bundles, scenario)
+    assert gone == 0
+    assert counted in (19, 20)  # one may just be compared
+
+
+def test_shadow_goes_on_after_a_request_that_its_tokenizer_breaks_on(bundles, monkeypatch):
+    async def scenario(rollout, service):
+        await rollout.try_out(bundles[1][0], Mode.SHADOW, 1.0)
+        broken, whole = [True], PairTokenizer.encode_texts
+
+        def encode(self, texts):
+            if broken:
+                raise Exception(broken.pop())
+            return whole(self, texts)
+
+        scored = await rollout.active.score(PAIRS)
+        monkeypatch.setattr(PairTokenizer, "encode_texts", encode)
+        for _ in range(3):
+            rollout.answered("any", rollout.active, PAIRS, scored)
+        while series(service, "relevance_shadow_pairs_total")[0][1] < 2:
+            await asyncio.sleep(0.001)
+        return series(service, "relevance_shadow_dropped_requests_total")[0][1]
+
+    assert with_rollout(bundles, scenario) == 1
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_memory_of_a_dropped_candidate_is_freed(bundles, mode):
+    async def scenario(rollout, service):
+        await rollout.try_out(bundles[1][0], mode, 1.0)
+        await busy_shadow(rollout, await rollout.active.score(PAIRS))
+        engine = weakref.ref(rollout.candidate.model.engine)
+        gc.disable()  # it must not take the collector
+        try:
+            await rollout.drop()
+            while rollout._closing:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.05)  # a run that is under way, and its thread
+            return engine()
+        finally:
+            gc.enable()
+
+    assert with_rollout(bundles, scenario) is None
+
+
+def test_bundle_that_fails_while_it_warms_up_leaves_no_thread_behind(bundles, monkeypatch):
+    def fail(engine, shape):
+        raise BundleError("2 logits are not finite")
+
+    async def scenario(rollout, service):
+        monkeypatch.setattr(Engine, "warm_up", fail)
+        before = threads()
+        with pytest.raises(BundleRefusedError, match="not finite"):
+            await rollout.switch(bundles[1][0])
+        return threads() - before
+
+    assert with_rollout(bundles, scenario) == 0
+
+
+def threads():
+    return sum(thread.name == "inference-qc" for thread in threading.enumerate())
+
+
+def test_models_of_the_same_bundle_are_told_by_role_after_a_roll_back_too(bundles):
+    async def scenario(rollout, service):
+        await rollout.switch(bundles[0][0])
+        rollout.roll_back()
+        return [labels["role"] for labels, value in series(service, "relevance_model_info") if value]
+
+    assert sorted(with_rollout(bundles, scenario)) == ["active", "previous"]
 
 
 def test_candidate_that_can_no_longer_score_answers_nobody(bundles):

@@ -1,0 +1,142 @@
+"""One request of `relevance.client` with its retries, as decisions without I/O: what to send, and whether to wait."""
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from relevance.clienttypes import (
+    AnswerError,
+    ClientError,
+    DeadlineError,
+    OverloadedError,
+    Problem,
+    RefusedError,
+    RetryPolicy,
+    ServiceFaultError,
+    UnavailableError,
+    UnreachableError,
+    retry_after_seconds,
+)
+from relevance.errors import MachineError
+
+try:
+    import httpx
+except ModuleNotFoundError as error:
+    raise MachineError("relevance.client needs the package httpx: pip install 'relevance[client]'") from error
+
+__all__ = ["Answer", "Exchange", "Question", "deadline_in", "httpx"]
+
+CONNECT_SECONDS = 5.0
+LONGEST_MS = 999_999_999  # what the service takes in X-Request-Timeout-Ms
+BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout, httpx.ProxyError)  # may work next time
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[Answer]):
+    """What is asked of the service, and how its answer is read.
+
+    `read` takes the response and its request id, and raises KeyError, TypeError or ValueError where it is no answer.
+    """
+
+    path: str
+    media_type: str
+    content: bytes
+    read: Callable[[httpx.Response, str], Answer]
+
+
+class Exchange(Generic[Answer]):
+    """A question and the attempts to have it answered."""
+
+    def __init__(
+        self, question: Question[Answer], request_id: str, policy: RetryPolicy, deadline: float | None
+    ) -> None:
+        """`deadline` is a reading of `time.monotonic()`, or None for none."""
+        self.attempts = 0
+        self._question = question
+        self._request_id, self._policy, self._deadline = request_id, policy, deadline
+        self._rng = random.Random()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the deadline, or None without one. Raises DeadlineError where none are left."""
+        if self._deadline is None:
+            return None
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise self.expired()
+        return left
+
+    def send(self) -> Mapping[str, Any]:
+        """Count an attempt; return `url`, `content`, `headers` and `timeout` for httpx. Raises DeadlineError."""
+        left = self.seconds_left
+        self.attempts += 1
+        headers = {"Content-Type": self._question.media_type, "X-Request-Id": self._request_id}
+        if left is not None:
+            headers["X-Request-Timeout-Ms"] = str(max(1, min(int(1000 * left), LONGEST_MS)))
+        timeout = httpx.Timeout(left, connect=CONNECT_SECONDS if left is None else min(left, CONNECT_SECONDS))
+        question = self._question
+        return {"url": question.path, "content": question.content, "headers": headers, "timeout": timeout}
+
+    def result(self, response: httpx.Response) -> Answer | float:
+        """Return what a response holds, or the seconds to wait before the next attempt. Raises ClientError."""
+        if response.is_success:
+            return self._parsed(response)
+        problem = Problem.from_body(response.status_code, response.content)
+        error = self._error(response, problem)
+        if isinstance(error, OverloadedError | UnavailableError):
+            error.retry_after_seconds = retry_after_seconds(response.headers.get("retry-after"))
+            return self._wait(error, error.retry_after_seconds)
+        raise error
+
+    def broken(self, error: httpx.RequestError) -> float:
+        """Return the seconds to wait after a request without a response. Raises ClientError."""
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+            raise self.expired() from error
+        failure = UnreachableError(f"{type(error).__name__}: {error}", self._request_id, self.attempts)
+        failure.__cause__ = error
+        if not isinstance(error, BROKEN):
+            raise failure
+        return self._wait(failure, None)
+
+    def expired(self) -> DeadlineError:
+        """Return the error of a call whose time ran out here."""
+        return DeadlineError("no answer before the deadline of the call", self._request_id, self.attempts)
+
+    def _wait(self, error: ClientError, retry_after: float | None) -> float:
+        """Return how long to wait, or raise the error where no attempt is left, or no time for one."""
+        wait = self._policy.wait_seconds(self.attempts - 1, retry_after, self._rng)
+        if wait is None or (self._deadline is not None and time.monotonic() + wait >= self._deadline):
+            raise error
+        return wait
+
+    def _error(self, response: httpx.Response, problem: Problem) -> ClientError:
+        status = response.status_code
+        known: dict[int, type[ClientError]] = {429: OverloadedError, 503: UnavailableError, 504: DeadlineError}
+        kind = known.get(status) or (ServiceFaultError if status >= 500 else RefusedError if status >= 400 else None)
+        return (kind or AnswerError)(
+            f"{response.request.url}: {status} {problem.reason}: {problem.detail}",
+            response.headers.get("x-request-id", self._request_id),
+            self.attempts,
+            problem,
+        )
+
+    def _parsed(self, response: httpx.Response) -> Answer:
+        try:
+            return self._question.read(response, response.headers.get("x-request-id", self._request_id))
+        except (KeyError, TypeError, ValueError) as error:
+            raise AnswerError(
+                f"{response.request.url}: no scores in the answer ({type(error).__name__}: {error}); expected one of "
+                "the relevance service",
+                self._request_id,
+                self.attempts,
+            ) from error
+
+
+def deadline_in(seconds: float | None) -> float | None:
+    """Return the reading of `time.monotonic()` in so many seconds; None for no limit, which is None or infinity."""
+    return None if seconds is None or math.isinf(seconds) else time.monotonic() + seconds
