@@ -118,7 +118,11 @@ def answer(arguments: Sequence[str]) -> str:
         command.error("expected a utilisation between 0 and 1, and 0 or more spare pods")
     if any(value <= 0 for value in (*given.requests_per_second, *given.candidates)):
         command.error("expected loads and numbers of candidates above 0")
-    pod, loads, counts = read(given.figures), given.requests_per_second, given.candidates
+    try:
+        pod = read(given.figures)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        command.error(f"--figures {given.figures}: {error!r}; expected a result of benchmarks/serving/throughput.py")
+    loads, counts = given.requests_per_second, given.candidates
     if given.update:
         return renew(given.update)
     if not loads:

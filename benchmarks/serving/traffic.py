@@ -71,7 +71,23 @@ class Client:
         return sent
 
     async def _send(self, sent: Sent, body: bytes, headers: str, keep: bool) -> None:
-        reader, writer = self._idle.pop() if self._idle else await self._open()
+        while self._idle:  # a server may have closed a connection that was idle: then another one is taken
+            reader, writer = self._idle.pop()
+            try:
+                return await self._exchange(reader, writer, sent, body, headers, keep)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                continue
+        await self._exchange(*await self._open(), sent, body, headers, keep)
+
+    async def _exchange(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        sent: Sent,
+        body: bytes,
+        headers: str,
+        keep: bool,
+    ) -> None:
         try:
             head = f"POST {self._dialect.path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{headers}"
             writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)

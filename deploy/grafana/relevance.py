@@ -78,7 +78,7 @@ def drift() -> Sequence[Panel]:
         ),
         over_time(
             "Language drift (PSI)",
-            "The same index over the languages of the pairs, against those of the bundle's reference.",
+            "The same index over the languages of the pairs. Both are empty where the bundle holds no reference.",
             Look("none", SOME, MUCH, "RelevanceLanguageDrift", width=12),
             Query(f"max by (job, task) (relevance_language_mix_psi{{{OF_TASK}}})", "{{job}} {{task}}"),
         ),
@@ -148,7 +148,7 @@ def caches() -> Panel:
     """Return how often a pair's score was known already: such pairs tell nothing new of the model."""
     return over_time(
         "Known scores",
-        "Share of the pairs whose score came from the cache, over 5 minutes. 0 where RELEVANCE_SCORE_CACHE_PAIRS is 0.",
+        "Share of pairs scored out of the cache, over 5 minutes. Empty where RELEVANCE_SCORE_CACHE_PAIRS is 0.",
         Look("percentunit", maximum=1),
         Query(f'job_task_cache:relevance_cache_hits:ratio_rate5m{{{OF_TASK}, cache="scores"}}', "{{job}} {{task}}"),
     )
