@@ -81,3 +81,22 @@ def test_scale_figures_are_those_of_the_results():
         result = json.loads(file.read_text())
         assert result["within_limits"]
         assert f"{result['total_seconds']:.0f} s and {result['peak_mib']:.0f} MiB" in README
+
+
+def test_comparison_and_pressure_figures_are_those_of_the_results():
+    folder = ROOT / "benchmarks" / "serving"
+    found, pressure, soak = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("compare", "pressure", "soak")
+    )
+    for server, share in found["share_of_raw"].items():
+        assert f"{share['hundreds']:.2f} | {share['mixed']:.2f}" in README, server
+    for peer, times in found["times_the_peer"].items():
+        for each in times.values():
+            assert f"{each['mean']:.2f} ({each['least']:.2f}-{each['most']:.2f})" in README, peer
+    over, beside, gone = pressure["overload"], pressure["isolation"], pressure["aborts"]
+    assert f"{beside['p99_over_p99_of_runs']:.1f} times the p99 of a model run" in README
+    assert f"{over['goodput_share_of_peak']:.2f} of the peak is answered within the target" in README
+    assert f"{over['answered_late']} of {over['answered']} answers late; {over['refused']} refusals" in README
+    assert f"within {over['refusals']['max_ms']:.0f} ms" in README
+    assert f"{gone['hung_up']} of {gone['requests']} callers hang up" in README
+    assert f"grows by {100 * soak['growth_after_2_minutes']:.1f} %" in README
