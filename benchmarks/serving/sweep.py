@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from compare import PATIENT
-from report import pairs_of, write
+from report import about, pairs_of, write
 from servers import Server, ours, started
 from traffic import Client, Sent, by_query, closed_loop, milliseconds, pairs_a_second
 
@@ -96,8 +96,8 @@ def measure(folder: Path, pairs: Sequence[Pair], options: argparse.Namespace) ->
         server = ours(folder, max_batch_tokens=budget, target_run_ms=10_000, **PATIENT)
         with started(server) as (url, _):
             budgets[str(budget)] = asyncio.run(saturated(server, url, pairs, options.seconds))
-    about = {"name": bundle.manifest.name, "precision": bundle.manifest.precision, "device": device}
-    return about | {"by_candidates": latencies, "by_budget": budgets}, found
+    told = {"name": bundle.manifest.name, "precision": bundle.manifest.precision, "device": device}
+    return told | {"by_candidates": latencies, "by_budget": budgets}, found
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -112,16 +112,16 @@ def main(arguments: Sequence[str]) -> None:
     pairs = pairs_of(options.rows, Bundle.open(options.bundles[0]))
     found, first = [], None
     for folder in options.bundles:
-        about, given = measure(folder, pairs, options)
+        measured, given = measure(folder, pairs, options)
         shift = np.abs(np.array(given) - np.array(first if first is not None else given))
         manifest = Bundle.open(folder).manifest
         labels = [np.array(each) >= manifest.threshold_for("en") for each in (given, first or given)]
-        about["against_the_first"] = {
+        measured["against_the_first"] = {
             "largest_score_difference": float(shift.max()),
             "mean_score_difference": float(shift.mean()),
             "share_of_labels_changed": float(np.mean(labels[0] != labels[1])),
         }
-        found.append(about)
+        found.append(measured)
         first = first if first is not None else given
     result = {
         **about(arguments),
