@@ -2,7 +2,7 @@
 
 What follows the last attention works on each token by itself (products with weights, sums, norms, activations), so
 taking the first row commutes with it. The Gather behind the last layer is moved up through such operators to the
-attention, which still reads all tokens.
+attention, and past it to its queries where these come in apart (MultiHeadAttention): keys and values are of all tokens.
 """
 
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
@@ -10,9 +10,10 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 ROW_BY_ROW = frozenset(
     {
         *("Add", "BiasGelu", "Cast", "Div", "Erf", "FastGelu", "Gelu", "LayerNormalization", "MatMul", "Mul", "Relu"),
-        *("SkipLayerNormalization", "Tanh"),
+        *("SkipLayerNormalization", "Sum", "Tanh"),
     }
 )
+QUERIES_APART = "MultiHeadAttention"
 LAYER_ENDS = ("LayerNormalization", "SkipLayerNormalization")
 TOKENS = 1  # the axis of [batch, tokens, width]
 FIRST, AXES = "first_token", "first_token_axes"
@@ -59,17 +60,22 @@ class _Rows:
         if name in self._known:
             return self._known[name]
         maker = self._makers.get(name)
-        if maker is None or maker.op_type not in ROW_BY_ROW or not passed.issuperset(self._readers[name]):
+        if maker is None or not _rows_apart(maker) or not passed.issuperset(self._readers[name]):
             self._known[name] = f"{name}_first"
             self.made.append(helper.make_node("Gather", [name, FIRST], [f"{name}_first"], f"{name}_first", axis=TOKENS))
         else:
             self._known[name] = name
             passed.add(maker.output[0])
-            for place, source in enumerate(maker.input):
+            for place, source in enumerate(maker.input[:1] if maker.op_type == QUERIES_APART else maker.input):
                 if source not in self._constants:
                     maker.input[place] = self._first_of(source, passed)
             self.changed.append(maker.name)
         return self._known[name]
+
+
+def _rows_apart(node: NodeProto) -> bool:
+    """Say whether a node makes each token's row from that row alone; an attention's from its query, not from a bias."""
+    return node.op_type in ROW_BY_ROW or (node.op_type == QUERIES_APART and not any(node.input[5:]))
 
 
 def _takes_first(node: NodeProto, constants: dict[str, TensorProto], makers: dict[str, NodeProto]) -> bool:

@@ -15,6 +15,7 @@ from optimum.exporters.onnx import export as export_graph
 from optimum.exporters.tasks import TasksManager
 
 from export.checkpoint import Scorer
+from export.cpukernels import use_fast_cpu_kernels
 from export.firsttoken import keep_first_token
 from relevance.bundle import Precision
 from relevance.errors import CheckpointError
@@ -91,6 +92,8 @@ def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision) -> di
         fusions = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
     else:
         model, fusions = OnnxModel(onnx.load(str(raw))), {}
+    if precision != "fp16" and (replaced := use_fast_cpu_kernels(model.model.graph)):
+        fusions["for the CPU"] = replaced
     if shortened := keep_first_token(model.model.graph):
         model.topological_sort()
         fusions["first token only"] = shortened

@@ -3,6 +3,7 @@ import warnings
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -66,8 +67,19 @@ def test_encoders_and_heads_survive_export(tmp_path, family, typed, kind):
     assert manifest.parity.max_logit_difference < 1e-4
     assert ("token_type_ids" in manifest.input_names) == typed
     operators = {node.op_type for node in onnx.load(tmp_path / "bundle" / MODEL_FILE).graph.node}
-    assert "Attention" in operators
-    assert "SkipLayerNormalization" in operators
+    assert {"MultiHeadAttention", "LayerNormalization"} <= operators
+    assert not {"Attention", "SkipLayerNormalization", "BiasGelu"} & operators
+
+
+def test_the_session_does_not_bring_the_slow_kernels_back(tmp_path):
+    exported(checkpoint(tmp_path), tmp_path / "bundle")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(tmp_path / "bundle" / MODEL_FILE, options, providers=["CPUExecutionProvider"])
+    loaded = {node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node}
+    assert "LayerNormalization" in loaded
+    assert not {"SkipLayerNormalization", "BiasGelu"} & loaded
 
 
 @pytest.mark.parametrize("kind", ["stock", "mean"])
@@ -81,7 +93,7 @@ def test_a_decoder_without_separator_refuses_the_paired_head(tmp_path):
         checkpoint(tmp_path, "qwen2", "paired")
 
 
-@pytest.mark.parametrize(("precision", "operator"), [("fp16", "Attention"), ("int8", "QAttention")])
+@pytest.mark.parametrize(("precision", "operator"), [("fp16", "Attention"), ("int8", "DynamicQuantizeLinear")])
 def test_reduced_precisions(tmp_path, precision, operator):
     source = checkpoint(tmp_path)
     manifest = exported(source, tmp_path / "bundle", precision)
@@ -138,8 +150,15 @@ def test_a_head_on_the_first_token_needs_no_other_row_of_the_last_layer(tmp_path
     graph = onnx.load(tmp_path / "out" / MODEL_FILE).graph
     taken = [place for place, node in enumerate(graph.node) if "first_token" in node.input]
     behind = [node.op_type for node in graph.node[min(taken) :]]
-    assert "Attention" not in behind
-    assert {"SkipLayerNormalization", "BiasGelu"} <= set(behind)  # the last layer's, on one row a pair
+    assert {"MultiHeadAttention", "LayerNormalization", "Gelu"} <= set(behind)  # the last layer's, on one row a pair
+    sharing = [node for node in behind if node == "MultiHeadAttention"]
+    assert len(sharing) == 1  # the layers before have all rows
+
+
+def test_a_gpu_keeps_the_fused_operators(tmp_path):
+    exported(checkpoint(tmp_path), tmp_path / "out", "fp16")
+    operators = {node.op_type for node in onnx.load(tmp_path / "out" / MODEL_FILE).graph.node}
+    assert {"Attention", "SkipLayerNormalization", "BiasGelu"} <= operators
 
 
 def test_a_head_on_all_tokens_keeps_all_rows(tmp_path):

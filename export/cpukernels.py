@@ -1,0 +1,95 @@
+"""Fused operators whose CPU kernels are slow, written as operators whose kernels are fast: the same sums, a sixth less time.
+
+Measured on one core with 17 rows of 30 tokens, 384 wide (benchmarks/serving/kernels.py): SkipLayerNormalization takes four
+times as long as two Adds and a LayerNormalization, BiasGelu a third longer than Sum and Gelu. Attention multiplies its
+weights head by head; as three products and MultiHeadAttention the first token's query can be told from the others
+(`export.firsttoken`). On a GPU the fused operators are the fast ones.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+
+MICROSOFT = "com.microsoft"
+Rewrite = Callable[[NodeProto, GraphProto], list[NodeProto]]
+
+
+def use_fast_cpu_kernels(graph: GraphProto) -> int:
+    """Change a graph in place; return how many operators were replaced. What others would be used for is left."""
+    nodes: list[NodeProto] = []
+    replaced = 0
+    for node in graph.node:
+        rewrite = REWRITES.get(node.op_type)
+        made = rewrite(node, graph) if rewrite else [node]
+        replaced += made != [node]
+        nodes += made
+    del graph.node[:]
+    graph.node.extend(nodes)
+    used = {name for node in graph.node for name in node.input}
+    kept = [each for each in graph.initializer if each.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return replaced
+
+
+def _norm_of_sum(node: NodeProto, graph: GraphProto) -> list[NodeProto]:
+    """Write SkipLayerNormalization(x, skip, scale, shift, bias) as LayerNormalization((x + skip) + bias).
+
+    The bias comes last: onnxruntime makes LayerNormalization((x + bias) + skip) one operator again when it loads.
+    """
+    x, skip, scale, shift, *bias = node.input
+    if any(node.output[1:]) or not bias:
+        return [node]
+    name, (out, *_) = node.name, node.output
+    return [
+        helper.make_node("Add", [x, skip], [f"{out}_skip"], f"{name}_skip"),
+        helper.make_node("Add", [f"{out}_skip", *bias], [f"{out}_sum"], f"{name}_bias"),
+        helper.make_node(
+            "LayerNormalization", [f"{out}_sum", scale, shift], [out], name, axis=-1, epsilon=_of(node, "epsilon")
+        ),
+    ]
+
+
+def _gelu_of_sum(node: NodeProto, graph: GraphProto) -> list[NodeProto]:
+    """Write BiasGelu(x, bias) as Gelu(x + bias). Sum, since onnxruntime makes Add and Gelu one operator again."""
+    (out,) = node.output
+    return [
+        helper.make_node("Sum", node.input, [f"{out}_sum"], f"{node.name}_bias"),
+        helper.make_node("Gelu", [f"{out}_sum"], [out], node.name, domain=MICROSOFT),
+    ]
+
+
+def _heads_of_products(node: NodeProto, graph: GraphProto) -> list[NodeProto]:
+    """Write Attention(x, weights, bias, mask) as three products and MultiHeadAttention."""
+    weights = next((each for each in graph.initializer if each.name == node.input[1]), None)
+    if weights is None or any(node.input[4:]) or any(node.output[1:]) or not _plain(node):
+        return [node]
+    x, _, bias, *mask = node.input
+    parts = np.split(numpy_helper.to_array(weights), 3, axis=1)
+    products = []
+    for letter, part in zip("qkv", parts, strict=True):
+        name = f"{node.name}_{letter}"
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(part), f"{name}_weight"))
+        products.append(helper.make_node("MatMul", [x, f"{name}_weight"], [name], f"{name}_product"))
+    kept = {each.name: helper.get_attribute_value(each) for each in node.attribute if each.name in PLAIN}
+    inputs = [product.output[0] for product in products] + [bias, *mask]
+    return [*products, helper.make_node("MultiHeadAttention", inputs, node.output, node.name, domain=MICROSOFT, **kept)]
+
+
+PLAIN = frozenset({"num_heads", "mask_filter_value", "scale"})  # attributes that both ways of attention have
+
+
+def _plain(node: NodeProto) -> bool:
+    return all(each.name in PLAIN or not helper.get_attribute_value(each) for each in node.attribute)
+
+
+def _of(node: NodeProto, name: str) -> float:
+    return next(float(each.f) for each in node.attribute if each.name == name)
+
+
+REWRITES: dict[str, Rewrite] = {
+    "SkipLayerNormalization": _norm_of_sum,
+    "BiasGelu": _gelu_of_sum,
+    "Attention": _heads_of_products,
+}
