@@ -38,20 +38,24 @@ DEFAULT_LIMITS: dict[Precision, Limits] = {
 }
 
 
-def export_bundle(checkpoint: Path, out: Path, precision: Precision, limits: Limits, *, overwrite: bool) -> Manifest:
-    """Write the bundle folder `out` and return its manifest.
+def export_bundle(
+    checkpoint: Path, out: Path, precision: Precision, limits: Limits, *, overwrite: bool, plain: bool = False
+) -> Manifest:
+    """Write the bundle folder `out` and return its manifest; a plain one's graph has standard operators only.
 
-    Raises ConfigError where `out` exists and may not be replaced, CheckpointError where the checkpoint is incomplete,
-    ParityError where the exported model is farther from the checkpoint than `limits` allow.
+    Raises ConfigError where `out` exists and may not be replaced, or int8 is to be plain, CheckpointError where the
+    checkpoint is incomplete, ParityError where the exported model is farther from the checkpoint than `limits` allow.
     """
     if out.exists() and not overwrite:
         raise ConfigError(f"output {out}: exists already; expected a new folder, or --overwrite")
+    if plain and precision == "int8":
+        raise ConfigError("--plain: int8 is of onnxruntime's own operators; expected fp32 or fp16")
     source = Checkpoint.open(checkpoint)
     golden = _read_dev_pairs(checkpoint)
     tokens = source.tokenizer.encode_pairs(source.card.texts([g.pair for g in golden]))
     expected = source.logits(tokens)
     with whole_folder(out) as folder:
-        fusions = write_onnx(source.scorer, folder / MODEL_FILE, precision)
+        fusions = write_onnx(source.scorer, folder / MODEL_FILE, precision, plain=plain)
         log.info("fusions: %s", ", ".join(f"{n} {name}" for name, n in fusions.items()) or "none")
         shutil.copyfile(checkpoint / TOKENIZER_FILE, folder / TOKENIZER_FILE)
         logits = run_onnx(folder / MODEL_FILE, source.tokenizer, tokens, gpu=precision == "fp16")

@@ -88,8 +88,12 @@ def _takes_first(node: NodeProto, constants: dict[str, TensorProto], makers: dic
 
 def _constants(graph: GraphProto) -> dict[str, TensorProto]:
     """Return all weights and constants by name."""
-    made = {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
-    return {each.name: each for each in graph.initializer} | made
+    found = {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
+    found |= {each.name: each for each in graph.initializer}
+    for node in graph.node:  # equal weights may be one
+        if node.op_type == "Identity" and node.input[0] in found:
+            found[node.output[0]] = found[node.input[0]]
+    return found
 
 
 def _is_zero(tensor: TensorProto) -> bool:

@@ -18,7 +18,7 @@ from relevance.tokenization import TokenizedPair
 
 Logits = NDArray[np.float32]
 
-NEAR = 0.85  # of a batch's width: shorter pairs would be mostly padding
+NEAR = 0.95  # of a batch's width: much shorter pairs wait for a batch of their own length
 
 
 class Priority(IntEnum):
@@ -45,12 +45,13 @@ class Job:
         self.logits = np.zeros(len(pairs), dtype=np.float32)
         self.missing = len(pairs)
         self.error: Exception | None = None
-        self.run_seconds = 0.0  # of all runs that it took part in
+        self.run_seconds = 0.0  # in which at least one run had pairs of it
+        self._runs, self._running_since = 0, 0.0
         self.arrived = self.due = 0.0
         self.led = -1  # the last turn that it led, or the turn that it came in at
         self.new = True  # has not led yet
         lengths = [len(pair.input_ids) for pair in pairs]
-        self.tokens_left = sum(lengths)
+        self.tokens_left = self.tokens_waiting = sum(lengths)
         self._waiting = sorted(range(len(pairs)), key=lengths.__getitem__)
         self._lengths = sorted(lengths)
 
@@ -79,8 +80,21 @@ class Job:
         end = bisect.bisect_right(self._lengths, width)
         start = max(bisect.bisect_left(self._lengths, least), end - count)
         taken = self._waiting[start:end]
+        self.tokens_waiting -= sum(self._lengths[start:end])
         del self._waiting[start:end], self._lengths[start:end]
         return taken
+
+    def run_begins(self, now: float) -> None:
+        """Note that a run has pairs of this job; several may at once."""
+        self._runs += 1
+        if self._runs == 1:
+            self._running_since = now
+
+    def run_ends(self, now: float) -> None:
+        """Note that one of these runs is over."""
+        self._runs -= 1
+        if not self._runs:
+            self.run_seconds += now - self._running_since
 
     def put(self, places: Sequence[int], logits: Logits) -> int:
         """Keep the logits of the pairs at `places`; return how many tokens these have."""
@@ -113,6 +127,13 @@ class Shape:
         """Return the length that a pair of `length` tokens is padded to where it sets the width."""
         place = bisect.bisect_left(self.lengths, length)
         return self.lengths[place] if place < len(self.lengths) else length
+
+    def least(self, width: int) -> int:
+        """Return the tokens from which on a pair is about as long as a batch of this width is wide."""
+        if not self.lengths:
+            return math.ceil(NEAR * width)
+        place = bisect.bisect_left(self.lengths, width)
+        return self.lengths[place - 1] + 1 if place else 1
 
     def rows(self, width: int) -> int:
         """Return how many rows of a width fit; one at least."""
@@ -156,7 +177,7 @@ def form_batch(jobs: Sequence[Job], shape: Shape, head_start: int = 1, leaders: 
         batch.add(leader, min(head_start, shape.rows(batch.width) - batch.rows))
     turns, spare = [*jobs[leaders:], *jobs[:leaders]], shape.free_tokens  # who leads also takes what the others leave
     while True:
-        fill(batch, turns, shape.rows(batch.width) - batch.rows, math.ceil(NEAR * batch.width))
+        fill(batch, turns, shape.rows(batch.width) - batch.rows, shape.least(batch.width))
         spare -= _fill_short(batch, jobs, shape.rows(batch.width) - batch.rows, spare)
         longer = [above for job in turns if (above := job.above(batch.width)) is not None]
         if not longer or batch.rows >= shape.rows(batch.width):

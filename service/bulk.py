@@ -23,7 +23,7 @@ from service import schemas
 from service.admission import Names, check
 from service.batching import Priority
 from service.edge import BULK_PATH
-from service.errors import ClientGoneError, InvalidRequestError, TooManyRequestsError
+from service.errors import BulkOffError, ClientGoneError, InvalidRequestError, TooManyRequestsError
 from service.lines import Line, lines_of
 from service.models import ServedModel
 from service.problems import BUG, KINDS
@@ -43,7 +43,9 @@ router = APIRouter()
 
 @router.post(
     BULK_PATH,
-    responses=PROBLEMS | {200: {"content": {"application/x-ndjson": {}}, "description": "One JSON object a line"}},
+    responses=PROBLEMS
+    | {200: {"content": {"application/x-ndjson": {}}, "description": "One JSON object a line"}}
+    | {403: PROBLEMS[403] | {"description": "Bulk scoring is switched off, or the API key is not for this"}},
     response_class=Response,
     openapi_extra={"requestBody": {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
 )
@@ -54,7 +56,10 @@ async def score_bulk(request: Request, task: Annotated[str, Query(description="`
     "status", "reason", "detail"}` where that line could not be scored.
     """
     service: Service = request.app.state.service
-    model, most = choose(request, task, by_share=False), service.settings.max_bulk_requests
+    most = service.settings.max_bulk_requests
+    if not most:
+        raise BulkOffError("bulk scoring is switched off here (max_bulk_requests is 0); expected POST /v1/score")
+    model = choose(request, task, by_share=False)
     if service.bulk_in_work >= most:
         raise TooManyRequestsError(f"{service.bulk_in_work} bulk requests are in work, expected at most {most}", 10)
     request.state.logged |= {"task": model.task.value, "pairs": 0, "tokens": 0}

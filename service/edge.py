@@ -72,7 +72,7 @@ class Edge:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request.state.request_id
                 if status == 200 and request.state.timing is not None:
-                    headers["Server-Timing"] = _timed(request.state.timing, request.state.began)
+                    headers["Server-Timing"] = _timed(request)
             await send(message)
 
         try:
@@ -128,7 +128,7 @@ class Edge:
 
     def _account(self, request: Request, status: int) -> None:
         seconds, state, metrics = time.monotonic() - request.state.began, request.state, self._service.metrics
-        route = request.scope["path"] if request.scope["path"] in PATHS else OTHER
+        route = _route(request)
         reason = getattr(state, "reason", None)
         metrics.requests.labels(route, str(status)).inc()
         pairs = state.logged.get("pairs", 0) if status == 200 else 0
@@ -190,12 +190,19 @@ def _identified(scope: Scope) -> Request:
     return Request(scope)
 
 
-def _timed(timing: Timing, began: float) -> str:
+def _route(request: Request) -> str:
+    path: str = request.scope["path"]
+    return path if path in PATHS else OTHER
+
+
+def _timed(request: Request) -> str:
     """Count the parts of a scored request and return them as the value of a Server-Timing header."""
+    timing: Timing = request.state.timing
     now = time.monotonic()
     seconds = timing.seconds | {"serialize": now - timing.scored_at}
-    timing.metrics.phases(timing.pairs, seconds)
-    return ", ".join(f"{part};dur={1000 * each:.2f}" for part, each in [*seconds.items(), ("total", now - began)])
+    timing.metrics.phases(_route(request), timing.pairs, seconds)
+    parts = [*seconds.items(), ("total", now - request.state.began)]
+    return ", ".join(f"{part};dur={1000 * each:.2f}" for part, each in parts)
 
 
 async def _body(request: Request, receive: Receive, limit: int) -> Receive:

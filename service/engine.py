@@ -3,8 +3,10 @@
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,11 @@ from relevance.bundle import MODEL_FILE, Bundle
 from relevance.errors import BundleError, MachineError
 from relevance.tokenization import TokenizedPair
 from service.batching import Shape
+from service.cudagraphs import OPENING, FixedRuns, buckets_of
+from service.providers import GpuOptions, Providers, device_of, providers
 
 log = logging.getLogger(__name__)
 
-CUDA = "CUDAExecutionProvider"
-CPU = "CPUExecutionProvider"
 GOLDEN_BATCH = 32
 WARM_LENGTH = 32
 KNOWN_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
@@ -29,21 +31,25 @@ class Engine:
     """An onnxruntime session over a bundle that has passed its golden self-test."""
 
     unknown_tokens = 0  # of all pairs that were scored
+    _fixed: FixedRuns | None = None  # what makes the runs where CUDA graphs are asked for
 
-    def __init__(self, bundle: Bundle, threads: int = 0, device: str = "auto", gpu_memory_mb: int = 0) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 0, device: str = "auto", gpu: GpuOptions | None = None) -> None:
         """Load the model and score the golden pairs.
 
         Raises BundleError where the model does not load, does not fit its manifest or disagrees with its golden
-        logits, and MachineError where CUDA is asked for and not there.
+        logits, and MachineError where CUDA or TensorRT is asked for and not there.
         """
         self.bundle = bundle
+        self._counting = threading.Lock()
         self.tokenizer = bundle.tokenizer()
-        self._session = _open_session(bundle, threads, _providers(device, gpu_memory_mb))
-        self.device = "cuda" if self._session.get_providers()[0] == CUDA else "cpu"
-        if device == "cuda" and self.device != "cuda":
-            raise MachineError("device cuda: onnxruntime could not start CUDA; see its messages above")
-        if device == "auto" and self.device == "cpu" and CUDA in onnxruntime.get_available_providers():
-            log.warning("onnxruntime offers CUDA but could not start it; scoring on the CPU")
+        gpu = gpu or GpuOptions(Shape(1))
+        self._threads, self._asked_device, self._gpu = threads, device, gpu
+        self._session = self._opened()
+        self.device = device_of(self._session, device, gpu)
+        if gpu.cuda_graphs and self.device == "cuda":
+            self._fixed = self._fixed_runs()
+        elif gpu.cuda_graphs:
+            log.warning("cuda_graphs: there are none on the CPU")
         self._check_names()
         self.golden_difference = self._self_test()
         self.unknown_tokens = 0
@@ -56,15 +62,25 @@ class Engine:
         manifest = self.bundle.manifest
         arrays = self.tokenizer.collate(pairs, width)
         if self.tokenizer.unknown_id is not None:
-            self.unknown_tokens += int(np.count_nonzero(arrays["input_ids"] == self.tokenizer.unknown_id))
+            unknown = int(np.count_nonzero(arrays["input_ids"] == self.tokenizer.unknown_id))
+            with self._counting:  # runs go side by side
+                self.unknown_tokens += unknown
         feeds = {name: arrays[name] for name in manifest.input_names}
-        found = self._run_bound(feeds) if self.device == "cuda" else self._session.run([manifest.output_name], feeds)[0]
+        found = self._run(feeds)
         if found.shape not in {(len(pairs),), (len(pairs), 1)}:
             raise BundleError(f"bundle {self.bundle.folder}: output {found.shape}, expected one logit a pair")
         logits: NDArray[np.float32] = found.reshape(len(pairs)).astype(np.float32)
         if not np.isfinite(logits).all():
             raise BundleError(f"bundle {self.bundle.folder}: {(~np.isfinite(logits)).sum()} logits are not finite")
         return logits
+
+    def _run(self, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.floating]:
+        if self._fixed is not None:
+            return self._fixed.run(feeds)
+        if self.device == "cuda":
+            return self._run_bound(feeds)
+        found: NDArray[np.floating] = self._session.run([self.bundle.manifest.output_name], feeds)[0]
+        return found
 
     def _run_bound(self, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.floating]:
         """Run with inputs and output bound: one copy to the device and one back, without waiting in between."""
@@ -81,6 +97,8 @@ class Engine:
 
         With exact lengths (CPU) there is nothing to prepare: one batch is run, to know the speed.
         """
+        if self._fixed is not None and self._gpu.cuda_graphs:
+            self._capture(self._fixed, shape)
         found = []
         for width in shape.lengths or [min(WARM_LENGTH, self.tokenizer.max_length)]:
             pair = TokenizedPair([self.tokenizer.pad_id] * width, [0] * width, truncated=False)
@@ -91,6 +109,37 @@ class Engine:
                 self.logits(pairs)
             found.append((rows * width, rows * width, time.monotonic() - began))
         return found
+
+    def _opened(self) -> onnxruntime.InferenceSession:
+        """Open a session; one without CUDA graphs where onnxruntime refuses to capture the model's."""
+        try:
+            with OPENING:
+                return _open_session(self.bundle, self._threads, providers(self.bundle, self._asked_device, self._gpu))
+        except BundleError as error:
+            if not self._gpu.cuda_graphs:
+                raise
+            log.warning(f"cuda_graphs: scoring without, since onnxruntime refuses: {error}")
+            self._gpu = replace(self._gpu, cuda_graphs=False)
+            return self._opened()
+
+    def _fixed_runs(self) -> FixedRuns:
+        return FixedRuns(self._session, self.bundle.manifest.output_name, self.tokenizer.pad_id, self.device)
+
+    def _capture(self, runs: FixedRuns, shape: Shape) -> None:
+        """Capture the CUDA graphs of a shape; where they score differently, or not at all, go on without."""
+        manifest = self.bundle.manifest
+        pairs = self.tokenizer.encode_pairs(manifest.texts([golden.pair for golden in self.bundle.golden]))
+        arrays = self.tokenizer.collate(pairs)
+        samples = {name: arrays[name] for name in manifest.input_names}
+        try:
+            with OPENING:
+                runs.capture(buckets_of(shape), samples, manifest.golden_tolerance)
+        except MachineError as error:
+            log.warning(f"cuda_graphs: scoring without: {error}")
+            self._gpu = replace(self._gpu, cuda_graphs=False)
+            self._session = self._opened()
+            self._fixed = self._fixed_runs()  # with no bucket: still on the thread of those that capture
+            self._self_test()
 
     def _check_names(self) -> None:
         manifest, folder = self.bundle.manifest, self.bundle.folder
@@ -124,23 +173,7 @@ def usable_cores() -> int:
         return cores
 
 
-def _providers(device: str, gpu_memory_mb: int) -> list[str | tuple[str, dict[str, str]]]:
-    available = onnxruntime.get_available_providers()
-    if device == "cuda" and CUDA not in available:
-        raise MachineError(f"device cuda: onnxruntime offers {available}; expected the package onnxruntime-gpu")
-    if device != "cpu" and CUDA in available:
-        onnxruntime.preload_dlls()  # the CUDA and cuDNN libraries of the Python packages, where they are installed
-    if device == "cpu" or CUDA not in available:
-        return [CPU]
-    options = {"arena_extend_strategy": "kSameAsRequested"}  # grow by what is needed, not to the next power of two
-    if gpu_memory_mb:
-        options["gpu_mem_limit"] = str(gpu_memory_mb * 1024 * 1024)
-    return [(CUDA, options), CPU]
-
-
-def _open_session(
-    bundle: Bundle, threads: int, providers: list[str | tuple[str, dict[str, str]]]
-) -> onnxruntime.InferenceSession:
+def _open_session(bundle: Bundle, threads: int, chosen: Providers) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
@@ -150,6 +183,6 @@ def _open_session(
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning starves the event loop
     try:
-        return onnxruntime.InferenceSession(str(bundle.folder / MODEL_FILE), options, providers=providers)
+        return onnxruntime.InferenceSession(str(bundle.folder / MODEL_FILE), options, providers=chosen)
     except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no class of their own in common
         raise BundleError(f"bundle {bundle.folder}: {MODEL_FILE} does not load: {error}") from None

@@ -31,6 +31,10 @@ class ForbiddenError(InputError):
     """The request's API key does not have the scope that the route needs."""
 
 
+class BulkOffError(InputError):
+    """The operator has switched bulk scoring off."""
+
+
 class OverloadedError(MachineError):
     """Too much waits already. `retry_after_seconds` says when to come back."""
 

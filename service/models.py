@@ -23,13 +23,14 @@ from service.errors import DeadlineError
 from service.holds import Holds
 from service.lengths import Lengths
 from service.observed import ModelMetrics
+from service.providers import GpuOptions
 from service.scheduler import TurnScheduler
 from service.scores import Known, ScoreCache
 from service.settings import Settings
 from service.telemetry import Metrics
-from service.tokens import Reading, TokenCache
+from service.tokens import Ids, Key, Reading, TokenCache
 
-INLINE_CHARS = 2000  # less text than this is tokenised faster than a thread is woken
+INLINE_BYTES = 2000  # less text than this is tokenised faster than a thread is woken
 SURPRISE = 1.25  # times the tokens that a request was guessed to have: it is looked at once more
 
 OpenEngine = Callable[[Bundle, Settings], Engine]
@@ -37,9 +38,11 @@ Executors = Mapping[Priority, Executor]  # who tokenises
 
 
 def open_engine(bundle: Bundle, settings: Settings) -> Engine:
-    """Return the engine of a bundle; several workers share the cores out. Raises BundleError or MachineError."""
-    threads = settings.threads or max(1, usable_cores() // settings.workers)
-    return Engine(bundle, threads, settings.device, settings.gpu_memory_mb)
+    """Return the engine of a bundle. Raises BundleError, MachineError or ConfigError."""
+    cores = usable_cores()
+    shape = settings.policy("cuda", bundle.manifest.max_length, cores).shape
+    gpu = GpuOptions(shape, settings.gpu_memory_mb, settings.cuda_graphs, settings.tensorrt_cache)
+    return Engine(bundle, settings.threads_a_run(cores), settings.device, gpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +80,14 @@ class ServedModel:
         self.loaded_at = datetime.now(UTC)
         self.holds = Holds()
         self.metrics = ModelMetrics(metrics, self.manifest, engine.device)
-        policy = settings.policy(engine.device, self.manifest.max_length)
+        policy = settings.policy(engine.device, self.manifest.max_length, usable_cores())
         runs = engine.warm_up(policy.shape)  # before there is a thread, which one that fails would leave behind
         self.scheduler = TurnScheduler(engine.logits, policy, self.metrics.batch, f"inference-{self.task}")
         for tokens, padded, seconds in runs:
             self.scheduler.prime(tokens, padded, seconds)
         self.gate = Gate(self.scheduler, settings.max_queued_tokens, settings.aimed_latency_seconds)
         self._tokens = TokenCache(settings.token_cache_tokens)
-        self._lengths = Lengths(engine.tokenizer.template.overhead, self.manifest.max_length)
+        self._lengths = Lengths()
         self._known = ScoreCache(settings.score_cache_pairs)
         self._executors = executors
         reference = Reference.of(self.manifest, settings.drift_min_scores)
@@ -133,10 +136,11 @@ class ServedModel:
     async def _run(self, pairs: Sequence[Pair], deadline: float, priority: Priority) -> _Logits:
         """Return logits of pairs from the model."""
         began = time.monotonic()
+        reading = Reading(pairs, self.manifest, self.engine.tokenizer, self._tokens)
         if priority is Priority.INTERACTIVE:
-            tokenized = await self._let_in(pairs, deadline)
+            tokenized = await self._let_in(reading, deadline)
         else:
-            tokenized = await self._tokenize(pairs, priority, deadline)
+            tokenized = await self._tokenize(reading, priority, deadline)
         tokens = sum([len(pair.input_ids) for pair in tokenized])
         self.metrics.admitted()
         tokenizing = time.monotonic() - began
@@ -151,27 +155,30 @@ class ServedModel:
         seconds = {"queue": outcome.queue_seconds, "tokenize": tokenizing, "run": outcome.run_seconds}
         return _Logits(outcome.logits, [pair.truncated for pair in tokenized], tokens, seconds)
 
-    async def _let_in(self, pairs: Sequence[Pair], deadline: float) -> list[TokenizedPair]:
+    async def _let_in(self, reading: Reading, deadline: float) -> list[TokenizedPair]:
         """Tokenise an interactive request if there is room for it.
 
-        That is guessed from its bytes: what is refused has cost next to nothing, and is told so at once.
+        How much it needs is guessed from the bytes of what is not known: what is refused has cost next to nothing, and
+        is told so at once.
         """
-        guess = self._lengths.estimate(pairs)
+        guess = reading.estimate(self._lengths)
         self.gate.admit(guess, deadline)
         with self.gate.reserve(guess):
-            tokenized = await self._tokenize(pairs, Priority.INTERACTIVE, deadline)
-        self._lengths.learn(pairs, tokenized)
+            tokenized = await self._tokenize(reading, Priority.INTERACTIVE, deadline)
         tokens = sum([len(pair.input_ids) for pair in tokenized])
         if tokens > SURPRISE * guess:
             self.gate.admit(tokens, deadline)
         return tokenized
 
-    async def _tokenize(self, pairs: Sequence[Pair], priority: Priority, deadline: float) -> list[TokenizedPair]:
-        reading = Reading(pairs, self.manifest, self.engine.tokenizer, self._tokens)
-        if reading.fresh_chars <= INLINE_CHARS:
-            return reading.join(reading.encode())
+    async def _tokenize(self, reading: Reading, priority: Priority, deadline: float) -> list[TokenizedPair]:
+        if reading.fresh_bytes <= INLINE_BYTES:
+            return self._join(reading, reading.encode())
         encoding = asyncio.get_running_loop().run_in_executor(self._executors[priority], reading.encode)
         with contextlib.suppress(TimeoutError):  # as the context of another error it would keep its task, and the model
             async with asyncio.timeout(None if math.isinf(deadline) else deadline - time.monotonic()):
-                return reading.join(await encoding)
+                return self._join(reading, await encoding)
         raise DeadlineError("the deadline passed before all texts were tokenised")
+
+    def _join(self, reading: Reading, fresh: Mapping[Key, Ids]) -> list[TokenizedPair]:
+        self._lengths.learn(reading.fresh_bytes, sum(map(len, fresh.values())))
+        return reading.join(fresh)

@@ -73,11 +73,11 @@ class ModelMetrics:
         if self._answers:
             self._metrics.dropped.labels(self._task, why).inc()
 
-    def phases(self, pairs: int, seconds: Mapping[str, float]) -> None:
-        """Count how long the parts of a request took."""
+    def phases(self, route: str, pairs: int, seconds: Mapping[str, float]) -> None:
+        """Count how long the parts of a request to a route took."""
         name = count_class(pairs)
         for phase, duration in seconds.items():
-            self._metrics.phases[phase].labels(self._task, name).observe(duration)
+            self._metrics.phases[phase].labels(route, self._task, name).observe(duration)
 
     @property
     def languages(self) -> Sequence[str]:

@@ -32,6 +32,7 @@ class Kind:
 KINDS: Mapping[type[RelevanceError], Kind] = {
     errors.MalformedJsonError: Kind(400, "malformed_json", "The body is no JSON"),
     errors.UnauthorizedError: Kind(401, "unauthorized", "An API key is needed"),
+    errors.BulkOffError: Kind(403, "bulk_off", "Bulk scoring is switched off"),
     errors.ForbiddenError: Kind(403, "forbidden", "The API key is not for this"),
     errors.UnknownTaskError: Kind(404, "unknown_task", "The task is not served here"),
     errors.TooLargeError: Kind(413, "too_large", "The request is over a limit"),

@@ -1,11 +1,11 @@
 """The HTTP interface: scoring, models, health and metrics."""
 
 import asyncio
-import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic_core import to_json
 from starlette.responses import Response
 
 from relevance.metrics import Slice
@@ -87,7 +87,7 @@ def _response(model: ServedModel, scored: Scored) -> Response:
         "truncated": scored.truncated,
         "usage": {"pairs": len(scored.labels), "tokens": scored.tokens},
     }
-    return Response(json.dumps(answer, separators=(",", ":")), media_type="application/json")
+    return Response(to_json(answer), media_type="application/json")
 
 
 def _info(model: ServedModel) -> schemas.ModelInfo:

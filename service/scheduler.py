@@ -1,7 +1,8 @@
-"""Runs the model for many requests at once: the event loop hands pairs in, one inference thread a model scores them.
+"""Runs the model for many requests at once: the event loop hands pairs in, the model's inference threads score them.
 
-A batch starts as soon as the model is free; nothing waits for a batch to fill. Whose pairs it holds is decided in
-`service.turns`. `Scheduler` is all that the rest of the service knows of this file.
+Each of these threads makes one run after another, side by side with the others. A batch starts as soon as one of them
+is free; nothing waits for a batch to fill. Whose pairs it holds is decided in `service.turns`. `Scheduler` is all that
+the rest of the service knows of this file.
 """
 
 import asyncio
@@ -73,7 +74,7 @@ class Scheduler(Protocol):
 
     @property
     def alive(self) -> bool:
-        """Whether the inference thread can still score."""
+        """Whether the inference threads can still score."""
 
     def load(self) -> Load:
         """Return what waits."""
@@ -88,11 +89,32 @@ class Scheduler(Protocol):
         """
 
     async def close(self) -> None:
-        """Fail what still waits and end the inference thread."""
+        """Fail what still waits and end the inference threads."""
+
+
+class _Runner:
+    """One inference thread: the batch that it has in hand, since when it runs, and since when work was there for it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.thread: threading.Thread
+        self.batch: Batch | None = None
+        self.began = math.inf
+        self.busy_since = time.monotonic()
+
+    def start(self, work: Callable[["_Runner"], None]) -> None:
+        self.batch, self.began = None, math.inf
+        self.thread = threading.Thread(target=work, args=(self,), name=self.name, daemon=True)
+        self.thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended, and is not stuck in a run."""
+        return self.thread.is_alive() and time.monotonic() - self.began <= STALL_SECONDS
 
 
 class TurnScheduler:
-    """The scheduler of one model: requests take turns at its inference thread (see `service.turns`)."""
+    """The scheduler of one model: requests take turns at its inference threads (see `service.turns`)."""
 
     def __init__(
         self,
@@ -102,13 +124,13 @@ class TurnScheduler:
         name: str = "inference",
     ) -> None:
         self.restarts = 0
-        self._run, self._observe, self._name = run, observe, name
+        self._run, self._observe = run, observe
         self._turns = Turns(policy)
-        self._running: Batch | None = None
-        self._run_began = math.inf
         self._closed = False
         self._changed = threading.Condition()  # guards all of the above
-        self._start()
+        self._runners = [_Runner(f"{name}-{number}") for number in range(policy.concurrent_runs)]
+        for runner in self._runners:
+            runner.start(self._work)
 
     @property
     def queued_tokens(self) -> int:
@@ -123,13 +145,12 @@ class TurnScheduler:
     @property
     def tokens_per_second(self) -> float:
         """Speed of late; 0 before the first run."""
-        return self._turns.speed.tokens_per_second
+        return self._turns.tokens_per_second
 
     @property
     def alive(self) -> bool:
-        """Whether the inference thread can still score: not ended, and not stuck in a run."""
-        stuck = time.monotonic() - self._run_began > STALL_SECONDS
-        return self._thread.is_alive() and not self._closed and not stuck
+        """Whether the inference threads can still score: none has ended, or is stuck in a run."""
+        return not self._closed and all(runner.alive for runner in self._runners)
 
     def load(self) -> Load:
         """Return what waits."""
@@ -165,7 +186,7 @@ class TurnScheduler:
         began = time.monotonic()
         with self._changed:
             if not self.alive:
-                raise UnavailableError("the inference thread has ended")
+                raise UnavailableError("an inference thread has ended")
             self._turns.add(job, began)
             self._changed.notify()
         try:
@@ -185,70 +206,74 @@ class TurnScheduler:
         return Outcome(job.logits, waited, job.run_seconds)
 
     async def close(self) -> None:
-        """Fail what still waits and end the inference thread; one that is stuck in a run is left behind."""
+        """Fail what still waits and end the inference threads; one that is stuck in a run is left behind."""
         with self._changed:
             self._closed = True
             for job in self._turns:
-                self._turns.end(job, UnavailableError("the inference thread has ended"))
-            self._changed.notify()
-        await asyncio.to_thread(self._thread.join, CLOSE_SECONDS)
-        if self._thread.is_alive():
-            log.error("the inference thread is stuck in a run and is left behind", extra={"inference": self._name})
+                self._turns.end(job, UnavailableError("an inference thread has ended"))
+            self._changed.notify_all()
+        until = time.monotonic() + CLOSE_SECONDS
+        for runner in self._runners:
+            await asyncio.to_thread(runner.thread.join, max(0.0, until - time.monotonic()))
+            if runner.thread.is_alive():
+                log.error("an inference thread is stuck in a run and is left behind", extra={"inference": runner.name})
 
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
+    def _work(self, runner: _Runner) -> None:
         try:
-            while batch := self._next_batch():
-                self._score(batch)
+            while batch := self._next_batch(runner):
+                self._score(runner, batch)
         except Exception:
-            log.exception("the inference thread has a fault")
+            log.exception("an inference thread has a fault")
         finally:  # also where the thread dies of something else: nobody may wait for ever
             with self._changed:
-                self._ended()
+                self._ended(runner)
 
-    def _ended(self) -> None:
-        """Start the thread again where it died for the first time, without the batch that killed it."""
-        error = UnavailableError("the inference thread has ended")
+    def _ended(self, runner: _Runner) -> None:
+        """Start a thread again where one died for the first time, without the batch that killed it."""
+        error = UnavailableError("an inference thread has ended")
         again = not self._closed and self.restarts < RESTARTS
-        for job in self._running.jobs if again and self._running is not None else self._turns:
+        for job in runner.batch.jobs if again and runner.batch is not None else self._turns:
             self._turns.end(job, error)
-        self._running, self._run_began = None, math.inf
         if again:
             self.restarts += 1
-            log.error("the inference thread died and is started again", extra={"inference": self._name})
-            self._start()
+            log.error("an inference thread died and is started again", extra={"inference": runner.name})
+            runner.start(self._work)
         else:
             self._closed = True
+            self._changed.notify_all()
 
-    def _next_batch(self) -> Batch | None:
+    def _next_batch(self, runner: _Runner) -> Batch | None:
         """Wait for work and return the next batch, or None once closed."""
         with self._changed:
+            runner.batch = None
             while not self._closed:
-                if batch := self._turns.next_batch(time.monotonic()):
-                    self._running = batch
-                    return batch
-                self._changed.wait(YIELD_SECONDS if self._turns.oldest_arrival() is not None else None)
+                free = sum([each.batch is None for each in self._runners])
+                runner.batch = self._turns.next_batch(time.monotonic(), free)
+                waits = self._turns.oldest_arrival() is not None
+                if runner.batch is not None:
+                    if waits and free > 1:
+                        self._changed.notify()  # the next one that is free
+                    return runner.batch
+                self._changed.wait(YIELD_SECONDS if waits else None)
+                runner.busy_since = time.monotonic()
             return None
 
-    def _score(self, batch: Batch) -> None:
+    def _score(self, runner: _Runner, batch: Batch) -> None:
         try:
-            self._score_rows(batch)
+            self._score_rows(runner, batch)
         except Exception as error:
             log.exception("a model run failed", extra={"pairs": batch.rows, "requests": len(batch.jobs)})
             for job in batch.jobs:
-                self._score_alone(batch, job, error)
+                self._score_alone(runner, batch, job, error)
 
-    def _score_alone(self, batch: Batch, job: Job, error: Exception) -> None:
+    def _score_alone(self, runner: _Runner, batch: Batch, job: Job, error: Exception) -> None:
         """Run a job's pairs of a failed batch without the others' pairs, so that only the faulty one fails."""
         alone = Batch(batch.width)
         alone.parts = [part for part in batch.parts if part[0] is job]
         alone.rows = sum(len(places) for _, places in alone.parts)
         if len(batch.jobs) > 1 and job in self._turns:
             try:
-                self._score_rows(alone)
+                self._score_rows(runner, alone)
                 return
             except Exception as again:
                 log.exception("a model run failed again, for one request", extra={"pairs": alone.rows})
@@ -257,21 +282,19 @@ class TurnScheduler:
             name = type(error).__name__
             self._turns.end(job, ScoringError(f"the model run failed ({name}); see the service's log"))
 
-    def _score_rows(self, batch: Batch) -> None:
+    def _score_rows(self, runner: _Runner, batch: Batch) -> None:
         """Run a batch and hand out its logits."""
         pairs = batch.pairs
-        self._run_began = began = time.monotonic()
+        runner.began = began = time.monotonic()
         try:
             logits = self._run(pairs, batch.width)
         finally:
-            self._run_began = math.inf
-        seconds, tokens, padded = (
-            time.monotonic() - began,
-            sum([len(pair.input_ids) for pair in pairs]),
-            batch.width * len(pairs),
-        )
-        self._observe(BatchReport(len(pairs), tokens, padded, seconds))
+            runner.began = math.inf
+        tokens, padded = sum([len(pair.input_ids) for pair in pairs]), batch.width * len(pairs)
+        self._observe(BatchReport(len(pairs), tokens, padded, time.monotonic() - began))
         with self._changed:
-            if batch.full or tokens > seconds * self._turns.speed.tokens_per_second:  # it can do that at least
-                self._turns.speed.add(tokens, padded, seconds)
-            self._turns.put(batch, logits, seconds)
+            now, speed = time.monotonic(), self._turns.speed
+            seconds, runner.busy_since = now - runner.busy_since, now  # what lies between runs takes time too
+            if batch.full or tokens > seconds * speed.tokens_per_second:  # it can do that at least
+                speed.add(tokens, padded, seconds)
+            self._turns.put(batch, logits, now)

@@ -22,7 +22,7 @@ from service.turns import Policy
 CPU_SHAPE = Shape(512, free_tokens=32)
 GPU_SHAPE = Shape(16_384, (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512), free_tokens=1024)
 
-AIM = 0.9  # of the target latency
+AIM = 0.85  # of the target latency
 
 # Kubernetes sets variables for each service of a namespace; of one called `relevance` they start as ours do.
 OF_KUBERNETES = re.compile(r"(tcp|udp|sctp)://")
@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         "can only lower it",
     )
     max_bulk_requests: int = Field(
-        4, ge=0, description="bulk requests in work at most; further ones get 429. 0 turns bulk scoring off"
+        4, ge=0, description="bulk requests in work at most; further ones get 429. 0 turns bulk scoring off (403)"
     )
     bulk_patience_ms: float = Field(
         2000.0,
@@ -107,8 +107,15 @@ class Settings(BaseSettings):
     threads: int = Field(
         0,
         ge=0,
-        description="threads that one model run uses on the CPU; 0 takes every core given to this process. Lower it "
-        "where other processes share the cores",
+        description="threads that a model uses on the CPU; 0 takes every core given to this process. Lower it where "
+        "other processes share the cores",
+    )
+    concurrent_runs: int = Field(
+        0,
+        ge=0,
+        description="model runs side by side, which share the threads out; 0: one for each thread on a CPU, one on a "
+        "GPU. Higher: more pairs a second on many cores, and short requests wait less behind large ones. 1: a few "
+        "pairs that come alone are answered sooner",
     )
     workers: int = Field(
         1,
@@ -121,6 +128,18 @@ class Settings(BaseSettings):
     )
     gpu_memory_mb: int = Field(
         0, ge=0, description="memory that a model may take on a GPU; 0 sets no limit. Lower it where models share one"
+    )
+    cuda_graphs: bool = Field(
+        False,
+        description="capture the small batches' shapes on a GPU at start and repeat them by one call each. true: less "
+        "waiting for kernels to start, a slower start, and all models' runs one after another. Not yet measured "
+        "(docs/serving.md)",
+    )
+    tensorrt_cache: Path | None = Field(
+        None,
+        description="folder that TensorRT keeps its engines in: models run by TensorRT, which builds an engine for "
+        "minutes where the folder has none. Needs bundles exported with --plain; not yet measured (docs/serving.md); "
+        "absent: models run by CUDA",
     )
     api_keys: Path | None = Field(
         None,
@@ -197,7 +216,18 @@ class Settings(BaseSettings):
         """What admission and scheduling aim at, so that `target_latency_ms` is kept although speed is a guess."""
         return AIM * self.target_latency_ms / 1000
 
-    def policy(self, device: str, max_length: int) -> Policy:
+    def runs_at_once(self, device: str, cores: int) -> int:
+        """Return how many runs of a model on `cpu` or `cuda` go side by side, of those cores that workers share."""
+        return self.concurrent_runs or (self._threads(cores) if device == "cpu" else 1)
+
+    def threads_a_run(self, cores: int) -> int:
+        """Return how many threads each of these runs has on the CPU."""
+        return max(1, self._threads(cores) // self.runs_at_once("cpu", cores))
+
+    def _threads(self, cores: int) -> int:
+        return self.threads or max(1, cores // self.workers)
+
+    def policy(self, device: str, max_length: int, cores: int) -> Policy:
         """Return what the scheduler of a model of `max_length` tokens on `cpu` or `cuda` aims at."""
         shape = (GPU_SHAPE if device == "cuda" else CPU_SHAPE).within(max_length)
         return Policy(
@@ -205,6 +235,7 @@ class Settings(BaseSettings):
             target_run_seconds=self.target_run_ms / 1000,
             target_latency_seconds=self.aimed_latency_seconds,
             bulk_patience_seconds=self.bulk_patience_ms / 1000,
+            concurrent_runs=self.runs_at_once(device, cores),
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""How fast a model has been of late when it was busy, from the runs themselves."""
+"""How fast a model has been of late when it was busy, from its runs and what lies between them."""
 
 MEMORY_SECONDS = 2.0  # of model time; older runs fade
 

@@ -79,7 +79,7 @@ class Service:
         if not self.settled.is_set():
             return "bundles are being loaded and tested"
         dead = [task.value for task, model in self.models.items() if not model.scheduler.alive]
-        return f"the inference thread of {', '.join(dead)} has ended" if dead else None
+        return f"an inference thread of {', '.join(dead)} has ended" if dead else None
 
     @property
     def dead(self) -> bool:

@@ -3,6 +3,7 @@
 With several worker processes each writes to files that all of them read, so that any of them tells the sum of all.
 """
 
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +23,11 @@ SECONDS = (
     *(0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06),
     *(0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
+# The same for the parts of requests, with fewer of them: there is a series for each, route and class.
+PART_SECONDS = (
+    *(0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.08, 0.1),
+    *(0.25, 0.5, 1.0, 5.0),
+)
 PAIRS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TOKENS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 COUNT_CLASSES = {1: "1", 10: "2-10", 50: "11-50", 100: "51-100", 500: "101-500"}
@@ -40,8 +46,14 @@ def count_class(pairs: int) -> str:
 class Metrics:
     """The metrics of one app, in a registry of their own."""
 
-    def __init__(self, tasks: Iterable[Task], routes: Iterable[str], scoring: Iterable[str]) -> None:
-        """Register everything: `routes` are all paths that are told apart, `scoring` those of them that score."""
+    def __init__(
+        self, tasks: Iterable[Task], routes: Iterable[str], scoring: Iterable[str], timed: Iterable[str]
+    ) -> None:
+        """Register everything.
+
+        `routes` are all paths that are told apart, `scoring` those of them that score, and `timed` those of these whose
+        requests have parts that are timed.
+        """
         self.registry = registry = CollectorRegistry()
         if SHARED_FOLDER not in os.environ:
             ProcessCollector(registry=registry)
@@ -59,11 +71,10 @@ class Metrics:
             return Histogram(f"relevance_{name}", text, labels, registry=registry, buckets=tuple(buckets))
 
         self.requests = counter("requests", "Requests answered", "route", "status")
-        self.request_seconds = histogram(
-            "request_duration_seconds", "First byte in to last out", SECONDS, "route", "task", "pairs"
-        )
+        of_request = "route", "task", "pairs"
+        self.request_seconds = histogram("request_duration_seconds", "First byte in to last out", SECONDS, *of_request)
         self.phases = {
-            phase: histogram(f"{phase}_duration_seconds", f"The part of requests: {phase}", SECONDS, "task", "pairs")
+            phase: histogram(f"{phase}_duration_seconds", f"The part of requests: {phase}", PART_SECONDS, *of_request)
             for phase in PHASES
         }
         self.rejections = counter("rejections", "Requests answered with a problem", "reason")
@@ -90,19 +101,20 @@ class Metrics:
         tasks = list(tasks)
         self.changes = ChangeMetrics(tasks, SECONDS, registry)
         self.drift = DriftMetrics(registry)
-        self._preset(tasks, routes, scoring)
-
-    def _preset(self, tasks: list[Task], routes: Iterable[str], scoring: Iterable[str]) -> None:
-        classes = (*COUNT_CLASSES.values(), MOST)
         for route in routes:
             self.requests.labels(route, "200")
             self.request_seconds.labels(route, "", NO_PAIRS)
+        self._preset_durations(tasks, (self.request_seconds,), scoring)
+        self._preset_durations(tasks, self.phases.values(), timed)
+        self._preset(tasks)
+
+    def _preset_durations(self, tasks: list[Task], metrics: Iterable[Histogram], routes: Iterable[str]) -> None:
+        for labels in itertools.product(routes, tasks, (*COUNT_CLASSES.values(), MOST)):
+            for metric in metrics:
+                metric.labels(*labels)
+
+    def _preset(self, tasks: list[Task]) -> None:
         for task in tasks:
-            for name in classes:
-                for route in scoring:
-                    self.request_seconds.labels(route, task, name)
-                for phase in self.phases.values():
-                    phase.labels(task, name)
             for metric in (self.batch_seconds, self.batch_pairs, self.batch_tokens, self.tokens, self.padding_tokens):
                 metric.labels(task)
             for single in (self.truncated, self.unknown_tokens, self.admitted, self.restarts):

@@ -3,13 +3,17 @@
 Each different text of a request is formatted and tokenised once, and not at all where the memory knows it.
 """
 
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from relevance.card import ModelCard
 from relevance.tasks import Pair
 from relevance.tokenization import PairTokenizer, TokenizedPair
+from service.lengths import Lengths, utf8_bytes
 
 ENTRY_TOKENS = 8  # what an entry costs beside its tokens and its text, counted in tokens
 TOKEN_BYTES = 40
@@ -28,10 +32,9 @@ class TokenCache:
 
     def get(self, keys: Mapping[Key, Any]) -> dict[Key, Ids]:
         """Return what is known of the keys."""
-        found: dict[Key, Ids] = {}
-        for key in keys if self._kept else ():
-            if (ids := self._kept.pop(key, None)) is not None:
-                self._kept[key] = found[key] = ids
+        taken = zip(keys, map(self._kept.pop, keys, itertools.repeat(None)), strict=False)
+        found = {key: ids for key, ids in taken if ids is not None}
+        self._kept |= found  # at the end, as the last that were used
         self.hits += len(found)
         self.misses += len(keys) - len(found)
         return found
@@ -56,16 +59,26 @@ class Reading:
     """The texts of one request on their way to token ids."""
 
     def __init__(self, pairs: Sequence[Pair], card: ModelCard, tokenizer: PairTokenizer, cache: TokenCache) -> None:
-        self._pairs, self._card, self._tokenizer, self._cache = pairs, card, tokenizer, cache
-        keys: dict[Key, None] = dict.fromkeys((pair.query, pair.language) for pair in pairs)
-        keys.update(dict.fromkeys([pair.candidate for pair in pairs]))
+        self._card, self._tokenizer, self._cache = card, tokenizer, cache
+        self._queries: list[Key] = [(pair.query, pair.language) for pair in pairs]
+        self._candidates: list[Key] = [pair.candidate for pair in pairs]
+        keys = dict.fromkeys(self._queries + self._candidates)
         self._ids = cache.get(keys)
-        self._fresh: list[Key] = [key for key in keys if key not in self._ids] if len(self._ids) < len(keys) else []
+        fresh = [key for key in keys if key not in self._ids] if len(self._ids) < len(keys) else []
+        self._fresh = {key: utf8_bytes(key if isinstance(key, str) else key[0]) for key in fresh}
 
     @property
-    def fresh_chars(self) -> int:
-        """Characters that have to be tokenised."""
-        return sum(len(key) if isinstance(key, str) else len(key[0]) for key in self._fresh)
+    def fresh_bytes(self) -> int:
+        """Bytes that have to be tokenised."""
+        return sum(self._fresh.values())
+
+    def estimate(self, lengths: Lengths) -> int:
+        """Return about how many tokens the pairs have, special ones included: those of known texts are no guess."""
+        overhead, most = self._tokenizer.template.overhead, self._tokenizer.max_length
+        tokens = {key: len(ids) for key, ids in self._ids.items()}
+        tokens |= {key: lengths.estimate(size) for key, size in self._fresh.items()}
+        queries, candidates = ([tokens[key] for key in keys] for keys in (self._queries, self._candidates))
+        return int(np.minimum(most, np.add(queries, candidates) + overhead).sum())
 
     def encode(self) -> dict[Key, Ids]:
         """Return the ids of the texts that are not in the cache; may be called on any thread."""
@@ -74,8 +87,9 @@ class Reading:
     def join(self, fresh: Mapping[Key, Ids]) -> list[TokenizedPair]:
         """Return the pairs as token ids and put the fresh ones into the cache; called where the cache is used."""
         self._cache.put(fresh)
-        ids, join = {**self._ids, **fresh}, self._tokenizer.join
-        return [join(ids[pair.query, pair.language], ids[pair.candidate]) for pair in self._pairs]
+        ids = {**self._ids, **fresh}
+        queries, candidates = map(ids.__getitem__, self._queries), map(ids.__getitem__, self._candidates)
+        return list(map(self._tokenizer.join, queries, candidates))
 
     def _text(self, key: Key) -> str:
         if isinstance(key, str):

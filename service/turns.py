@@ -8,6 +8,7 @@
   that is oversized, so that even alone it would be far too late, is urgent for its own deadline only.
 - Bulk work runs when nothing else waits, at this model or another, rides along where a run costs nothing more for it,
   and gets one run of its own when it has waited `bulk_patience_seconds`.
+- Where several runs go side by side, what waits is shared out among those that are free, so that all end together.
 - What has expired is dropped when a batch forms.
 """
 
@@ -24,12 +25,16 @@ OVERSIZED = 2.0  # times the target latency that a request would take even alone
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the turns aim at. A run holds `shape.max_tokens` at most, and what takes `target_run_seconds`."""
+    """What the turns aim at. A run holds `shape.max_tokens` at most, and what takes `target_run_seconds`.
+
+    `concurrent_runs` of them may go side by side, each as fast as if it were alone.
+    """
 
     shape: Shape
     target_run_seconds: float = math.inf
     target_latency_seconds: float = math.inf
     bulk_patience_seconds: float = 2.0
+    concurrent_runs: int = 1
 
 
 class Turns:
@@ -52,12 +57,17 @@ class Turns:
     def __iter__(self) -> Iterator[Job]:
         return iter(list(self._jobs))
 
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed of late of all runs together; 0 before the first."""
+        return self.speed.tokens_per_second * self.policy.concurrent_runs
+
     def add(self, job: Job, now: float) -> None:
         """Take a job in."""
         if job.priority is Priority.BULK and not self.queued_tokens[Priority.BULK]:
             self._bulk_rode = now
         job.arrived, job.led = now, self._turn
-        target, speed = self.policy.target_latency_seconds, self.speed.tokens_per_second
+        target, speed = self.policy.target_latency_seconds, self.tokens_per_second
         alone = job.tokens_left / speed if speed else 0.0
         oversized = alone > OVERSIZED * target
         job.due = min(job.deadline, math.inf if oversized else now + target)
@@ -91,7 +101,7 @@ class Turns:
         Of an oversized request that is no more than half of what can be done in time: it takes turns like any other,
         and may not keep everybody else out until it is done.
         """
-        most = self.policy.target_latency_seconds * self.speed.tokens_per_second / 2
+        most = self.policy.target_latency_seconds * self.tokens_per_second / 2
         over = sum([max(0, job.tokens_left - int(most)) for job in tuple(self._oversized)])  # asked on any thread
         return self.queued_tokens[Priority.INTERACTIVE] - over
 
@@ -99,8 +109,11 @@ class Turns:
         """Return when the oldest job came in that still has pairs waiting, or None."""
         return next((job.arrived for job in self._jobs if job.waiting), None)
 
-    def next_batch(self, now: float) -> Batch | None:
-        """Drop what has expired and return the next batch, or None where nothing waits, or bulk work for others."""
+    def next_batch(self, now: float, free_runs: int = 1) -> Batch | None:
+        """Drop what has expired and return the next batch, or None where nothing waits, or bulk work for others.
+
+        `free_runs` could begin now, this one included.
+        """
         self._expire(now)
         waiting = [job for job in self._jobs if job.waiting]
         bulk = [job for job in waiting if job.priority is Priority.BULK]
@@ -109,7 +122,8 @@ class Turns:
         if not waiting or (not people and patient and self.others_wait()):
             return None
         self._turn += 1
-        shape = self._shape()
+        whole = self._shape()
+        shape = _share_of(whole, sum([job.tokens_waiting for job in people or bulk]), free_runs)
         if bulk and not (people and patient):
             batch = self._lead(sorted(bulk, key=_turn) + people, shape, shape.max_tokens if people else 1)
         else:
@@ -117,10 +131,13 @@ class Turns:
             fill(batch, bulk, min(shape.free_tokens, shape.max_tokens) // batch.width - batch.rows)
         if any(job.priority is Priority.BULK for job, _ in batch.parts):
             self._bulk_rode = now
-        batch.full = 2 * batch.rows * batch.width >= shape.max_tokens or any(job.waiting for job in waiting)
+        left = shape is whole and any(job.waiting for job in waiting)
+        batch.full = left or 2 * batch.rows * batch.width >= whole.max_tokens
+        for job in batch.jobs:
+            job.run_begins(now)
         return batch
 
-    def put(self, batch: Batch, logits: Logits, seconds: float) -> None:
+    def put(self, batch: Batch, logits: Logits, now: float) -> None:
         """Take in the logits of a batch, in the order of its rows, and end the jobs that are complete."""
         start = 0
         for job, places in batch.parts:
@@ -129,7 +146,7 @@ class Turns:
             if job in self._jobs:
                 self.queued_tokens[job.priority] -= tokens
         for job in batch.jobs:
-            job.run_seconds += seconds
+            job.run_ends(now)
             if not job.missing:
                 self.end(job, None)
 
@@ -163,12 +180,18 @@ class Turns:
         return replace(shape, max_tokens=min(shape.max_tokens, tokens))
 
     def _is_late(self, job: Job, now: float) -> bool:
-        speed = self.speed.tokens_per_second
+        speed = self.tokens_per_second
         return bool(speed) and now + 2 * job.tokens_left / speed > job.due
 
     def _expire(self, now: float) -> None:
         for job in [job for job in self._jobs if job.deadline <= now]:
             self.end(job, DeadlineError("the deadline passed while the request waited"))
+
+
+def _share_of(shape: Shape, tokens: int, free_runs: int) -> Shape:
+    """Return the shape of one of the free runs that share waiting tokens out, or the shape itself if they fill it."""
+    share = max(math.ceil(tokens / free_runs), shape.free_tokens, 1)
+    return replace(shape, max_tokens=share) if share < shape.max_tokens and free_runs > 1 else shape
 
 
 def _turn(job: Job) -> int:

@@ -4,6 +4,9 @@ For a GPU, and for any machine: give the fp32 and the fp16 (on a CPU the int8) b
 each budget of padded tokens a run: pairs a second at saturation, requests of 500 candidates four at a time, and the
 share of that time outside the session; and latency by candidate count with the usual budget, one request after another.
 Beside it, how far the scores of each bundle are from those of the first one. Says which device was used.
+
+On a GPU each bundle is measured again with CUDA graphs and, where onnxruntime offers it and the bundle was exported
+with --plain, by TensorRT, whose engines are built first and kept beside OUT.json.
 """
 
 import argparse
@@ -13,18 +16,24 @@ import json
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from compare import PATIENT
 from report import about, pairs_of, write
 from servers import Server, ours, started
 from traffic import Client, Sent, by_query, closed_loop, milliseconds, pairs_a_second
 
 from relevance.bundle import Bundle
+from relevance.errors import BundleError
 from relevance.tasks import Pair
+from service.engine import usable_cores
+from service.providers import CUDA
+from service.settings import Settings
+from service.tensorrt import TENSORRT, check_plain
 
 COUNTS = (1, 10, 50, 100, 500)
 BUDGETS = {"cpu": (128, 512, 2048), "cuda": (2048, 8192, 16_384, 32_768, 65_536)}
@@ -32,20 +41,21 @@ LARGE, CONCURRENT, CHECKED = 500, 4, 2
 
 
 async def saturated(server: Server, url: str, pairs: Sequence[Pair], seconds: float) -> dict[str, float]:
-    """Return pairs and tokens a second of requests of 500, and the share of the time in which no run was under way."""
+    """Return pairs and tokens a second of requests of 500, and the share of the threads' time outside of runs."""
     client = Client(url, server.dialect)
     await closed_loop(client, itertools.islice(by_query(pairs, LARGE), CONCURRENT), CONCURRENT)
-    before, began = _metrics(url), time.perf_counter()
+    before, began = told(url), time.perf_counter()
     sent = await closed_loop(client, by_query(pairs, LARGE), CONCURRENT, seconds)
-    used, elapsed = _metrics(url), time.perf_counter() - began
+    used, elapsed = told(url), time.perf_counter() - began
     in_runs = used["relevance_batch_duration_seconds_sum"] - before["relevance_batch_duration_seconds_sum"]
+    threads = Settings().runs_at_once(_device(url), usable_cores())
     tokens = used["relevance_tokens_total"] - before["relevance_tokens_total"]
     padding = used["relevance_padding_tokens_total"] - before["relevance_padding_tokens_total"]
     return {
         "pairs_per_second": pairs_a_second(sent),
         "tokens_per_second": tokens / elapsed,
         "padding_share": padding / (tokens + padding),
-        "share_of_time_outside_the_session": 1 - in_runs / elapsed,
+        "share_of_time_outside_the_session": 1 - in_runs / elapsed / threads,
     }
 
 
@@ -69,7 +79,8 @@ async def scores(server: Server, url: str, pairs: Sequence[Pair]) -> list[float]
     return found
 
 
-def _metrics(url: str) -> dict[str, float]:
+def told(url: str) -> dict[str, float]:
+    """Return what a server's metrics say, summed over their labels."""
     with urllib.request.urlopen(url + "/metrics", timeout=30) as answer:
         lines = [line for line in answer.read().decode().splitlines() if line.startswith("relevance_")]
     found: dict[str, float] = {}
@@ -83,21 +94,38 @@ def _device(url: str) -> str:
         return str(json.load(answer)["models"][0]["device"])
 
 
-def measure(folder: Path, pairs: Sequence[Pair], options: argparse.Namespace) -> tuple[dict[str, Any], list[float]]:
+def sessions(folder: Path, out: Path) -> dict[str, dict[str, object]]:
+    """Return the settings of all kinds of session that this machine can run a bundle by."""
+    offered = onnxruntime.get_available_providers()
+    found: dict[str, dict[str, object]] = {"plain": {}}
+    if CUDA in offered:
+        found["cuda_graphs"] = {"cuda_graphs": True}
+    if TENSORRT in offered:
+        try:
+            check_plain(Bundle.open(folder))
+            found["tensorrt"] = {"tensorrt_cache": out.with_suffix(".tensorrt")}
+        except BundleError as error:
+            print(f"without TensorRT: {error}", file=sys.stderr)
+    return found
+
+
+def measure(
+    folder: Path, pairs: Sequence[Pair], options: argparse.Namespace, settings: Mapping[str, object]
+) -> tuple[dict[str, Any], list[float]]:
     """Return what is found of one bundle, and its scores."""
     bundle = Bundle.open(folder)
-    server = ours(folder, **PATIENT)
+    server = ours(folder, **PATIENT, **settings)
     with started(server) as (url, _):
         device = _device(url)
         found = asyncio.run(scores(server, url, pairs))
         latencies = asyncio.run(by_candidates(server, url, pairs, options.requests))
     budgets = {}
     for budget in BUDGETS[device]:
-        server = ours(folder, max_batch_tokens=budget, target_run_ms=10_000, **PATIENT)
+        server = ours(folder, max_batch_tokens=budget, target_run_ms=10_000, **PATIENT, **settings)
         with started(server) as (url, _):
             budgets[str(budget)] = asyncio.run(saturated(server, url, pairs, options.seconds))
-    told = {"name": bundle.manifest.name, "precision": bundle.manifest.precision, "device": device}
-    return told | {"by_candidates": latencies, "by_budget": budgets}, found
+    model = {"name": bundle.manifest.name, "precision": bundle.manifest.precision, "device": device}
+    return model | {"by_candidates": latencies, "by_budget": budgets}, found
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -111,18 +139,19 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     pairs = pairs_of(options.rows, Bundle.open(options.bundles[0]))
     found, first = [], None
-    for folder in options.bundles:
-        measured, given = measure(folder, pairs, options)
-        shift = np.abs(np.array(given) - np.array(first if first is not None else given))
+    kinds = [(folder, *each) for folder in options.bundles for each in sessions(folder, options.out).items()]
+    for folder, session, settings in kinds:
+        measured, given = measure(folder, pairs, options, settings)
+        first = given if first is None else first
         manifest = Bundle.open(folder).manifest
-        labels = [np.array(each) >= manifest.threshold_for("en") for each in (given, first or given)]
-        measured["against_the_first"] = {
+        shift = np.abs(np.array(given) - np.array(first))
+        labels = [np.array(each) >= manifest.threshold_for("en") for each in (given, first)]
+        against = {
             "largest_score_difference": float(shift.max()),
             "mean_score_difference": float(shift.mean()),
             "share_of_labels_changed": float(np.mean(labels[0] != labels[1])),
         }
-        found.append(measured)
-        first = first if first is not None else given
+        found.append({"session": session} | measured | {"against_the_first": against})
     result = {
         **about(arguments),
         "bundles": found,

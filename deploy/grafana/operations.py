@@ -139,16 +139,13 @@ def durations() -> Sequence[Panel]:
             "Parts of requests, p95",
             "queue: waiting for the model; run: the model runs that the request was in; serialize: writing the answer.",
             Look("s", width=12),
-            *(
-                Query(quantile(0.95, f"relevance_{part}_duration_seconds", f'{OF_TASK}, pairs=~"$pairs"'), part)
-                for part in PARTS
-            ),
+            *(Query(quantile(0.95, f"relevance_{part}_duration_seconds", OF_REQUEST), part) for part in PARTS),
         ),
         buckets(
             "Time in the queue",
             "How many requests waited how long for the model.",
             Look("s", width=12, runbook="RelevanceQueueDelay"),
-            f'sum by (le) (increase(relevance_queue_duration_seconds_bucket{{{OF_TASK}, pairs=~"$pairs"}}{RATE}))',
+            f"sum by (le) (increase(relevance_queue_duration_seconds_bucket{{{OF_REQUEST}}}{RATE}))",
         ),
     )
 

@@ -52,10 +52,10 @@ def checkpoint(folder, family="bert", kind="paired", typed=False):
     return out
 
 
-def exported(source, out, precision="fp32", limits=None):
+def exported(source, out, precision="fp32", limits=None, plain=False):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own deprecations
-        return export_bundle(source, out, precision, limits or DEFAULT_LIMITS[precision], overwrite=False)
+        return export_bundle(source, out, precision, limits or DEFAULT_LIMITS[precision], overwrite=False, plain=plain)
 
 
 @pytest.mark.parametrize("kind", ["stock", "mean", "paired"])
@@ -103,6 +103,21 @@ def test_reduced_precisions(tmp_path, precision, operator):
     assert operator in {node.op_type for node in graph.node}
     wide = [t.name for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) == 2]
     assert precision == "int8" or not wide
+
+
+@pytest.mark.parametrize(("family", "kind"), [("bert", "stock"), ("xlm-roberta", "paired"), ("distilbert", "mean")])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_plain_bundle_has_standard_operators_only(tmp_path, family, kind, precision):
+    manifest = exported(checkpoint(tmp_path, family, kind), tmp_path / "bundle", precision, plain=True)
+    assert manifest.parity.max_logit_difference < (1e-4 if precision == "fp32" else 0.1)
+    model = onnx.load(tmp_path / "bundle" / MODEL_FILE)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert b"com.microsoft" not in model.SerializeToString()  # what the service looks for
+
+
+def test_a_plain_int8_bundle_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="fp32 or fp16"):
+        exported(checkpoint(tmp_path), tmp_path / "bundle", "int8", plain=True)
 
 
 def test_export_and_training_load_one_model(tmp_path):

@@ -45,7 +45,7 @@ def seconds(value):
 
 def exported_names():
     """Every metric name of a service process as Prometheus stores it, without the suffixes of histograms."""
-    registry: CollectorRegistry = Metrics([Task.QC], PATHS, PATHS).registry
+    registry: CollectorRegistry = Metrics([Task.QC], PATHS, PATHS, PATHS).registry
     return {family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()}
 
 

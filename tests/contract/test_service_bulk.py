@@ -94,6 +94,23 @@ def test_unknown_and_missing_task_are_problems(client):
     assert client.post("/v1/score/bulk", content=b"").status_code == 422
 
 
+def test_bulk_that_is_switched_off_says_so_and_is_not_to_be_tried_again(bundle):
+    async def scenario(client, service):
+        answer = await client.post(URL, content=encoded([{"query": "shoes", "candidate": "Shoes"}]))
+        page = (await client.get("/openapi.json")).json()
+        scored = await client.post("/v1/score", json={"task": "qc", "query": "shoes", "candidates": ["Shoes"]})
+        metrics = (await client.get("/metrics")).text
+        return answer, page["paths"]["/v1/score/bulk"]["post"]["responses"], scored.status_code, metrics
+
+    answer, documented, status, metrics = in_process({Task.QC: bundle}, scenario, max_bulk_requests=0)
+    assert (answer.status_code, answer.json()["reason"]) == (403, "bulk_off")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "retry-after" not in answer.headers
+    assert "switched off" in documented["403"]["description"]
+    assert status == 200
+    assert 'relevance_rejections_total{reason="bulk_off"} 1.0' in metrics
+
+
 def test_answers_come_while_lines_are_still_sent(client):
     line = encoded([{"query": "shoes", "candidate": "Shoes"}])
     address = urlsplit(str(client.base_url))

@@ -27,7 +27,7 @@ def bundles(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def process(bundles):
-    with running(bundles) as process:
+    with running(bundles, concurrent_runs=1) as process:  # so that a request of two pairs is one run
         process.wait_ready()
         yield process
 
@@ -267,8 +267,8 @@ def test_metrics_count_requests_pairs_and_padding(client):
         names += ['relevance_padding_tokens_total{task="qi"}', 'relevance_truncated_pairs_total{task="qi"}']
         names += [
             'relevance_request_duration_seconds_count{pairs="2-10",route="/v1/score",task="qi"}',
-            'relevance_run_duration_seconds_count{pairs="2-10",task="qi"}',
-            'relevance_serialize_duration_seconds_count{pairs="2-10",task="qi"}',
+            'relevance_run_duration_seconds_count{pairs="2-10",route="/v1/score",task="qi"}',
+            'relevance_serialize_duration_seconds_count{pairs="2-10",route="/v1/score",task="qi"}',
             'relevance_batch_duration_seconds_count{task="qi"}',
             'relevance_admitted_requests_total{task="qi"}',
         ]
@@ -279,6 +279,19 @@ def test_metrics_count_requests_pairs_and_padding(client):
     assert [b - a for a, b in zip(before, read(), strict=True)] == [1, 2, 6, 1, 1, 1, 1, 1, 1]
     assert metric(client, 'relevance_queued_tokens{priority="interactive",task="qi"}') == 0
     assert metric(client, "relevance_ready") == 1
+
+
+def test_parts_of_requests_are_counted_by_route(client):
+    def counts(route):
+        labels = f'{{pairs="2-10",route="{route}",task="qi"}}'
+        parts = ("queue", "tokenize", "run", "serialize")
+        return [metric(client, f"relevance_{part}_duration_seconds_count{labels}") for part in parts]
+
+    ranking, scoring = counts("/v2/rerank"), counts("/v1/score")
+    body = {"model": "qi", "query": "shoes", "documents": ["Red Shoes", "Blue Cup"]}
+    assert client.post("/v2/rerank", json=body).status_code == 200
+    assert counts("/v2/rerank") == [count + 1 for count in ranking]
+    assert counts("/v1/score") == scoring
 
 
 def test_every_series_is_there_before_the_first_request(bundles):

@@ -6,11 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relevance.tasks import Pair
-from relevance.tokenization import TokenizedPair
 from service.admission import CANDIDATES, Gate, check
 from service.batching import Priority, Shape
 from service.errors import DeadlineError, InvalidRequestError, OverloadedError, TooLargeError
-from service.lengths import Lengths
+from service.lengths import Lengths, utf8_bytes
 from service.settings import Settings
 from service.speed import MEMORY_SECONDS, Speed
 from service.turns import Policy
@@ -117,7 +116,7 @@ def test_a_request_far_too_large_keeps_nobody_else_out(giant, sizes):
     door.admit(250, math.inf)  # half of the room is left, for a request and what may overtake it
     for size in sizes:
         simulation.step()
-        if door.tokens_ahead + 20 * size <= TOKENS_PER_SECOND:
+        if door.tokens_ahead + 20 * size < door.limit:
             door.admit(10 * size, math.inf)
             others.append(simulation.request([10] * size, at=simulation.now))
     simulation.run()
@@ -146,32 +145,23 @@ def test_what_is_being_tokenised_counts_as_waiting():
 
 def test_guess_holds_where_languages_are_mixed():
     """Eleven characters of Japanese have as many bytes, and about as many tokens, as 33 of English."""
-    lengths = Lengths(overhead=4, max_length=64)
-    english, japanese = [Pair("q", "x" * 32)] * 500, [Pair("靴", "青" * 10)] * 500
-    for pairs in (english, japanese, english):
-        lengths.learn(pairs, [TokenizedPair([1] * 13, [0] * 13, truncated=False)] * 500)
-    assert lengths.estimate(english) == lengths.estimate(japanese) == pytest.approx(13 * 500, rel=0.1)
+    lengths = Lengths()
+    english, japanese = "x" * 33, "青" * 11
+    assert utf8_bytes(english) == utf8_bytes(japanese) == 33
+    for _ in range(3):
+        lengths.learn(500 * 33, 500 * 9)
+    assert lengths.estimate(33) == pytest.approx(9, abs=1)
 
 
-def test_guess_learns_from_texts_that_are_all_cut():
-    lengths = Lengths(overhead=4, max_length=64)
-    pairs = [Pair("q" * 20, "x" * 80)] * 500
-    assert lengths.estimate(pairs) < 30 * 500
+def test_guess_follows_what_texts_have_had():
+    lengths = Lengths()
+    assert lengths.estimate(100) == 25
     for _ in range(10):
-        lengths.learn(pairs, [TokenizedPair([1] * 64, [0] * 64, truncated=True)] * 500)
-    assert lengths.estimate(pairs) > 0.95 * 64 * 500
-    long = [Pair("q" * 20, "x" * 4000)] * 500
-    lengths.learn(long, [TokenizedPair([1] * 64, [0] * 64, truncated=True)] * 500)
-    assert lengths.estimate(pairs) > 0.95 * 64 * 500  # that these were cut is no news
-
-
-def test_guess_of_tokens_goes_by_the_text_of_the_request():
-    lengths = Lengths(overhead=4, max_length=64)
-    long_pairs, short = [Pair("q" * 20, "x" * 80)] * 1000, [Pair("q", "x")] * 500
-    lengths.learn(long_pairs, [TokenizedPair([1] * 29, [0] * 29, truncated=False)] * 1000)
-    assert lengths.estimate(long_pairs) == pytest.approx(29_000, rel=0.05)
-    assert lengths.estimate(short) <= 500 * 5
-    assert lengths.estimate([Pair("q", "x" * 4000)]) == 64
+        lengths.learn(50_000, 30_000)
+    assert lengths.estimate(100) == pytest.approx(60, abs=1)
+    lengths.learn(10, 10)
+    lengths.learn(0, 0)
+    assert lengths.estimate(100) == pytest.approx(60, abs=1)  # little text says little
 
 
 def test_speed_is_that_of_the_last_seconds_and_long_runs_weigh_more():

@@ -16,8 +16,8 @@ from service.turns import Policy
 from tests.unit.test_batching import lengths_of_requests, pair
 
 
-def scheduler_of(run, budget: int, *observe) -> TurnScheduler:
-    return TurnScheduler(run, Policy(Shape(budget)), *observe)
+def scheduler_of(run, budget: int, *observe, concurrent_runs: int = 1) -> TurnScheduler:
+    return TurnScheduler(run, Policy(Shape(budget), concurrent_runs=concurrent_runs), *observe)
 
 
 def value_of_each(pairs, width):
@@ -25,12 +25,12 @@ def value_of_each(pairs, width):
     return np.array([pair.input_ids[0] for pair in pairs], dtype=np.float32)
 
 
-@given(lengths_of_requests, st.integers(1, 300))
-def test_every_logit_lands_at_its_place(requests, budget):
+@given(lengths_of_requests, st.integers(1, 300), st.integers(1, 3))
+def test_every_logit_lands_at_its_place(requests, budget, concurrent_runs):
     numbered = [[pair(length, 1000 * r + i) for i, length in enumerate(lengths)] for r, lengths in enumerate(requests)]
 
     async def scenario():
-        scheduler = scheduler_of(value_of_each, budget)
+        scheduler = scheduler_of(value_of_each, budget, concurrent_runs=concurrent_runs)
         answers = await asyncio.gather(*[scheduler.score(pairs) for pairs in numbered])
         assert scheduler.queued_tokens == 0
         await scheduler.close()
@@ -206,6 +206,56 @@ def test_stuck_run_counts_as_dead(monkeypatch):
     asyncio.run(scenario())
 
 
+def test_runs_go_side_by_side():
+    async def scenario():
+        gate = Gate()
+        scheduler = scheduler_of(gate, 160, concurrent_runs=2)
+        request = await busy(gate, scheduler, [pair(8, place) for place in range(30)])
+        await asyncio.to_thread(gate.entered.acquire)  # the second run begins before the first one ends
+        gate.open.release(2)
+        outcome = await request
+        await scheduler.close()
+        return gate.runs, outcome.logits.tolist()
+
+    assert asyncio.run(scenario()) == ([15, 15], list(range(30)))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_leaves_the_runs_beside_it_alone():
+    async def scenario():
+        gate = Gate()
+        scheduler = scheduler_of(gate, 8, concurrent_runs=2)
+        fatal = await busy(gate, scheduler, [pair(8, 667)])
+        good = await busy(gate, scheduler, [pair(8, 5)])
+        gate.open.release(100)
+        with pytest.raises(UnavailableError):
+            await fatal
+        assert (await good).logits.tolist() == [5]
+        again = await asyncio.gather(*[scheduler.score([pair(8, 3)]) for _ in range(6)])
+        assert [each.logits.tolist() for each in again] == [[3]] * 6
+        assert (scheduler.alive, scheduler.restarts, scheduler.queued_tokens) == (True, 1, 0)
+        await scheduler.close()
+
+    asyncio.run(scenario())
+
+
+def test_one_stuck_run_of_two_counts_as_dead(monkeypatch):
+    monkeypatch.setattr(scheduler_module, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(scheduler_module, "CLOSE_SECONDS", 0.05)
+
+    async def scenario():
+        gate = Gate()
+        scheduler = scheduler_of(gate, 8, concurrent_runs=2)
+        stuck = await busy(gate, scheduler, [pair(8)])
+        await asyncio.sleep(0.1)
+        assert not scheduler.alive
+        gate.open.release(100)
+        await stuck
+        await scheduler.close()
+
+    asyncio.run(scenario())
+
+
 def test_closing_fails_what_waits():
     async def scenario():
         gate = Gate()
@@ -289,11 +339,11 @@ def test_runs_are_reported_with_their_padding():
 
     async def scenario():
         scheduler = scheduler_of(value_of_each, 100, reports.append)
-        outcome = await scheduler.score([pair(10), pair(9)])
+        outcome = await scheduler.score([pair(20), pair(19)])
         await scheduler.close()
         return scheduler.tokens_per_second, outcome
 
     speed, outcome = asyncio.run(scenario())
     assert speed > 0
     assert outcome.run_seconds >= 0
-    assert [(r.pairs, r.tokens, r.padded_tokens) for r in reports] == [(2, 19, 20)]
+    assert [(r.pairs, r.tokens, r.padded_tokens) for r in reports] == [(2, 39, 40)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.batching import Job, Priority, Shape
+from service.batching import Batch, Job, Priority, Shape
 from service.errors import DeadlineError
 from service.turns import Policy, Turns
 from tests.unit.test_batching import pair
@@ -21,6 +21,7 @@ arrivals = st.lists(
     min_size=1,
     max_size=12,
 )
+side_by_side = st.integers(1, 3)
 shapes = st.builds(Shape, st.integers(1, 300), st.sampled_from([(), (16, 32, 64)]), st.sampled_from([0, 100]))
 
 
@@ -40,6 +41,7 @@ class Simulation:
     def __init__(self, policy: Policy) -> None:
         self.turns, self.now, self.batches, self.records = Turns(policy), 0.0, [], []
         self._coming: list[Record] = []
+        self._under_way: list[tuple[float, Batch]] = []
 
     def request(self, lengths, at=0.0, priority=Priority.INTERACTIVE, within=math.inf) -> Record:
         record = Record(None, at)
@@ -55,24 +57,32 @@ class Simulation:
         return record
 
     def step(self) -> bool:
-        """Let in who has come, run one batch; False once all is done."""
+        """Let in who has come, begin a run, and end one where none more can begin; False once all is done."""
         while self._coming and self._coming[0].at <= self.now:
             record = self._coming.pop(0)
             self.turns.add(record.job, self.now)
-        batch = self.turns.next_batch(self.now)
-        if batch is None:
-            if not self._coming:
-                return False
+        most = self.turns.policy.concurrent_runs
+        batch = self.turns.next_batch(self.now, most - len(self._under_way)) if len(self._under_way) < most else None
+        if batch is not None:
+            self.batches.append((self.now, batch, batch.jobs))
+            self._under_way.append((self.now + batch.rows * batch.width / TOKENS_PER_SECOND, batch))
+            if len(self._under_way) < most:
+                return True
+        ends = min((end for end, _ in self._under_way), default=math.inf)
+        if self._coming and (not self._under_way or (len(self._under_way) < most and self._coming[0].at < ends)):
             self.now = max(self.now, self._coming[0].at)
             return True
-        self.batches.append((self.now, batch, batch.jobs))
+        if self._under_way:
+            self._end_one()
+            return True
+        return False
+
+    def _end_one(self) -> None:
+        self._under_way.sort(key=lambda each: -each[0])
+        self.now, batch = self._under_way.pop()
         pairs, padded = batch.pairs, batch.rows * batch.width
-        self.now += padded / TOKENS_PER_SECOND
         self.turns.speed.add(sum(map(len, pairs)), padded, padded / TOKENS_PER_SECOND)
-        self.turns.put(
-            batch, np.array([each.input_ids[0] for each in pairs], dtype=np.float32), padded / TOKENS_PER_SECOND
-        )
-        return True
+        self.turns.put(batch, np.array([each.input_ids[0] for each in pairs], dtype=np.float32), self.now)
 
     def run(self) -> None:
         while self.step():
@@ -90,9 +100,9 @@ def simulated(policy, requests) -> Simulation:
     return simulation
 
 
-@given(arrivals, shapes)
-def test_every_request_is_answered_once_with_its_own_logits_or_a_deadline_error(requests, shape):
-    simulation = simulated(Policy(shape), requests)
+@given(arrivals, shapes, side_by_side)
+def test_every_request_is_answered_once_with_its_own_logits_or_a_deadline_error(requests, shape, runs):
+    simulation = simulated(Policy(shape, concurrent_runs=runs), requests)
     for record in simulation.records:
         assert record.answered == 1
         if record.job.error is None:
@@ -103,9 +113,9 @@ def test_every_request_is_answered_once_with_its_own_logits_or_a_deadline_error(
     assert set(simulation.turns.queued_tokens.values()) == {0}
 
 
-@given(arrivals, shapes)
-def test_no_pair_is_run_twice_and_no_batch_is_over_budget(requests, shape):
-    simulation = simulated(Policy(shape), requests)
+@given(arrivals, shapes, side_by_side)
+def test_no_pair_is_run_twice_and_no_batch_is_over_budget(requests, shape, runs):
+    simulation = simulated(Policy(shape, concurrent_runs=runs), requests)
     seen = set()
     for _, batch, _ in simulation.batches:
         assert batch.rows * batch.width <= shape.max_tokens or batch.rows == 1
@@ -115,9 +125,9 @@ def test_no_pair_is_run_twice_and_no_batch_is_over_budget(requests, shape):
         seen |= places
 
 
-@given(arrivals, shapes)
-def test_nothing_expired_is_run(requests, shape):
-    for began, _, jobs in simulated(Policy(shape), requests).batches:
+@given(arrivals, shapes, side_by_side)
+def test_nothing_expired_is_run(requests, shape, runs):
+    for began, _, jobs in simulated(Policy(shape, concurrent_runs=runs), requests).batches:
         assert all(job.deadline > began for job in jobs)
 
 
@@ -162,6 +172,23 @@ def test_a_stream_of_newcomers_leaves_every_second_run_to_a_large_request(count,
     simulation.run()
     led = simulation.runs_of(large)
     assert all(later - earlier <= 2 for earlier, later in itertools.pairwise(led))
+
+
+def test_what_waits_is_shared_out_among_the_runs_that_are_free():
+    simulation = Simulation(Policy(Shape(1000), concurrent_runs=4))
+    record = simulation.request([10] * 20)
+    simulation.run()
+    assert [(at, batch.rows) for at, batch, _ in simulation.batches] == [(0.0, 5)] * 4
+    assert record.done == record.job.run_seconds == pytest.approx(0.05)
+
+
+def test_runs_side_by_side_are_full_where_enough_waits():
+    simulation = Simulation(Policy(Shape(100), concurrent_runs=2))
+    record = simulation.request([10] * 60)
+    simulation.run()
+    assert [batch.rows for _, batch, _ in simulation.batches] == [10] * 6
+    assert record.done == pytest.approx(0.3)
+    assert simulation.turns.tokens_per_second == pytest.approx(2 * TOKENS_PER_SECOND)
 
 
 def test_a_request_that_would_be_late_takes_the_whole_batch():

@@ -8,6 +8,7 @@ from relevance.formatting import PairFormat
 from relevance.heads import HeadKind, HeadSpec
 from relevance.tasks import Pair, Task
 from relevance.tokenization import PairTokenizer
+from service.lengths import Lengths
 from service.scores import Known, ScoreCache
 from service.tokens import TOKEN_BYTES, Reading, TokenCache, cost
 from tests.tiny import MAX_LENGTH, PAD_ID, tiny_tokenizer
@@ -68,10 +69,23 @@ def test_long_text_of_few_tokens_takes_its_room():
 def test_known_text_is_not_tokenised_again():
     cache = TokenCache(1000)
     first = Reading([Pair("cup", "a,b"), Pair("cup", "c,d")], CARD, TOKENIZER, cache)
-    assert first.fresh_chars == 3 + 3 + 3
+    assert first.fresh_bytes == 3 + 3 + 3
     first.join(first.encode())
     second = Reading([Pair("cup", "c,d"), Pair("mug", "a,b")], CARD, TOKENIZER, cache)
-    assert second.fresh_chars == 3
+    assert second.fresh_bytes == 3
+
+
+def test_guess_knows_the_tokens_of_known_text_and_learns_those_of_new_text():
+    cache, lengths = TokenCache(10_000), Lengths()
+    pairs = [Pair("red cup", name, "en") for name in ("shoes", "コップ", "x" * 200, "ab,cd")] * 3
+    first = Reading(pairs, CARD, TOKENIZER, cache)
+    joined = first.join(first.encode())
+    assert Reading(pairs, CARD, TOKENIZER, cache).estimate(lengths) == sum(map(len, joined))
+    long = [Pair("mug", "y" * 4000)]
+    assert Reading(long, CARD, TOKENIZER, cache).estimate(lengths) == MAX_LENGTH
+    unknown = [Pair("mug", "z" * 12)]
+    overhead = TOKENIZER.template.overhead
+    assert Reading(unknown, CARD, TOKENIZER, cache).estimate(lengths) == overhead + round(0.25 * 3) + round(0.25 * 12)
 
 
 def test_score_cache_is_bounded_and_counts():
