@@ -3,12 +3,14 @@
 Starts each server in turn on this machine, over the same model, and asks it for the same pairs; a server whose scores
 are not those of the raw onnxruntime session is not timed. In each round, and for each server: the raw session (the
 limit), requests of 100 candidates four at a time, requests of mixed size eight at a time, single pairs one by one, the
-raw session again. Ratios are of neighbours in time. Then an open loop: mixed requests at shares of the limit, whatever
-comes back. Writes OUT.json and two plots beside it. Client and server share the cores.
+raw session again. Ratios are of neighbours in time. `--int8 BUNDLE` adds our service over the int8 bundle of the same
+model, whose scores are others: how far they are off is told. Then an open loop: mixed requests at shares of the limit,
+whatever comes back. Writes OUT.json and two plots beside it. Client and server share the cores.
 """
 
 import argparse
 import asyncio
+import dataclasses
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -39,6 +41,7 @@ from relevance.tasks import Pair
 
 CANDIDATES, CONCURRENT, MIXED_CONCURRENT, SINGLES = 100, 4, 8, 100
 TOLERANCE = 1e-4
+OURS, INT8 = "relevance", "relevance-int8"
 LOADS = (0.25, 0.5, 0.75)  # of the raw session's pairs a second
 PATIENT = {"target_latency_ms": 120_000, "request_timeout_ms": 300_000}  # a closed loop is not to be refused
 
@@ -75,7 +78,7 @@ async def _saturate(server: Server, url: str, workload: "Workload") -> dict[str,
 
 
 async def _check(client: Client, server: Server, workload: "Workload") -> float:
-    """Return the largest difference to the raw session's scores; ends the program where it is too large."""
+    """Return the largest difference to the raw session's scores; ends the program where it is too large for fp32."""
     scores: list[float] = []
     for pairs in workload.checked:
         sent = await client.send(Sent(pairs, 0.0), keep=True)
@@ -83,7 +86,7 @@ async def _check(client: Client, server: Server, workload: "Workload") -> float:
             raise SystemExit(f"error: {server.name} answered {sent.status}: {sent.body[:300]!r}")
         scores += server.dialect.scores(sent.body)
     difference = float(np.abs(np.array(scores) - workload.expected).max())
-    if difference > TOLERANCE:
+    if difference > TOLERANCE and server.name != INT8:
         raise SystemExit(f"error: {server.name} gives other scores: off by {difference:.2g}, expected {TOLERANCE}")
     return difference
 
@@ -133,13 +136,13 @@ def _first(requests: Iterator[list[Pair]], count: int) -> list[list[Pair]]:
     return list(itertools.islice(requests, count))
 
 
-def ratios(rounds: Sequence[dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return how many times a peer's share of the raw session ours is, by workload: mean, least and most."""
+def ratios(rounds: Sequence[dict[str, dict[str, Any]]], server: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Return how many times a peer's share of the raw session a server's is, by workload: mean, least and most."""
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for peer in [name for name in rounds[0] if name != "relevance"]:
+    for peer in [name for name in rounds[0] if name not in {OURS, INT8}]:
         for work in ("hundreds", "mixed"):
             key = f"{work}_share_of_raw"
-            each = [found_in["relevance"][key] / found_in[peer][key] for found_in in rounds]
+            each = [found_in[server][key] / found_in[peer][key] for found_in in rounds]
             found.setdefault(peer, {})[work] = {"mean": float(np.mean(each)), "least": min(each), "most": max(each)}
     return found
 
@@ -151,12 +154,15 @@ def main(arguments: Sequence[str]) -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=20, help="of 100 candidates, in each round")
+    parser.add_argument("--int8", type=Path, help="int8 bundle of the same model")
     parser.add_argument("--seconds", type=float, default=40, help="of each open loop; 0 leaves these out")
     options = parser.parse_args(arguments)
     bundle = Bundle.open(options.bundle)
     pairs = pairs_of(options.rows, bundle)
     workload = Workload(pairs, bundle, options.requests)
     servers = [ours(options.bundle, **PATIENT), *peers(options.checkpoint, options.bundle, options.peers_python)]
+    if options.int8:
+        servers.append(dataclasses.replace(ours(options.int8, **PATIENT), name=INT8))
     rounds = [
         {server.name: saturation(server, workload, workload.raw) for server in servers} for _ in range(options.rounds)
     ]
@@ -174,7 +180,8 @@ def main(arguments: Sequence[str]) -> None:
             }
             for name in rounds[0]
         },
-        "times_the_peer": ratios(rounds),
+        "times_the_peer": ratios(rounds, OURS),
+        "int8_times_the_peer": ratios(rounds, INT8) if options.int8 else {},
         "rounds": rounds,
         "open_loop": {s.name: arriving(s, pairs, limit, options.seconds) for s in servers} if options.seconds else {},
     }

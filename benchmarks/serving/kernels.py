@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-
 from report import about, write
 
 import export.onnx as exporting
