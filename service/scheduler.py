@@ -6,8 +6,10 @@ the rest of the service knows of this file.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +29,7 @@ STALL_SECONDS = 60.0  # a run that takes longer than this counts as a dead infer
 RESTARTS = 1
 YIELD_SECONDS = 0.005  # how often bulk work that gives way to another model looks whether it still has to
 CLOSE_SECONDS = 5.0
+NICENESS = 5  # of the inference threads above the process's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +222,7 @@ class TurnScheduler:
                 log.error("an inference thread is stuck in a run and is left behind", extra={"inference": runner.name})
 
     def _work(self, runner: _Runner) -> None:
+        _step_back()
         try:
             while batch := self._next_batch(runner):
                 self._score(runner, batch)
@@ -298,3 +302,10 @@ class TurnScheduler:
             if batch.full or tokens > seconds * speed.tokens_per_second:  # it can do that at least
                 speed.add(tokens, padded, seconds)
             self._turns.put(batch, logits, now)
+
+
+def _step_back() -> None:
+    """Lower the priority of this thread: the event loop has little to do, and is to do it at once."""
+    thread = threading.get_native_id()
+    with contextlib.suppress(OSError):  # where the system does not allow it
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
