@@ -22,7 +22,7 @@ from service.turns import Policy
 CPU_SHAPE = Shape(512, free_tokens=32)
 GPU_SHAPE = Shape(16_384, (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512), free_tokens=1024)
 
-AIM = 0.8  # of the target latency
+AIM = 0.85  # of the target latency
 
 # Kubernetes sets variables for each service of a namespace; of one called `relevance` they start as ours do.
 OF_KUBERNETES = re.compile(r"(tcp|udp|sctp)://")
