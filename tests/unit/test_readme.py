@@ -93,6 +93,9 @@ def test_comparison_and_pressure_figures_are_those_of_the_results():
     for peer, times in found["times_the_peer"].items():
         for each in times.values():
             assert f"{each['mean']:.2f} ({each['least']:.2f}-{each['most']:.2f})" in README, peer
+    for peer in ("plain", "infinity"):
+        each, mixed = (found["int8_times_the_peer"][peer][work]["mean"] for work in ("hundreds", "mixed"))
+        assert f"{each:.2f} and {mixed:.2f} times as fast as" in README, peer
     over, beside, gone = pressure["overload"], pressure["isolation"], pressure["aborts"]
     assert f"{beside['p99_over_p99_of_runs']:.1f} times the p99 of a model run" in README
     assert f"{over['goodput_share_of_peak']:.2f} of the peak is answered within the target" in README
