@@ -30,7 +30,7 @@ def plot_throughput(result: dict[str, Any], out: Path) -> None:
     axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlim(0, 1.15 * max(max(each.values()) for each in result["share_of_raw"].values()))
     axes.set_xlabel("pairs a second over those of the raw onnxruntime session")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="center right")
     _save(figure, out)
 
 
