@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from relevance.tasks import Task
 from service import bulk, kserve, rerank, routes
-from service.edge import INTERACTIVE_PATHS, OTHER, PATHS, SCORING_PATHS, Edge
+from service.edge import OTHER, PATHS, SCORE_PATH, SCORING_PATHS, Edge
 from service.keys import Keys
 from service.models import OpenEngine, open_engine
 from service.problems import REASONS, STATUSES, handle_problems
@@ -27,7 +27,7 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
 
     Loading goes on while the app already answers, so that liveness and readiness are apart from the first second.
     """
-    metrics = Metrics(bundles, (*PATHS, OTHER), SCORING_PATHS, INTERACTIVE_PATHS)
+    metrics = Metrics(bundles, (*PATHS, OTHER), SCORING_PATHS, [SCORE_PATH])
     metrics.preset_reasons(REASONS, STATUSES, SCORING_PATHS)
     service = Service(settings, bundles, metrics, open_engine)
 

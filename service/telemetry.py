@@ -52,7 +52,7 @@ class Metrics:
         """Register everything.
 
         `routes` are all paths that are told apart, `scoring` those of them that score, and `timed` those of these whose
-        requests have parts that are timed.
+        parts are told from the start (on others with their first request, since a page is read every few seconds).
         """
         self.registry = registry = CollectorRegistry()
         if SHARED_FOLDER not in os.environ:
