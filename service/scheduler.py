@@ -6,10 +6,8 @@ the rest of the service knows of this file.
 """
 
 import asyncio
-import contextlib
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,17 +17,16 @@ from typing import Protocol
 from relevance.tokenization import TokenizedPair
 from service.batching import Batch, Job, Logits, Priority
 from service.errors import DeadlineError, ScoringError, UnavailableError
+from service.runner import Runner
 from service.turns import Policy, Turns
 
 log = logging.getLogger(__name__)
 
 Run = Callable[[Sequence[TokenizedPair], int], Logits]  # pairs and the length that they are padded to
 
-STALL_SECONDS = 60.0  # a run that takes longer than this counts as a dead inference thread
 RESTARTS = 1
 YIELD_SECONDS = 0.005  # how often bulk work that gives way to another model looks whether it still has to
 CLOSE_SECONDS = 5.0
-NICENESS = 5  # of the inference threads above the process's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,27 +92,6 @@ class Scheduler(Protocol):
         """Fail what still waits and end the inference threads."""
 
 
-class _Runner:
-    """One inference thread: the batch that it has in hand, since when it runs, and since when work was there for it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.thread: threading.Thread
-        self.batch: Batch | None = None
-        self.began = math.inf
-        self.busy_since = time.monotonic()
-
-    def start(self, work: Callable[["_Runner"], None]) -> None:
-        self.batch, self.began = None, math.inf
-        self.thread = threading.Thread(target=work, args=(self,), name=self.name, daemon=True)
-        self.thread.start()
-
-    @property
-    def alive(self) -> bool:
-        """Whether it has not ended, and is not stuck in a run."""
-        return self.thread.is_alive() and time.monotonic() - self.began <= STALL_SECONDS
-
-
 class TurnScheduler:
     """The scheduler of one model: requests take turns at its inference threads (see `service.turns`)."""
 
@@ -131,7 +107,7 @@ class TurnScheduler:
         self._turns = Turns(policy)
         self._closed = False
         self._changed = threading.Condition()  # guards all of the above
-        self._runners = [_Runner(f"{name}-{number}") for number in range(policy.concurrent_runs)]
+        self._runners = [Runner(f"{name}-{number}") for number in range(policy.concurrent_runs)]
         for runner in self._runners:
             runner.start(self._work)
 
@@ -221,8 +197,7 @@ class TurnScheduler:
             if runner.thread.is_alive():
                 log.error("an inference thread is stuck in a run and is left behind", extra={"inference": runner.name})
 
-    def _work(self, runner: _Runner) -> None:
-        _step_back()
+    def _work(self, runner: Runner) -> None:
         try:
             while batch := self._next_batch(runner):
                 self._score(runner, batch)
@@ -232,7 +207,7 @@ class TurnScheduler:
             with self._changed:
                 self._ended(runner)
 
-    def _ended(self, runner: _Runner) -> None:
+    def _ended(self, runner: Runner) -> None:
         """Start a thread again where one died for the first time, without the batch that killed it."""
         error = UnavailableError("an inference thread has ended")
         again = not self._closed and self.restarts < RESTARTS
@@ -246,7 +221,7 @@ class TurnScheduler:
             self._closed = True
             self._changed.notify_all()
 
-    def _next_batch(self, runner: _Runner) -> Batch | None:
+    def _next_batch(self, runner: Runner) -> Batch | None:
         """Wait for work and return the next batch, or None once closed."""
         with self._changed:
             runner.batch = None
@@ -262,7 +237,7 @@ class TurnScheduler:
                 runner.busy_since = time.monotonic()
             return None
 
-    def _score(self, runner: _Runner, batch: Batch) -> None:
+    def _score(self, runner: Runner, batch: Batch) -> None:
         try:
             self._score_rows(runner, batch)
         except Exception as error:
@@ -270,7 +245,7 @@ class TurnScheduler:
             for job in batch.jobs:
                 self._score_alone(runner, batch, job, error)
 
-    def _score_alone(self, runner: _Runner, batch: Batch, job: Job, error: Exception) -> None:
+    def _score_alone(self, runner: Runner, batch: Batch, job: Job, error: Exception) -> None:
         """Run a job's pairs of a failed batch without the others' pairs, so that only the faulty one fails."""
         alone = Batch(batch.width)
         alone.parts = [part for part in batch.parts if part[0] is job]
@@ -286,7 +261,7 @@ class TurnScheduler:
             name = type(error).__name__
             self._turns.end(job, ScoringError(f"the model run failed ({name}); see the service's log"))
 
-    def _score_rows(self, runner: _Runner, batch: Batch) -> None:
+    def _score_rows(self, runner: Runner, batch: Batch) -> None:
         """Run a batch and hand out its logits."""
         pairs = batch.pairs
         runner.began = began = time.monotonic()
@@ -302,10 +277,3 @@ class TurnScheduler:
             if batch.full or tokens > seconds * speed.tokens_per_second:  # it can do that at least
                 speed.add(tokens, padded, seconds)
             self._turns.put(batch, logits, now)
-
-
-def _step_back() -> None:
-    """Lower the priority of this thread: the event loop has little to do, and is to do it at once."""
-    thread = threading.get_native_id()
-    with contextlib.suppress(OSError):  # where the system does not allow it
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)

@@ -32,6 +32,7 @@ PAIRS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 TOKENS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 COUNT_CLASSES = {1: "1", 10: "2-10", 50: "11-50", 100: "51-100", 500: "101-500"}
 MOST = "501+"
+MODEL_LABELS = ("task", "name", "version", "precision", "device", "role")
 NO_PAIRS = "0"  # the class of requests that scored nothing
 PHASES = ("queue", "tokenize", "run", "serialize")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -93,8 +94,7 @@ class Metrics:
         self.queued_tokens = gauge("queued_tokens", "Tokens not yet scored", "task", "priority")
         self.queue_age = gauge("oldest_wait_seconds", "How long the oldest has waited", "task", across="livemax")
         self.speed = gauge("tokens_per_second", "Speed of the model of late", "task")
-        what = ("task", "name", "version", "precision", "device", "role")
-        self.model_info = gauge("model_info", "1 for what is loaded", *what, across="livemax")
+        self.model_info = gauge("model_info", "1 for what is loaded", *MODEL_LABELS, across="livemax")
         self.resident = gauge("resident_memory_bytes", "Resident memory of all worker processes")
         self.memory_limit = gauge("memory_limit_bytes", "Memory that they may have", across="livemax")
         self.ready = gauge("ready", "1 where /readyz says 200", across="livemin")

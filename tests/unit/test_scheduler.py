@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevance.tokenization import TokenizedPair
+from service import runner as runner_module
 from service import scheduler as scheduler_module
 from service.batching import Priority, Shape
 from service.errors import DeadlineError, ScoringError, UnavailableError
@@ -191,7 +192,7 @@ def test_requests_outside_the_fatal_batch_survive_the_restart():
 
 
 def test_stuck_run_counts_as_dead(monkeypatch):
-    monkeypatch.setattr(scheduler_module, "STALL_SECONDS", 0.0)
+    monkeypatch.setattr(runner_module, "STALL_SECONDS", 0.0)
 
     async def scenario():
         gate = Gate()
@@ -240,7 +241,7 @@ def test_a_thread_that_dies_leaves_the_runs_beside_it_alone():
 
 
 def test_one_stuck_run_of_two_counts_as_dead(monkeypatch):
-    monkeypatch.setattr(scheduler_module, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(runner_module, "STALL_SECONDS", 0.05)
     monkeypatch.setattr(scheduler_module, "CLOSE_SECONDS", 0.05)
 
     async def scenario():
