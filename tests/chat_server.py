@@ -56,13 +56,20 @@ class State:
         self.plan, self.options = list(plan), options
         self.requests, self.active, self.most_active = [], 0, 0
         self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
 
     def enter(self, request):
         with self.lock:
             self.requests.append(request)
             self.active += 1
+            self.changed.notify_all()
             self.most_active = max(self.most_active, self.active)
             return self.plan.pop(0) if self.plan else {"do": "answer"}
+
+    def wait_for_another(self, count):
+        """Wait until more than `count` requests have come in."""
+        with self.changed:
+            self.changed.wait_for(lambda: len(self.requests) > count, 120)
 
     def leave(self):
         with self.lock:
@@ -97,6 +104,8 @@ class Handler(BaseHTTPRequestHandler):
     def act(self, step, body, texts, form):
         options = self.state.options
         time.sleep(step.get("seconds", options.get("seconds", 0)))
+        if step.get("late"):
+            self.state.wait_for_another(step["late"])
         if options.get("key") and self.headers.get("authorization") != f"Bearer {options['key']}":
             self.reply(401, json.dumps({"error": f"bad key {self.headers.get('authorization')}"}))
         elif self.path != "/v1/chat/completions" or body["model"] != options.get("model", "m"):

@@ -4,6 +4,7 @@ Only the engine is another, and only after its warm-up: self-test, queue, HTTP a
 """
 
 import functools
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -58,6 +59,14 @@ class Busy(FaultyEngine):
         time.sleep(BUSY_SECONDS)
 
 
+class Gated(FaultyEngine):
+    """Every run waits until the file that the variable `TESTS_GATE` names exists: work stays in flight until then."""
+
+    def fault(self):
+        while not Path(os.environ["TESTS_GATE"]).exists():
+            time.sleep(0.005)
+
+
 class Failing(FaultyEngine):
     """Every run fails."""
 
@@ -94,6 +103,7 @@ FAULTS = {
     "slow": Slow,
     "busy": Busy,
     "failing": Failing,
+    "gated": Gated,
     "dying-once": DyingOnce,
     "dying": Dying,
     "leaking": Leaking,

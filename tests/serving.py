@@ -21,7 +21,7 @@ from service.settings import Settings
 from service.state import Service
 
 COMMAND = [sys.executable, "-c", "from relevance.cli import main; main()", "serve"]
-START_SECONDS = 30
+START_SECONDS = 120  # a limit for a busy machine; nothing waits for it
 
 Answer = TypeVar("Answer")
 

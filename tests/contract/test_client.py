@@ -47,6 +47,7 @@ class PlannedServer(ThreadingHTTPServer):
     def __init__(self, plan):
         super().__init__(("127.0.0.1", 0), PlannedHandler)
         self.plan, self.seen, self.lock = list(plan), [], threading.Lock()
+        self.changed, self.given_up = threading.Condition(self.lock), threading.Event()
         self.connections, self.active, self.most_active = set(), 0, 0
 
     @property
@@ -65,6 +66,11 @@ class PlannedHandler(BaseHTTPRequestHandler):
             server.connections.add(self.client_address)
             server.active += 1
             server.most_active = max(server.most_active, server.active)
+            server.changed.notify_all()
+        if step.get("stuck"):
+            server.given_up.wait(120)
+        with server.changed:
+            server.changed.wait_for(lambda: server.most_active >= step.get("until_active", 0), 120)
         time.sleep(step.get("delay", 0))
         with server.lock:
             server.active -= 1
@@ -308,9 +314,9 @@ def test_retry_after_beyond_the_deadline_fails_at_once(kind):
 @both
 def test_deadline_covers_retries_and_is_sent(kind):
     with planned({"status": 503, "delay": 0.3}) as server:
-        call(kind, server.url, "qc", "q", ["0.25"], timeout_seconds=5)
+        call(kind, server.url, "qc", "q", ["0.25"], timeout_seconds=100)
     first, second = (int(seen["X-Request-Timeout-Ms"]) for seen in server.seen)
-    assert 4000 < first <= 5000
+    assert 10_000 < first <= 100_000
     assert second <= first - 300
 
 
@@ -318,7 +324,7 @@ def test_deadline_covers_retries_and_is_sent(kind):
 def test_chunks_that_waited_for_their_turn_send_what_is_left_then(kind):
     with planned(*[{"delay": 0.2}] * 3) as server:
         options = {"max_candidates": 1} | ({"max_concurrency": 1} if kind is AsyncClient else {})
-        call(kind, server.url, "qc", "q", ["0.25"] * 3, timeout_seconds=5, options=options)
+        call(kind, server.url, "qc", "q", ["0.25"] * 3, timeout_seconds=100, options=options)
     left = [int(seen["X-Request-Timeout-Ms"]) for seen in server.seen]
     assert left[1] <= left[0] - 200
     assert left[2] <= left[1] - 200
@@ -326,11 +332,10 @@ def test_chunks_that_waited_for_their_turn_send_what_is_left_then(kind):
 
 @both
 def test_slow_answer_is_given_up_at_the_deadline(kind):
-    started = time.monotonic()
-    with planned({"delay": 4.0}) as server:
+    with planned({"stuck": True}) as server:
         with pytest.raises(DeadlineError, match="attempt 1"):
             call(kind, server.url, "qc", "q", ["0.25"], timeout_seconds=0.2)
-        assert time.monotonic() - started < 3.5
+        server.given_up.set()  # only now does the server answer
     assert len(server.seen) == 1
 
 
@@ -367,7 +372,8 @@ def test_nobody_listening_is_unreachable(kind):
 
 def test_thousands_of_candidates_come_back_in_order_over_few_connections():
     numbers = [n / 3000 for n in range(3000)]
-    with planned(*[{"delay": 0.05 * (3 - n % 4)} for n in range(30)]) as server:
+    delays = [{"delay": 0.05 * (3 - n % 4), "until_active": 3 if n < 3 else 0} for n in range(30)]
+    with planned(*delays) as server:
         options = {"max_candidates": 100, "max_concurrency": 3}
         result = call(AsyncClient, server.url, "qc", "q", [str(number) for number in numbers], options=options)
     assert list(result.scores) == numbers
@@ -407,8 +413,9 @@ def test_cancelled_call_leaves_nothing_behind():
                     await client.score("qc", "q", ["0.1"] * 5)
             return len(asyncio.all_tasks())
 
-    with planned(*[{"delay": 0.5}] * 5) as server:
+    with planned(*[{"stuck": True}] * 5) as server:
         assert asyncio.run(run(server.url)) == 1
+        server.given_up.set()
 
 
 @pytest.mark.parametrize("wrong", [{"base_url": "localhost:8080"}, {"base_url": "http://"}, {"max_candidates": 0}])

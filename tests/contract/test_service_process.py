@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ from tests.serving import Process, running
 from tests.tiny import tiny_bundle
 
 JSON = {"content-type": "application/json"}
+QUEUED = re.compile(r'relevance_queued_tokens\{priority="interactive",task="qc"\} (\S+)')
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,13 @@ def slow_bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slow") / "qc"
     tiny_bundle(folder, hidden=256, depth=12)
     return folder
+
+
+@pytest.fixture
+def gate(tmp_path, monkeypatch):
+    """A file that a service of `command("gated")` waits for before each run."""
+    monkeypatch.setenv("TESTS_GATE", str(tmp_path / "gate"))
+    return tmp_path / "gate"
 
 
 def refusal(bundles, **settings):
@@ -89,22 +98,28 @@ def test_setting_out_of_range_is_named(bundle):
     assert '"many"' in complaint
 
 
-def start_slow_request(pool, url):
-    """Send a request and return its future once the service has it in work."""
+def start_request(pool, url):
+    """Send a request to a gated service and return its future once its pairs are in the scheduler."""
     body = {"task": "qc", "query": "shoes", "candidates": [f"{i} " + "x" * 60 for i in range(500)]}
-    future = pool.submit(httpx.post, url + "/v1/score", json=body, timeout=60)
-    while 'queued_tokens{task="qc"} 0.0' in httpx.get(url + "/metrics").text:
+    future = pool.submit(httpx.post, url + "/v1/score", json=body, timeout=120)
+    while not (found := re.search(QUEUED, httpx.get(url + "/metrics").text)) or float(found[1]) == 0:
+        assert found
         assert not future.done()
         time.sleep(0.005)
     return future
 
 
 @pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
-def test_requests_in_flight_are_finished_before_the_end(slow_bundle, which):
-    with concurrent.futures.ThreadPoolExecutor() as pool, running({"qc": slow_bundle}) as process:
+def test_requests_in_flight_are_finished_before_the_end(bundle, gate, which):
+    with concurrent.futures.ThreadPoolExecutor() as pool, running({"qc": bundle}, command("gated")) as process:
         url = process.wait_ready()
-        future = start_slow_request(pool, url)
-        code = process.end(which)
+        future = start_request(pool, url)
+        process.child.send_signal(which)
+        while not any(': draining"' in line for line in process.lines):
+            time.sleep(0.005)
+        assert not future.done()
+        gate.touch()
+        code = process.end()
         answer = future.result()
     assert answer.status_code == 200
     assert len(answer.json()["scores"]) == 500
@@ -152,7 +167,7 @@ def test_worker_that_dies_ends_the_service(bundle):
 def test_worker_that_can_score_no_more_ends_the_service(bundle):
     body = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]}
     with running({"qc": bundle}, command("dying"), workers=2, threads=1) as process:
-        url, until = process.wait_ready(), time.monotonic() + 30
+        url, until = process.wait_ready(), time.monotonic() + 120
         while process.child.poll() is None:  # over a connection each, so that both workers get some
             assert time.monotonic() < until
             with contextlib.suppress(httpx.TransportError):
@@ -168,7 +183,7 @@ def test_connections_are_dealt_out_among_the_workers(bundle):
         workers = children_of(process.child.pid)
         before = [descriptors(worker) for worker in workers]
         held = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while sum(taken := [descriptors(w) - n for w, n in zip(workers, before, strict=True)]) < 40:
             assert time.monotonic() < until
             time.sleep(0.02)
@@ -193,7 +208,7 @@ def test_no_worker_accepts_before_all_have_loaded(bundle):
         while len(workers := children_of(process.child.pid)) < 2:
             time.sleep(0.01)
         os.kill(workers[1], signal.SIGSTOP)
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while not any('"bundle loaded"' in line for line in process.lines):
             assert time.monotonic() < until
             time.sleep(0.02)
@@ -258,7 +273,7 @@ def test_callers_that_hang_up_leave_nothing_behind(slow_bundle):
                 connection.sendall(head.encode() + body[: len(body) // (1 + number % 2)])
                 if number % 3 == 0:
                     assert httpx.post(url + "/v1/score", content=body, headers=JSON, timeout=60).status_code == 200
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while 'queued_tokens{priority="interactive",task="qc"} 0.0' not in (page := httpx.get(url + "/metrics").text):
             assert time.monotonic() < until
         assert httpx.get(url + "/readyz").status_code == 200
@@ -267,15 +282,16 @@ def test_callers_that_hang_up_leave_nothing_behind(slow_bundle):
     assert 'relevance_dropped_requests_total{task="qc",why="caller_gone"} 0.0' not in page
 
 
-def test_refusal_of_an_unread_body_leaves_the_connection_usable(slow_bundle):
+def test_refusal_of_an_unread_body_leaves_the_connection_usable(bundle, gate):
     with (
         concurrent.futures.ThreadPoolExecutor() as pool,
-        running({"qc": slow_bundle}, max_queued_tokens=1000) as process,
+        running({"qc": bundle}, command("gated"), max_queued_tokens=1000) as process,
         httpx.Client(base_url=process.wait_ready(), timeout=60) as client,
     ):
-        future = start_slow_request(pool, process.wait_ready())
+        future = start_request(pool, process.wait_ready())
         answers = [client.post("/v1/score", content=b" " * 1_500_000, headers=JSON) for _ in range(3)]
         health = client.get("/healthz")
-        future.result()
+        gate.touch()
+        assert future.result().status_code == 200
     assert [(answer.status_code, answer.json()["reason"]) for answer in answers] == [(429, "overloaded")] * 3
     assert health.status_code == 200

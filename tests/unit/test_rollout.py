@@ -85,8 +85,10 @@ def test_model_older_than_the_previous_is_closed_and_its_memory_freed(bundles):
 
 
 def test_memory_of_a_model_that_has_failed_is_freed_too(bundles):
+    released = threading.Event()
+
     def fail(pairs, width):
-        time.sleep(0.05)
+        released.wait(120)
         raise ValueError("no run")
 
     async def scenario(rollout, service):
@@ -94,10 +96,11 @@ def test_memory_of_a_model_that_has_failed_is_freed_too(bundles):
         gc.disable()
         try:
             rollout.active.scheduler._run = fail
-            with pytest.raises(ScoringError):
-                await rollout.active.score(PAIRS)
             with pytest.raises(DeadlineError):
                 await asyncio.create_task(rollout.active.scheduler.score([TOKENS], deadline=time.monotonic() + 0.01))
+            released.set()
+            with pytest.raises(ScoringError):
+                await rollout.active.score(PAIRS)
             for folder, _ in bundles[1:]:
                 await rollout.switch(folder)
             while rollout._closing:
@@ -305,7 +308,9 @@ def test_memory_of_a_dropped_candidate_is_freed(bundles, mode):
             await rollout.drop()
             while rollout._closing:
                 await asyncio.sleep(0.001)
-            await asyncio.sleep(0.05)  # a run that is under way, and its thread
+            until = time.monotonic() + 60
+            while engine() is not None and time.monotonic() < until:  # a run that is under way, and its thread
+                await asyncio.sleep(0.001)
             return engine()
         finally:
             gc.enable()
