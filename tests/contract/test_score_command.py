@@ -2,12 +2,10 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 
 import numpy as np
@@ -15,10 +13,11 @@ import pytest
 
 from relevance.bundle import MODEL_FILE
 from relevance.tasks import Task
+from tests.dying import dying
 from tests.tiny import tiny_bundle
 
 COMMAND = "from relevance.cli import main; main()"
-SHARD_ROWS, SHARDS = 20, 60
+SHARD_ROWS, SHARDS = 20, 12
 
 
 def command(*arguments):
@@ -153,34 +152,28 @@ def test_bad_rows_are_named_or_skipped(bundles, tmp_path):
     assert [record["row"] for record in records(tmp_path / "out.jsonl.bad_rows.in.jsonl")] == [13, 14]
 
 
-def kill_when_halfway(arguments, work):
-    """Start a run, kill it with signal 9 once a few shards are finished, and return these."""
-    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(list(work.glob("shard-*"))) < 5:
-        assert process.poll() is None, "ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+def killed_at_the_sixth_shard(arguments, work):
+    """Start a run that ends by signal 9 as the sixth shard is about to be there, and return the five before."""
+    run = dying(command(*arguments), "*/shard-*", 5)
+    assert subprocess.run(run, capture_output=True, timeout=300, check=False).returncode == -signal.SIGKILL
     return sorted(work.glob("shard-*"))
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_one_left_alone(tmp_path, suffix):
-    tiny_bundle(tmp_path / "slow", hidden=64, depth=40)
+    tiny_bundle(tmp_path / "bundle")
     file = write_rows(tmp_path / "in.jsonl", SHARD_ROWS * SHARDS)
     out, marked, alone = (tmp_path / name / f"out.{suffix}" for name in ("killed", "marked", "alone"))
     options = ("--shard-rows", SHARD_ROWS, "--json")
     work = out.parent / f".{out.name}.work"
-    finished = kill_when_halfway((tmp_path / "slow", file, out, *options), work)
-    assert 5 <= len(finished) < SHARDS
+    finished = killed_at_the_sixth_shard((tmp_path / "bundle", file, out, *options), work)
+    assert len(finished) == 5
     assert not out.exists()
     shutil.copytree(work, marked.parent / work.name)
 
-    done = score(tmp_path / "slow", file, out, *options)
+    done = score(tmp_path / "bundle", file, out, *options)
     assert json.loads(done.stdout)["resumed"] == len(finished) * SHARD_ROWS
-    assert score(tmp_path / "slow", file, alone, *options).returncode == 0
+    assert score(tmp_path / "bundle", file, alone, *options).returncode == 0
     assert out.read_bytes() == alone.read_bytes()
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
@@ -189,7 +182,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_bytes_of_one_left_alone(tmp_path
             kept = np.load(path)
             kept["score"] = 0.125
             np.save(path, kept)
-        assert score(tmp_path / "slow", file, marked, *options).returncode == 0
+        assert score(tmp_path / "bundle", file, marked, *options).returncode == 0
         scores = [record["score"] for record in records(marked)]
         assert scores.count(0.125) == len(finished) * SHARD_ROWS
         assert 0.125 not in scores[len(finished) * SHARD_ROWS :]

@@ -6,10 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests.dying import dying
 from tests.models import tiny_model
 
 # The two commands under the error handling of `relevance`, whatever else that registers.
@@ -103,14 +103,9 @@ def test_dropping_reviewing_and_the_control_fit_together(folder, tmp_path):
 
 
 def test_a_killed_run_goes_on_to_the_same_file(folder, tmp_path):
-    process = subprocess.Popen(command(*arguments(folder, tmp_path / "a.jsonl")), stderr=subprocess.DEVNULL)
-    scores = tmp_path / "a.jsonl.validation" / "scores"
-    deadline = time.monotonic() + 120
-    while not list(scores.glob("*.npz")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert list(scores.glob("*.npz"))
+    killed = dying(command(*arguments(folder, tmp_path / "a.jsonl")), "*/scores/*.npz", 1)
+    assert subprocess.run(killed, capture_output=True, timeout=300, check=False).returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "a.jsonl.validation" / "scores").glob("*.npz"))) == 1
     assert not (tmp_path / "a.jsonl").exists()
     done(*arguments(folder, tmp_path / "a.jsonl"))
     done(*arguments(folder, tmp_path / "b.jsonl"))
