@@ -11,14 +11,15 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, field_validator
 
 from relevance.errors import CheckpointError
 from relevance.files import whole_file
 from relevance.formatting import FORMAT_VERSION, PairFormat
 from relevance.heads import HeadSpec
+from relevance.languages import known_language, normalize_language
 from relevance.metrics import HISTOGRAM_BINS, Report, histogram, language_histograms
-from relevance.tasks import Pair, Task, normalize_language
+from relevance.tasks import Pair, Task
 
 CARD_FILE = "card.json"
 DEV_PAIRS_FILE = "dev_pairs.jsonl"
@@ -69,6 +70,14 @@ class ModelCard(BaseModel):
     recipe: dict[str, Any] = Field(default_factory=dict)
     source_commit: str = "unknown"
     created: str
+
+    @field_validator("language_thresholds")
+    @classmethod
+    def _by_code(cls, given: dict[str, float]) -> dict[str, float]:
+        codes = {known_language(tag): threshold for tag, threshold in given.items()}
+        if len(codes) < len(given):
+            raise ValueError(f"the tags {', '.join(given)} name {len(codes)} languages; expected one threshold each")
+        return codes
 
     def texts(self, pairs: Sequence[Pair]) -> list[tuple[str, str]]:
         """Return the two texts of each pair, formatted as the model was trained."""

@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-UNKNOWN_LANGUAGE = "unk"
-
-# AnalytiCup writes Vietnamese as `vn`; everyone else, and this project, as `vi`.
-_LANGUAGE_ALIASES = {"vn": "vi"}
+from relevance.languages import UNKNOWN_LANGUAGE as UNKNOWN_LANGUAGE
+from relevance.languages import normalize_language as normalize_language
 
 
 class Task(StrEnum):
@@ -21,12 +19,6 @@ class Task(StrEnum):
     def candidate_field(self) -> str:
         """Name of the candidate's field in AnalytiCup files."""
         return "category_path" if self is Task.QC else "item_title"
-
-
-def normalize_language(code: str | None) -> str:
-    """Return the lower-case language code in use here: `vn` becomes `vi`, nothing becomes `unk`."""
-    code = (code or "").strip().lower()
-    return _LANGUAGE_ALIASES.get(code, code) or UNKNOWN_LANGUAGE
 
 
 def query_key(query: str) -> str:

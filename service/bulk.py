@@ -18,7 +18,8 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from relevance.errors import RelevanceError
-from relevance.tasks import Pair, Task, normalize_language
+from relevance.languages import normalize_language
+from relevance.tasks import Pair, Task
 from service import schemas
 from service.admission import Names, check
 from service.batching import Priority

@@ -4,10 +4,16 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from relevance.tasks import UNKNOWN_LANGUAGE, Pair, Task, normalize_language
+from relevance.languages import normalize_language
+from relevance.tasks import UNKNOWN_LANGUAGE, Pair, Task
 
 Language = Annotated[
-    str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", description="language code of the query, as `ja`")
+    str,
+    Field(
+        max_length=100,
+        description="language tag of the query, such as `ja` or `pt-BR`; region, script and case make no difference; "
+        f"a tag of no known language counts as `{UNKNOWN_LANGUAGE}`",
+    ),
 ]
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relevance.errors import ConfigError, InputError
-from relevance.tasks import LabeledPair, Task, normalize_language
+from relevance.languages import chosen_languages
+from relevance.tasks import LabeledPair, Task
 from training.ablation.command import ablate
 from training.cleaning.command import clean_file
 from training.datareport.command import report as report_data
@@ -117,7 +118,7 @@ def split(
         raise ConfigError(f"output {out}: exists already; expected a new folder")
     rows = _read(file, task, _columns(column), _bad_rows_file(out, "rows", skip_bad_rows))
     fractions = {"train": round(1 - dev - test, 9), "dev": dev, "test": test}
-    languages = [normalize_language(code) for code in held_out or ()]
+    languages = chosen_languages("--held-out", held_out or ())
     splits = split_pairs(
         rows, fractions={k: v for k, v in fractions.items() if v}, seed=seed, held_out_languages=languages
     )
@@ -242,7 +243,7 @@ def _columns(options: list[str] | None) -> dict[str, str]:
 def _of_languages(rows: list[LabeledPair], languages: list[str] | None) -> list[LabeledPair]:
     if not languages:
         return rows
-    wanted = {normalize_language(code) for code in languages}
+    wanted = set(chosen_languages("--language", languages))
     if missing := wanted - {row.pair.language for row in rows}:
         raise InputError(f"--language {', '.join(sorted(missing))}: no training row has it")
     return [row for row in rows if row.pair.language in wanted]

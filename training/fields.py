@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from relevance.errors import InputError
-from relevance.tasks import Pair, Task, normalize_language
+from relevance.languages import normalize_language
+from relevance.tasks import Pair, Task
 from training.rows import MISSING, Problem, Row, listed
 
 QUERY_FIELD = "origin_query"

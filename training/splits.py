@@ -15,7 +15,8 @@ from types import MappingProxyType
 from typing import Any
 
 from relevance.errors import InputError
-from relevance.tasks import LabeledPair, Task, normalize_language, query_key
+from relevance.languages import chosen_languages
+from relevance.tasks import LabeledPair, Task, query_key
 from training.fields import QUERY_FIELD
 from training.jsonlines import write_json_lines
 
@@ -155,7 +156,7 @@ def _groups(rows: Sequence[LabeledPair], names: Sequence[str]) -> _Groups:
 
 def _held_out(groups: _Groups, languages: Collection[str], fractions: Mapping[str, float]) -> frozenset[str]:
     """Return the checked codes of the held-out languages."""
-    held_out = frozenset(map(normalize_language, languages))
+    held_out = frozenset(chosen_languages("held-out language", languages))
     present = {language for counts in groups.values() for language, _ in counts}
     for language in sorted(held_out - present):
         raise InputError(

@@ -98,6 +98,21 @@ def test_labels_follow_the_threshold_of_the_language(client):
     assert any(0.5 <= s["score"] < 0.9 for s in answer["scores"])
 
 
+@pytest.mark.parametrize("tag", ["ja-JP", "ja_JP", "JA", "jpn", "jp", " ja-Jpan-JP-u-ca-japanese "])
+def test_region_and_script_of_a_language_fall_back_to_its_threshold(client, tag):
+    body = {"query": "shoes", "candidate": "Shoes 42", "language": tag}
+    assert scored(client, {"task": "qi", "pairs": [body]})["thresholds"] == {"ja": 0.9}
+    assert scored(client, {"task": "qi", "query": "a", "candidates": ["b"], "language": tag})["thresholds"] == {
+        "ja": 0.9
+    }
+
+
+@pytest.mark.parametrize("tag", ["xx", "none", "", "../x", "\u65e5\u672c\u8a9e"])
+def test_a_tag_of_no_known_language_counts_as_none(client, tag):
+    answer = scored(client, {"task": "qi", "query": "a", "candidates": ["b"], "language": tag})
+    assert answer["thresholds"] == {"unk": 0.5}
+
+
 def test_no_language_uses_the_overall_threshold(client):
     answer = scored(client, {"task": "qi", "query": "shoes", "candidates": ["Shoes"]})
     assert answer["thresholds"] == {"unk": 0.5}
@@ -190,7 +205,10 @@ def test_body_not_declared_as_json_is_refused(client):
         ({"task": "qc", "pairs": [{"query": "a", "candidate": "b", "lang": "en"}]}, "pairs.0.lang: unknown key"),
         ({"task": "qc", "query": "a", "candidates": ["b", 3]}, "candidates.1: Input should be a valid string"),
         ({"task": "qc", "query": "a", "candidates": "b"}, "candidates: Input should be a valid list"),
-        ({"task": "qc", "query": "a", "candidates": ["b"], "language": "../x"}, "language: String should match"),
+        (
+            {"task": "qc", "query": "a", "candidates": ["b"], "language": "x" * 101},
+            "language: String should have at most 100",
+        ),
         ({"query": "a", "candidates": ["b"]}, "task: Field required"),
         ([], "body: Input should be"),
     ],

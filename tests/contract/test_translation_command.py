@@ -151,7 +151,8 @@ def test_a_spent_budget_says_so_or_keeps_what_there_is(files):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (["--target", "xx"], "target language 'xx': no translator"),
+        (["--target", "sw"], "target language 'sw': no translator"),
+        (["--target", "xx"], "'xx' is no known language"),
         (["--target", "de", "--backend", "google:x"], "expected memory:FILE"),
         (["--target", "de", "--backend", "openai:m@ftp://x"], "no URL"),
         (["--target", "de", "--backend", "openai:m@http://u:p@x/v1"], "user name or password"),

@@ -32,8 +32,15 @@ def test_huge_logits_stay_scores():
 
 
 def test_thresholds_by_language():
-    tuned = card(language_thresholds={"vi": 0.7})
-    assert (tuned.threshold_for("vn"), tuned.threshold_for("en")) == (0.7, 0.4)
+    tuned = card(language_thresholds={"vi": 0.7, "pt-BR": 0.6})
+    expected = {"vn": 0.7, "pt-BR": 0.6, "PT_pt": 0.6, "pt": 0.6, "en": 0.4, "unk": 0.4, "nonsense": 0.4}
+    assert {tag: tuned.threshold_for(tag) for tag in expected} == expected
+
+
+@pytest.mark.parametrize("tags", [("pt-BR", "pt"), ("he", "iw"), ("xx",), ("",)])
+def test_thresholds_that_name_no_language_or_one_twice_are_refused(tags):
+    with pytest.raises(ValueError, match="language_thresholds"):
+        card(language_thresholds=dict.fromkeys(tags, 0.5))
 
 
 def test_reference_counts_dev_scores_by_language_where_there_are_enough():

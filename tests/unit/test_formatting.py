@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevance.formatting import NAMES_WITH_COMMA, PairFormat, split_levels
-from relevance.tasks import Pair, Task, normalize_language, query_key
+from relevance.tasks import Pair, Task, query_key
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,6 @@ def test_commas_of_a_title_are_left_alone():
 def test_own_names_with_comma():
     form = PairFormat(names_with_comma=("nuts,bolts",))
     assert form.levels("tools,nuts,bolts,m4") == ["tools", "nuts,bolts", "m4"]
-
-
-def test_vietnamese_has_one_code():
-    assert {normalize_language(code) for code in ("vn", "VI", " vi ")} == {"vi"}
-    assert normalize_language(None) == normalize_language("") == "unk"
 
 
 def test_query_key_ignores_case_and_white_space():

@@ -140,7 +140,7 @@ def test_fractions_that_are_no_shares_are_refused(fractions, message):
 @pytest.mark.parametrize(
     ("fractions", "languages", "message"),
     [
-        (THIRDS, ["dee"], "'dee' is not in the rows; expected one of de, en, fr, ja"),
+        (THIRDS, ["sw"], "'sw' is not in the rows; expected one of de, en, fr, ja"),
         ({"train": 1.0}, ["de"], "expected 'train' and another"),
         ({"fit": 0.5, "dev": 0.5}, ["de"], "splits are fit, dev; expected 'train'"),
     ],

@@ -7,7 +7,7 @@ import pytest
 from relevance.errors import InputError
 from training.rows import BadRowsError
 from training.translation.memory import MemoryTranslator
-from training.translation.memoryfiles import Unit, base_language, read_units
+from training.translation.memoryfiles import Unit, read_units
 
 DIRECTED = {"language": "en", "text": "Red  Shoes", "translations": {"de": "rote schuhe", "vn": "giày đỏ"}}
 TMX = """<?xml version="1.0" encoding="{encoding}"?>
@@ -119,8 +119,3 @@ def test_a_missing_file_and_another_encoding(tmp_path):
 def test_a_short_tsv_line_is_named(tmp_path):
     with pytest.raises(BadRowsError, match="row 3: other columns"):
         read_units(written(tmp_path, "m.tsv", "en\tde\ncup\tTasse\nbag\n"))
-
-
-@pytest.mark.parametrize(("tag", "code"), [("pt-BR", "pt"), ("zh_Hans", "zh"), (" EN ", "en"), ("vn", "vi")])
-def test_tags_lose_region_and_script(tag, code):
-    assert base_language(tag) == code

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from relevance.languages import LanguageCode
 from training.cleaning.duplicates import Contradictions
 
 
@@ -37,4 +38,6 @@ class CleaningOptions(BaseModel):
     tag_confidence: float = Field(0.8, gt=0, le=1, description="detector's confidence that overrules a tag")
     short_tag_confidence: float = Field(0.95, gt=0, le=1, description="the same for queries of two words or fewer")
     shared_in: int = Field(3, ge=2, description="a word under so many tags is taken for a name and is not judged by")
-    further_languages: tuple[str, ...] = Field((), description="languages to detect beside the tags that occur")
+    further_languages: tuple[LanguageCode, ...] = Field(
+        (), description="languages to detect beside the tags that occur"
+    )

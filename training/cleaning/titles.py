@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from relevance.errors import InputError
+from relevance.languages import UNKNOWN_LANGUAGE, normalize_language
 
 PACKAGED_PROMOTIONS = Path(__file__).parent / "promotions.tsv"
 
@@ -112,11 +113,14 @@ def _phrases(file: Path) -> Iterable[tuple[str, str]]:
             continue
         language, tab, phrase = line.partition("\t")
         phrase = " ".join(unicodedata.normalize("NFKC", phrase).casefold().split())
-        if not tab or not language.strip() or not _names_something(phrase.replace(_YEAR, "")):
+        code = normalize_language(language)
+        if not tab or code == UNKNOWN_LANGUAGE or not _names_something(phrase.replace(_YEAR, "")):
             wrong.append(f"line {number} is {line!r}")
-        found.append((language.strip().lower(), phrase))
+        found.append((code, phrase))
     if wrong:
-        raise InputError(f"promotions {file}: {'; '.join(wrong)}; expected a language, a tab and a phrase of words")
+        raise InputError(
+            f"promotions {file}: {'; '.join(wrong)}; expected a language code, a tab and a phrase of words"
+        )
     return found
 
 

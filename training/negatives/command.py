@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from relevance.errors import ConfigError, InputError
-from relevance.tasks import Task, normalize_language
+from relevance.languages import chosen_languages
+from relevance.tasks import Task
 
 if TYPE_CHECKING:
     from training.negatives.options import NegativeOptions
@@ -110,9 +111,10 @@ def _options(**fields: Any) -> "NegativeOptions":
 def _rates(given: list[str]) -> dict[str, float]:
     rates: dict[str, float] = {}
     for text in given:
-        language, _, rate = text.partition("=")
+        name, _, rate = text.partition("=")
+        (language,) = chosen_languages("--language-rate", [name])
         try:
-            rates[normalize_language(language)] = float(rate)
+            rates[language] = float(rate)
         except ValueError:
             raise ConfigError(f"--language-rate {text!r}: expected a language and a rate, as de=0.4") from None
     return rates

@@ -4,6 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from relevance.languages import LanguageCode
+
 Strategy = Literal["none", "random", "easy", "hard", "mixed"]
 
 # As in the competition's data: QC has 31 % negatives, QI 38 %.
@@ -35,7 +37,7 @@ class NegativeOptions(BaseModel):
     negative_rate: float | None = Field(
         None, gt=0, lt=1, description=f"negatives among all rows of each language; absent: {DEFAULT_NEGATIVE_RATE}"
     )
-    language_rates: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+    language_rates: dict[LanguageCode, Annotated[float, Field(gt=0, lt=1)]] = Field(
         {}, description="negative_rate of some languages by code, in place of that of all"
     )
     per_positive: int | None = Field(None, gt=0, description="negatives to make of each positive, in place of a rate")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from relevance.errors import InputError
-from relevance.tasks import LabeledPair, normalize_language, query_key
+from relevance.tasks import LabeledPair, query_key
 from training.cleaning.stage import clean
 from training.linking import SOURCE_ID, held_keys, linked_groups
 from training.pipeline.recipe import DataSection, PipelineRecipe, SplitSection
@@ -96,7 +96,7 @@ def as_they_came(part: list[LabeledPair], raw: Sequence[LabeledPair]) -> list[La
 
 def chosen_rows(rows: list[LabeledPair], data: DataSection, seed: int) -> list[LabeledPair]:
     """Return the rows of the wanted languages, at most as many as wanted. InputError for a language without rows."""
-    wanted = {normalize_language(code) for code in data.languages}
+    wanted = set(data.languages)
     present = {row.pair.language for row in rows}
     if missing := wanted - present:
         raise InputError(
@@ -122,7 +122,7 @@ def split_stage(
     groups = linked_groups(rows)
     held = held_keys([*dev, *test])
     leaking = {group for group, row in zip(groups, rows, strict=True) if query_key(row.pair.query) in held}
-    languages = {normalize_language(code) for code in section.held_out_languages}
+    languages = set(section.held_out_languages)
     leaking |= {
         group for group, row in zip(groups, rows, strict=True) if row.pair.language in languages and dev and test
     }

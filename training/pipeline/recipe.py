@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from relevance.languages import LanguageCode
 from training.cleaning.options import CleaningOptions
 from training.negatives.options import NegativeOptions
 from training.recipe import Recipe
@@ -26,7 +27,7 @@ class DataSection(_Section):
     dev: tuple[Path, ...] = ()
     test: tuple[Path, ...] = ()
     columns: dict[str, str] = Field(default_factory=dict, description="NAME = FIELD, as --column of other commands")
-    languages: tuple[str, ...] = Field((), description="train on rows of these languages only; all when empty")
+    languages: tuple[LanguageCode, ...] = Field((), description="train on rows of these languages only; all when empty")
     max_rows: int | None = Field(None, gt=1, description="train on so many rows, drawn by the recipe's seed")
 
 
@@ -35,7 +36,7 @@ class SplitSection(_Section):
 
     dev: float = Field(0.1, gt=0, lt=1, description="share of the rows; chooses checkpoint, threshold and calibration")
     test: float = Field(0.1, ge=0, lt=1, description="share of the rows, for evaluation only; 0: evaluate on dev")
-    held_out_languages: tuple[str, ...] = Field((), description="languages that train must not see")
+    held_out_languages: tuple[LanguageCode, ...] = Field((), description="languages that train must not see")
     seed: int = Field(0, ge=0, description="apart from the recipe's seed, so that runs of several seeds share a test")
 
 

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 # Raised when a stage gives other results for the same options and rows: what was kept is then made anew.
 VERSIONS = {
-    "read": 1,
+    "read": 2,
     "clean": 1,
     "split": 1,
     "translate": 1,

@@ -7,7 +7,6 @@ aligned unit. All broken lines of a file are named together.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 from relevance.errors import InputError
-from relevance.tasks import normalize_language
+from relevance.languages import UNKNOWN_LANGUAGE, normalize_language
 from training.rows import WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport
 
 FORMATS = (".jsonl", ".ndjson", ".txt", ".tsv", ".tmx")
-_CODE = re.compile(r"[a-z]{2,3}")
 _XML_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 # Elements of a TMX segment whose content is markup of the original document, not text.
 _TMX_CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
@@ -32,11 +30,6 @@ class Unit:
 
     texts: dict[str, str]
     origin: str | None = None
-
-
-def base_language(code: str) -> str:
-    """Return the language of a tag without region and script: `pt-BR` and `pt_BR` become `pt`."""
-    return normalize_language(re.split(r"[-_]", code.strip())[0])
 
 
 def read_units(path: Path, *, skip_bad: bool = False) -> tuple[list[Unit], ReadReport]:
@@ -97,7 +90,7 @@ def _unit_of(record: Any) -> Unit | Problem:
             return Problem("not text", name, record.get(name), "text")
     if not isinstance(record["translations"], dict) or not _is_code(record["language"]):
         return Problem("not a unit", "translations", record["translations"], "an object: language code -> text")
-    origin = base_language(record["language"])
+    origin = normalize_language(record["language"])
     return _checked(record["translations"] | {record["language"]: record["text"]}, origin)
 
 
@@ -110,14 +103,14 @@ def _checked(texts: dict[str, Any], origin: str | None) -> Unit | Problem:
         if not isinstance(text, str):
             return Problem("not text", code, text, "text")
         if text.strip():
-            kept.setdefault(base_language(code), " ".join(text.split()))
+            kept.setdefault(normalize_language(code), " ".join(text.split()))
     if len(kept) < 2:
         return Problem("too few languages", WHOLE_ROW, sorted(kept), "texts in two languages or more")
     return Unit(kept, origin)
 
 
 def _is_code(name: str) -> bool:
-    return bool(_CODE.fullmatch(base_language(name)))
+    return normalize_language(name) != UNKNOWN_LANGUAGE
 
 
 def _tsv(path: Path) -> Iterator[_Found]:

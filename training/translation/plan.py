@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relevance.errors import ConfigError
-from relevance.tasks import UNKNOWN_LANGUAGE, LabeledPair, normalize_language, query_key
+from relevance.languages import UNKNOWN_LANGUAGE, LanguageCode
+from relevance.tasks import LabeledPair, query_key
 from training.translation.gates import GateOptions
 
 SYNTHETIC_SOURCES = frozenset({"translation", "negative"})
@@ -23,14 +24,16 @@ class TranslationOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    targets: tuple[str, ...] = Field((), description="language codes; none: those that dev has and training lacks")
+    targets: tuple[LanguageCode, ...] = Field(
+        (), description="language codes; none: those that dev has and training lacks"
+    )
     rows_per_language: int | None = Field(None, gt=0, description="rows to make a language; none: all that can be made")
     sources: SourcePolicy = Field(
         "proportional",
         description="proportional: languages by their share of rows, as they come; all: an equal share each, against "
         "the weight of one language; most_frequent: only the largest; one: only source_language",
     )
-    source_language: str | None = Field(None, description="with sources = one")
+    source_language: LanguageCode | None = Field(None, description="with sources = one")
     positive_share: float | None = Field(None, gt=0, lt=1, description="of the rows made; none: as in the source rows")
     seed: int = Field(0, ge=0)
     at_budget: Literal["fail", "keep"] = Field(
@@ -50,7 +53,7 @@ def target_languages(
 ) -> tuple[str, ...]:
     """Return the wanted target languages, sorted where dev gives them. ConfigError where there is none."""
     if options.targets:
-        return tuple(dict.fromkeys(map(normalize_language, options.targets)))
+        return tuple(dict.fromkeys(options.targets))
     seen = {row.pair.language for row in rows}
     missing = sorted({row.pair.language for row in dev} - seen - {UNKNOWN_LANGUAGE})
     if not missing:
@@ -157,7 +160,7 @@ def _weights(options: TranslationOptions, counts: Counter[str], target: str) -> 
     """Return the share that each source language should have of the rows made."""
     others = {language: float(count) for language, count in sorted(counts.items()) if language != target}
     if options.sources == "one":
-        name = normalize_language(options.source_language)
+        name = options.source_language or UNKNOWN_LANGUAGE
         if name not in others:
             raise ConfigError(f"source_language {name!r}: no row has it; expected one of {', '.join(others) or 'none'}")
         return {name: 1.0}
