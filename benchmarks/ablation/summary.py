@@ -1,4 +1,4 @@
-"""One table of all studies beside this file, for the README: `python benchmarks/ablation/summary.py`."""
+"""Print one table of all studies beside this file, for docs/quality.md: `python benchmarks/ablation/summary.py`."""
 
 import json
 from pathlib import Path
@@ -31,12 +31,17 @@ def files() -> list[Path]:
 
 
 def table(paths: list[Path]) -> str:
-    """Return a Markdown table with a line a comparison: difference of AUC, and the share of a loss recovered."""
+    """Return a Markdown table with a line a comparison: difference of AUC, and the share of a loss recovered.
+
+    A difference is bold where its interval excludes 0.
+    """
     lines = ["| setting, model | training | against | AUC, all rows | seen languages | unseen languages | recovered |"]
     lines.append("|---|---|---|---|---|---|---|")
     for path in paths:
         study = load(path)
-        name = f"[{TITLES[path.name.split('.')[0]]}, {study.model}](benchmarks/ablation/{path.with_suffix('.md').name})"
+        name = (
+            f"[{TITLES[path.name.split('.')[0]]}, {study.model}](../benchmarks/ablation/{path.with_suffix('.md').name})"
+        )
         recovered = {each.arm: each.auc["all"] for each in study.recoveries}
         for each in study.comparisons:
             both = "unseen" in each.auc
@@ -49,7 +54,9 @@ def table(paths: list[Path]) -> str:
 
 
 def _signed(found: Interval) -> str:
-    return _ends(found, "+.3f")
+    text = _ends(found, "+.3f")
+    significant = found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
+    return f"**{text}**" if significant else text
 
 
 def _ends(found: Interval, form: str) -> str:

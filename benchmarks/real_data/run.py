@@ -1,7 +1,7 @@
 """Fine-tune on real data and measure against cheap scorers: `python benchmarks/real_data/run.py qc` (or `qi`).
 
 Needs ../shared/data beside the project (see its README for provenance; never part of the project) and the `train`
-extra. Writes `TASK.json` beside this file, the source of the README's table, and prints that table.
+extra. Writes `TASK.json` beside this file, the source of a table in docs/quality.md, and prints that table.
 
 qc: the zero-shot setting of arXiv 2510.21671. Train on en es fr ko pt ja, evaluate on dev in ten languages.
 qi: train on a subset of the English rows; evaluate on English dev rows of the 160 queries of the translation memory and
