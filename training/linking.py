@@ -1,30 +1,32 @@
 """Which rows hang together: by query, and by the rows that they were made of.
 
 The one rule of the project: rows are linked where their `query_key` is the same, and a row that carries the extra
-`source_id` is linked with the row of that id, there or gone, and with all others made of it. An id that no `source_id`
-names links nothing, since files put together often repeat ids by chance.
+`source_id` is linked with the row of that id, there or gone, and with all others made of it. A row that others were
+merged into goes by their ids too. An id that no `source_id` names links nothing, since files put together often repeat
+ids by chance.
 """
 
 from collections.abc import Iterable, Sequence
 
 from relevance.tasks import LabeledPair, query_key
 from training.cleaning.text import normalize
+from training.extras import SOURCE_ID, own_ids, source_ids
 
-SOURCE_ID = "source_id"  # the extra of a made row that names the row it was made of
+__all__ = ["SOURCE_ID", "held_keys", "linked_groups"]
 
 
 def linked_groups(rows: Sequence[LabeledPair]) -> list[str]:
-    """Return the group [N] of each row: the least query key that it is linked with, in whatever order rows come.
+    """Return one group id [N] per row: the group's smallest query key, in whatever order rows come.
 
-    Rows linked over any number of steps are of one group.
+    Rows that share a query or a `source_id`, over any number of steps, are one group.
     """
     keys = [query_key(row.pair.query) for row in rows]
     number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
-    sources = [row.extra.get(SOURCE_ID) for row in rows]
-    ids = {str(source): -1 for source in sources if source is not None}  # id -> a query of its group, once known
+    sources = [source_ids(row) for row in rows]
+    ids = {name: -1 for names in sources for name in names}  # id -> a query of its group, once known
     links = _Links(len(number))
-    for row, key, source in zip(rows, keys, sources, strict=True):
-        for name in (row.id, None if source is None else str(source)):
+    for row, key, names in zip(rows, keys, sources, strict=True):
+        for name in (*own_ids(row), *names):
             if name in ids:
                 ids[name] = links.join(ids[name], number[key])
     least: dict[int, str] = {}

@@ -1,29 +1,63 @@
-"""How much each row counts in training: the extra `label_weight`, which self-validation writes for doubtful labels."""
+"""How much each row counts in training, and the votes that a row stands for.
+
+`label_weight` in [0, 1] is the weight of the row's loss: the agreement of its votes, or what self-validation gives a
+doubtful label. `label_share` in [0, 1] is the share of its votes for label 1, `label_votes` their number.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair
 
 LABEL_WEIGHT = "label_weight"
+LABEL_SHARE = "label_share"
+LABEL_VOTES = "label_votes"
 
 
 def label_weights(rows: Sequence[LabeledPair]) -> list[float]:
     """Return the weight [N] of each row in [0, 1]; 1 where it has none. InputError names those out of range."""
-    weights = [_number(row.extra.get(LABEL_WEIGHT)) for row in rows]
-    wrong = [row for row, weight in zip(rows, weights, strict=True) if not 0 <= weight <= 1]
+    return _numbers(rows, LABEL_WEIGHT, lambda row: 1.0, _is_share, "numbers from 0 to 1")
+
+
+def label_shares(rows: Sequence[LabeledPair]) -> list[float]:
+    """Return the share [N] of votes for label 1; the label where a row has none. InputError as `label_weights`."""
+    return _numbers(rows, LABEL_SHARE, lambda row: float(row.label), _is_share, "numbers from 0 to 1")
+
+
+def label_votes(rows: Sequence[LabeledPair]) -> list[int]:
+    """Return the number [N] of votes of each row; 1 where it has none. InputError names those that are no counts."""
+    found = _numbers(
+        rows, LABEL_VOTES, lambda row: 1.0, lambda value: value >= 1 and value == int(value), "whole numbers from 1"
+    )
+    return [int(value) for value in found]
+
+
+def _numbers(
+    rows: Sequence[LabeledPair],
+    name: str,
+    default: Callable[[LabeledPair], float],
+    is_right: Callable[[float], bool],
+    expected: str,
+) -> list[float]:
+    values = [_number(row.extra.get(name), default(row)) for row in rows]
+    wrong = [row for row, value in zip(rows, values, strict=True) if not (math.isfinite(value) and is_right(value))]
     if wrong:
         raise InputError(
-            f"{len(wrong)} rows have a {LABEL_WEIGHT} out of range (first: id {wrong[0].id!r}, "
-            f"{wrong[0].extra[LABEL_WEIGHT]!r}); expected numbers from 0 to 1"
+            f"{len(wrong)} rows have a {name} out of range (first: id {wrong[0].id!r}, "
+            f"{wrong[0].extra[name]!r}); expected {expected}"
         )
-    return weights
+    return values
 
 
-def _number(value: object) -> float:
-    if value is None or value == "":
-        return 1.0
+def _is_share(value: float) -> bool:
+    return 0 <= value <= 1
+
+
+def _number(value: object, default: float) -> float:
+    """Return a number, the default where there is none (empty cells and NaN, as pandas has them, too)."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return default
     try:
         return float(str(value))
     except ValueError:

@@ -159,7 +159,7 @@ def _clean(rows: Sequence[LabeledPair], task: Task) -> Done:
 
     cleaned, report = clean(rows, task, CleaningOptions())
     outcomes = report.tags.outcomes if report.tags else {}
-    return Done({"clean": cleaned}, {"tag_outcomes": outcomes, "repeated_rows": report.repeated_rows})
+    return Done({"clean": cleaned}, {"tag_outcomes": outcomes, "merged_rows": report.votes.merged_rows})
 
 
 def _mine(rows: Sequence[LabeledPair], task: Task, mining: Mapping[str, Any]) -> Done:

@@ -1,8 +1,13 @@
+import csv
 import html
+import json
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +18,11 @@ from relevance.tasks import LabeledPair, Pair, Task
 from training.cleaning import CleaningOptions, Contradictions, Tags, clean
 from training.cleaning.text import COMMA_FORMS, normalize
 from training.cleaning.titles import load_promotions, without_promotions, without_repeats
+from training.dataset import read_pairs
+from training.extras import own_ids, source_ids
 from training.languages import Outcome, check_tags
+from training.linking import linked_groups
+from training.splits import write_pairs
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 NO_TAGS = CleaningOptions(tags=Tags.OFF)
@@ -202,17 +211,107 @@ def test_cleaning_twice_equals_once_and_keeps_every_title(titles: list[tuple[lis
         assert report.rows_out == len(once)
 
 
-def test_repeated_rows_go_and_the_first_stays() -> None:
-    rows = [row(row_id="1"), row("Red  Shoes", row_id="2"), row(label=0, row_id="3"), row(language="de", row_id="4")]
+def test_repeated_rows_become_one_and_the_first_stays() -> None:
+    rows = [row(row_id="1"), row("Red  Shoes", row_id="2"), row("hat", label=0, row_id="3"), row(language="de")]
     left, report = clean(rows, Task.QC, NO_TAGS)
-    assert [r.id for r in left] == ["1", "3", "4"]
-    assert report.repeated_rows == 1
+    assert [r.pair.language for r in left] == ["en", "en", "de"]
+    assert left[0].extra == {"label_share": 1.0, "label_votes": 2, "merged_ids": ["2"]}
+    assert left[1:] == rows[2:]
+    assert (report.votes.merged_rows, report.votes.voted_pairs, report.votes.votes) == (1, 1, 2)
+
+
+def test_one_vote_against_five_is_kept_as_a_share() -> None:
+    rows = [row("usb cable", "electronics,cables", int(at != 2), row_id=str(at)) for at in range(6)]
+    [left], report = clean(rows, Task.QC, NO_TAGS)
+    assert (left.label, left.extra["label_share"], left.extra["label_votes"]) == (1, 5 / 6, 6)
+    assert left.extra["label_weight"] == pytest.approx(5 / 6)
+    assert left.extra["merged_ids"] == ["1", "2", "3", "4", "5"]
+    assert (report.votes.contradictory_pairs, report.votes.contradictory_votes, report.votes.ties) == (1, 6, 0)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_tie_is_a_one_of_half_the_weight_in_any_order(order: tuple[int, int]) -> None:
+    [left], _ = clean([row(label=label) for label in order], Task.QC, NO_TAGS)
+    assert (left.label, left.extra["label_share"], left.extra["label_weight"]) == (1, 0.5, 0.5)
+
+
+def test_label_weights_count_as_parts_of_votes() -> None:
+    rows = [replace(row(label=1), extra={"label_weight": "0.25"}), row(label=0), row(label=0)]
+    [left], _ = clean(rows, Task.QC, NO_TAGS)
+    assert left.label == 0
+    assert left.extra["label_share"] == pytest.approx(0.25 / 2.25)
+    assert left.extra["label_weight"] == pytest.approx((2 / 2.25) * (2.25 / 3))
+
+
+def test_votes_without_any_weight_are_kept() -> None:
+    rows = [replace(row(label=label), extra={"label_weight": 0}) for label in (1, 1, 0)]
+    [left], _ = clean(rows, Task.QC, NO_TAGS)
+    assert (left.extra["label_share"], left.extra["label_votes"], left.extra["label_weight"]) == (2 / 3, 3, 0)
+
+
+VOTES = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.sampled_from([None, 0.25, 0.5])), max_size=12)
+
+
+@given(VOTES, VOTES)
+def test_votes_of_votes_are_those_of_all_rows(first: list, second: list) -> None:
+    def rows(votes: list, start: int) -> list[LabeledPair]:
+        return [
+            LabeledPair(Pair(query, "a,b"), label, str(start + at), {} if weight is None else {"label_weight": weight})
+            for at, (query, label, weight) in enumerate(votes)
+        ]
+
+    def kept(found: list[LabeledPair]) -> list:
+        numbers = ("label_share", "label_votes", "label_weight")
+        return sorted((r.pair.query, r.label, *(round(r.extra.get(name, -1), 6) for name in numbers)) for r in found)
+
+    parts = [clean(rows(votes, start), Task.QC, NO_TAGS)[0] for votes, start in ((first, 0), (second, 100))]
+    at_once, _ = clean([*rows(first, 0), *rows(second, 100)], Task.QC, NO_TAGS)
+    twice, _ = clean([*parts[0], *parts[1]], Task.QC, NO_TAGS)
+    assert kept(twice) == kept(at_once)
+    assert clean(at_once, Task.QC, NO_TAGS)[0] == at_once
+    assert {name for r in twice for name in own_ids(r)} == {r.id for r in [*rows(first, 0), *rows(second, 100)]}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_votes_come_back_from_every_format(tmp_path: Path, suffix: str) -> None:
+    rows = [row(label=int(at > 0), row_id=str(at)) for at in range(3)] + [row("hat", row_id="9")]
+    left, _ = clean(rows, Task.QC, NO_TAGS)
+    write_pairs(tmp_path / "rows.jsonl", left, Task.QC)
+    records = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(records), path)
+    if suffix == ".csv":
+        with path.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(records[0]), restval="")
+            writer.writeheader()
+            writer.writerows(records)
+    read = read_pairs(path, Task.QC).rows
+    again, report = clean([*read, row(label=0, row_id="7")], Task.QC, NO_TAGS)
+    assert (again[0].extra["label_votes"], again[0].extra["label_share"]) == (4, 0.5)
+    assert own_ids(again[0]) == ["0", "1", "2", "7"]
+    assert report.votes.merged_rows == 1
+
+
+def test_the_original_row_stays_and_the_sources_of_the_others_are_kept() -> None:
+    made = [replace(row(row_id=f"{at}~en"), extra={"source": "translation", "source_id": at}) for at in (7, 8)]
+    [left], _ = clean([*made, row(row_id="3")], Task.QC, NO_TAGS)
+    assert left.id == "3"
+    assert "source" not in left.extra
+    assert source_ids(left) == ["7", "8"]
+    linked = linked_groups([left, row("schuh", row_id="7"), row("zapato", row_id="8"), row("hat", row_id="9")])
+    assert linked == ["red shoes", "red shoes", "red shoes", "hat"]
+
+
+def test_votes_out_of_range_are_named() -> None:
+    with pytest.raises(InputError, match=r"1 rows have a label_votes out of range .first: id '1', 2.5."):
+        clean([replace(row(), extra={"label_votes": 2.5})], Task.QC, NO_TAGS)
 
 
 @pytest.mark.parametrize(
     ("action", "left"),
     [
-        (Contradictions.KEEP, ["1", "3", "4", "5", "6"]),
+        (Contradictions.MERGE, ["1", "4", "6"]),
         (Contradictions.DROP, ["6"]),
         (Contradictions.MAJORITY, ["1", "6"]),
     ],
@@ -220,13 +319,12 @@ def test_repeated_rows_go_and_the_first_stays() -> None:
 def test_contradictions_are_reported_and_settled_as_asked(action: Contradictions, left: list[str]) -> None:
     twice = [row(row_id="1"), row(row_id="2"), row(label=0, row_id="3")]
     tie = [row("bag", row_id="4"), row("BAG", label=0, row_id="5")]
-    kept, report = clean(
-        [*twice, *tie, row("hat", row_id="6")], Task.QC, CleaningOptions(tags=Tags.OFF, contradictions=action)
-    )
+    options = CleaningOptions(tags=Tags.OFF, contradictions=action)
+    kept, report = clean([*twice, *tie, row("hat", row_id="6")], Task.QC, options)
     assert [r.id for r in kept] == left
-    both = report.contradictions
-    assert (both.pairs, both.rows, both.ties) == (2, 5, 1)
-    assert both.examples[0].ids == ("1", "2", "3")
+    both = report.votes
+    assert (both.contradictory_pairs, both.contradictory_votes, both.ties) == (2, 5, 1)
+    assert (both.examples[0].ids, both.examples[0].positive) == (("1", "2", "3"), 2)
 
 
 def test_report_counts_what_each_step_changed() -> None:

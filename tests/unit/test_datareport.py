@@ -74,7 +74,7 @@ def test_figures_count_rows_positives_and_different_texts(measured: DataReport) 
         "ja": (1, 0),
     }
     assert train.depths == {2: 2, 3: 1}
-    assert (train.repeated_rows, train.contradictions.pairs) == (1, 1)
+    assert (train.votes.merged_rows, train.votes.contradictory_pairs) == (2, 1)
     assert train.languages["ja"].scripts == {"KATAKANA": 3, "HAN": 1}
     assert sum(train.query_lengths.counts) == 4
 

@@ -235,6 +235,19 @@ def test_down_weighting_marks_flagged_rows_only():
     assert [r.extra.get("label_weight") for r in act(made, found, options)] == [0.1, None, 0.25]
 
 
+def test_down_weighting_multiplies_the_weight_that_is_there():
+    made = [row(0, label=1, label_weight=0.5), row(1, label=1, label_weight=0.5)]
+    found, options = judged([1, 1], [0.25, 0.9], action=Action.WEIGHT)
+    assert [r.extra["label_weight"] for r in act(made, found, options)] == [0.125, 0.5]
+
+
+def test_a_flip_turns_the_share_of_votes():
+    made = [row(0, label=1, label_share=0.75, label_votes=4)]
+    found, options = judged([1], [[0.1], [0.15]], action=Action.RELABEL, models=TWO_MODELS)
+    [left] = act(made, found, options)
+    assert (left.label, left.extra["label_share"], left.extra["original_label"]) == (0, 0.25, 1)
+
+
 def test_dropping_takes_at_most_its_share_worst_first():
     made = [row(i, label=1) for i in range(4)]
     found, options = judged([1] * 4, [0.2, 0.1, 0.25, 0.9], max_share=0.5)
@@ -372,9 +385,9 @@ def test_rows_of_dev_are_refused(recipe, tmp_path):
         self_validate(rows(60), SelfValidation(recipe, SelfValidationOptions(), tmp_path, dev))
 
 
-def test_a_weight_of_the_users_own_is_not_overwritten(recipe, tmp_path):
+def test_a_weight_that_is_no_number_is_named_before_anything_is_trained(recipe, tmp_path):
     made = [row(0, label_weight="2 kg"), row(1, label=0)]
-    with pytest.raises(InputError, match="rename the field"):
+    with pytest.raises(InputError, match=r"label_weight out of range .first: id '0'"):
         self_validate(made, SelfValidation(recipe, SelfValidationOptions(action="weight"), tmp_path))
 
 

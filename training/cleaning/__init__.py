@@ -1,7 +1,7 @@
-"""Cleaning that keeps every script: texts, titles, repeated and contradictory rows, language tags."""
+"""Cleaning that keeps every script: texts, titles, votes, language tags."""
 
-from training.cleaning.duplicates import Contradictions
 from training.cleaning.options import CleaningOptions, Tags
 from training.cleaning.stage import CleaningReport, clean
+from training.cleaning.votes import Contradictions
 
 __all__ = ["CleaningOptions", "CleaningReport", "Contradictions", "Tags", "clean"]

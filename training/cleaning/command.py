@@ -8,9 +8,9 @@ import typer
 
 from relevance.errors import ConfigError
 from relevance.tasks import Task
-from training.cleaning.duplicates import Contradictions
 from training.cleaning.options import CleaningOptions, Tags
 from training.cleaning.stage import CleaningReport
+from training.cleaning.votes import Contradictions
 
 log = logging.getLogger(__name__)
 
@@ -20,14 +20,18 @@ def clean_file(
     out: Annotated[Path, typer.Argument(help="The file to make (JSON lines).")],
     task: Annotated[Task, typer.Option(help="qc: query and category path; qi: query and item title.")],
     contradictions: Annotated[
-        Contradictions, typer.Option(help="Pairs with both labels: keep, drop, or keep the majority's label.")
-    ] = Contradictions.KEEP,
+        Contradictions, typer.Option(help="Pairs with both labels: merge, majority (ties are left out), or drop.")
+    ] = Contradictions.MERGE,
     tags: Annotated[Tags, typer.Option(help="Language tags that disagree: off, report, unk, or fix.")] = Tags.UNK,
     promotions: Annotated[Path | None, typer.Option(help="Further promotional phrases: language, tab, phrase.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
 ) -> None:
-    """Clean a file: texts, promotional and repeated words of titles, repeated rows, contradictions, language tags."""
+    """Clean a file: texts, promotional and repeated words of titles, votes, language tags.
+
+    Rows of the same query, candidate and language become one row with its votes: label_share, label_votes, label by
+    majority (1 for a tie), label_weight by agreement.
+    """
     from training.cleaning.stage import clean
     from training.dataset import read_pairs
     from training.splits import write_pairs
@@ -47,10 +51,14 @@ def lines(report: CleaningReport) -> list[str]:
     for name, step in report.steps.items():
         if step.queries or step.candidates:
             found.append(f"  {name}: {step.queries:,} queries, {step.candidates:,} candidates")
-    found.append(f"repeated rows dropped: {report.repeated_rows:,}")
-    both = report.contradictions
+    votes = report.votes
     found.append(
-        f"pairs with both labels: {both.pairs:,} ({both.rows:,} rows, {both.ties:,} ties), {both.dropped:,} dropped"
+        f"rows merged into another: {votes.merged_rows:,}; pairs with several votes: {votes.voted_pairs:,} "
+        f"({votes.votes:,} votes)"
+    )
+    found.append(
+        f"pairs with both labels: {votes.contradictory_pairs:,} ({votes.contradictory_votes:,} votes, "
+        f"{votes.ties:,} ties), {votes.dropped:,} left out"
     )
     if report.tags:
         wrong = sum(report.tags.disagreements.values())

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from relevance.languages import LanguageCode
-from training.cleaning.duplicates import Contradictions
+from training.cleaning.votes import Contradictions
 
 
 class Tags(StrEnum):
@@ -27,9 +27,10 @@ class CleaningOptions(BaseModel):
     promotions: bool = Field(True, description="drop promotional phrases from titles (QI)")
     promotions_file: Path | None = Field(None, description="further phrases, `language<tab>phrase` a line")
     repeated_words: bool = Field(True, description="write words and phrases of titles that follow themselves once (QI)")
-    repeated_rows: bool = Field(True, description="drop rows that repeat an earlier one, label and tag included")
     contradictions: Contradictions = Field(
-        Contradictions.KEEP, description="pairs with both labels; keep: most are ties, so there is no right one to keep"
+        Contradictions.MERGE,
+        description="pairs with votes for both labels; merge: one row, label by majority, 1 for a tie; majority: the "
+        "same, ties left out; drop: all left out",
     )
     tags: Tags = Field(
         Tags.UNK,

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from relevance.tasks import LabeledPair, Task
-from training.cleaning.duplicates import ContradictionReport, repeats, settle
 from training.cleaning.options import CleaningOptions
 from training.cleaning.rowtexts import RowTexts, StepReport, Tally
 from training.cleaning.tags import TagReport, check_rows
+from training.cleaning.votes import VoteReport, merge_votes
 
 
 class CleaningReport(BaseModel):
-    """What cleaning did. `changed_*` count rows, before any was dropped."""
+    """What cleaning did. `changed_*` count rows, before any was merged."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,8 +26,7 @@ class CleaningReport(BaseModel):
     changed_candidates: int
     steps: dict[str, StepReport]
     promotions: dict[str, int]
-    repeated_rows: int
-    contradictions: ContradictionReport
+    votes: VoteReport
     tags: TagReport | None
 
 
@@ -36,17 +35,15 @@ def clean(
 ) -> tuple[list[LabeledPair], CleaningReport]:
     """Return the cleaned rows, in their order with ids and extras kept, and the report.
 
-    Texts first, then repeated and contradictory rows, then tags. A row given another language keeps its tag in the
-    extra `tagged_language`. Raises InputError for a broken promotions file, ConfigError for a language that cannot be
-    detected, MachineError when tags are to be checked and lingua is not installed.
+    Texts first, then votes (rows of one pair become one row, see training.cleaning.votes), then tags. A row given
+    another language keeps its tag in the extra `tagged_language`. Raises InputError for a broken promotions file or a
+    weight out of range, ConfigError for a language that cannot be detected, MachineError when tags are to be checked
+    and lingua is not installed.
     """
     tally = Tally()
     cleaner = RowTexts(task, options)
     texts = [cleaner.clean(row, tally) for row in rows]
-    dropped, contradictory = settle(texts, options.contradictions)
-    left = [row for place, row in enumerate(texts) if place not in dropped]
-    again = set(repeats(left)) if options.repeated_rows else set()
-    left = [row for place, row in enumerate(left) if place not in again]
+    left, votes = merge_votes(texts, options.contradictions)
     left, tags = check_rows(left, options)
     report = CleaningReport(
         rows_in=len(rows),
@@ -55,8 +52,7 @@ def clean(
         changed_candidates=sum(a.pair.candidate != b.pair.candidate for a, b in zip(rows, texts, strict=True)),
         steps=tally.steps(),
         promotions=dict(tally.promotions.most_common()),
-        repeated_rows=len(again),
-        contradictions=contradictory,
+        votes=votes,
         tags=tags,
     )
     return left, report

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pydantic import BaseModel, ConfigDict, Field
 
 from relevance.tasks import UNKNOWN_LANGUAGE, LabeledPair
-from training.cleaning.duplicates import TAGGED_LANGUAGE, tag_of
 from training.cleaning.options import CleaningOptions, Tags
+from training.cleaning.votes import TAGGED_LANGUAGE, tag_of
 from training.languages import Caution, Outcome, Verdict, check_tags
 
 _SHOWN = 20

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 from relevance.formatting import split_levels
 from relevance.tasks import LabeledPair, Task, query_key
-from training.cleaning.duplicates import ContradictionReport, Contradictions, repeats, settle
 from training.cleaning.tags import TagReport, report_tags
+from training.cleaning.votes import Contradictions, VoteReport, merge_votes
 from training.datareport.density import Density, density
 from training.languages import Verdict, check_tags
 from training.scripts import scripts_of
@@ -56,8 +56,7 @@ class FileFigures(_Figures):
     candidate_lengths: Histogram
     candidate_density: Density
     depths: dict[int, int]
-    repeated_rows: int
-    contradictions: ContradictionReport
+    votes: VoteReport
     tags: TagReport | None
 
 
@@ -118,8 +117,7 @@ def _file(
         candidate_lengths=_histogram(map(len, candidates), widths[1]),
         candidate_density=density(candidates),
         depths=_depths(candidates) if task is Task.QC else {},
-        repeated_rows=len(repeats(rows)),
-        contradictions=settle(rows, Contradictions.KEEP)[1],
+        votes=merge_votes(rows, Contradictions.MERGE)[1],
         tags=report_tags([(row.pair.query, row.pair.language) for row in rows], verdicts)
         if verdicts is not None
         else None,

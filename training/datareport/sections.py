@@ -23,8 +23,8 @@ def overview(report: DataReport) -> Section:
         "queries": [file.queries for file in report.files],
         "candidates": [file.candidates for file in report.files],
         "languages": [len(file.languages) for file in report.files],
-        "repeated rows": [file.repeated_rows for file in report.files],
-        "pairs with both labels": [file.contradictions.pairs for file in report.files],
+        "repeated rows": [file.votes.merged_rows for file in report.files],
+        "pairs with both labels": [file.votes.contradictory_pairs for file in report.files],
     }
     rows = [*zip(*measured.values(), strict=True)]
     return Section("overview", "Overview", table("Files; queries and candidates are counted once", [*measured], rows))
@@ -89,12 +89,12 @@ def depths(report: DataReport) -> Section | None:
 
 def duplicates(report: DataReport) -> Section:
     """Repeated rows and contradictory labels."""
-    body = [paragraph("Repeated: same query, candidate, label and language. Case and white space make no difference.")]
+    body = [paragraph("Repeated: same query, candidate and language. Case and white space make no difference.")]
     for file in report.files:
-        both = file.contradictions
-        text = f"{file.name}: {file.repeated_rows:,} repeated rows; {both.pairs:,} pairs have both labels"
-        text += f" ({both.rows:,} rows, {both.ties:,} ties)." if both.pairs else "."
-        body.append(paragraph(text, "alert" if both.pairs else ""))
+        both = file.votes
+        text = f"{file.name}: {both.merged_rows:,} repeated rows; {both.contradictory_pairs:,} pairs have both labels"
+        text += f" ({both.contradictory_votes:,} votes, {both.ties:,} ties)." if both.contradictory_pairs else "."
+        body.append(paragraph(text, "alert" if both.contradictory_pairs else ""))
         if both.examples:
             rows = [[e.query, e.candidate, e.positive, e.negative, ", ".join(e.ids)] for e in both.examples]
             head = ["query", "candidate", "positive", "negative", "ids"]

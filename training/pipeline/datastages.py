@@ -12,7 +12,8 @@ from typing import Any
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, query_key
 from training.cleaning.stage import clean
-from training.linking import SOURCE_ID, held_keys, linked_groups
+from training.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
+from training.linking import held_keys, linked_groups
 from training.pipeline.recipe import DataSection, PipelineRecipe, SplitSection
 from training.splits import TRAIN, draw, split_pairs, summarize
 from training.vectors import QUERY_PREFIX, CachedEncoder, PairEncoder, Vectors
@@ -66,13 +67,13 @@ def with_own_ids(files: Sequence[list[LabeledPair]]) -> tuple[list[LabeledPair],
 
     Files often number their rows from 1 each. Made rows name their source by its id, so that two rows of one id would
     be taken for one. The id of a row in the Nth file becomes `ID@N`, that of a repeated one in a file `ID#2` and so on;
-    `source_id` follows within its file.
+    `source_id` and the ids of merged rows follow within their file.
     """
     taken: set[str] = set()
     rows: list[LabeledPair] = []
     changed = 0
     for number, file in enumerate(files, start=1):
-        clashing = {row.id for row in file} & taken
+        clashing = {name for row in file for name in own_ids(row)} & taken
         for row in file:
             new = f"{row.id}@{number}" if row.id in clashing else row.id
             once, count = new, 1
@@ -80,18 +81,32 @@ def with_own_ids(files: Sequence[list[LabeledPair]]) -> tuple[list[LabeledPair],
                 count += 1
                 new = f"{once}#{count}"
             taken.add(new)
-            extra = row.extra
-            if str(extra.get(SOURCE_ID)) in clashing:
-                extra = extra | {SOURCE_ID: f"{extra[SOURCE_ID]}@{number}"}
+            extra = _renamed(row, clashing, number)
             changed += new != row.id
             rows.append(row if new == row.id and extra is row.extra else replace(row, id=new, extra=extra))
+        taken |= {name for row in rows[-len(file) :] for name in own_ids(row)} if file else set()
     return rows, changed
 
 
+def _renamed(row: LabeledPair, clashing: set[str], number: int) -> dict[str, Any]:
+    """Return a row's extras with the clashing ids in them renamed as rows of the Nth file are."""
+    names = [*own_ids(row)[1:], *source_ids(row)]
+    if not clashing.intersection(names):
+        return row.extra
+
+    def new(ids: list[str]) -> list[str]:
+        return [f"{name}@{number}" if name in clashing else name for name in ids]
+
+    sources = new(source_ids(row))
+    found = {SOURCE_ID: sources[:1], MERGED_SOURCE_IDS: sources[1:], MERGED_IDS: new(own_ids(row)[1:])}
+    extra = {name: value for name, value in row.extra.items() if name not in found}
+    return extra | {name: ids[0] if name == SOURCE_ID else ids for name, ids in found.items() if ids}
+
+
 def as_they_came(part: list[LabeledPair], raw: Sequence[LabeledPair]) -> list[LabeledPair]:
-    """Return rows of a split with the texts, labels and tags that they had before cleaning."""
+    """Return rows of a split as they came: texts, labels and tags from before cleaning, merged rows one by one."""
     by_id = {row.id: row for row in raw}
-    return [by_id[row.id] for row in part]
+    return [by_id[name] for row in part for name in own_ids(row) if name in by_id]
 
 
 def chosen_rows(rows: list[LabeledPair], data: DataSection, seed: int) -> list[LabeledPair]:
@@ -112,13 +127,13 @@ def clean_stage(rows: list[LabeledPair], recipe: PipelineRecipe) -> tuple[list[L
     return cleaned, report.model_dump(mode="json")
 
 
-def split_stage(
-    rows: list[LabeledPair], dev: list[LabeledPair], test: list[LabeledPair], section: SplitSection
-) -> tuple[Datasets, Report]:
+def split_stage(given: Datasets, raw: Sequence[LabeledPair], section: SplitSection) -> tuple[Datasets, Report]:
     """Leave training rows out that hang together with given dev or test rows, then split off what is not given.
 
-    Rows hang together by query, translations and made rows included (training.linking).
+    Rows hang together by query, translations and made rows included (training.linking). What is split off gets its
+    rows from `raw`, as they came.
     """
+    rows, dev, test = given.train, given.dev, given.test
     groups = linked_groups(rows)
     held = held_keys([*dev, *test])
     leaking = {group for group, row in zip(groups, rows, strict=True) if query_key(row.pair.query) in held}
@@ -145,7 +160,8 @@ def split_stage(
             held_out_languages=section.held_out_languages,
             groups=left_groups,
         )
-    found = Datasets(parts[TRAIN], dev or parts["dev"], test or parts.get("test", []))
+    dev = dev or as_they_came(parts["dev"], raw)
+    found = Datasets(parts[TRAIN], dev, test or as_they_came(parts.get("test", []), raw))
     shared = len({query_key(row.pair.query) for row in found.dev} & {query_key(row.pair.query) for row in found.test})
     if shared:
         log.warning("split: %d queries are in dev and test: metrics on test flatter", shared)

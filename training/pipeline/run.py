@@ -32,11 +32,11 @@ log = logging.getLogger(__name__)
 # Raised when a stage gives other results for the same options and rows: what was kept is then made anew.
 VERSIONS = {
     "read": 2,
-    "clean": 1,
-    "split": 1,
-    "translate": 1,
-    "mine": 1,
-    "filter": 1,
+    "clean": 2,
+    "split": 2,
+    "translate": 2,
+    "mine": 2,
+    "filter": 2,
     "train": 1,
     "score": 1,
     "calibrate": 1,
@@ -162,10 +162,11 @@ class Pipeline:
 
         def make(work: Path) -> dict[str, Any]:
             raw, dev, test = (self._load(read, part) for part in (TRAIN, DEV, TEST))
-            found, report = datastages.split_stage(self._load(cleaned, TRAIN), dev, test, self.recipe.split)
+            given = Datasets(self._load(cleaned, TRAIN), dev, test)
+            found, report = datastages.split_stage(given, raw, self.recipe.split)
             self._save(work / TRAIN, found.train)
-            self._save(work / DEV, dev or datastages.as_they_came(found.dev, raw))
-            self._save(work / TEST, test or datastages.as_they_came(found.test, raw))
+            self._save(work / DEV, found.dev)
+            self._save(work / TEST, found.test)
             return report
 
         options = self.recipe.split.model_dump(mode="json") | {"task": self.recipe.task}

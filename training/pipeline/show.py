@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task
-from training.linking import SOURCE_ID
+from training.extras import own_ids, source_ids
 from training.pipeline.run import DATA_STAGES, DEV, STATE_FILE, TEST, TRAIN, summary
 from training.pipeline.store import Result, read_manifest
 from training.pipeline.tables import read_rows
@@ -96,19 +96,22 @@ def describe_row(run: LastRun, key: str, _visited: frozenset[str] = frozenset())
             continue
         parts = {part: _load(run, name, part) for part in (TRAIN, DEV, TEST)}
         now = next(((part, row) for part, rows in parts.items() for row in rows if row.id == key), None)
-        made = [row for row in parts[TRAIN] if str(row.extra.get(SOURCE_ID)) == key and row.id not in known]
+        into = next((row.id for rows in parts.values() for row in rows if key in own_ids(row)[1:]), None)
+        if now is None and before is not None and into is not None:
+            return [*events, RowEvent(stage=name, did=f"merged into row {into}, with its vote")]
+        made = [row for row in parts[TRAIN] if key in source_ids(row) and row.id not in known]
         known |= {row.id for row in made}
         events += [RowEvent(stage=name, did=did) for did in _changes(before, now)]
         events += [RowEvent(stage=name, did=f"of it was made: {_told(row)}") for row in made]
         if now is not None:
-            origin = origin or now[1].extra.get(SOURCE_ID)
+            origin = origin or next(iter(source_ids(now[1])), None)
         if now is not None or (before is not None and before[0] == TRAIN):  # most stages hold training rows only
             before = now
     if not events:
         raise InputError(f"row {key!r}: no stage of this run has a row of this id")
-    if origin is not None and str(origin) not in _visited | {key}:  # files may hold rows that name themselves
+    if origin is not None and origin not in _visited | {key}:  # files may hold rows that name themselves
         with contextlib.suppress(InputError):  # the source may be gone, or never have been here
-            before_it = describe_row(run, str(origin), _visited | {key})
+            before_it = describe_row(run, origin, _visited | {key})
             events = [e for e in before_it if not e.did.startswith("of it was made")] + events
     return events
 

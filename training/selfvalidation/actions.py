@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.errors import InputError
 from relevance.tasks import LabeledPair
 from training.selfvalidation.judging import Judged
 from training.selfvalidation.options import Action, SelfValidationOptions
-from training.weights import LABEL_WEIGHT
+from training.weights import LABEL_SHARE, LABEL_WEIGHT, label_shares, label_weights
 
 ORIGINAL_LABEL = "original_label"
 
@@ -29,8 +28,8 @@ def act(rows: Sequence[LabeledPair], judged: Judged, options: SelfValidationOpti
     """Return the rows after the action, in their order. Rows that it does not concern are the same objects.
 
     `drop` leaves flagged rows out. `relabel` flips the label of those on which all models agree and keeps the first one
-    in the extra `original_label`; other flagged rows stay. `weight` gives flagged rows the extra
-    `label_weight` in (0, 1], their score for the label that they have; fine-tuning weighs their loss by it.
+    in the extra `original_label`; other flagged rows stay. `weight` multiplies the extra `label_weight` of flagged
+    rows (1 where there is none) by their score for the label that they have; fine-tuning weighs their loss by it.
     `review` changes nothing.
     """
     chosen = acted_on(judged, options.action)
@@ -38,7 +37,7 @@ def act(rows: Sequence[LabeledPair], judged: Judged, options: SelfValidationOpti
         return [row for row, gone in zip(rows, chosen, strict=True) if not gone]
     if options.action is Action.RELABEL:
         return [flipped(row) if wrong else row for row, wrong in zip(rows, chosen, strict=True)]
-    weights = np.clip(1 - judged.doubts, options.min_weight, 1.0)
+    weights = np.clip(1 - judged.doubts, options.min_weight, 1.0) * label_weights(rows)
     return [
         replace(row, extra=row.extra | {LABEL_WEIGHT: round(float(weight), 6)}) if light else row
         for row, light, weight in zip(rows, chosen, weights, strict=True)
@@ -46,18 +45,12 @@ def act(rows: Sequence[LabeledPair], judged: Judged, options: SelfValidationOpti
 
 
 def flipped(row: LabeledPair) -> LabeledPair:
-    """Return a row with the other label; the extra `original_label` keeps the first one that it had."""
-    return replace(row, label=1 - row.label, extra={ORIGINAL_LABEL: row.label} | row.extra)
+    """Return a row with the other label; the extra `original_label` keeps the first one that it had.
 
-
-def check_weights(rows: Sequence[LabeledPair]) -> None:
-    """Raise InputError where rows have an extra `label_weight` already, which down-weighting would overwrite."""
-    weighed = [row.id for row in rows if LABEL_WEIGHT in row.extra]
-    if weighed:
-        raise InputError(
-            f"{len(weighed)} rows (first: id {weighed[0]!r}) have a field {LABEL_WEIGHT!r} already; expected none, "
-            "since action weight writes it: rename the field"
-        )
+    The share of votes turns with the label.
+    """
+    turned = {LABEL_SHARE: 1 - label_shares([row])[0]} if LABEL_SHARE in row.extra else {}
+    return replace(row, label=1 - row.label, extra={ORIGINAL_LABEL: row.label} | row.extra | turned)
 
 
 def drop_at_random(rows: Sequence[LabeledPair], dropped: Bools, seed: int) -> list[LabeledPair]:

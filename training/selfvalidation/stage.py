@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, query_key
 from training.recipe import Recipe
-from training.selfvalidation.actions import act, acted_on, check_weights
+from training.selfvalidation.actions import act, acted_on
 from training.selfvalidation.judging import Judged, Suggestion, judge, round_report
 from training.selfvalidation.options import Action, Flag, SelfValidationOptions
 from training.selfvalidation.outoffold import out_of_fold
 from training.selfvalidation.report import RoundReport, SelfValidationReport
 from training.splits import leaks
+from training.weights import label_weights
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ def _check(rows: Sequence[LabeledPair], stage: SelfValidation) -> None:
     if leaked := leaks(stage.held_out, rows):
         log.warning("%d held-out queries are among the rows too (%r ...)", len(leaked), leaked[0])
     if stage.options.action is Action.WEIGHT:
-        check_weights(rows)
+        label_weights(rows)  # those out of range are named before anything is trained
 
 
 def _identity(row: LabeledPair) -> tuple[str, str]:

@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from relevance.tasks import LabeledPair, query_key
+from training.cleaning.votes import TAGGED_LANGUAGE
 from training.embedder import Embedder
+from training.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID
 from training.linking import held_keys
 from training.progress import Meter
 from training.translation.desk import Desk, Found
@@ -23,6 +25,7 @@ from training.translation.gates import Candidate, Gatekeeper, Verdict
 from training.translation.plan import SYNTHETIC_SOURCES, Quota, TranslationOptions, quota_for, target_languages
 from training.translation.report import LanguageReport, Rejection, TranslationReport
 
+_OF_SOURCE_ALONE = frozenset({MERGED_IDS, MERGED_SOURCE_IDS, TAGGED_LANGUAGE})
 _ROUND_ROWS = 512  # rows a label that are translated and judged together
 OnRejected = Callable[[Rejection], None]
 
@@ -206,12 +209,14 @@ class _Stage:
 
     def _row(self, n: int, found: Found, verdict: Verdict, target: str) -> LabeledPair:
         row = self._rows[n]
-        provenance = {"source": "translation", "source_id": row.id, "strategy": found.translator}
+        # Votes count for the translation too. Ids of merged rows and the tag of the source's query do not.
+        kept = {name: value for name, value in row.extra.items() if name not in _OF_SOURCE_ALONE}
+        provenance = {"source": "translation", SOURCE_ID: row.id, "strategy": found.translator}
         provenance |= {"source_language": row.pair.language}
         if verdict.similarity is not None:
             provenance |= {"similarity": verdict.similarity}
         pair = replace(row.pair, query=found.text, language=target)
-        return LabeledPair(pair, row.label, self._new_id(f"{row.id}~{target}"), row.extra | provenance)
+        return LabeledPair(pair, row.label, self._new_id(f"{row.id}~{target}"), kept | provenance)
 
     def _new_id(self, wanted: str) -> str:
         """Return the id, with a number behind it where rows of one id make it not unique."""
