@@ -1,23 +1,34 @@
 """Calls the service: `Client` for plain code, `AsyncClient` for asyncio. Needs the extra `client`.
 
 One call may be many requests: candidates are sent in chunks of at most `max_candidates`, and 429, 503 and broken
-connections are retried. One deadline covers all of a call, and every request tells the service what is left of it.
+connections are retried. All have the id of the call and must be answered by one model. One deadline covers all of a
+call, and every request tells the service what is left of it.
 A bulk job is sent in chunks too, each with a time of its own: rows may come, and scores be read, for days.
 """
 
 import asyncio
 import itertools
 import json
-import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
 
+from relevance.clientinput import (
+    checked_count,
+    checked_pair,
+    checked_pairs,
+    checked_request_id,
+    checked_rows,
+    checked_seconds,
+    checked_text,
+    checked_texts,
+    checked_url,
+    key_headers,
+)
 from relevance.clienttypes import BulkScore, RetryPolicy, ScoreResult
-from relevance.errors import ConfigError
-from relevance.exchange import Answer, Exchange, Question, deadline_in, httpx
+from relevance.exchange import Answer, Call, Exchange, Question, deadline_in, httpx
 from relevance.tasks import UNKNOWN_LANGUAGE, Pair
 
 SCORE_PATH, BULK_PATH = "v1/score", "v1/score/bulk"
@@ -33,34 +44,28 @@ class _Calls:
     def __init__(
         self, base_url: str, timeout_seconds: float | None, max_candidates: int, retry: RetryPolicy | None
     ) -> None:
-        if not re.match("https?://[^/]", base_url):
-            raise ConfigError(f"base_url {base_url!r}: expected http://HOST:PORT or https://HOST")
-        if max_candidates < 1:
-            raise ConfigError(f"max_candidates {max_candidates}: expected at least 1")
-        self._timeout_seconds, self._max_candidates = timeout_seconds, max_candidates
+        self._base_url = checked_url(base_url)
+        self._timeout_seconds = checked_seconds("timeout_seconds", timeout_seconds)
+        self._max_candidates = checked_count("max_candidates", max_candidates)
         self._retry = retry or RetryPolicy()
 
-    def _exchanges(
-        self, bodies: Sequence[Body], timeout_seconds: float | None, request_id: str | None
-    ) -> tuple[str, Iterator[Exchange[ScoreResult]]]:
-        """Return the id of the call and its requests, made one by one; from now on their time runs."""
-        deadline = deadline_in(self._timeout_seconds if timeout_seconds is None else timeout_seconds)
-        name = request_id or uuid.uuid4().hex
-        names = [name] if len(bodies) == 1 else [f"{name}/{number}" for number in range(1, len(bodies) + 1)]
-        questions = map(_score_question, bodies)
-        made = (Exchange(asked, each, self._retry, deadline) for asked, each in zip(questions, names, strict=True))
-        return name, made
+    def _begun(self, bodies: Sequence[Body], timeout_seconds: float | None, request_id: str | None) -> Call:
+        """Return a call, whose time runs from now on."""
+        limit = checked_seconds("timeout_seconds", timeout_seconds)
+        deadline = deadline_in(self._timeout_seconds if timeout_seconds is None else limit)
+        name = checked_request_id(request_id) or uuid.uuid4().hex
+        return Call(lambda: map(_score_question, bodies), name, self._retry, deadline)
 
     def _bulk_exchanges(
         self, task: str, pairs: Iterable[Pair], timeout_seconds: float, request_id: str | None
     ) -> Iterator[Exchange[list[BulkScore]]]:
         """Return the requests of a bulk job, each made of the next pairs when it is asked for; then its time runs."""
-        name, rows = request_id or uuid.uuid4().hex, iter(pairs)
-        for number in itertools.count():
-            if not (chunk := list(itertools.islice(rows, BULK_ROWS))):
-                return
-            question = _bulk_question(task, chunk, number * BULK_ROWS)
-            yield Exchange(question, f"{name}/{number + 1}", self._retry, deadline_in(timeout_seconds))
+        limit = checked_seconds("timeout_seconds", timeout_seconds)
+        name = checked_request_id(request_id) or uuid.uuid4().hex
+        rows = itertools.starmap(checked_pair, zip(checked_rows(pairs), itertools.count(), strict=False))
+        chunks = iter(lambda: list(itertools.islice(rows, BULK_ROWS)), [])
+        questions = (_bulk_question(task, chunk, number * BULK_ROWS) for number, chunk in enumerate(chunks))
+        return (Exchange(question, name, self._retry, deadline_in(limit)) for question in questions)
 
     def _chunks(self, items: Sequence[Any]) -> list[Sequence[Any]]:
         """Cut into chunks; nothing at all is one empty chunk, which the service refuses and explains."""
@@ -68,11 +73,16 @@ class _Calls:
         return [items[start : start + size] for start in range(0, max(1, len(items)), size)]
 
     def _candidate_bodies(self, task: str, query: str, candidates: Sequence[str], language: str | None) -> list[Body]:
-        common = {"task": str(task), "query": query} | ({"language": language} if language else {})
-        return [common | {"candidates": list(chunk)} for chunk in self._chunks(candidates)]
+        common = {"task": str(task), "query": checked_text("query", query)}
+        if language:
+            common["language"] = checked_text("language", language)
+        return [common | {"candidates": chunk} for chunk in self._chunks(checked_texts("candidates", candidates))]
 
     def _pair_bodies(self, task: str, pairs: Sequence[Pair]) -> list[Body]:
-        return [{"task": str(task), "pairs": [_pair(pair) for pair in chunk]} for chunk in self._chunks(pairs)]
+        return [
+            {"task": str(task), "pairs": [_pair(pair) for pair in chunk]}
+            for chunk in self._chunks(checked_pairs(pairs))
+        ]
 
 
 class Client(_Calls, AbstractContextManager["Client"]):
@@ -89,7 +99,7 @@ class Client(_Calls, AbstractContextManager["Client"]):
     ) -> None:
         """`timeout_seconds` is the deadline of a call; None: none. `max_candidates` is what one request may hold."""
         super().__init__(base_url, timeout_seconds, max_candidates, retry)
-        self._http = httpx.Client(base_url=base_url, headers=_headers(api_key))
+        self._http = httpx.Client(base_url=self._base_url, headers=key_headers(api_key))
 
     def score(
         self,
@@ -117,8 +127,8 @@ class Client(_Calls, AbstractContextManager["Client"]):
 
         `timeout_seconds` is for each request of so many, its retries included. Raises ClientError.
         """
-        for exchange in self._bulk_exchanges(task, pairs, timeout_seconds, request_id):
-            yield from self._send(exchange)
+        exchanges = self._bulk_exchanges(task, pairs, timeout_seconds, request_id)
+        return (score for exchange in exchanges for score in self._send(exchange))
 
     def close(self) -> None:
         """Close the connections."""
@@ -128,8 +138,12 @@ class Client(_Calls, AbstractContextManager["Client"]):
         self.close()
 
     def _call(self, bodies: Sequence[Body], timeout_seconds: float | None, request_id: str | None) -> ScoreResult:
-        name, exchanges = self._exchanges(bodies, timeout_seconds, request_id)
-        return ScoreResult.joined([self._send(exchange) for exchange in exchanges], name)
+        call = self._begun(bodies, timeout_seconds, request_id)
+        while True:
+            found = call.result(self._send(exchange) for exchange in call.exchanges())
+            if not isinstance(found, float):
+                return found
+            time.sleep(found)
 
     def _send(self, exchange: Exchange[Answer]) -> Answer:
         while True:
@@ -157,10 +171,9 @@ class AsyncClient(_Calls, AbstractAsyncContextManager["AsyncClient"]):
     ) -> None:
         """`timeout_seconds` is the deadline of a call; None: none. `max_candidates` is what one request may hold."""
         super().__init__(base_url, timeout_seconds, max_candidates, retry)
-        if max_concurrency < 1:
-            raise ConfigError(f"max_concurrency {max_concurrency}: expected at least 1")
+        checked_count("max_concurrency", max_concurrency)
         limits = httpx.Limits(max_connections=max_concurrency, max_keepalive_connections=max_concurrency)
-        self._http = httpx.AsyncClient(base_url=base_url, headers=_headers(api_key), limits=limits)
+        self._http = httpx.AsyncClient(base_url=self._base_url, headers=key_headers(api_key), limits=limits)
         self._turns = asyncio.Semaphore(max_concurrency)
 
     async def score(
@@ -182,16 +195,14 @@ class AsyncClient(_Calls, AbstractAsyncContextManager["AsyncClient"]):
         """Score pairs, each with its own query, in their order. Raises ClientError."""
         return await self._call(self._pair_bodies(task, pairs), timeout_seconds, request_id)
 
-    async def score_bulk(
+    def score_bulk(
         self, task: str, pairs: Iterable[Pair], *, timeout_seconds: float = BULK_SECONDS, request_id: str | None = None
     ) -> AsyncIterator[BulkScore]:
         """Score any number of pairs in their order, behind everybody who waits, and hold 1,000 of them at most.
 
         `timeout_seconds` is for each request of so many, its retries included. Raises ClientError.
         """
-        for exchange in self._bulk_exchanges(task, pairs, timeout_seconds, request_id):
-            for score in await self._send(exchange):
-                yield score
+        return self._rows(self._bulk_exchanges(task, pairs, timeout_seconds, request_id))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -201,10 +212,22 @@ class AsyncClient(_Calls, AbstractAsyncContextManager["AsyncClient"]):
         await self.aclose()
 
     async def _call(self, bodies: Sequence[Body], timeout_seconds: float | None, request_id: str | None) -> ScoreResult:
-        name, exchanges = self._exchanges(bodies, timeout_seconds, request_id)
+        call = self._begun(bodies, timeout_seconds, request_id)
+        while True:
+            found = call.result(await self._all(call.exchanges()))
+            if not isinstance(found, float):
+                return found
+            await asyncio.sleep(found)
+
+    async def _rows(self, exchanges: Iterable[Exchange[list[BulkScore]]]) -> AsyncIterator[BulkScore]:
+        for exchange in exchanges:
+            for score in await self._send(exchange):
+                yield score
+
+    async def _all(self, exchanges: Iterable[Exchange[ScoreResult]]) -> list[ScoreResult]:
         tasks = [asyncio.create_task(self._send(exchange)) for exchange in exchanges]
         try:
-            return ScoreResult.joined(await asyncio.gather(*tasks), name)
+            return await asyncio.gather(*tasks)
         finally:  # the first failure, or a cancelled call, ends the requests that are still under way
             for task in tasks:
                 task.cancel()
@@ -227,10 +250,6 @@ class AsyncClient(_Calls, AbstractAsyncContextManager["AsyncClient"]):
             if not isinstance(found, float):
                 return found
             await asyncio.sleep(found)
-
-
-def _headers(api_key: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
 def _score_question(body: Body) -> Question[ScoreResult]:

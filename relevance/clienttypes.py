@@ -36,8 +36,8 @@ class ScoreResult:
     """The scores of one call, in the order in which candidates or pairs were given.
 
     `scores` are probabilities in [0, 1]; `labels` are 1 at or above the threshold of the pair's language, else 0;
-    `truncated` are the places, from 0, of pairs that were longer than the model reads. `models` holds one model, unless
-    the service was rolled over between the requests of the call: scores of two versions don't compare.
+    `truncated` are the places, from 0, of pairs that were longer than the model reads. One model gave all scores of a
+    call (`model`): where two answered its requests, the call was sent again or failed.
     """
 
     task: Task
@@ -51,7 +51,7 @@ class ScoreResult:
 
     @property
     def model(self) -> ModelVersion:
-        """The model that gave the first score."""
+        """The model that gave the scores."""
         return self.models[0]
 
     @property
@@ -197,6 +197,13 @@ class AnswerError(ClientError):
     """The answer is no answer of this service."""
 
 
+class MixedModelsError(ClientError):
+    """Requests of one call were answered by different models, each time the call was sent: their scores don't compare.
+
+    Happens while models are switched; the call may be sent again later.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and when to try again after 429, 503 and broken connections.
@@ -211,8 +218,9 @@ class RetryPolicy:
     longest_retry_after_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or self.base_seconds < 0 or self.cap_seconds < 0:
-            raise ConfigError(f"{self}: expected attempts >= 1 and no negative seconds")
+        seconds = self.base_seconds, self.cap_seconds, self.longest_retry_after_seconds
+        if not isinstance(self.attempts, int) or self.attempts < 1 or not all(each >= 0 for each in seconds):
+            raise ConfigError(f"{self}: expected whole attempts, at least 1, and seconds of 0 or more")
 
     def wait_seconds(self, retry: int, retry_after: float | None, rng: random.Random) -> float | None:
         """Return how long to wait before retry number `retry`, from 0; None: don't try again."""

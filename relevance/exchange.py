@@ -1,9 +1,8 @@
 """One request of `relevance.client` with its retries, as decisions without I/O: what to send, and whether to wait."""
 
-import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -11,10 +10,13 @@ from relevance.clienttypes import (
     AnswerError,
     ClientError,
     DeadlineError,
+    MixedModelsError,
+    ModelVersion,
     OverloadedError,
     Problem,
     RefusedError,
     RetryPolicy,
+    ScoreResult,
     ServiceFaultError,
     UnavailableError,
     UnreachableError,
@@ -27,7 +29,7 @@ try:
 except ModuleNotFoundError as error:
     raise MachineError("relevance.client needs the package httpx: pip install 'relevance[client]'") from error
 
-__all__ = ["Answer", "Exchange", "Question", "deadline_in", "httpx"]
+__all__ = ["Answer", "Call", "Exchange", "Question", "deadline_in", "httpx"]
 
 CONNECT_SECONDS = 5.0
 LONGEST_MS = 999_999_999  # what the service takes in X-Request-Timeout-Ms
@@ -137,6 +139,51 @@ class Exchange(Generic[Answer]):
             ) from error
 
 
+class Call:
+    """The requests of one call. One model must answer all of them: else all are sent again, as the policy says.
+
+    All carry the id of the call, so that a service that tries a second model chooses alike for each of them.
+    """
+
+    def __init__(
+        self,
+        questions: Callable[[], Iterable[Question[ScoreResult]]],
+        request_id: str,
+        policy: RetryPolicy,
+        deadline: float | None,
+    ) -> None:
+        """`questions` makes them anew each time; `deadline` is a reading of `time.monotonic()`, or None for none."""
+        self._questions, self._request_id = questions, request_id
+        self._policy, self._deadline = policy, deadline
+        self._rounds = 0
+        self._rng = random.Random()
+
+    def exchanges(self) -> Iterator[Exchange[ScoreResult]]:
+        """Yield all requests of the call."""
+        self._rounds += 1
+        for question in self._questions():
+            yield Exchange(question, self._request_id, self._policy, self._deadline)
+
+    def result(self, parts: Iterable[ScoreResult]) -> ScoreResult | float:
+        """Return the result of the call, or the seconds to wait before all is sent again. Raises MixedModelsError.
+
+        Stops taking parts at the first one of another model.
+        """
+        taken: list[ScoreResult] = []
+        for part in parts:
+            taken.append(part)
+            if part.model != taken[0].model:
+                return self._wait(taken[0].model, part.model)
+        return ScoreResult.joined(taken, self._request_id)
+
+    def _wait(self, one: ModelVersion, other: ModelVersion) -> float:
+        wait = self._policy.wait_seconds(self._rounds - 1, None, self._rng)
+        if wait is None or (self._deadline is not None and time.monotonic() + wait >= self._deadline):
+            names = " and ".join(f"{model.name} version {model.version}" for model in (one, other))
+            raise MixedModelsError(f"requests of one call were answered by {names}", self._request_id, self._rounds)
+        return wait
+
+
 def deadline_in(seconds: float | None) -> float | None:
-    """Return the reading of `time.monotonic()` in so many seconds; None for no limit, which is None or infinity."""
-    return None if seconds is None or math.isinf(seconds) else time.monotonic() + seconds
+    """Return the reading of `time.monotonic()` in so many seconds; None for no limit."""
+    return None if seconds is None else time.monotonic() + seconds

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from relevance.errors import RelevanceError
+from relevance.requestid import REQUEST_ID
 from service import keyfile
 from service.errors import ClientGoneError, DeadlineError, InvalidRequestError, TooLargeError
 from service.keys import Keys
@@ -34,7 +35,6 @@ HEALTH_PATHS = ("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/healt
 PATHS = (*SCORING_PATHS, "/v1/models", *HEALTH_PATHS)
 OTHER = "other"
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 MILLISECONDS = re.compile(r"[1-9][0-9]{0,8}")
 BODY_SECONDS = 60.0  # for a body where no deadline says less

@@ -19,6 +19,7 @@ from relevance.client import BULK_ROWS, AsyncClient, Client
 from relevance.clienttypes import (
     AnswerError,
     DeadlineError,
+    MixedModelsError,
     OverloadedError,
     RefusedError,
     RetryPolicy,
@@ -99,6 +100,13 @@ def answer(body):
     usage = {"pairs": len(scores), "tokens": 7 * len(scores)}
     found = {"task": body["task"], "model": {"name": "m", "version": "v"}, "scores": scores, "usage": usage}
     return json.dumps(found | {"thresholds": {"unk": 0.5}, "truncated": [0]}).encode()
+
+
+def by(version):
+    """Return a step of a plan: one candidate with the score 0.5, given by a version of the model."""
+    return {
+        "body": answer({"task": "qc", "candidates": ["0.5"]}).replace(b'"version": "v"', b'"version": "%b"' % version)
+    }
 
 
 def problem(status):
@@ -241,7 +249,7 @@ def test_request_of_a_bulk_job_is_retried_whole(kind):
     with pytest.raises(AnswerError, match="2 lines for 2 pairs, or not in their order"):
         in_bulk(kind, "http://test", pairs, transport=httpx.MockTransport(answered), request_id="job")
     sent = b'{"query": "a", "candidate": "b"}\n{"query": "c", "candidate": "d", "language": "en"}\n'
-    assert seen == [(b"/v1/score/bulk?task=qc", "job/1", sent)] * 3
+    assert seen == [(b"/v1/score/bulk?task=qc", "job", sent)] * 3
 
 
 def test_refused_bulk_job_ends(service):
@@ -381,7 +389,26 @@ def test_thousands_of_candidates_come_back_in_order_over_few_connections():
     assert result.usage.requests == len(server.seen) == 30
     assert server.most_active == 3
     assert len(server.connections) == 3
-    assert {seen["X-Request-Id"] for seen in server.seen} == {f"{result.request_id}/{n}" for n in range(1, 31)}
+    assert {seen["X-Request-Id"] for seen in server.seen} == {result.request_id}
+
+
+@both
+def test_call_whose_chunks_two_models_answered_is_sent_again_whole(kind):
+    with planned(by(b"old"), by(b"new"), by(b"new"), by(b"new")) as server:
+        options = {"max_candidates": 1} | ({"max_concurrency": 1} if kind is AsyncClient else {})
+        result = call(kind, server.url, "qc", "q", ["0.5"] * 2, options=options, request_id="mine")
+    assert [model.version for model in result.models] == ["new"]
+    assert (result.scores, result.usage.requests) == ((0.5, 0.5), 2)
+    assert [seen["X-Request-Id"] for seen in server.seen] == ["mine"] * 4
+
+
+@both
+def test_call_that_two_models_answer_each_time_fails(kind):
+    options = {"max_candidates": 1} | ({"max_concurrency": 1} if kind is AsyncClient else {})
+    with planned(*[by(b"old"), by(b"new")] * 9) as server, pytest.raises(MixedModelsError) as caught:
+        call(kind, server.url, "qc", "q", ["0.5"] * 2, options=options, request_id="mine")
+    assert "answered by m version old and m version new (request id mine, attempt 4)" in str(caught.value)
+    assert len(server.seen) == 2 * QUICK.attempts
 
 
 def test_sync_client_sends_chunks_in_turn_over_one_connection():

@@ -1,5 +1,6 @@
 """Models changed while the service runs: a real process under load, its admin interface, and the folders it watches."""
 
+import asyncio
 import concurrent.futures
 import itertools
 import json
@@ -12,6 +13,8 @@ import httpx
 import pytest
 
 from relevance.bundle import Bundle
+from relevance.client import AsyncClient, Client
+from relevance.clienttypes import RetryPolicy
 from relevance.tasks import Pair
 from service.engine import Engine
 from service.keyfile import entry
@@ -241,6 +244,67 @@ def test_canary_answers_by_header_and_by_share(service, versions, expected):
     assert admin.delete("/v1/admin/models/qc/candidate").json()["candidate"] is None
     assert asked(client, x_request_id=f"id-{chosen.index(b)}").json()["model"]["version"] == a
     assert "relevance_shadow_pairs_total{" in client.get("/metrics").text
+
+
+def by_client(kind, url, **options):
+    """Score CANDIDATES in chunks of 2 with either client; return the versions that the result names, and its scores."""
+    policy = {"max_candidates": 2, "retry": RetryPolicy(attempts=20, base_seconds=0.01, cap_seconds=0.05)}
+    if kind is Client:
+        with Client(url, **policy) as client:
+            result = client.score("qc", QUERY, CANDIDATES, **options)
+    else:
+        result = asyncio.run(by_async_client(url, policy, options))
+    return [model.version for model in result.models], list(result.scores)
+
+
+async def by_async_client(url, policy, options):
+    async with AsyncClient(url, **policy) as client:
+        return await client.score("qc", QUERY, CANDIDATES, **options)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_one_model_answers_all_chunks_of_a_call_beside_a_candidate(service, versions, expected, kind):
+    client, admin = service
+    changed(admin, "b", "canary", share=0.5)
+    found = [by_client(kind, str(client.base_url), request_id=f"call-{number}") for number in range(24)]
+    for seen, scores in found:
+        (version,) = seen
+        assert scores == pytest.approx(expected[version], abs=1e-5)
+    assert {version for (version,), _ in found} == set(versions.values())
+    again = [by_client(kind, str(client.base_url), request_id=f"call-{number}")[0] for number in range(24)]
+    assert again == [seen for seen, _ in found]
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_one_model_answers_a_call_though_models_are_switched_meanwhile(service, versions, expected, kind):
+    client, admin = service
+    done, found = threading.Event(), []
+
+    def call():
+        while not done.is_set():
+            found.append(by_client(kind, str(client.base_url)))
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        calling = [pool.submit(call) for _ in range(3)]
+        try:
+            for name in itertools.islice(itertools.cycle("ba"), SWITCHES):
+                changed(admin, name)
+        finally:
+            done.set()
+        for each in calling:
+            each.result()
+    for seen, scores in found:
+        (version,) = seen
+        assert scores == pytest.approx(expected[version], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["an id with blanks", "\u00fcmlaut", "x" * 500])
+def test_id_too_odd_for_the_log_still_chooses_one_model(service, name):
+    client, admin = service
+    changed(admin, "b", "canary", share=0.5)
+    headers = {"x-request-id": name.encode()}
+    found = {client.post("/v1/score", json=BODY, headers=headers).json()["model"]["version"] for _ in range(12)}
+    assert len(found) == 1
 
 
 def test_admin_interface_refuses_what_it_must(service, root):

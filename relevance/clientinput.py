@@ -1,0 +1,127 @@
+"""Checks what a caller hands to `relevance.client` before anything is sent. Every fault is a ConfigError.
+
+A message never holds a secret: of an API key nothing is shown, of a URL neither its user nor its query.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from relevance.errors import ConfigError
+from relevance.requestid import REQUEST_ID
+from relevance.tasks import Pair
+
+_HEADER_VALUE = re.compile(r"[!-~]+")
+_ROUTE = re.compile(r"/(?:v\d+(?:/.*)?|score|rerank|predict|healthz|readyz|metrics|docs|openapi\.json)")
+_SHOWN_CHARS = 80
+
+Value = TypeVar("Value")
+
+
+def checked_url(base_url: str) -> str:
+    """Return the base URL of a service: scheme, host, port, and the path prefix of a gateway where there is one."""
+    expected = "expected http://HOST:PORT or https://HOST"
+    if not isinstance(base_url, str):
+        raise ConfigError(f"base_url of type {type(base_url).__name__}: {expected}")
+    try:
+        parts = urlsplit(base_url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:  # its message may hold any part of the URL
+        raise ConfigError(f"base_url: host or port is malformed; {expected}") from None
+    if "@" in parts.netloc or "@" in base_url.partition("?")[0]:
+        raise ConfigError(f"base_url: holds a user name or password (not shown); {expected}, and the key as api_key")
+    if parts.query or parts.fragment or "?" in base_url:
+        raise ConfigError(f"base_url: holds a query or fragment (not shown); {expected}")
+    if parts.scheme not in ("http", "https") or not host or not base_url.isprintable() or " " in base_url:
+        raise ConfigError(f"base_url {base_url[:_SHOWN_CHARS]!r}: {expected}")
+    path = parts.path.rstrip("/")
+    if found := _ROUTE.search(path):
+        raise ConfigError(f"base_url: the path {found[0]!r} is a route of the service; {expected}, without the route")
+    return base_url
+
+
+def key_headers(api_key: str | None) -> dict[str, str]:
+    """Return the header that carries an API key; none where there is no key."""
+    if api_key is None or api_key == "":
+        return {}
+    if not isinstance(api_key, str) or not _HEADER_VALUE.fullmatch(api_key):
+        raise ConfigError(
+            "api_key (not shown): cannot be a header value; expected printable ASCII without white space "
+            "(strip the line break of a key read from a file)"
+        )
+    return {"Authorization": f"Bearer {api_key}"}
+
+
+def checked_request_id(request_id: str | None) -> str | None:
+    """Return the caller's own id of a call, or None for none."""
+    if request_id is None or (isinstance(request_id, str) and REQUEST_ID.fullmatch(request_id)):
+        return request_id
+    raise ConfigError(
+        f"request_id {_shown(request_id)}: expected 1 to 128 ASCII letters, digits or ._:/+=-, or None for a new one"
+    )
+
+
+def checked_seconds(name: str, seconds: float | None) -> float | None:
+    """Return the seconds of a limit; None for no limit, which may be written as infinity too."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise ConfigError(f"{name} {_shown(seconds)}: expected seconds above 0, or infinity for no limit")
+    return None if math.isinf(seconds) else float(seconds)
+
+
+def checked_count(name: str, count: int) -> int:
+    """Return a whole number of 1 or more."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ConfigError(f"{name} {_shown(count)}: expected a whole number, at least 1")
+    return count
+
+
+def checked_texts(name: str, texts: Iterable[str]) -> list[str]:
+    """Return texts as a list. A single text is refused: its letters would be scored."""
+    found = list(_several(name, texts, "texts"))
+    for place, text in enumerate(found):
+        checked_text(f"{name}[{place}]", text)
+    return found
+
+
+def checked_text(name: str, text: str) -> str:
+    """Return a text, which may be blank: that is for the service to judge."""
+    if not isinstance(text, str):
+        raise ConfigError(f"{name} {_shown(text)}: expected text")
+    return text
+
+
+def checked_pairs(pairs: Iterable[Pair]) -> list[Pair]:
+    """Return pairs as a list."""
+    found = list(checked_rows(pairs))
+    for place, pair in enumerate(found):
+        checked_pair(pair, place)
+    return found
+
+
+def checked_pair(pair: Pair, place: int) -> Pair:
+    """Return a pair whose fields are texts; `place` from 0 names it in errors."""
+    if not isinstance(pair, Pair):
+        raise ConfigError(f"pairs[{place}] of type {type(pair).__name__}: expected a relevance.tasks.Pair")
+    for name in ("query", "candidate", "language"):
+        checked_text(f"pairs[{place}].{name}", getattr(pair, name))
+    return pair
+
+
+def checked_rows(pairs: Iterable[Pair]) -> Iterable[Pair]:
+    """Return the pairs of a bulk job, of which any number may come: none is taken yet."""
+    return _several("pairs", pairs, "pairs")
+
+
+def _several(name: str, values: Iterable[Value], what: str) -> Iterable[Value]:
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise ConfigError(f"{name} of type {type(values).__name__}: expected several {what}, as a list")
+    return values
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
