@@ -207,13 +207,13 @@ def evaluate(
 
 
 def _recipe(path: Path, overrides: list[str], base_model: str | None, seed: int | None) -> "Recipe":
-    from training.pipeline.recipe import PipelineRecipe
+    from training.pipeline.recipe import load_fine_tuning
 
     if base_model is not None:
         overrides.append(f"base_model={json.dumps(base_model, ensure_ascii=False)}")
     if seed is not None:
         overrides.append(f"seed={seed}")
-    return PipelineRecipe.load(path, overrides).fine_tuning()
+    return load_fine_tuning(path, overrides)
 
 
 def _read(file: Path, task: Task, columns: dict[str, str], bad_rows_file: Path | None) -> list[LabeledPair]:

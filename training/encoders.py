@@ -29,6 +29,7 @@ PACKAGED = ("multilingual-e5-small",)
 ACCEPTED = f"expected {PACKAGED_PREFIX}{PACKAGED[0]}, a local model folder, or the id of a hub model within reach"
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_CONTENT_SUFFIXES = {".json", ".txt", ".model"}  # configuration, tokenizer and vocabulary: all that shapes scores
 _STACK_NAMES = ("layer", "layers", "h")
 
 
@@ -187,11 +188,14 @@ def _local_model(folder: Path) -> BaseModel:
     weights = sorted((*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")))
     if not (folder / "config.json").is_file() or not weights:
         raise ConfigError(f"base model {folder}: expected a folder with config.json and *.safetensors (or *.bin)")
-    digest = hashlib.sha256("".join(map(sha256_of, weights)).encode()).hexdigest()
+    files = {*weights, *(file for file in folder.iterdir() if file.suffix in _CONTENT_SUFFIXES)}
+    files -= {folder / PROVENANCE_FILE}
+    content = "".join(f"{file.name} {sha256_of(file)}\n" for file in sorted(files))
+    digest = hashlib.sha256(content.encode()).hexdigest()
     provenance = folder / PROVENANCE_FILE
     base = json.loads(provenance.read_bytes())["base"] if provenance.is_file() else {}
     return BaseModel(
-        base.get("name", folder.resolve().name), folder, base.get("license", "unknown"), f"weights sha256 {digest}"
+        base.get("name", folder.resolve().name), folder, base.get("license", "unknown"), f"content sha256 {digest}"
     )
 
 

@@ -1,7 +1,8 @@
 """The recipe of one fine-tuning run: a TOML file read into pydantic models. Unknown keys are errors."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -83,26 +84,58 @@ class Recipe(_Section):
             raise ConfigError(f"recipe {path}: {error.strerror}; expected a TOML file") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"recipe {path}: {error}; expected TOML") from None
+        given: dict[str, str] = {}
         for override in overrides:
-            _apply(content, override)
+            key, value = _parts(override)
+            if given.setdefault(key, value) != value:
+                raise ConfigError(f"{key}: given twice, as {given[key]} and as {value}; expected it once")
+            _apply(content, key, value)
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise ConfigError(f"recipe {path}: {explain(error)}") from None
+            raise ConfigError(f"recipe {path}: {explain(error)}{did_you_mean(cls, error)}") from None
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
-    """Set one dotted key to a TOML value; what is no TOML value is taken as a string."""
+def recipe_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of every field of a recipe, sections included."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from recipe_keys(field.annotation, f"{prefix}{name}.")
+
+
+def did_you_mean(model: type[BaseModel], error: ValidationError) -> str:
+    """Return suggestions for the unknown keys of an error, or an empty text. A key may stand in another section."""
+    known = list(recipe_keys(model))
+    found = []
+    for fault in error.errors(include_url=False):
+        if fault["type"] == "extra_forbidden":
+            key = ".".join(map(str, fault["loc"]))
+            ends = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+            near = ends or get_close_matches(key, known, n=1, cutoff=0.7)
+            near = near or [
+                name for name in known if get_close_matches(key.rpartition(".")[2], [name.rpartition(".")[2]])
+            ]
+            found += [f"; did you mean {' or '.join(near[:3])} in place of {key}?"] if near else []
+    return "".join(found)
+
+
+def _parts(override: str) -> tuple[str, str]:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"override {override!r}: expected KEY=VALUE, as in training.epochs=2")
+    return key.strip(), text.strip()
+
+
+def _apply(content: dict[str, Any], key: str, text: str) -> None:
+    """Set one dotted key to a TOML value; what is no TOML value is taken as a string."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text.strip()
-    *sections, last = key.strip().split(".")
+        value = text
+    *sections, last = key.split(".")
     for section in sections:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
-            raise ConfigError(f"override {override!r}: {section} is no section of a recipe")
+            raise ConfigError(f"override {key}={text}: {section} is no section of a recipe")
     content[last] = value

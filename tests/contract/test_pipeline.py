@@ -11,9 +11,10 @@ from relevance.tasks import LabeledPair, Pair, Task, query_key
 from tests.pipelines import labelled, load, run, write_inputs
 from training.linking import linked_groups
 from training.pipeline.datastages import with_own_ids
-from training.pipeline.run import Pipeline, summary
+from training.pipeline.run import Pipeline
 from training.pipeline.show import describe_row, describe_run, read_run
-from training.pipeline.store import Store
+from training.pipeline.store import Ingredients, Store
+from training.pipeline.summary import summary
 from training.pipeline.tables import read_rows
 from training.splits import write_pairs
 
@@ -163,7 +164,7 @@ def test_a_new_name_reaches_the_card(folder):
 
 def test_a_dropped_result_is_gone_whole(folder):
     store = Store(folder / "out")
-    found = store.run("demo", 1, {}, {}, lambda work: {"rows": 1})
+    found = store.run(Ingredients("demo", {}, {}), lambda work: {"rows": 1})
     store.drop(found)
     store.drop(found)
     assert store.get("demo", found.manifest.key) is None
@@ -240,3 +241,24 @@ def test_what_cannot_be_mined_is_refused_and_finished_stages_stay(folder):
     assert {"read", "clean", "split", "translate"} <= {
         path.name.split("-")[0] for path in (store.folder / "stages").iterdir()
     }
+
+
+def test_the_seed_of_filtering_is_its_own(folder):
+    before = read_run(folder / "out").stages["filter"].manifest
+    made, found, outcome = again(folder, "filtering.seed=1")
+    assert "filter" in made
+    assert {"split", "translate", "mine"} <= found
+    after = outcome.stages["filter"].manifest
+    assert (before.options["filtering"]["seed"], after.options["filtering"]["seed"]) == (0, 1)
+    assert before.options["seed"] == after.options["seed"]
+
+
+def test_a_result_that_was_edited_is_refused(folder):
+    path = read_run(folder / "out").stages["split"].file("train.parquet")
+    kept = path.read_bytes()
+    path.write_bytes(kept[:-1])
+    try:
+        with pytest.raises(InputError, match=r"train\.parquet is not as it was made"):
+            again(folder)
+    finally:
+        path.write_bytes(kept)

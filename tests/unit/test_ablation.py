@@ -51,6 +51,12 @@ def test_seeds_reach_everything_random_but_the_split():
     assert changed.split.seed == 0
 
 
+def test_seeds_that_were_given_are_counted_on_from():
+    given = recipe(seed=2, filtering={"seed": 10})
+    assert [with_seed(given, run).filtering.seed for run in (0, 1)] == [10, 11]
+    assert with_seed(given, 1).seed == 3
+
+
 def judged(seeds=2, count=400):
     """Test rows with 4 rows a query, and scores of a good, a middling and a poor arm."""
     rng = np.random.default_rng(0)

@@ -319,7 +319,7 @@ def test_a_prepared_folder_is_a_base_model_that_keeps_name_and_licence(tmp_path,
 
     assert (first.name, first.license) == ("base", "unknown")
     assert (second.name, second.license, second.path) == ("tiny", "MIT", tmp_path / "cut")
-    assert first.revision.startswith("weights sha256 ")
+    assert first.revision.startswith("content sha256 ")
     assert first.revision != second.revision
 
 

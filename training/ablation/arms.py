@@ -48,14 +48,14 @@ def standard_arms(recipe: PipelineRecipe, only: Sequence[str] = ()) -> list[Arm]
     return _kept(arms, only)
 
 
-def with_seed(recipe: PipelineRecipe, seed: int) -> PipelineRecipe:
-    """Return the recipe with everything random under another seed, but for the split: all seeds share a test set."""
-    changed = recipe.model_copy(update={"seed": seed})
+def with_seed(recipe: PipelineRecipe, run: int) -> PipelineRecipe:
+    """Return the recipe of a run: `run` is added to every seed, but for the split's: all runs share a test set."""
+    changed = recipe.model_copy(update={"seed": recipe.seed + run})
     sections = ["negatives", "filtering"]
     if recipe.translation.rows_per_language is not None:  # else all rows are made, whatever the seed
         sections.append("translation")
     for section in sections:
-        changed = _changed(changed, section, seed=seed)
+        changed = _changed(changed, section, seed=getattr(recipe, section).seed + run)
     return changed
 
 

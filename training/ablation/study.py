@@ -13,7 +13,8 @@ from relevance.metrics import Interval
 from training.ablation.arms import Arm, with_seed
 from training.ablation.compare import Draws, JudgedRows, Measured, Scores, difference, draw, measured, recovered
 from training.pipeline.modelstages import read_logits
-from training.pipeline.run import TRAIN, Outcome, Pipeline
+from training.pipeline.run import Outcome, Pipeline
+from training.pipeline.stages import TRAIN
 from training.pipeline.store import Store
 from training.pipeline.tables import read_rows
 
@@ -72,8 +73,9 @@ class _Ran:
 
 
 def run_study(arms: Sequence[Arm], store: Store, seeds: int, recoveries: Sequence[tuple[str, str, str]] = ()) -> Study:
-    """Run every arm with seeds 0 to `seeds` - 1 and compare them; arms share the stages that are the same for them.
+    """Run every arm `seeds` times, each time with the next seeds, and compare them.
 
+    Arms share the stages that are the same for them.
     `recoveries` are (arm, damaged, whole). A study that was killed goes on when it is run again. Weights of models are
     removed once they have scored. Raises ConfigError where arms are judged on different rows.
     """

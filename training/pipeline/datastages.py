@@ -12,6 +12,7 @@ from typing import Any
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, query_key
 from training.cleaning.stage import clean
+from training.dataset import read_pairs
 from training.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
 from training.linking import held_keys, linked_groups
 from training.pipeline.recipe import DataSection, PipelineRecipe, SplitSection
@@ -119,6 +120,18 @@ def chosen_rows(rows: list[LabeledPair], data: DataSection, seed: int) -> list[L
             f"{', '.join(sorted(present))}"
         )
     return draw([row for row in rows if not wanted or row.pair.language in wanted], data.max_rows, seed)
+
+
+def read_stage(recipe: PipelineRecipe) -> tuple[dict[str, list[LabeledPair]], Report]:
+    """Read the files of train, dev and test, every row under an id of its own."""
+    data = recipe.data
+    parts: dict[str, list[LabeledPair]] = {}
+    renamed: dict[str, int] = {}
+    for part, paths in (("train", data.train), ("dev", data.dev), ("test", data.test)):
+        read = [read_pairs(path, recipe.task, columns=data.columns).rows for path in paths]
+        parts[part], renamed[part] = with_own_ids(read)
+    parts["train"] = chosen_rows(parts["train"], data, recipe.split.seed)
+    return parts, {"rows": {part: len(rows) for part, rows in parts.items()}, "renamed_ids": renamed}
 
 
 def clean_stage(rows: list[LabeledPair], recipe: PipelineRecipe) -> tuple[list[LabeledPair], Report]:

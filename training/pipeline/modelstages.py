@@ -22,12 +22,10 @@ from relevance.tasks import LabeledPair
 from training.linking import linked_groups
 from training.pipeline.datastages import Caches, Datasets
 from training.pipeline.recipe import PipelineRecipe
+from training.pipeline.stages import BUNDLE, CHECKPOINT
 from training.pipeline.tuning import Tuned
 
 log = logging.getLogger(__name__)
-
-CHECKPOINT = "checkpoint"
-BUNDLE = "bundle"
 
 Floats = NDArray[np.float64]
 
@@ -106,14 +104,16 @@ def card_stage(checkpoint: Path, done: Finished, work: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(checkpoint, out, copy_function=_link)
     (out / CARD_FILE).unlink()  # else the card of the trained checkpoint would change with it
+    trained = ModelCard.load(checkpoint)
     found = {
         "name": done.name,
+        "recipe": trained.recipe | {"name": done.name},
         "calibration": done.tuned.calibration,
         "threshold": done.tuned.threshold,
         "language_thresholds": done.tuned.language_thresholds,
         "metrics": done.metrics,
     } | score_reference(done.tuned.scores(done.dev_logits), done.dev_languages)
-    ModelCard.model_validate(dict(ModelCard.load(checkpoint)) | found).save(out)
+    ModelCard.model_validate(dict(trained) | found).save(out)
 
 
 def export_stage(checkpoint: Path, precision: str, work: Path) -> None:

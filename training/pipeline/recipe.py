@@ -3,11 +3,13 @@
 Paths are relative to the working directory, as on the command line.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from relevance.errors import ConfigError
 from relevance.languages import LanguageCode
 from training.cleaning.options import CleaningOptions
 from training.negatives.options import NegativeOptions
@@ -28,7 +30,7 @@ class DataSection(_Section):
     test: tuple[Path, ...] = ()
     columns: dict[str, str] = Field(default_factory=dict, description="NAME = FIELD, as --column of other commands")
     languages: tuple[LanguageCode, ...] = Field((), description="train on rows of these languages only; all when empty")
-    max_rows: int | None = Field(None, gt=1, description="train on so many rows, drawn by the recipe's seed")
+    max_rows: int | None = Field(None, gt=1, description="train on so many rows, drawn by split.seed")
 
 
 class SplitSection(_Section):
@@ -137,6 +139,19 @@ class PipelineRecipe(Recipe):
     def fine_tuning(self) -> Recipe:
         """Return the part that fine-tuning depends on."""
         return Recipe.model_validate(_own(self, Recipe))
+
+
+def load_fine_tuning(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read the part of a recipe that fine-tuning depends on. ConfigError for an override of any other part.
+
+    A recipe's file may hold the pipeline's sections too; given on the command line, they would do nothing unseen.
+    """
+    loaded = PipelineRecipe.load(path, overrides)
+    for override in overrides:
+        section = override.partition("=")[0].strip().partition(".")[0]
+        if section not in Recipe.model_fields:
+            raise ConfigError(f"override {override!r}: {section} is of `relevance pipeline run`; it does nothing here")
+    return loaded.fine_tuning()
 
 
 def _own(section: BaseModel, of: type[BaseModel]) -> dict[str, Any]:

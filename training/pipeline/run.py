@@ -15,38 +15,34 @@ from typing import Any
 from relevance.card import Calibration
 from relevance.errors import ConfigError
 from relevance.files import whole_file
-from relevance.formatting import FORMAT_VERSION
 from relevance.metrics import Report
 from relevance.tasks import LabeledPair
-from training.dataset import read_pairs
 from training.pipeline import datastages, modelstages
 from training.pipeline.datastages import Caches, Datasets
 from training.pipeline.recipe import PipelineRecipe
-from training.pipeline.store import Result, Store, content_of
+from training.pipeline.stages import (
+    CHECKPOINT,
+    DATA_STAGES,
+    DEV,
+    DEV_LOGITS,
+    TEST,
+    TEST_LOGITS,
+    TRAIN,
+    base_revision,
+    ingredients,
+    view,
+)
+from training.pipeline.store import Result, Store
+from training.pipeline.summary import summary
 from training.pipeline.tables import read_rows, write_rows
 from training.pipeline.tuning import Tuned, tune
-from training.probe import VERSION as PROBE_VERSION
+
+Make = Callable[[PipelineRecipe, Path], dict[str, Any]]  # writes into a folder, returns the report
+RowsStage = Callable[[Datasets, PipelineRecipe, Caches], tuple[list[LabeledPair], dict[str, Any]]]
 
 log = logging.getLogger(__name__)
 
-# Raised when a stage gives other results for the same options and rows: what was kept is then made anew.
-VERSIONS = {
-    "read": 2,
-    "clean": 2,
-    "split": 2,
-    "translate": 2,
-    "mine": 2,
-    "filter": 2,
-    "train": 1,
-    "score": 1,
-    "calibrate": 1,
-    "evaluate": 1,
-    "card": 2,
-    "export": 1,
-}
 STATE_FILE = "run.json"
-TRAIN, DEV, TEST = "train.parquet", "dev.parquet", "test.parquet"
-DATA_STAGES = ("read", "clean", "split", "translate", "mine", "filter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +78,7 @@ class Pipeline:
         seen = sorted({row.pair.language for row in self._load(self.stages["split"], TRAIN)})
         scored = self._score(data, keep_checkpoint)
         tuned = self._calibrate(scored, data.dev)
-        on = "test" if data.test else "dev"
-        inputs = {"score": scored.manifest.key, "calibrate": self.stages["calibrate"].manifest.key}
-
-        def make(work: Path) -> dict[str, Any]:
-            columns = modelstages.read_logits(scored.file(f"{on}.logits.parquet"))
-            report = modelstages.evaluate_stage(columns, tuned, seen, self.recipe.seed)
-            return {"evaluated_on": on, "metrics": report.model_dump(mode="json")}
-
-        done = self._stage("evaluate", {"seen": seen, "on": on, "seed": self.recipe.seed}, inputs, make)
-        report = Report.model_validate(done.manifest.report["metrics"])
-        return Outcome(report, on, tuned, dict(self.stages))
+        return self._evaluate(scored, tuned, seen, "test" if data.test else "dev")
 
     def run(self) -> Outcome:
         """Do everything that the recipe asks for, up to the bundle, and write down where it is."""
@@ -104,194 +90,152 @@ class Pipeline:
         self._write_state(outcome)
         return Outcome(outcome.report, outcome.evaluated_on, outcome.tuned, dict(self.stages))
 
-    def _stage(
-        self, name: str, options: dict[str, Any], inputs: dict[str, str], make: Callable[[Path], dict[str, Any]]
-    ) -> Result:
+    def _stage(self, name: str, inputs: dict[str, str], make: Make, facts: dict[str, Any] | None = None) -> Result:
+        """Find or make a stage's result. `make` sees of the recipe what the table of stages says, and no more."""
         made = len(self.store.made)
-        result = self.store.run(name, VERSIONS[name], options, inputs, make)
+        seen = view(self.recipe, name)
+        result = self.store.run(ingredients(name, self.recipe, inputs, facts), lambda work: make(seen, work))
         self.stages[name] = result
         how = f"{result.manifest.seconds:.0f} s" if len(self.store.made) > made else "found"
         log.info("%s: %s (%s)", name, summary(result), how)
         return result
 
     def _read(self) -> Result:
-        data = self.recipe.data
-        files = {"train": data.train, "dev": data.dev, "test": data.test}
-        inputs = {
-            f"{part} {n} {file}": content_of(file)
-            for part, paths in files.items()
-            for n, file in enumerate(paths, start=1)
-        }
-        options = data.model_dump(mode="json", include={"columns", "languages", "max_rows"})
-        options |= {"task": self.recipe.task, "seed": self.recipe.split.seed}
-
-        def make(work: Path) -> dict[str, Any]:
-            counts, renamed = {}, {}
-            for part, paths in files.items():
-                read = [read_pairs(path, self.recipe.task, columns=data.columns).rows for path in paths]
-                rows, renamed[part] = datastages.with_own_ids(read)
-                if part == "train":
-                    rows = datastages.chosen_rows(rows, data, self.recipe.split.seed)
-                self._save(work / f"{part}.parquet", rows)
-                counts[part] = len(rows)
-            return {"rows": counts, "renamed_ids": renamed}
-
-        return self._stage("read", options, inputs, make)
-
-    def _clean(self, before: Result) -> Result:
-        section = self.recipe.cleaning
-        if not section.enabled:
-            return before
-        options = section.options().model_dump(mode="json") | {"task": self.recipe.task}
-        inputs = {"train": before.manifest.files[TRAIN]}
-        if section.promotions_file is not None:
-            options["promotions_file"] = content_of(section.promotions_file)
-
-        def make(work: Path) -> dict[str, Any]:
-            rows, report = datastages.clean_stage(self._load(before, TRAIN), self.recipe)
-            self._save(work / TRAIN, rows)
+        def make(recipe: PipelineRecipe, work: Path) -> dict[str, Any]:
+            parts, report = datastages.read_stage(recipe)
+            for name, rows in parts.items():
+                write_rows(work / f"{name}.parquet", rows, recipe.task)
             return report
 
-        return self._stage("clean", options, inputs, make)
+        return self._stage("read", {}, make)
+
+    def _clean(self, before: Result) -> Result:
+        if not self.recipe.cleaning.enabled:
+            return before
+
+        def make(recipe: PipelineRecipe, work: Path) -> dict[str, Any]:
+            rows, report = datastages.clean_stage(self._load(before, TRAIN), recipe)
+            write_rows(work / TRAIN, rows, recipe.task)
+            return report
+
+        return self._stage("clean", {TRAIN: before.manifest.files[TRAIN]}, make)
 
     def _split(self) -> Result:
         read = self._read()
         cleaned = self._clean(read)
-        inputs = {"train": cleaned.manifest.files[TRAIN]}
+        inputs = {TRAIN: cleaned.manifest.files[TRAIN]}
         inputs |= {f"read {part}": read.manifest.files[part] for part in (TRAIN, DEV, TEST)}
 
-        def make(work: Path) -> dict[str, Any]:
+        def make(recipe: PipelineRecipe, work: Path) -> dict[str, Any]:
             raw, dev, test = (self._load(read, part) for part in (TRAIN, DEV, TEST))
             given = Datasets(self._load(cleaned, TRAIN), dev, test)
-            found, report = datastages.split_stage(given, raw, self.recipe.split)
-            self._save(work / TRAIN, found.train)
-            self._save(work / DEV, found.dev)
-            self._save(work / TEST, found.test)
+            found, report = datastages.split_stage(given, raw, recipe.split)
+            write_rows(work / TRAIN, found.train, recipe.task)
+            write_rows(work / DEV, found.dev, recipe.task)
+            write_rows(work / TEST, found.test, recipe.task)
             return report
 
-        options = self.recipe.split.model_dump(mode="json") | {"task": self.recipe.task}
-        return self._stage("split", options, inputs, make)
+        return self._stage("split", inputs, make)
 
     def _translate(self, before: Result) -> Result:
         section = self.recipe.translation
         if not section.enabled:
             return before
-        backends = [_backend_identity(name) for name in section.backends]
-        options = section.model_dump(mode="json", exclude={"enabled", "backends"}) | {"backends": backends}
-        return self._rows_stage("translate", options, before, datastages.translate_stage)
+        gate = {} if section.gates.similarity is None else {"gate encoder": base_revision(datastages.GATE_ENCODER)}
+        return self._rows_stage("translate", before, datastages.translate_stage, gate)
 
     def _mine(self, before: Result) -> Result:
-        section = self.recipe.negatives
-        if not section.enabled or section.strategy == "none":
+        if not self.recipe.negatives.enabled or self.recipe.negatives.strategy == "none":
             return before
-        options = section.options().model_dump(mode="json") | {"base_model": self._revision(), "task": self.recipe.task}
-        options |= {} if section.vet is None else {"vet": content_of(section.vet)}
-        return self._rows_stage("mine", options, before, datastages.mine_stage)
+        return self._rows_stage("mine", before, datastages.mine_stage)
 
     def _filter(self, before: Result) -> Result:
-        section = self.recipe.filtering
-        if not section.enabled:
+        if not self.recipe.filtering.enabled:
             return before
-        options = section.model_dump(mode="json", exclude={"enabled"}) | self._model_options()
-        options |= {"probe_version": PROBE_VERSION}
-        return self._rows_stage("filter", options, before, datastages.filter_stage)
+        return self._rows_stage("filter", before, datastages.filter_stage)
 
-    def _rows_stage(
-        self,
-        name: str,
-        options: dict[str, Any],
-        before: Result,
-        work_of: Callable[[Datasets, PipelineRecipe, Caches], tuple[list[LabeledPair], dict[str, Any]]],
-    ) -> Result:
+    def _rows_stage(self, name: str, before: Result, work_of: RowsStage, facts: dict[str, Any] | None = None) -> Result:
         """Run a stage that gives other training rows; dev and test go in as the rows to stay clear of."""
         split = self.stages["split"]
-        inputs = {"train": before.manifest.files[TRAIN]}
-        inputs |= {part: split.manifest.files[part] for part in (DEV, TEST)}
+        inputs = {TRAIN: before.manifest.files[TRAIN]} | {part: split.manifest.files[part] for part in (DEV, TEST)}
 
-        def make(work: Path) -> dict[str, Any]:
+        def make(recipe: PipelineRecipe, work: Path) -> dict[str, Any]:
             data = Datasets(self._load(before, TRAIN), self._load(split, DEV), self._load(split, TEST))
-            rows, report = work_of(data, self.recipe, self.caches)
-            self._save(work / TRAIN, rows)
+            rows, report = work_of(data, recipe, self.caches)
+            write_rows(work / TRAIN, rows, recipe.task)
             return report
 
-        return self._stage(name, options, inputs, make)
+        return self._stage(name, inputs, make, facts)
 
     def _train(self, data: Datasets) -> Result:
-        def make(work: Path) -> dict[str, Any]:
-            card = modelstages.train_stage(data, self.recipe, work)
+        def make(recipe: PipelineRecipe, work: Path) -> dict[str, Any]:
+            card = modelstages.train_stage(data, recipe, work)
             return {"threshold": card.threshold, "rows": len(data.train)}
 
-        return self._stage("train", self._model_options(), self._model_inputs(), make)
+        return self._stage("train", self._training_inputs(), make)
 
     def _score(self, data: Datasets, keep_checkpoint: bool) -> Result:
         is_probe = self.recipe.model == "probe"
-        options = self._model_options() | {"model": self.recipe.model}
-        options |= {"probe_version": PROBE_VERSION} if is_probe else {}
-        inputs = self._model_inputs() | {TEST: self.stages["split"].manifest.files[TEST]}
+        inputs = self._training_inputs() | {TEST: self.stages["split"].manifest.files[TEST]}
+        if not is_probe:
+            inputs["train"] = ingredients("train", self.recipe, self._training_inputs()).key
 
-        def make(work: Path) -> dict[str, Any]:
+        def make(recipe: PipelineRecipe, work: Path) -> dict[str, Any]:
             if is_probe:
-                found = modelstages.probe_logits(data, self.recipe, self.caches)
+                found = modelstages.probe_logits(data, recipe, self.caches)
             else:
-                trained = self._train(data)
-                checkpoint = trained.file(modelstages.CHECKPOINT)
+                checkpoint = self._train(data).file(CHECKPOINT)
                 found = tuple(modelstages.checkpoint_logits(checkpoint, rows) for rows in (data.dev, data.test))
-            for part, rows, logits in (("dev", data.dev, found[0]), ("test", data.test, found[1])):
-                modelstages.write_logits(work / f"{part}.logits.parquet", rows, logits)
+            for name, rows, logits in ((DEV_LOGITS, data.dev, found[0]), (TEST_LOGITS, data.test, found[1])):
+                modelstages.write_logits(work / name, rows, logits)
             return {"dev": len(data.dev), "test": len(data.test)}
 
-        scored = self._stage("score", options, inputs, make)
+        scored = self._stage("score", inputs, make)
         if not keep_checkpoint and "train" in self.stages:
             self.store.drop(self.stages["train"])
         return scored
 
     def _calibrate(self, scored: Result, dev: list[LabeledPair]) -> Tuned:
-        def make(work: Path) -> dict[str, Any]:
-            logits = modelstages.read_logits(scored.file("dev.logits.parquet"))["logit"]
-            return tune(dev, logits, self.recipe.calibration).model_dump(mode="json")
+        def make(recipe: PipelineRecipe, work: Path) -> dict[str, Any]:
+            logits = modelstages.read_logits(scored.file(DEV_LOGITS))["logit"]
+            return tune(dev, logits, recipe.calibration).model_dump(mode="json")
 
-        options = self.recipe.calibration.model_dump(mode="json")
-        done = self._stage("calibrate", options, {"score": scored.manifest.key}, make)
-        report = done.manifest.report
+        report = self._stage("calibrate", {"score": scored.manifest.key}, make).manifest.report
         return Tuned.model_validate(report | {"calibration": Calibration(**report["calibration"])})
+
+    def _evaluate(self, scored: Result, tuned: Tuned, seen: list[str], on: str) -> Outcome:
+        inputs = {"score": scored.manifest.key, "calibrate": self.stages["calibrate"].manifest.key}
+
+        def make(recipe: PipelineRecipe, work: Path) -> dict[str, Any]:
+            columns = modelstages.read_logits(scored.file(f"{on}.logits.parquet"))
+            report = modelstages.evaluate_stage(columns, tuned, seen, recipe.seed)
+            return {"evaluated_on": on, "metrics": report.model_dump(mode="json")}
+
+        done = self._stage("evaluate", inputs, make, {"seen": seen, "on": on})
+        return Outcome(Report.model_validate(done.manifest.report["metrics"]), on, tuned, dict(self.stages))
 
     def _card(self, outcome: Outcome, data: Datasets) -> Result:
         trained = self._train(data)
         inputs = {name: self.stages[name].manifest.key for name in ("train", "calibrate", "evaluate")}
 
-        def make(work: Path) -> dict[str, Any]:
-            dev = modelstages.read_logits(self.stages["score"].file("dev.logits.parquet"))
-            checkpoint = trained.file(modelstages.CHECKPOINT)
-            found = modelstages.Finished(self.recipe.name, outcome.tuned, outcome.report, dev["logit"], dev["language"])
-            modelstages.card_stage(checkpoint, found, work)
+        def make(recipe: PipelineRecipe, work: Path) -> dict[str, Any]:
+            dev = modelstages.read_logits(self.stages["score"].file(DEV_LOGITS))
+            found = modelstages.Finished(recipe.name, outcome.tuned, outcome.report, dev["logit"], dev["language"])
+            modelstages.card_stage(trained.file(CHECKPOINT), found, work)
             return {"threshold": outcome.tuned.threshold}
 
-        return self._stage("card", {"name": self.recipe.name}, inputs, make)
+        return self._stage("card", inputs, make)
 
     def _export(self, card: Result) -> Result:
-        precision = self.recipe.export.precision
+        def make(recipe: PipelineRecipe, work: Path) -> dict[str, Any]:
+            modelstages.export_stage(card.file(CHECKPOINT), recipe.export.precision, work)
+            return {"precision": recipe.export.precision}
 
-        def make(work: Path) -> dict[str, Any]:
-            modelstages.export_stage(card.file(modelstages.CHECKPOINT), precision, work)
-            return {"precision": precision}
+        return self._stage("export", {"card": card.manifest.key}, make)
 
-        return self._stage("export", {"precision": precision}, {"card": card.manifest.key}, make)
-
-    def _model_options(self) -> dict[str, Any]:
-        recipe = self.recipe.fine_tuning().model_dump(mode="json", exclude={"name"})
-        return recipe | {"base_model": self._revision(), "format_version": FORMAT_VERSION}
-
-    def _model_inputs(self) -> dict[str, str]:
+    def _training_inputs(self) -> dict[str, str]:
         last = next(self.stages[name] for name in reversed(DATA_STAGES) if name in self.stages)
-        return {"train": last.manifest.files[TRAIN], DEV: self.stages["split"].manifest.files[DEV]}
-
-    def _revision(self) -> str:
-        from training.encoders import resolve_base_model
-
-        return f"{self.recipe.base_model} {resolve_base_model(self.recipe.base_model).revision}"
-
-    def _save(self, path: Path, rows: list[LabeledPair]) -> None:
-        write_rows(path, rows, self.recipe.task)
+        return {TRAIN: last.manifest.files[TRAIN], DEV: self.stages["split"].manifest.files[DEV]}
 
     def _load(self, result: Result, name: str) -> list[LabeledPair]:
         path = result.file(name)
@@ -307,33 +251,3 @@ class Pipeline:
         }
         with whole_file(self.store.folder / STATE_FILE) as path:
             path.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-
-
-def summary(result: Result) -> str:
-    """Return the result of a stage in a few words."""
-    report = result.manifest.report
-    if result.manifest.stage == "read":
-        return ", ".join(f"{part} {count:,} rows" for part, count in report["rows"].items() if count)
-    if result.manifest.stage == "split":
-        return ", ".join(f"{part} {report[part]['rows']:,} rows" for part in ("train", "dev", "test") if part in report)
-    if "rows_in" in report:
-        return f"{report['rows_in']:,} rows in, {report['rows_out']:,} out"
-    if result.manifest.stage == "evaluate":
-        every = report["metrics"]["all"]
-        area = every["auc"]["value"]  # absent where there is one class only
-        return (
-            f"AUC {'-' if area is None else f'{area:.3f}'}, F1 {every['f1']['value']:.3f} on {report['evaluated_on']}"
-        )
-    return ", ".join(f"{name} {_short(value)}" for name, value in report.items() if not isinstance(value, dict))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _backend_identity(name: str) -> str:
-    """Return what a backend's translations depend on: the content of memory files and model folders."""
-    kind, _, rest = name.partition(":")
-    if kind == "memory":
-        return f"memory:{','.join(content_of(Path(part)) for part in rest.split(','))}"
-    return f"ctranslate2:{content_of(Path(rest))}" if kind == "ctranslate2" else name

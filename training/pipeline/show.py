@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task
 from training.extras import own_ids, source_ids
-from training.pipeline.run import DATA_STAGES, DEV, STATE_FILE, TEST, TRAIN, summary
+from training.pipeline.run import STATE_FILE
+from training.pipeline.stages import DATA_STAGES, DEV, TEST, TRAIN
 from training.pipeline.store import Result, read_manifest
+from training.pipeline.summary import summary
 from training.pipeline.tables import read_rows
 
 _Placed = tuple[str, LabeledPair]  # the file that a row is in, and the row

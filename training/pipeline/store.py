@@ -1,7 +1,8 @@
 """What stages made, kept by content: a folder a result, named by all that it depends on, whole or not there at all.
 
-A result's key is the hash of the stage's name and version, its options and the contents that went in. So a rerun finds
-what it needs and makes the rest; and where a changed option changed no row, the stages after it are found again too.
+A result's key is the hash of its Ingredients: the stage's options, the contents that went in, its source and the
+versions of its packages. So a rerun finds what it needs and makes the rest; and where a changed option changed no row,
+the stages after it are found again too.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,32 @@ class Manifest(BaseModel):
 
     stage: str
     key: str
-    version: int
     options: dict[str, Any]
     inputs: dict[str, str]
+    source: str
+    packages: dict[str, str]
     files: dict[str, str]  # sha256 by name; of folders (checkpoints, bundles) the files within are not listed
     report: dict[str, Any]
     seconds: float
     created: str
     source_commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """All that a stage's result depends on: options, inputs by content, source digest and package versions."""
+
+    stage: str
+    options: dict[str, Any]
+    inputs: dict[str, str]
+    source: str = ""
+    packages: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The hash of them all."""
+        content = json.dumps([self.stage, self.options, self.inputs, self.source, self.packages], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,39 +102,40 @@ class Store:
             stream.flush()
             yield
 
-    def key(self, stage: str, version: int, options: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-        """Return the key of a result."""
-        content = json.dumps([stage, version, options, inputs], sort_keys=True, default=str)
-        return hashlib.sha256(content.encode()).hexdigest()
-
     def get(self, stage: str, key: str) -> Result | None:
-        """Return a result that is there. InputError where its manifest is damaged."""
+        """Return a result that is there. InputError where its manifest is damaged, or a file is not as it was made."""
         folder = self._place(stage, key)
         if not folder.is_dir():
             return None
-        return Result(folder, read_manifest(folder))
+        manifest = read_manifest(folder)
+        for name, digest in manifest.files.items():
+            if content_of(folder / name) != digest:
+                raise InputError(f"stage {folder}: {name} is not as it was made; remove the folder to make it anew")
+        return Result(folder, manifest)
 
-    def run(
-        self, stage: str, version: int, options: Mapping[str, Any], inputs: Mapping[str, str], make: Make
-    ) -> Result:
+    def run(self, ingredients: Ingredients, make: Make) -> Result:
         """Return the result, made by `make` where it is not there yet.
 
         `make` gets a folder that stays between interrupted runs of the same key, so that it can go on where it was.
         """
-        key = self.key(stage, version, options, inputs)
+        stage, key = ingredients.stage, ingredients.key
         if (result := self.get(stage, key)) is not None:
             self.found.append(stage)
             return result
         work = self.folder / "work" / f"{stage}-{key[:_SHOWN_KEY]}"
         work.mkdir(parents=True, exist_ok=True)
+        for leftover in work.glob(".*"):  # half-written files of a killed run
+            if leftover.is_file():
+                leftover.unlink()
         begun = time.monotonic()
         report = make(work)
         manifest = Manifest(
             stage=stage,
             key=key,
-            version=version,
-            options=json.loads(json.dumps(options, default=str)),
-            inputs=dict(inputs),
+            options=ingredients.options,
+            inputs=ingredients.inputs,
+            source=ingredients.source,
+            packages=ingredients.packages,
             files={path.name: sha256_of(path) for path in sorted(work.iterdir()) if path.is_file()},
             report=dict(report),
             seconds=round(time.monotonic() - begun, 2),

@@ -114,9 +114,9 @@ def _read(path: Path, task: Task) -> list[LabeledPair]:
 
 
 def _recipe(path: Path, overrides: list[str], task: Task) -> "Recipe":
-    from training.pipeline.recipe import PipelineRecipe
+    from training.pipeline.recipe import load_fine_tuning
 
-    recipe = PipelineRecipe.load(path, overrides).fine_tuning()
+    recipe = load_fine_tuning(path, overrides)
     if recipe.task is not task:
         raise ConfigError(f"recipe {path}: task {recipe.task}; expected {task}, as --task says")
     return recipe

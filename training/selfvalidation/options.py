@@ -103,6 +103,11 @@ class SelfValidationOptions(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        for given in (self.settings, *(model.settings for model in self.models)):
+            if own := sorted({"name", "seed", "task"} & given.keys()):
+                raise ValueError(f"settings hold {own[0]}; expected it at the models (seed) or in the recipe")
+        if set(self.settings) - {"base_model"} and all(model.judge is Judge.PROBE for model in self.models):
+            raise ValueError("settings with probes, which read base_model alone; expected judge crossencoder")
         if self.action is Action.RELABEL and len(self.models) < 2:
             raise ValueError("action relabel needs models that agree; expected at least two models or seeds")
         if len({model.model_dump_json() for model in self.models}) < len(self.models):

@@ -57,6 +57,8 @@ def _translator(name: str, settings: Mapping[str, Mapping[str, Any]], skip_bad: 
     kind, _, rest = name.partition(":")
     if not rest:
         raise ConfigError(f"backend {name!r}: {EXPECTED}")
+    if named := sorted({"folder", "model", "url"} & settings.get(kind, {}).keys()):
+        raise ConfigError(f"setting {kind}.{named[0]}: is in the backend's name, {name!r}; expected one of the two")
     try:
         if kind == "memory":
             from training.translation.memory import MemoryTranslator
