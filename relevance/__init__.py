@@ -1,1 +1,19 @@
-"""Shared kernel: the words that training, export and service have in common. No torch, no web."""
+"""Shared kernel: the words that training, export and service have in common. No torch, no web.
+
+`relevance.Scorer` is imported on first use, since it alone needs onnxruntime.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from relevance.scorer import Scorer
+
+__all__ = ["Scorer"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Scorer":
+        raise AttributeError(f"module 'relevance' has no attribute {name!r}")
+    from relevance.scorer import Scorer
+
+    return Scorer

@@ -1,30 +1,26 @@
 """Runs a bundle's ONNX graph: tokenised pairs in, logits out. Knows no HTTP, no batching and no thresholds."""
 
 import logging
-import math
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from relevance.bundle import MODEL_FILE, Bundle
+from relevance.bundle import Bundle
 from relevance.errors import BundleError, MachineError
+from relevance.session import check_names, checked_logits, open_session, self_test
 from relevance.tokenization import TokenizedPair
 from service.batching import Shape
 from service.cudagraphs import OPENING, FixedRuns, buckets_of
-from service.providers import GpuOptions, Providers, device_of, providers
+from service.providers import GpuOptions, device_of, providers
 
 log = logging.getLogger(__name__)
 
-GOLDEN_BATCH = 32
 WARM_LENGTH = 32
-KNOWN_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
 class Engine:
@@ -50,7 +46,7 @@ class Engine:
             self._fixed = self._fixed_runs()
         elif gpu.cuda_graphs:
             log.warning("cuda_graphs: there are none on the CPU")
-        self._check_names()
+        check_names(self.bundle, self._session)
         self.golden_difference = self._self_test()
         self.unknown_tokens = 0
 
@@ -67,12 +63,7 @@ class Engine:
                 self.unknown_tokens += unknown
         feeds = {name: arrays[name] for name in manifest.input_names}
         found = self._run(feeds)
-        if found.shape not in {(len(pairs),), (len(pairs), 1)}:
-            raise BundleError(f"bundle {self.bundle.folder}: output {found.shape}, expected one logit a pair")
-        logits: NDArray[np.float32] = found.reshape(len(pairs)).astype(np.float32)
-        if not np.isfinite(logits).all():
-            raise BundleError(f"bundle {self.bundle.folder}: {(~np.isfinite(logits)).sum()} logits are not finite")
-        return logits
+        return checked_logits(self.bundle, found, len(pairs))
 
     def _run(self, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.floating]:
         if self._fixed is not None:
@@ -114,7 +105,7 @@ class Engine:
         """Open a session; one without CUDA graphs where onnxruntime refuses to capture the model's."""
         try:
             with OPENING:
-                return _open_session(self.bundle, self._threads, providers(self.bundle, self._asked_device, self._gpu))
+                return open_session(self.bundle, self._threads, providers(self.bundle, self._asked_device, self._gpu))
         except BundleError as error:
             if not self._gpu.cuda_graphs:
                 raise
@@ -141,48 +132,5 @@ class Engine:
             self._fixed = self._fixed_runs()  # with no bucket: still on the thread of those that capture
             self._self_test()
 
-    def _check_names(self) -> None:
-        manifest, folder = self.bundle.manifest, self.bundle.folder
-        inputs = {node.name for node in self._session.get_inputs()}
-        if set(manifest.input_names) != inputs or not inputs <= KNOWN_INPUTS:
-            raise BundleError(
-                f"bundle {folder}: {MODEL_FILE} has inputs {sorted(inputs)}, the manifest "
-                f"{sorted(manifest.input_names)}; expected both the same and out of {sorted(KNOWN_INPUTS)}"
-            )
-        outputs = [node.name for node in self._session.get_outputs()]
-        if manifest.output_name not in outputs:
-            raise BundleError(f"bundle {folder}: {MODEL_FILE} has outputs {outputs}, not {manifest.output_name!r}")
-
     def _self_test(self) -> float:
-        """Return the largest difference to the golden logits, scored in batches of mixed lengths."""
-        texts = self.bundle.manifest.texts([golden.pair for golden in self.bundle.golden])
-        if not texts:
-            raise BundleError(f"bundle {self.bundle.folder}: no golden pairs; expected at least one")
-        pairs = self.tokenizer.encode_pairs(texts)
-        batches = [pairs[start : start + GOLDEN_BATCH] for start in range(0, len(pairs), GOLDEN_BATCH)]
-        return self.bundle.check_golden([float(logit) for batch in batches for logit in self.logits(batch)])
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: its affinity, and its container's quota where there is one."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no such file, or "max": no quota
-        return cores
-
-
-def _open_session(bundle: Bundle, threads: int, chosen: Providers) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cores()
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.enable_mem_pattern = False  # plans memory for shapes seen before; here they hardly ever recur
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning starves the event loop
-    try:
-        return onnxruntime.InferenceSession(str(bundle.folder / MODEL_FILE), options, providers=chosen)
-    except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no class of their own in common
-        raise BundleError(f"bundle {bundle.folder}: {MODEL_FILE} does not load: {error}") from None
+        return self_test(self.bundle, self.tokenizer, self.logits)

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.bundle import Bundle, Manifest
+from relevance.session import usable_cores
 from relevance.tasks import Pair
 from relevance.tokenization import TokenizedPair
 from service.admission import Gate
 from service.batching import Priority
 from service.drift import Drift, Reference
-from service.engine import Engine, usable_cores
+from service.engine import Engine
 from service.errors import DeadlineError
 from service.holds import Holds
 from service.lengths import Lengths

@@ -23,8 +23,8 @@ from report import about, write
 
 import export.onnx as exporting
 from export.checkpoint import Checkpoint
+from relevance.session import usable_cores
 from relevance.tokenization import TokenizedPair
-from service.engine import usable_cores
 from training.dataset import read_pairs
 
 BATCH_TOKENS, ROUNDS = 256, 4

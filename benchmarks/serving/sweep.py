@@ -29,8 +29,8 @@ from traffic import Client, Sent, by_query, closed_loop, milliseconds, pairs_a_s
 
 from relevance.bundle import Bundle
 from relevance.errors import BundleError
+from relevance.session import usable_cores
 from relevance.tasks import Pair
-from service.engine import usable_cores
 from service.providers import CUDA
 from service.settings import Settings
 from service.tensorrt import TENSORRT, check_plain

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from relevance.bundle import GOLDEN_FILE, MANIFEST_FILE, Bundle, Golden, Manifest, write_bundle_files
 from relevance.errors import BundleError, ConfigError, InputError, MachineError
+from relevance.session import BundleSession, batches
 from relevance.tasks import Task
 from tests.tiny import MAX_LENGTH, tiny_bundle
 from training.dataset import read_rows
 from training.scoring import run as scoring
 from training.scoring.run import ADDED, ScoreOptions, score_file
-from training.scoring.runner import batches, bundle_runner
 from training.scoring.work import Work
 from training.scoring.writers import Columns, write_records
 
@@ -89,7 +89,7 @@ def test_batches_hold_every_pair_once_within_the_budget(lengths, budget):
 def test_scores_are_those_of_one_pair_at_a_time_in_the_order_of_the_file(bundle, tmp_path):
     found = scored(bundle, tmp_path, rows())
     opened = Bundle.open(bundle)
-    runner, card = bundle_runner(opened, 1, "cpu"), opened.manifest
+    runner, card = BundleSession.open(opened, 1, "cpu"), opened.manifest
     pairs = [row.pair for row in read_rows(tmp_path / "in.jsonl", Task.QC, require_labels=False).rows]
     tokens = runner.tokenizer.encode_pairs(card.texts(pairs))
     alone = [float(card.scores(runner.logits([token]))[0]) for token in tokens]

@@ -19,13 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from relevance.bundle import Bundle
 from relevance.errors import ConfigError, InputError, MachineError
 from relevance.files import whole_file
+from relevance.session import BundleSession, Device
 from relevance.tasks import Task
 from training.fields import QUERY_FIELD
 from training.filetypes import reader_of
 from training.jsonlines import write_json_lines
 from training.provenance import fingerprint
 from training.scoring.input import Source, Survey, survey
-from training.scoring.runner import Device, Runner, bundle_runner
 from training.scoring.shards import Shards
 from training.scoring.submission import check_submission, write_submission
 from training.scoring.work import open_work
@@ -95,7 +95,7 @@ def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOption
     began = time.monotonic()
     suffix = _check_paths(file, out, options)
     bundle = Bundle.open(bundle_folder)
-    runner = bundle_runner(bundle, options.threads, options.device)
+    runner = BundleSession.open(bundle, options.threads, options.device)
     source = Source(file, bundle.manifest.task)
     mark = _mark(source, runner, options)
     found = _survey(source, bundle, options)
@@ -164,7 +164,7 @@ def _write_bad_rows(source: Source, out: Path, count: int) -> Path | None:
     return target
 
 
-def _mark(source: Source, runner: Runner, options: ScoreOptions) -> str:
+def _mark(source: Source, runner: BundleSession, options: ScoreOptions) -> str:
     """Return the fingerprint of all that the scores and their place in the shards depend on."""
     stat = source.path.stat()
     with source.path.open("rb") as stream:

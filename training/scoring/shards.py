@@ -13,11 +13,11 @@ import numpy as np
 
 from relevance.bundle import Manifest
 from relevance.errors import MachineError
+from relevance.session import BundleSession
 from relevance.tokenization import TokenizedPair
 from training.progress import Meter
 from training.rows import Row
 from training.scoring.input import Source
-from training.scoring.runner import Runner
 from training.scoring.work import SHARD, Work
 
 
@@ -47,7 +47,7 @@ class Shards:
     size: int
     total: int
 
-    def score(self, runner: Runner, max_batch_tokens: int | None) -> int:
+    def score(self, runner: BundleSession, max_batch_tokens: int | None) -> int:
         """Score the shards that are not there yet; return how many rows were there. Shows progress."""
         resumed = 0
         with Meter("score", self.total, "pairs", done=self.work.rows()) as meter:
@@ -86,7 +86,7 @@ class Shards:
         """Yield the id and the label by threshold of every good row."""
         return ((row.id, scored.label) for row, scored in zip(self.source.good(), self.scored(), strict=True))
 
-    def _prepared(self, runner: Runner) -> Iterator[_Shard]:
+    def _prepared(self, runner: BundleSession) -> Iterator[_Shard]:
         """Yield the shards, each read and tokenised in a second thread while the model runs over the one before."""
         shards = self._tokenized(runner)
         with ThreadPoolExecutor(1) as pool:
@@ -95,7 +95,7 @@ class Shards:
                 waiting = pool.submit(next, shards, None)
                 yield shard
 
-    def _tokenized(self, runner: Runner) -> Iterator[_Shard]:
+    def _tokenized(self, runner: BundleSession) -> Iterator[_Shard]:
         source = self.source.good()
         for index, start in enumerate(range(0, self.total, self.size)):
             rows = list(islice(source, min(self.size, self.total - start)))

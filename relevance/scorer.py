@@ -1,0 +1,120 @@
+"""Scores pairs in this process: `Scorer.open(bundle).score(pairs)`, over numpy, tokenizers and onnxruntime alone.
+
+For notebooks, batch jobs, and Ray or Spark workers: a scorer that is pickled opens its bundle again where it arrives.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relevance.bundle import Bundle, Manifest
+from relevance.errors import BundleError, InputError
+from relevance.session import BundleSession, Device
+from relevance.tasks import Pair
+
+MOST_FAULTS = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """What a model says of N pairs, in their order.
+
+    `scores` float64 [N] in [0, 1]; `labels` int64 [N], 1 at or above the threshold of the pair's language; `logits`
+    float32 [N], before calibration and sigmoid; `truncated` bool [N], true where text was cut to the model length.
+    """
+
+    scores: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    truncated: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+class Scorer:
+    """A bundle that has passed its golden self-test, ready to score. Safe to share among threads."""
+
+    def __init__(self, session: BundleSession, options: tuple[int, Device, int | None]) -> None:
+        """Wrap an opened session; use `Scorer.open`."""
+        self._session, self._options = session, options
+
+    @classmethod
+    def open(
+        cls,
+        bundle: str | Path,
+        *,
+        threads: int = 0,
+        device: Device = "auto",
+        max_batch_tokens: int | None = None,
+    ) -> Self:
+        """Open a bundle folder, verify its hashes and score its golden pairs.
+
+        `threads` 0 means every usable core. `max_batch_tokens` bounds rows x padded length of one run; the default is
+        2,048 on a CPU and 16,384 on a GPU. Raises BundleError for a damaged bundle, MachineError where CUDA is asked
+        for and not available.
+        """
+        session = BundleSession.open(Bundle.open(Path(bundle).absolute()), threads, device)
+        return cls(session, (threads, device, max_batch_tokens))
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest: task, version, thresholds, metrics."""
+        return self._session.bundle.manifest
+
+    @property
+    def device(self) -> str:
+        """Where the model runs: `cpu` or `cuda`."""
+        return self._session.device
+
+    def score(self, pairs: Iterable[Pair | tuple[str, str] | tuple[str, str, str]]) -> Scores:
+        """Return the scores of pairs: `Pair`, (query, candidate) or (query, candidate, language).
+
+        Raises InputError that names all pairs that are none of these (the first five in full).
+        """
+        wanted = _pairs(pairs)
+        card, session = self.manifest, self._session
+        tokens = session.tokenizer.encode_pairs(card.texts(wanted))
+        logits = session.logits(tokens, self._options[2])
+        scores = card.scores(logits)
+        cuts = np.array([card.threshold_for(pair.language) for pair in wanted], dtype=np.float64)
+        truncated = np.array([pair.truncated for pair in tokens], dtype=np.bool_)
+        return Scores(scores, (scores >= cuts).astype(np.int64), logits, truncated)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (str(self._session.bundle.folder), self.manifest.version, *self._options)
+
+
+def _reopen(folder: str, version: str, threads: int, device: Device, max_batch_tokens: int | None) -> Scorer:
+    """Open a pickled scorer's bundle. Raises BundleError where the folder now holds another version."""
+    scorer = Scorer.open(folder, threads=threads, device=device, max_batch_tokens=max_batch_tokens)
+    if scorer.manifest.version != version:
+        raise BundleError(f"bundle {folder}: version {scorer.manifest.version}, expected {version} as pickled")
+    return scorer
+
+
+def _pairs(given: Iterable[Any]) -> list[Pair]:
+    found: list[Pair] = []
+    faults: list[str] = []
+    for place, each in enumerate(given):
+        fields = (each.query, each.candidate, each.language) if isinstance(each, Pair) else each
+        if (
+            isinstance(fields, tuple | list)
+            and len(fields) in (2, 3)
+            and all(isinstance(text, str) for text in fields)
+            and all(text.strip() for text in fields[:2])
+        ):
+            found.append(each if isinstance(each, Pair) else Pair(*fields))
+        else:
+            faults.append(f"pair {place}: {each!r:.100}")
+    if faults:
+        more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
+        raise InputError(
+            f"{len(faults)} bad pairs, expected (query, candidate) or (query, candidate, language), texts that are not "
+            f"blank: {'; '.join(faults[:MOST_FAULTS])}{more}"
+        )
+    return found
