@@ -112,6 +112,7 @@ def split(
 ) -> None:
     """Split a file by query into train, dev and test: no query is in two of them; stratified by language and label."""
     from relevance.files import whole_folder
+    from training.linking import linked_groups
     from training.splits import split_pairs, summarize, write_pairs
 
     if out.exists():
@@ -120,7 +121,11 @@ def split(
     fractions = {"train": round(1 - dev - test, 9), "dev": dev, "test": test}
     languages = chosen_languages("--held-out", held_out or ())
     splits = split_pairs(
-        rows, fractions={k: v for k, v in fractions.items() if v}, seed=seed, held_out_languages=languages
+        rows,
+        fractions={k: v for k, v in fractions.items() if v},
+        seed=seed,
+        held_out_languages=languages,
+        groups=linked_groups(rows),
     )
     with whole_folder(out) as folder:
         for name, members in splits.items():
@@ -171,7 +176,8 @@ def train(
     """Fine-tune a cross-encoder. A run that was interrupted goes on when the same command is given again."""
     from training.checkpoint import Job
     from training.checkpoint import train as run
-    from training.splits import draw, leaks
+    from training.keepout import linked_with
+    from training.splits import draw
 
     chosen = _recipe(recipe, [*(overrides or ())], base_model, seed)
     columns = _columns(column)
@@ -180,8 +186,11 @@ def train(
         rows += _read(file, chosen.task, columns, _bad_rows_file(out, f"train{number}", skip_bad_rows))
     rows = draw(_of_languages(rows, language), max_rows, chosen.seed)
     dev = _read(dev_file, chosen.task, columns, _bad_rows_file(out, "dev", skip_bad_rows))
-    if leaked := leaks(dev, rows):
-        log.warning("%d dev queries are in the training set too (%r ...): its metrics flatter", len(leaked), leaked[0])
+    if leaked := [row for row, is_linked in zip(rows, linked_with(rows, [dev]), strict=True) if is_linked]:
+        log.warning(
+            "%d training rows (first: id %s) have a query of dev or are linked with its rows: metrics on dev flatter",
+            *(len(leaked), leaked[0].id),
+        )
     log.info("%s: %d pairs to train on, %d for dev", chosen.name, len(rows), len(dev))
     card = run(Job(chosen, rows, dev, out), overwrite=overwrite)
     _print_report(card.metrics, f"{chosen.name} on {dev_file.name}", as_json)

@@ -115,7 +115,7 @@ def test_a_killed_run_goes_on_to_the_same_file(folder, tmp_path):
 def test_wrong_input_is_named(folder, tmp_path):
     out, rows = tmp_path / "out.jsonl", folder / "rows.jsonl"
     given = arguments(folder, out)
-    assert "rows are held out" in refused(*given, "--held-out", rows)
+    assert "rows are held out" in refused(*given, "--keep-out", rows)
     assert "at least two models" in refused(*given, "--action", "relabel")
     assert "is the file to be read" in refused(*arguments(folder, rows), "--overwrite")
     assert "margn" in refused(*given, "--option", "margn=1")

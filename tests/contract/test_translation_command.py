@@ -185,6 +185,21 @@ def test_broken_memory_lines_are_named_or_left_out(files):
     assert run(*arguments, "--skip-bad-units").returncode == 0
 
 
+def test_a_run_that_makes_nothing_says_why_and_fails(files):
+    (files / "memory.tsv").write_text(
+        "en\tde\tpl\nred hat\troter hut\tczerwony kapelusz\nred cup 7\trote tasse 8\tkubek\n"
+    )
+    message = refused(
+        *(files / "train.jsonl", files / "out.jsonl", "--target", "de", "--target", "pl"),
+        *("--backend", f"memory:{files / 'memory.tsv'}", "--report", files / "report.json"),
+    )
+    assert "no row was made" in message
+    assert "de: none made of 60 rows; 60 tried: 59 without a translation, 1 rejected by digits" in message
+    assert "pl: none made of 60 rows; 60 tried: 59 without a translation, 1 rejected by digits" in message
+    assert json.loads((files / "report.json").read_text())["made"] == 0
+    assert not (files / "out.jsonl").exists()
+
+
 def test_the_input_is_not_overwritten(files):
     message = refused(
         files / "train.jsonl", files / "train.jsonl", "--target", "de", "--backend", f"memory:{files / 'memory.tsv'}"

@@ -30,6 +30,9 @@ def negatives(
     band_high: Annotated[float | None, typer.Option(help="Greatest [a quantile].")] = None,
     positive_share_limit: Annotated[float, typer.Option(help="Below this share of the positive's cosine.")] = 0.95,
     candidates: Annotated[Path | None, typer.Option(help="Further candidates, one a line, as rows write them.")] = None,
+    keep_out: Annotated[
+        list[Path] | None, typer.Option(help="Dev or test pairs that must not get in; repeat. [those beside FILE]")
+    ] = None,
     exact_up_to: Annotated[int, typer.Option(help="Most candidates for hard without an index.")] = 100_000,
     nearest: Annotated[int, typer.Option(help="Candidates of the index that hard chooses from.")] = 128,
     base_model: Annotated[str, typer.Option(help="The encoder.")] = "packaged:multilingual-e5-small",
@@ -42,6 +45,7 @@ def negatives(
 ) -> None:
     """Add negatives: queries of positive rows with other candidates, chosen by similarity, never known positives.
 
+    Rows linked with dev or test rows, by query or `source_id`, are left out.
     Hard negatives among more candidates than `--exact-up-to` need usearch. A killed run keeps its embeddings.
     """
     options = _options(
@@ -59,7 +63,7 @@ def negatives(
     )
     if out.exists() and file.exists() and out.samefile(file):
         raise InputError(f"{out}: is the file to be read; expected another file to write")
-    files = _Files(file, out, candidates, vet, cache or out.with_name(f"{out.name}.embeddings"))
+    files = _Files(file, out, candidates, vet, cache or out.with_name(f"{out.name}.embeddings"), tuple(keep_out or ()))
     done = _sampled(files, task, options, base_model)
     for language in done.languages:
         if language.short:
@@ -76,11 +80,13 @@ class _Files:
     candidates: Path | None
     vet: Path | None
     cache: Path
+    keep_out: tuple[Path, ...]
 
 
 def _sampled(files: _Files, task: Task, options: "NegativeOptions", base_model: str) -> "NegativesReport":
     from training.dataset import read_pairs
     from training.encoder_embedder import EncoderEmbedder
+    from training.keepout import kept_out_files, read_kept_out, without_linked
     from training.negatives.candidates import read_candidates
     from training.negatives.sampling import sample_negatives
     from training.negatives.vet import CheckpointVet
@@ -88,7 +94,8 @@ def _sampled(files: _Files, task: Task, options: "NegativeOptions", base_model: 
     from training.vectors import CachedEncoder
 
     vet = None if files.vet is None else CheckpointVet(files.vet, task)
-    rows = read_pairs(files.rows, task).rows
+    held = read_kept_out(kept_out_files(files.rows, task, files.keep_out), task)
+    rows = without_linked(read_pairs(files.rows, task).rows, held)
     extra = [] if files.candidates is None else read_candidates(files.candidates)
     encoder = CachedEncoder(EncoderEmbedder(base_model), files.cache)
     made, report = sample_negatives(rows, task, options, encoder, vet=vet, extra_candidates=extra)

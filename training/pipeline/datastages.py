@@ -14,7 +14,8 @@ from relevance.tasks import LabeledPair, query_key
 from training.cleaning.stage import clean
 from training.dataset import read_pairs
 from training.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
-from training.linking import held_keys, linked_groups
+from training.keepout import linked_with
+from training.linking import linked_groups
 from training.pipeline.recipe import DataSection, PipelineRecipe, SplitSection
 from training.splits import TRAIN, draw, split_pairs, summarize
 from training.vectors import QUERY_PREFIX, CachedEncoder, PairEncoder, Vectors
@@ -148,8 +149,8 @@ def split_stage(given: Datasets, raw: Sequence[LabeledPair], section: SplitSecti
     """
     rows, dev, test = given.train, given.dev, given.test
     groups = linked_groups(rows)
-    held = held_keys([*dev, *test])
-    leaking = {group for group, row in zip(groups, rows, strict=True) if query_key(row.pair.query) in held}
+    linked = linked_with(rows, [part for part in (dev, test) if part])
+    leaking = {group for group, is_linked in zip(groups, linked, strict=True) if is_linked}
     languages = set(section.held_out_languages)
     leaking |= {
         group for group, row in zip(groups, rows, strict=True) if row.pair.language in languages and dev and test

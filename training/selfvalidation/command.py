@@ -33,8 +33,8 @@ def validate(
     ] = Judge.PROBE,
     models: Annotated[int, typer.Option(help="Judges, each with the next seed; relabel needs two.", min=1)] = 1,
     rounds: Annotated[int, typer.Option(help="Judge so many times.", min=1)] = 1,
-    held_out: Annotated[
-        list[Path] | None, typer.Option("--held-out", help="Dev or test pairs, which FILE must not hold; repeat.")
+    keep_out: Annotated[
+        list[Path] | None, typer.Option(help="Dev or test pairs, which FILE must not hold; repeat. [those beside FILE]")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0)] = 0,
     report: Annotated[Path | None, typer.Option(help="Write the report as JSON.")] = None,
@@ -66,6 +66,7 @@ def validate(
     _check_outputs(file, [out, report, review, control], overwrite)
     if control and action is not Action.DROP:
         raise ConfigError(f"--control with --action {action}: expected --action drop, the one that it is a control of")
+    from training.keepout import kept_out_files, read_kept_out
     from training.selfvalidation.actions import drop_at_random
     from training.selfvalidation.review import check_review_path, check_unique_ids, write_review
     from training.selfvalidation.stage import SelfValidation, validate_rows
@@ -76,7 +77,7 @@ def validate(
         check_review_path(review)
         check_unique_ids(rows)
     folder = work or out.with_name(f"{out.name}.validation")
-    held = [row for path in held_out or () for row in _read(path, task)]
+    held = [row for part in read_kept_out(kept_out_files(file, task, keep_out or ()), task) for row in part]
     done = validate_rows(rows, SelfValidation(_recipe(recipe, overrides or [], task), options, folder, held))
     if review:
         table = write_review(review, done.flagged, task, f"Labels to review: {file.name}")

@@ -16,7 +16,11 @@ BackendOption = Annotated[
 ]
 LikeOption = Annotated[
     Path | None,
-    typer.Option(help="Dev pairs: without --target, their languages that FILE lacks. Their queries are kept out."),
+    typer.Option(help="Kept out; without --target, their languages that FILE lacks [dev_TASK beside FILE]."),
+]
+KeepOutOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Dev or test pairs that must not get in, in any language; repeat. [those beside FILE]"),
 ]
 
 
@@ -27,7 +31,7 @@ def translate(
     backend: BackendOption,
     target: Annotated[list[str] | None, typer.Option(help="A language to translate into; repeat.")] = None,
     like: LikeOption = None,
-    held_out: Annotated[list[Path] | None, typer.Option(help="More pairs whose queries are kept out; repeat.")] = None,
+    keep_out: KeepOutOption = None,
     rows_per_language: Annotated[int | None, typer.Option(help="All that can be made when absent.", min=1)] = None,
     sources: Annotated[str, typer.Option(help="proportional, all, most_frequent or one.")] = "proportional",
     source_language: Annotated[str | None, typer.Option(help="With --sources one.")] = None,
@@ -45,7 +49,8 @@ def translate(
 ) -> None:
     """Add rows in further languages: queries translated, candidate and label kept, bad translations left out.
 
-    Never give a memory of dev or test queries. A run that was killed goes on when the same command is given again.
+    Rows linked with dev or test rows, by query or `source_id`, are left out. Never give a memory of dev or test
+    queries. A run that was killed goes on when the same command is given again.
     """
     options = _options(
         targets=tuple(target or ()),
@@ -69,7 +74,7 @@ def translate(
         backends=tuple(backend),
         settings=tuple(settings or ()),
         dev=like,
-        held_out=tuple(held_out or ()),
+        keep_out=tuple(keep_out or ()),
         cache=cache or out.with_name(f"{out.name}.translations.sqlite"),
         report=report,
         rejected=rejected,

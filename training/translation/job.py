@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict
 
 from relevance.errors import InputError
 from relevance.files import whole_file
-from relevance.tasks import LabeledPair, Task
-from training.dataset import read_pairs, read_rows
+from relevance.tasks import Task
+from training.dataset import read_pairs
 from training.embedder import Embedder
 from training.jsonlines import write_json_lines
+from training.keepout import kept_out_files, read_kept_out, without_linked
 from training.splits import write_pairs
 from training.translation.augment import augment
 from training.translation.backends import backend_settings, open_translators
@@ -22,9 +23,15 @@ from training.translation.gates import GateOptions
 from training.translation.plan import TranslationOptions, target_languages
 from training.translation.report import Rejection, TranslationReport
 
+log = logging.getLogger(__name__)
+
 
 class TranslationJob(BaseModel):
-    """Files, options and backends of a run. `dev` also names the target languages where the options name none."""
+    """Files, options and backends of a run.
+
+    Rows linked with those of `dev` and `keep_out`, or of dev and test files beside `file`, are left out. Where the
+    options name no target, targets are the languages that dev has and `file` lacks: `dev`, or else all kept-out rows.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,7 +42,7 @@ class TranslationJob(BaseModel):
     backends: tuple[str, ...]
     settings: tuple[str, ...] = ()
     dev: Path | None = None
-    held_out: tuple[Path, ...] = ()
+    keep_out: tuple[Path, ...] = ()
     cache: Path
     report: Path | None = None
     rejected: Path | None = None
@@ -44,11 +51,19 @@ class TranslationJob(BaseModel):
 
 
 def run_job(job: TranslationJob) -> TranslationReport:
-    """Read, augment and write; every file appears whole or not at all. Errors are those of the parts."""
-    rows = read_pairs(job.file, job.task).rows
+    """Read, augment and write; every file appears whole or not at all.
+
+    InputError, saying why for each language, where no row was made at all: then `out` is not written, but `report` and
+    `rejected` are. Further errors are those of the parts.
+    """
+    read = read_pairs(job.file, job.task).rows
+    files = kept_out_files(job.file, job.task, [*([job.dev] if job.dev else []), *job.keep_out])
+    held = read_kept_out(files, job.task)
+    rows = without_linked(read, held)
     rejections: list[Rejection] = []
-    dev = _evaluation_rows(job.dev, job.task) if job.dev else []
-    options = job.options.model_copy(update={"targets": target_languages(job.options, rows, dev)})
+    held_rows = [row for part in held for row in part]
+    like = held[0] if job.dev else held_rows
+    options = job.options.model_copy(update={"targets": target_languages(job.options, rows, like)})
     settings = backend_settings(job.settings)
     with (
         quiet_http(),
@@ -61,22 +76,21 @@ def run_job(job: TranslationJob) -> TranslationReport:
             rows,
             options,
             Desk(translators, cache),
-            held_out=dev + [row for file in job.held_out for row in _evaluation_rows(file, job.task)],
+            held_out=held_rows,
             embedder=_embedder(job.options.gates),
             on_rejected=rejections.append,
         )
-    write_pairs(job.out, made, job.task)
+    report = report.model_copy(update={"left_out": len(read) - len(rows)})
     if job.rejected is not None:
         write_json_lines(job.rejected, (rejection.model_dump() for rejection in rejections))
     if job.report is not None:
         _write(job.report, report.model_dump_json(indent=2) + "\n")
+    if not report.made:
+        raise InputError("\n".join(["translate: no row was made", *report.why_none()]))
+    for reason in report.why_none():
+        log.warning("translate: %s", reason)
+    write_pairs(job.out, made, job.task)
     return report
-
-
-def _evaluation_rows(file: Path, task: Task) -> list[LabeledPair]:
-    """Return the rows of a dev or test file; only queries and languages are used, so that labels may be absent."""
-    rows = read_rows(file, task, require_labels=False).rows
-    return [LabeledPair(row.pair, 0 if row.label is None else row.label, row.id) for row in rows]
 
 
 def _embedder(gates: GateOptions) -> Embedder | None:

@@ -45,16 +45,28 @@ class LanguageReport(_Model):
         """Rows that were wanted and could not be made."""
         return max((self.wanted or 0) - self.made, 0)
 
+    def why_none(self) -> str:
+        """Return why no row was made, in words."""
+        counts = {"without a translation": self.untranslated}
+        counts |= {f"rejected by {reason}": count for reason, count in self.rejected.items()}
+        counts |= {"left out for the balance of labels": self.trimmed}
+        found = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+        if not self.eligible:
+            return f"{self.target}: no row to translate; expected original rows in a language that a translator knows"
+        return f"{self.target}: none made of {self.eligible:,} rows; {self.tried:,} tried: {found or 'none'}"
+
 
 class TranslationReport(_Model):
     """The whole stage. `stopped` says why it ended early with what it had (options.at_budget = keep), else None.
 
+    `left_out` counts rows that are linked with dev or test rows; they are neither translated nor written.
     `source_held_out` counts rows left alone because dev has their query. `texts_asked` went to a translator, of which
     those of `memory` are free; `cache_hits` did not have to. `texts_per_second` is over both.
     """
 
     rows_in: int
     rows_out: int
+    left_out: int = 0
     made: int
     translators: list[str]
     languages: list[LanguageReport]
@@ -74,9 +86,16 @@ class TranslationReport(_Model):
                 total[reason] = total.get(reason, 0) + count
         return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
+    def why_none(self) -> list[str]:
+        """Return a line for each language of which no row was made: why."""
+        stopped = f"; stopped early: {self.stopped}" if self.stopped else ""
+        return [one.why_none() + stopped for one in self.languages if not one.made]
+
     def text(self) -> str:
         """Return the report in words: a line a language, then reasons, cost and rate."""
         lines = [f"{self.rows_in:,} rows in, {self.made:,} made, {self.rows_out:,} out"]
+        if self.left_out:
+            lines.append(f"  {self.left_out:,} more rows left out: dev or test hold them")
         for one in self.languages:
             wanted = "" if one.wanted is None else f" of {one.wanted:,} wanted"
             share = 100 * one.positive / one.made if one.made else 0.0
