@@ -15,7 +15,12 @@ from service.turns import OVERSIZED
 
 LONGEST_RETRY_SECONDS = 60
 NEXT_TO_NOTHING = 0.05  # of the limit
-SOMETHING = re.compile(r"[^\s,]")  # commas alone are a category path without a level
+# Control characters, and what Unicode calls default ignorable: joiners, direction marks, fillers, selectors, tags.
+INVISIBLE = (
+    "\0-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+SOMETHING = re.compile(rf"[^\s,{INVISIBLE}]")  # commas alone are a category path without a level
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +36,40 @@ PAIRS = Names()
 CANDIDATES = Names("candidates", "query", "candidates[{}]")
 
 
-def check(pairs: Sequence[Pair], settings: Settings, names: Names = PAIRS) -> None:
-    """Raise TooLargeError over a limit and InvalidRequestError for text that is none, naming place and limit."""
+def is_blank(text: str) -> bool:
+    """Say whether a text has nothing to read: only white space, commas and characters that are not seen."""
+    return SOMETHING.search(text) is None
+
+
+def check(pairs: Sequence[Pair], settings: Settings, names: Names = PAIRS, *, lenient: bool = False) -> None:
+    """Raise TooLargeError over a limit and InvalidRequestError for text that is none, naming place and limit.
+
+    `lenient` lets blank candidates and texts of any length pass; see `service.documents`.
+    """
     if not pairs:
         raise InvalidRequestError(f"`{names.all}` is empty; expected at least one")
     if len(pairs) > settings.max_candidates:
         raise TooLargeError(f"{names.all}: {len(pairs)} of them, expected at most {settings.max_candidates}")
     queries, candidates = dict.fromkeys([pair.query for pair in pairs]), [pair.candidate for pair in pairs]
-    if _fine(queries, settings.max_query_chars) and _fine(candidates, settings.max_candidate_chars):
+    most_query = math.inf if lenient else settings.max_query_chars
+    most_candidate = math.inf if lenient else settings.max_candidate_chars
+    if _fine(queries, most_query) and _fine(candidates, most_candidate):
         return
     for place, pair in enumerate(pairs):  # something is wrong: find the first place
-        _check_text(pair.query, settings.max_query_chars, names.query, place)
-        _check_text(pair.candidate, settings.max_candidate_chars, names.candidate, place)
+        _check_text(pair.query, most_query, names.query, place)
+        if not (lenient and is_blank(pair.candidate)):
+            _check_text(pair.candidate, most_candidate, names.candidate, place)
 
 
-def _fine(texts: Collection[str], limit: int) -> bool:
+def _fine(texts: Collection[str], limit: float) -> bool:
     """Say whether texts are all right, at a fraction of the cost of looking at each."""
     return max(map(len, texts)) <= limit and all(map(SOMETHING.search, texts)) and _encodable("\n".join(texts))
 
 
-def _check_text(text: str, limit: int, name: str, place: int) -> None:
+def _check_text(text: str, limit: float, name: str, place: int) -> None:
     if len(text) > limit:
         raise TooLargeError(f"{name.format(place)}: {len(text)} characters, expected at most {limit}")
-    if not SOMETHING.search(text):
+    if is_blank(text):
         raise InvalidRequestError(f"{name.format(place)}: blank, expected text")
     if not _encodable(text):
         raise InvalidRequestError(

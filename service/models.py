@@ -48,12 +48,13 @@ def open_engine(bundle: Bundle, settings: Settings) -> Engine:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Scores and labels [N] in the order of the pairs, the places of those that were cut, and all tokens read.
+    """Scores, logits and labels [N] in the order of the pairs, the places of those that were cut, all tokens read.
 
-    `seconds` holds how long the parts took: queue, tokenize, run.
+    Logits are the model's own, before calibration. `seconds` holds how long the parts took: queue, tokenize, run.
     """
 
     scores: NDArray[np.float64]
+    logits: NDArray[np.float32]
     labels: list[int]
     thresholds: dict[str, float]
     truncated: list[int]
@@ -108,7 +109,9 @@ class ServedModel:
         labels = scores >= np.array(list(map(thresholds.__getitem__, languages)))
         truncated = [place for place, cut in enumerate(found.truncated) if cut]
         self.metrics.scored(languages, scores, labels, len(truncated))
-        return Scored(scores, labels.astype(int).tolist(), thresholds, truncated, found.tokens, found.seconds)
+        return Scored(
+            scores, found.logits, labels.astype(int).tolist(), thresholds, truncated, found.tokens, found.seconds
+        )
 
     def refresh(self) -> None:
         """Bring the metrics up to date that tell a state."""

@@ -14,10 +14,11 @@ from starlette.responses import Response
 
 from relevance.tasks import Pair, Task
 from service import rerank_schemas as shapes
-from service.errors import InvalidRequestError, TooLargeError, UnavailableError, UnknownTaskError
+from service.documents import score_documents
+from service.errors import InvalidRequestError, UnavailableError, UnknownTaskError
 from service.models import ServedModel
 from service.routes import PROBLEMS
-from service.scoring import Names, Scored, choose, score_pairs
+from service.scoring import Names, Scored, choose
 from service.state import Service
 
 DOCUMENTS = Names("documents", "query", "documents[{}]")
@@ -25,7 +26,6 @@ TEXTS = Names("texts", "query", "texts[{}]")
 PAIRS = Names("inputs", "inputs[{}][0]", "inputs[{}][1]")
 OBJECTS = Names("inputs", "inputs[{}].text", "inputs[{}].text_pair")
 ONLY_CLASS = "LABEL_0"  # what transformers, and so TEI and SageMaker, call the one class of such a model
-LARGEST_BELOW_ONE = 1 - 2.0**-53
 WARNED = 10
 LEVELS_AROUND = 16  # more than an answer has around a document
 
@@ -55,11 +55,11 @@ async def rerank_tei(body: shapes.TeiRerankRequest, request: Request, model: Mod
     """Rank texts as text-embeddings-inference does, best first."""
     served = served_model(request, body.model or model)
     texts, names = body.candidates, TEXTS if body.documents is None else DOCUMENTS
-    scored = await score_pairs(request, served, [Pair(body.query, text) for text in texts], names)
-    _check_whole(scored, served, names, body.truncate)
-    values = _values(scored, served, bool(body.raw_scores))
+    pairs = [Pair(body.query, text) for text in texts]
+    scored = await score_documents(request, served, pairs, names, truncate=body.truncate is not False)
+    values = _values(scored, bool(body.raw_scores))
     ranks: list[dict[str, Any]] = [
-        {"index": place, "score": values[place]} for place in _best_first(scored, body.top_n)
+        {"index": place, "score": values[place]} for place in _best_first(scored, served, body.top_n)
     ]
     if body.return_text or body.return_documents:
         ranks = [rank | {"text": texts[rank["index"]]} for rank in ranks]
@@ -71,9 +71,8 @@ async def predict(body: shapes.PredictRequest, request: Request, model: ModelPar
     """Score pairs in their order: a list for each of TEI's pairs, one flat list for OpenSearch's objects."""
     served = served_model(request, body.model or model)
     pairs, names = _predict_pairs(body.inputs)
-    scored = await score_pairs(request, served, pairs, names)
-    _check_whole(scored, served, names, body.truncate)
-    flat = [{"label": ONLY_CLASS, "score": value} for value in _values(scored, served, bool(body.raw_scores))]
+    scored = await score_documents(request, served, pairs, names, truncate=body.truncate is not False)
+    flat = [{"label": ONLY_CLASS, "score": value} for value in _values(scored, bool(body.raw_scores))]
     batch_of_pairs = isinstance(body.inputs, list) and names is PAIRS
     return _answer([[each] for each in flat] if batch_of_pairs else flat, served, scored)
 
@@ -122,7 +121,7 @@ def _listed(names: Mapping[Task, Sequence[str]]) -> str:
     return " or ".join(f"{task!r} ({name}, version {version})" for task, name, version in names.values())
 
 
-async def _rerank(body: shapes.CohereV2Request | shapes.V1Request, request: Request) -> tuple[ServedModel, Scored]:
+async def _rerank(body: shapes.CohereRequest, request: Request) -> tuple[ServedModel, Scored]:
     model = served_model(request, body.model)
     limit, reads = body.max_tokens_per_doc, model.manifest.max_length
     if body.return_documents:
@@ -135,19 +134,17 @@ async def _rerank(body: shapes.CohereV2Request | shapes.V1Request, request: Requ
     pairs = [
         Pair(body.query, shapes.document_text(document, place, fields)) for place, document in enumerate(body.documents)
     ]
-    return model, await score_pairs(request, model, pairs, DOCUMENTS)
+    return model, await score_documents(request, model, pairs, DOCUMENTS)
 
 
-def _cohere(
-    body: shapes.CohereV2Request | shapes.V1Request, request: Request, scored: Scored, model: ServedModel
-) -> dict[str, Any]:
+def _cohere(body: shapes.CohereRequest, request: Request, scored: Scored, model: ServedModel) -> dict[str, Any]:
     """Return what the answers of Cohere's v1 and v2 have in common."""
     scores = scored.scores.tolist()
     results: list[dict[str, Any]] = [
-        {"index": place, "relevance_score": scores[place]} for place in _best_first(scored, body.top_n)
+        {"index": place, "relevance_score": scores[place]} for place in _best_first(scored, model, body.top_n)
     ]
     if body.return_documents:
-        documents = [each if isinstance(each, dict) else {"text": each} for each in body.documents]
+        documents = [each if isinstance(each, dict) else {"text": each or ""} for each in body.documents]
         results = [result | {"document": documents[result["index"]]} for result in results]
     meta: dict[str, Any] = {
         "api_version": {"version": "2" if isinstance(body, shapes.CohereV2Request) else "1"},
@@ -163,35 +160,27 @@ def _cohere(
 
 def _predict_pairs(inputs: shapes.Inputs) -> tuple[list[Pair], Names]:
     if isinstance(inputs, tuple):
-        return [Pair(*inputs)], Names("inputs", "inputs[0]", "inputs[1]")
+        return [Pair(inputs[0], inputs[1] or "")], Names("inputs", "inputs[0]", "inputs[1]")
     if isinstance(inputs, shapes.TextPair):
-        return [Pair(inputs.text, inputs.text_pair)], Names("inputs", "inputs.text", "inputs.text_pair")
-    pairs = [Pair(*each) if isinstance(each, tuple) else Pair(each.text, each.text_pair) for each in inputs]
+        return [Pair(inputs.text, inputs.text_pair or "")], Names("inputs", "inputs.text", "inputs.text_pair")
+    parts = (each if isinstance(each, tuple) else (each.text, each.text_pair) for each in inputs)
+    pairs = [Pair(query, candidate or "") for query, candidate in parts]
     return pairs, OBJECTS if inputs and isinstance(inputs[0], shapes.TextPair) else PAIRS
 
 
-def _check_whole(scored: Scored, model: ServedModel, names: Names, truncate: bool | None) -> None:
-    """Raise TooLargeError where pairs were cut and the caller forbids that, as TEI does."""
-    if truncate is False and scored.truncated:
-        place = names.candidate.format(scored.truncated[0])
-        raise TooLargeError(
-            f"{place}: with its query longer than the {model.manifest.max_length} tokens that the model reads, and "
-            f"`truncate` is false; {len(scored.truncated)} such"
-        )
+def _best_first(scored: Scored, model: ServedModel, top_n: int | None) -> list[int]:
+    """Return the places of the best `top_n` scores, equal ones in the order of the request.
 
-
-def _best_first(scored: Scored, top_n: int | None) -> list[int]:
-    """Return the places of the best `top_n` scores, equal ones in the order of the request."""
-    order: list[int] = np.argsort(-scored.scores, kind="stable")[:top_n].tolist()
+    Scores that differ too little for a float are ordered by their logits.
+    """
+    calibrated = model.manifest.calibration.scale * scored.logits.astype(np.float64)
+    order: list[int] = np.lexsort((-calibrated, -scored.scores))[:top_n].tolist()
     return order
 
 
-def _values(scored: Scored, model: ServedModel, raw: bool) -> list[float]:
-    """Return scores, or the logits behind them: a score has all digits of its logit up to a logit of about 20."""
-    scores = np.clip(scored.scores, np.finfo(np.float64).tiny, LARGEST_BELOW_ONE) if raw else scored.scores
-    calibration = model.manifest.calibration
-    values = (np.log(scores) - np.log1p(-scores) - calibration.offset) / calibration.scale if raw else scores
-    found: list[float] = values.tolist()
+def _values(scored: Scored, raw: bool) -> list[float]:
+    """Return the scores, or the model's own logits."""
+    found: list[float] = (scored.logits if raw else scored.scores).tolist()
     return found
 
 

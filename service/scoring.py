@@ -23,7 +23,7 @@ Answer = TypeVar("Answer")
 
 MODEL_HEADER = "X-Relevance-Model"
 
-__all__ = ["PAIRS", "TIMEOUT_HEADER", "Names", "Scored", "choose", "score_pairs"]
+__all__ = ["PAIRS", "TIMEOUT_HEADER", "Names", "Scored", "choose", "score_checked", "score_pairs"]
 
 
 def choose(request: Request, task: str, *, by_share: bool = True) -> ServedModel:
@@ -48,11 +48,21 @@ def choose(request: Request, task: str, *, by_share: bool = True) -> ServedModel
 async def score_pairs(request: Request, model: ServedModel, pairs: Sequence[Pair], names: Names = PAIRS) -> Scored:
     """Return the scores of pairs, in their order, by one model.
 
-    `names` says what the query and the candidates are called in errors. Raises TooLargeError, InvalidRequestError,
-    OverloadedError, DeadlineError, ScoringError, UnavailableError and ClientGoneError; `service.problems` knows all.
+    `names` says what the query and the candidates are called in errors. Raises TooLargeError and InvalidRequestError
+    for pairs over a limit or without text, and what `score_checked` raises.
     """
     service: Service = request.app.state.service
     check(pairs, service.settings, names)
+    return await score_checked(request, model, pairs)
+
+
+async def score_checked(request: Request, model: ServedModel, pairs: Sequence[Pair]) -> Scored:
+    """Return the scores of pairs that keep the limits, in their order, by one model.
+
+    Raises OverloadedError, DeadlineError, ScoringError, UnavailableError, ClientGoneError, and InvalidRequestError
+    for a timeout header that is odd.
+    """
+    service: Service = request.app.state.service
     request.state.logged |= {"task": model.task.value, "version": model.manifest.version, "pairs": len(pairs)}
     deadline = deadline_of(request, service.settings)
     with model.holds.hold():

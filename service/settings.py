@@ -54,10 +54,16 @@ class Settings(BaseSettings):
         description="larger bodies are refused before they are parsed. Higher: more memory a call",
     )
     max_query_chars: int = Field(
-        1000, ge=1, description="longer queries are refused. Higher: more tokenisation for text that is then cut"
+        1000,
+        ge=1,
+        description="longer queries are refused; other rerankers' shapes cut them. Higher: more tokenisation for "
+        "text that is then cut",
     )
     max_candidate_chars: int = Field(
-        4000, ge=1, description="longer candidates are refused. Higher: more tokenisation for text that is then cut"
+        4000,
+        ge=1,
+        description="longer candidates are refused; other rerankers' shapes cut them. Higher: more tokenisation "
+        "for text that is then cut",
     )
     target_run_ms: float = Field(
         50.0,

