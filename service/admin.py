@@ -21,6 +21,7 @@ from service.admin_schemas import AllModels, Change, TaskModels
 from service.candidates import Mode
 from service.edge import Edge
 from service.errors import InvalidRequestError
+from service.jsonroute import JsonRoute
 from service.keyfile import Scope
 from service.keys import Keys
 from service.problems import handle_problems
@@ -58,7 +59,7 @@ def refuse_web_pages(request: Request) -> None:
         raise InvalidRequestError("Origin: set, expected none; this interface takes nothing from web pages")
 
 
-router = APIRouter(prefix=PREFIX, dependencies=[Depends(refuse_web_pages)])
+router = APIRouter(prefix=PREFIX, dependencies=[Depends(refuse_web_pages)], route_class=JsonRoute)
 
 
 @router.get("")

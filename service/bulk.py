@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from relevance.errors import RelevanceError
+from relevance.errors import InputError, RelevanceError
 from relevance.languages import normalize_language
 from relevance.tasks import Pair, Task
 from service import schemas
@@ -27,6 +27,7 @@ from service.edge import BULK_PATH
 from service.errors import BulkOffError, ClientGoneError, InvalidRequestError, TooManyRequestsError
 from service.lines import Line, lines_of
 from service.models import ServedModel
+from service.outline import Outline
 from service.problems import BUG, KINDS
 from service.routes import PROBLEMS
 from service.scoring import choose
@@ -37,6 +38,8 @@ CHUNK_PAIRS, CHUNKS_AHEAD = 128, 2
 SILENCE_SECONDS = 60.0
 SPOOL_BYTES, PIECE_BYTES = 1024 * 1024, 64 * 1024
 MOST_SPOOL_BYTES = 1024**3
+LONG_LINE_BYTES = 4096  # takes some 0.1 ms
+LINE_VALUES = 32  # more than a pair has: each one that is not known is a fault of its own
 NAMES = Names("lines", "query", "candidate")
 
 router = APIRouter()
@@ -183,6 +186,8 @@ class _Job:
             except RelevanceError as error:
                 answer |= _problem(error)
             answers.append(answer)
+            if len(line.content) > LONG_LINE_BYTES:
+                await asyncio.sleep(0)  # others get their turn
         waiting = [answer for answer in answers if "status" not in answer]
         if pairs:
             await self._fill(waiting, self._model.score(pairs, priority=Priority.BULK))
@@ -220,6 +225,10 @@ async def _patient(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def _parse(line: Line, settings: Settings) -> schemas.BulkLine:
     if line.too_long:
         raise InvalidRequestError("the line is too long for any pair")
+    try:
+        Outline(LINE_VALUES).add(line.content)
+    except InputError:
+        raise InvalidRequestError(f"the line holds more than {LINE_VALUES} values, expected a pair") from None
     try:
         parsed = schemas.BulkLine.model_validate_json(line.content)
     except ValidationError as error:

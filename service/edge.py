@@ -1,13 +1,10 @@
 """What happens to every request before and after its route: request id, body limit, metrics, timing, one log line."""
 
-import asyncio
 import logging
 import re
 import time
 import uuid
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -16,9 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from relevance.errors import RelevanceError
 from relevance.requestid import REQUEST_ID
 from service import keyfile
-from service.errors import ClientGoneError, DeadlineError, InvalidRequestError, TooLargeError
+from service.bodies import check_coding, read_body
+from service.errors import InvalidRequestError
 from service.keys import Keys
 from service.observed import ModelMetrics
+from service.outline import VALUES_A_CANDIDATE
 from service.problems import BUG, on_relevance_error, problem
 from service.settings import Settings
 from service.state import Service
@@ -39,7 +38,6 @@ TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 MILLISECONDS = re.compile(r"[1-9][0-9]{0,8}")
 BODY_SECONDS = 60.0  # for a body where no deadline says less
 OTHER_BODY_BYTES = 64 * 1024  # where no text is scored: nothing else bounds how many such requests hold one
-DISCARDED_BYTES = 16 * 1024 * 1024  # read and thrown away, so that the caller gets to see the 413
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +108,7 @@ class Edge:
         """Pass a request on; a scoring one only where there is room, which is looked at before anything is read."""
         service, scope = self._service, request.scope
         if scope["path"] == BULK_PATH:  # reads its body itself, as it goes
+            check_coding(request, taken=())
             await self._app(scope, receive, send)
             return
         counted = scope["path"] in INTERACTIVE_PATHS and scope["method"] == "POST"
@@ -121,7 +120,8 @@ class Edge:
             if counted:
                 until = min(until, deadline_of(request, service.settings))
             most = service.settings.max_body_bytes if counted else OTHER_BODY_BYTES
-            body = await _timely(_body(request, receive, most), until)
+            values = VALUES_A_CANDIDATE * service.settings.max_candidates
+            body = await read_body(request, receive, most, values, until)
             await self._app(scope, body, send)
         finally:
             service.in_work -= counted
@@ -170,15 +170,6 @@ def deadline_of(request: Request, settings: Settings) -> float:
     return began + limit / 1000
 
 
-async def _timely(body: Coroutine[Any, Any, Receive], until: float) -> Receive:
-    """Return the body, or raise DeadlineError: an upload that stalls may not hold its place for ever."""
-    try:
-        async with asyncio.timeout(max(0.0, until - time.monotonic())):
-            return await body
-    except TimeoutError:
-        raise DeadlineError("the body was not there in the time given") from None
-
-
 def _identified(scope: Scope) -> Request:
     """Return the request with its id, the caller's own where it is a sane one, and room for what its route notes."""
     state = scope.setdefault("state", {})
@@ -203,32 +194,3 @@ def _timed(request: Request) -> str:
     timing.metrics.phases(_route(request), timing.pairs, seconds)
     parts = [*seconds.items(), ("total", now - request.state.began)]
     return ", ".join(f"{part};dur={1000 * each:.2f}" for part, each in parts)
-
-
-async def _body(request: Request, receive: Receive, limit: int) -> Receive:
-    """Read the body and return a `receive` that hands it over whole. Raises TooLargeError and ClientGoneError."""
-    declared = request.headers.get("content-length", "")
-    if (
-        declared.isdigit()
-        and int(declared) > limit
-        and ("expect" in request.headers or int(declared) > DISCARDED_BYTES)
-    ):
-        raise TooLargeError(f"body: {declared} bytes, expected at most {limit}")
-    chunks: list[bytes] = []
-    size, more = 0, True
-    while more and size <= max(limit, DISCARDED_BYTES):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError("the caller closed the connection while sending the body")
-        size += len(message.get("body", b""))
-        more = message.get("more_body", False)
-        if size <= limit:
-            chunks.append(message.get("body", b""))
-    if size > limit:
-        raise TooLargeError(f"body: {size} bytes{' or more' if more else ''}, expected at most {limit}")
-    whole: list[Message] = [{"type": "http.request", "body": b"".join(chunks), "more_body": False}]
-
-    async def replay() -> Message:
-        return whole.pop() if whole else await receive()
-
-    return replay

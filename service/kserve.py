@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from relevance.errors import RelevanceError
 from service.errors import UnavailableError, UnknownTaskError
+from service.jsonroute import JsonRoute
 from service.models import ServedModel
 from service.problems import on_relevance_error
 from service.routes import PROBLEMS
@@ -62,7 +63,7 @@ class ModelMetadata(BaseModel):
     outputs: list[Tensor]
 
 
-router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], route_class=JsonRoute)
 NOT_READY: dict[int | str, dict[str, Any]] = {503: PROBLEMS[503]}
 NOT_THERE: dict[int | str, dict[str, Any]] = {404: PROBLEMS[404], 503: PROBLEMS[503]}
 

@@ -36,7 +36,7 @@ KINDS: Mapping[type[RelevanceError], Kind] = {
     errors.ForbiddenError: Kind(403, "forbidden", "The API key is not for this"),
     errors.UnknownTaskError: Kind(404, "unknown_task", "The task is not served here"),
     errors.TooLargeError: Kind(413, "too_large", "The request is over a limit"),
-    errors.MediaTypeError: Kind(415, "media_type", "The body is not declared as JSON"),
+    errors.MediaTypeError: Kind(415, "media_type", "The body's type or coding is not taken"),
     errors.InvalidRequestError: Kind(422, "invalid_request", "The request is not as expected"),
     errors.KeyRateError: Kind(429, "key_rate", "The API key sends too many requests a second"),
     errors.KeyConcurrencyError: Kind(429, "key_concurrency", "The API key has too many requests in work"),
@@ -53,7 +53,6 @@ OF_CHANGES: Mapping[type[RelevanceError], Kind] = {  # what only the admin inter
 }
 BUG = Kind(500, "internal", "The service has a fault")
 HTTP_KINDS = {
-    400: KINDS[errors.MalformedJsonError],  # raised by the framework for a body that it can't decode
     404: Kind(404, "unknown_path", "There is nothing at this path"),
     405: Kind(405, "method", "The path does not take this method"),
 }
@@ -106,18 +105,10 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def on_validation_error(request: Request, error: Exception) -> Response:
-    """Answer a body that does not validate: 415 or 400 where it is no JSON at all, else 422 naming every fault."""
+    """Answer a body, or a parameter, that does not validate; of a list only the first wrong element is named."""
     if not isinstance(error, RequestValidationError):
         raise error
-    media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     found = error.errors()
-    if found[0]["loc"][0] == "body" and not media_type.endswith("json"):
-        return await on_relevance_error(
-            request, errors.MediaTypeError(f"Content-Type {media_type!r}: expected application/json")
-        )
-    if found[0]["type"] == "json_invalid":
-        detail = f"{found[0]['ctx']['error']} at character {found[0]['loc'][-1]}"
-        return await on_relevance_error(request, errors.MalformedJsonError(f"the body is no JSON: {detail}"))
     faults = [_fault(each) for each in found[:FAULTS_SHOWN]]
     request.state.faults = faults
     more = f"; and {len(found) - FAULTS_SHOWN} more" if len(found) > FAULTS_SHOWN else ""

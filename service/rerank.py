@@ -16,6 +16,7 @@ from relevance.tasks import Pair, Task
 from service import rerank_schemas as shapes
 from service.documents import score_documents
 from service.errors import InvalidRequestError, UnavailableError, UnknownTaskError
+from service.jsonroute import JsonRoute
 from service.models import ServedModel
 from service.routes import PROBLEMS
 from service.scoring import Names, Scored, choose
@@ -31,7 +32,7 @@ LEVELS_AROUND = 16  # more than an answer has around a document
 
 ModelParameter = Annotated[str | None, Query(description=shapes.MODEL)]
 
-router = APIRouter(responses=PROBLEMS)
+router = APIRouter(responses=PROBLEMS, route_class=JsonRoute)
 
 
 @router.post("/v2/rerank", response_model=shapes.CohereResponse)

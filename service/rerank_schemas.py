@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Dis
 from pydantic.config import JsonDict
 
 from service.errors import InvalidRequestError
+from service.lists import Many
 
 TRUTHS = {"true": True, "false": False}
 DIGITS = 18  # more than any count has
@@ -72,12 +73,12 @@ class CohereRequest(BaseModel):
     """What Cohere's v1 and v2 have in common."""
 
     query: str
-    documents: list[Document] = Field(description="texts, or objects with a `text`; null is a blank text")
+    documents: Many[Document] = Field(description="texts, or objects with a `text`; null is a blank text")
     model: str | None = Field(None, description=MODEL)
     top_n: Count = Field(None, description="how many results to return; absent: all")
     max_tokens_per_doc: Count = Field(None, description="at least what the model reads: documents are cut to that")
     return_documents: Flag = Field(None, description="whether results carry their document")
-    rank_fields: list[str] | None = Field(None, min_length=1, description="keys of an object to rank by, in this order")
+    rank_fields: Many[str] | None = Field(None, min_length=1, description="keys of an object to rank by, in this order")
 
 
 class CohereV2Request(CohereRequest):
@@ -112,8 +113,8 @@ class TeiRerankRequest(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [_TEXTS]})
 
     query: str
-    texts: list[Text] | None = Field(None, description="null is a blank text")
-    documents: list[Text] | None = Field(None, description="what Elasticsearch sends in place of `texts`")
+    texts: Many[Text] | None = Field(None, description="null is a blank text")
+    documents: Many[Text] | None = Field(None, description="what Elasticsearch sends in place of `texts`")
     model: str | None = Field(None, description=MODEL)
     raw_scores: Flag = Field(None, description="logits in place of probabilities")
     return_text: Flag = None
@@ -153,9 +154,9 @@ def _form(inputs: Any) -> str | None:
 
 Inputs = Annotated[
     Annotated[tuple[str, Text], Tag("pair")]
-    | Annotated[list[tuple[str, Text]], Tag("pairs")]
+    | Annotated[Many[tuple[str, Text]], Tag("pairs")]
     | Annotated[TextPair, Tag("object")]
-    | Annotated[list[TextPair], Tag("objects")],
+    | Annotated[Many[TextPair], Tag("objects")],
     Discriminator(
         _form,
         custom_error_type="inputs_form",

@@ -13,6 +13,7 @@ from service import schemas
 from service.admission import CANDIDATES, PAIRS
 from service.edge import SCORE_PATH
 from service.errors import UnavailableError
+from service.jsonroute import JsonRoute
 from service.models import Scored, ServedModel
 from service.problems import KINDS
 from service.scoring import choose, score_pairs
@@ -27,7 +28,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     if kind.status != 499
 }
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post(SCORE_PATH, responses=PROBLEMS, response_model=schemas.ScoreResponse)

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relevance.languages import normalize_language
 from relevance.tasks import UNKNOWN_LANGUAGE, Pair, Task
+from service.lists import Many
 
 Language = Annotated[
     str,
@@ -40,9 +41,9 @@ class ScoreRequest(BaseModel):
 
     task: str = Field(description="`qc` (candidates are category paths) or `qi` (candidates are item titles)")
     query: str | None = None
-    candidates: list[str] | None = None
+    candidates: Many[str] | None = None
     language: Language | None = None
-    pairs: list[PairIn] | None = None
+    pairs: Many[PairIn] | None = None
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:

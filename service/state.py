@@ -49,6 +49,7 @@ class Service:
             Priority.INTERACTIVE: ThreadPoolExecutor(TOKENIZING_THREADS, "tokenize"),
             Priority.BULK: ThreadPoolExecutor(1, "tokenize-bulk"),
         }
+        self.parser = ThreadPoolExecutor(1, "parse")  # large bodies, one after another: parsing holds Python's lock
         loader = Loader(settings, metrics, self._executors, open_engine)
         self.rollouts = {task: Rollout(task, self.models, loader, self._others_wait) for task in bundles}
         self._loading: asyncio.Task[None] | None = None
@@ -134,7 +135,7 @@ class Service:
                 task.cancel()
         for rollout in self.rollouts.values():
             await rollout.close()
-        for executor in self._executors.values():
+        for executor in (self.parser, *self._executors.values()):
             executor.shutdown(wait=False, cancel_futures=True)
         if self.tracer is not None:
             await asyncio.to_thread(self.tracer.close)

@@ -232,9 +232,15 @@ def test_lone_surrogate_is_refused(client, body, said):
 
 
 def test_many_faults_are_cut(client):
-    answer = client.post("/v1/score", json={"task": "qc", "query": "a", "candidates": [1] * 900})
-    assert "and 890 more" in problem(answer, 422, "invalid_request")["detail"]
+    unknown = {f"key{n}": 1 for n in range(100)}
+    answer = client.post("/v1/score", json={"task": "qc", "query": "a", "candidates": ["b"]} | unknown)
+    assert "and 90 more" in problem(answer, 422, "invalid_request")["detail"]
     assert len(answer.json()["errors"]) == 10
+
+
+def test_only_the_first_wrong_element_of_a_list_is_named(client):
+    answer = client.post("/v1/score", json={"task": "qc", "query": "a", "candidates": ["b"] + [1] * 900})
+    assert problem(answer, 422, "invalid_request")["detail"] == "candidates.1: Input should be a valid string"
 
 
 def test_unknown_path_and_method_are_problems(client):
