@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from relevance.card import TOKENIZER_FILE, ModelCard, explain
 from relevance.errors import BundleError
 from relevance.files import sha256_of
-from relevance.formatting import FORMAT_VERSION
+from relevance.formatting import FORMAT_VERSION, OTHER_FORMAT
 from relevance.tasks import Pair
 from relevance.tokenization import PairTokenizer
 
@@ -228,7 +228,9 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"bundle {folder}: {MANIFEST_FILE} is no JSON ({error}); the bundle is damaged") from None
     for field, known in (("schema_version", SCHEMA_VERSION), ("format_version", FORMAT_VERSION)):
         if isinstance(raw, dict) and raw.get(field) != known:
-            raise BundleError(f"bundle {folder}: {field} {reprlib.repr(raw.get(field))} is unknown; expected {known}")
+            found = reprlib.repr(raw.get(field))
+            hint = OTHER_FORMAT if field == "format_version" else "export it again"
+            raise BundleError(f"bundle {folder}: {field} {found} is unknown; expected {known}; {hint}")
     try:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:

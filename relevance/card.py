@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationErr
 
 from relevance.errors import CheckpointError
 from relevance.files import whole_file
-from relevance.formatting import FORMAT_VERSION, PairFormat
+from relevance.formatting import FORMAT_VERSION, OTHER_FORMAT, PairFormat
 from relevance.heads import HeadSpec
 from relevance.languages import known_language, normalize_language
 from relevance.metrics import HISTOGRAM_BINS, Report, histogram, language_histograms
@@ -106,13 +106,16 @@ class ModelCard(BaseModel):
                 f"checkpoint {folder}: no {CARD_FILE}; expected a folder written by `relevance train`"
             )
         try:
-            card = cls.model_validate_json(path.read_bytes())
+            raw = json.loads(path.read_bytes())
+            found = raw.get("format_version") if isinstance(raw, dict) else None
+            if isinstance(found, int) and found != FORMAT_VERSION:  # its parameters are others
+                fault = f"format_version {found} is unknown; expected {FORMAT_VERSION}; {OTHER_FORMAT}"
+                raise CheckpointError(f"checkpoint card {path}: {fault}")
+            card = cls.model_validate(raw)
         except ValidationError as error:
             raise CheckpointError(f"checkpoint card {path}: {explain(error)}") from None
-        if card.format_version != FORMAT_VERSION:
-            raise CheckpointError(
-                f"checkpoint card {path}: format_version {card.format_version} is unknown; expected {FORMAT_VERSION}"
-            )
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"checkpoint card {path}: is no JSON ({error}); it is damaged") from None
         return card
 
 

@@ -1,17 +1,29 @@
 """How a pair becomes the two texts that a model reads. Training and serving share this file, so they cannot drift.
 
-Any change to what `PairFormat` returns for the same input is a new FORMAT_VERSION: bundles of another version are
-refused by the service.
+Any change to what `PairFormat` returns for the same parameters and input is a new FORMAT_VERSION: bundles and
+checkpoints of another version are refused. The parameters, the promotional phrases included, are stored in card and
+manifest.
 """
 
 import functools
 import re
+from collections.abc import Iterable
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from relevance.characters import COMMA_FORMS, normalize
 from relevance.tasks import UNKNOWN_LANGUAGE, Pair, Task
+from relevance.titles import PROMOTIONS, without_promotions, without_repeats
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 did not normalise texts
+OTHER_FORMAT = "another release formats its texts in another way: train the model again with this one"
+
+BARE_COMMA = ","  # a comma that no space follows, as AnalytiCup writes paths
+# What can part the levels of a path. Of two that are as frequent the first is taken: names hold commas and slashes.
+SEPARATORS = (" > ", "|", "›", "»", " / ", BARE_COMMA, ", ", "/")
+_COMMA = re.compile(r",(?! )")
+_TIGHT = frozenset({">", "|", "›", "»"})  # never within a name: white space around them makes no difference
 
 # Level names of the AnalytiCup category tree that hold a comma with no space behind it.
 NAMES_WITH_COMMA = (
@@ -35,18 +47,26 @@ class PairFormat(BaseModel):
     candidate_prefix: str = Field("", description="put before every candidate, e.g. 'category: '")
     language_tag: bool = Field(False, description="put the language code before the query, as in '[ja] 靴'")
     level_separator: str = Field(" > ", description="stands between the levels of a category path")
+    path_separator: str | None = Field(
+        None, description="parts the levels of a category path as it comes; absent: found in the training rows"
+    )
     names_with_comma: tuple[str, ...] = Field(
         NAMES_WITH_COMMA, description="level names that hold a comma with no space behind it"
     )
+    normalize_text: bool = Field(True, description="entities, controls, invisible characters, NFKC")
+    promotions: tuple[str, ...] = Field(
+        PROMOTIONS, description="words, without signs, left out of titles where they stand alone (QI)"
+    )
+    fold_repeats: bool = Field(True, description="write stuttered words of titles once (QI)")
 
     def query_text(self, query: str, language: str = UNKNOWN_LANGUAGE) -> str:
-        """Return the first text of a pair: prefix, optional language tag, query with white space folded."""
+        """Return the first text of a pair: prefix, optional language tag, normalised query."""
         tag = f"[{language}] " if self.language_tag else ""
-        return f"{self.query_prefix}{tag}{_fold(query)}"
+        return f"{self.query_prefix}{tag}{self._normal(query)}"
 
     def candidate_text(self, task: Task, candidate: str) -> str:
-        """Return the second text of a pair: a title, or the levels of a category path joined by the separator."""
-        text = self.level_separator.join(self.levels(candidate)) if task is Task.QC else _fold(candidate)
+        """Return the second text of a pair: a title, or the levels of a category path joined by `level_separator`."""
+        text = self.level_separator.join(self.levels(candidate)) if task is Task.QC else self._title(candidate)
         return f"{self.candidate_prefix}{text}"
 
     def texts(self, task: Task, pair: Pair) -> tuple[str, str]:
@@ -54,8 +74,58 @@ class PairFormat(BaseModel):
         return self.query_text(pair.query, pair.language), self.candidate_text(task, pair.candidate)
 
     def levels(self, category_path: str) -> list[str]:
-        """Split a category path into its level names, top first: see `split_levels`."""
-        return split_levels(category_path, self.names_with_comma)
+        """Split a category path into its normalised level names, top first: see `path_levels`.
+
+        Normalisation makes no levels and joins none: a comma that an entity stood for stays in its level.
+        """
+        separator = self.path_separator or BARE_COMMA
+        levels = path_levels(category_path, separator, self.names_with_comma)
+        whole = normalize(category_path, COMMA_FORMS)[0] if self.normalize_text else category_path
+        if whole == category_path:
+            return levels
+        again = path_levels(whole, separator, self.names_with_comma)
+        return again if len(again) == len(levels) else [self._normal(level) for level in levels]
+
+    def fitted(self, task: Task, candidates: Iterable[str]) -> Self:
+        """Return the format for these candidates: the separator of their paths is found where none is given (QC)."""
+        if task is not Task.QC or self.path_separator is not None:
+            return self
+        return self.model_copy(update={"path_separator": find_separator(candidates)})
+
+    def _title(self, title: str) -> str:
+        text = without_promotions(self._normal(title), self._phrases)
+        return without_repeats(text) if self.fold_repeats else text
+
+    def _normal(self, text: str) -> str:
+        return normalize(text)[0] if self.normalize_text else _fold(text)
+
+    @functools.cached_property
+    def _phrases(self) -> frozenset[str]:
+        return frozenset(" ".join(normalize(phrase)[0].casefold().split()) for phrase in self.promotions)
+
+
+def find_separator(paths: Iterable[str]) -> str:
+    """Return what parts the levels of category paths: one of SEPARATORS, a bare comma where none is found.
+
+    It is the first one that is in at least half as many different paths as the most frequent one.
+    """
+    distinct = set(paths)
+    counts = {each: sum(len(path_levels(path, each, ())) > 1 for path in distinct) for each in SEPARATORS}
+    most = max(counts.values(), default=0)
+    return next(each for each, count in counts.items() if 2 * count >= most) if most else BARE_COMMA
+
+
+def path_levels(path: str, separator: str, names_with_comma: tuple[str, ...] = NAMES_WITH_COMMA) -> list[str]:
+    """Split a category path at a separator, top level first; white space is folded and empty levels are left out.
+
+    A bare comma is one that no space follows: see `split_levels`. White space around `>` and `|` makes no difference;
+    that of ` / ` and `, ` belongs to the separator, so that `A/C parts` and `4,5 mm` stay whole.
+    """
+    if separator == BARE_COMMA:
+        return split_levels(path, names_with_comma)
+    sign = separator.strip()
+    parts = _fold(path).split(sign if sign in _TIGHT else separator)
+    return [level.strip() for level in parts if level.strip()]
 
 
 def split_levels(category_path: str, names_with_comma: tuple[str, ...] = NAMES_WITH_COMMA) -> list[str]:
@@ -68,7 +138,7 @@ def split_levels(category_path: str, names_with_comma: tuple[str, ...] = NAMES_W
     found = names_with_comma if _pattern(names_with_comma).search(path) else ()  # most paths hold none: be quick
     for start, end in reversed([m.span() for name in found for m in _pattern((name,)).finditer(path)]):
         path = path[:start] + path[start:end].replace(",", "\0") + path[end:]
-    return [level.replace("\0", ",").strip() for level in re.split(r",(?! )", path) if level.strip()]
+    return [level.replace("\0", ",").strip() for level in _COMMA.split(path) if level.strip()]
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Tiny random transformers models with a real tokenizer, made in a second: for tests of training and export."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -73,4 +74,21 @@ def tiny_model(folder: Path, family: str = "bert", *, typed: bool = False, seed:
     tiny_tokenizer(folder, pairs=template)
     torch.manual_seed(seed)
     AutoModel.from_config(tiny_config(family)).save_pretrained(folder)
+    return folder
+
+
+def unigram_model(folder: Path, words: Sequence[str]) -> Path:
+    """Write a random model whose Unigram tokenizer has a token for each word, and ASCII characters."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *(f"▁{word}" for word in words), *map(chr, range(33, 127))]
+    core = Tokenizer(models.Unigram([(piece, -float(place)) for place, piece in enumerate(pieces)], 3, False))
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    core.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    AutoModel.from_config(tiny_config("bert")).save_pretrained(folder)
     return folder

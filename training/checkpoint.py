@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -54,6 +54,7 @@ def train(job: Job, *, overwrite: bool = False) -> ModelCard:
     Raises ConfigError where `out` exists and may not be replaced, InputError where rows or classes are missing.
     """
     _check(job, overwrite)
+    job = _fitted(job)
     base = resolve_base_model(job.recipe.base_model)
     work = job.out.parent / f".{job.out.name}.work"
     _open_work(work, job, base)
@@ -85,6 +86,14 @@ def _check(job: Job, overwrite: bool) -> None:
         classes = {row.label for row in rows}
         if classes != {0, 1}:
             raise InputError(f"{name} set: {len(rows)} rows with labels {sorted(classes)}; expected both 0 and 1")
+
+
+def _fitted(job: Job) -> Job:
+    """Return the job with the parameters of the format that its training rows decide."""
+    form = job.recipe.format.fitted(job.recipe.task, [row.pair.candidate for row in job.train])
+    if form != job.recipe.format:
+        log.info("levels of category paths are parted by %r (format.path_separator)", form.path_separator)
+    return replace(job, recipe=job.recipe.model_copy(update={"format": form}))
 
 
 def _check_lengths(recipe: Recipe, encoder: Path, tokenizer: PairTokenizer) -> None:
@@ -121,8 +130,8 @@ def _prepare(job: Job, base: BaseModel, work: Path) -> Path:
         return out
     options = EncoderOptions(section.layers)
     if section.trim_vocabulary:
-        rows, recipe = (*job.train, *job.dev), job.recipe
-        corpus = [text for row in rows for text in recipe.format.texts(recipe.task, row.pair)]
+        recipe = job.recipe  # dev is not looked at: what is measured there has to hold for texts never seen
+        corpus = [text for row in job.train for text in recipe.format.texts(recipe.task, row.pair)]
         options = EncoderOptions(section.layers, corpus, section.trim_scripts, section.whole_scripts)
     after = prepare_encoder(base, out, options).after
     sizes = (after.layers, after.vocabulary, after.parameters)

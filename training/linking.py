@@ -8,8 +8,8 @@ ids by chance.
 
 from collections.abc import Iterable, Sequence
 
+from relevance.characters import normalize
 from relevance.tasks import LabeledPair, query_key
-from training.cleaning.text import normalize
 from training.extras import SOURCE_ID, own_ids, source_ids
 
 __all__ = ["SOURCE_ID", "held_keys", "linked_groups"]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.errors import InputError
-from relevance.formatting import PairFormat, split_levels
+from relevance.formatting import PairFormat
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder, Vectors
 from training.weights import label_weights
@@ -20,7 +20,7 @@ from training.weights import label_weights
 Floats = NDArray[np.float64]
 
 
-VERSION = 3  # raised when the same rows give other scores: what is kept under the old one is then made anew
+VERSION = 4  # raised when the same rows give other scores: what is kept under the old one is then made anew
 
 # The inverse L2 penalty (scikit-learn's C); features have unit spread. Near the best on the sample, on real QC and on
 # real QI; chosen on a dev set of doubtful labels it came out anywhere (docs/log.md).
@@ -37,6 +37,7 @@ class Probe:
     def __init__(self, encoder: PairEncoder, task: Task, seed: int = 0) -> None:
         self._encoder, self._task, self._seed = encoder, task, seed
         self._model: Any = None
+        self._format = PairFormat()
         self._mean = self._spread = np.zeros(0, dtype=np.float32)
 
     def fit(self, rows: Sequence[LabeledPair]) -> Self:
@@ -46,7 +47,8 @@ class Probe:
 
         if {row.label for row in rows} != {0, 1}:
             raise InputError(f"probe: the {len(rows)} training rows are not of both labels; expected 0 and 1")
-        features = pair_features(rows, self._task, self._encoder)
+        self._format = PairFormat().fitted(self._task, [row.pair.candidate for row in rows])
+        features = self._features(rows)
         self._mean, self._spread = features.mean(axis=0), features.std(axis=0) + 1e-6
         features = self._scaled(features)
         labels = [row.label for row in rows]
@@ -60,8 +62,11 @@ class Probe:
         """Return the logits [N] of label 1."""
         if not rows:
             return np.zeros(0)
-        features = self._scaled(pair_features(rows, self._task, self._encoder))
+        features = self._scaled(self._features(rows))
         return np.asarray(self._model.decision_function(features), dtype=np.float64)
+
+    def _features(self, rows: Sequence[LabeledPair]) -> Vectors:
+        return pair_features(rows, self._task, self._encoder, self._format)
 
     def _scaled(self, features: Vectors) -> Vectors:
         features -= self._mean
@@ -69,19 +74,17 @@ class Probe:
         return features
 
 
-def pair_features(rows: Sequence[LabeledPair], task: Task, encoder: PairEncoder) -> Vectors:
+def pair_features(rows: Sequence[LabeledPair], task: Task, encoder: PairEncoder, form: PairFormat) -> Vectors:
     """Return features [N, F]: products, absolute differences and cosine of query and candidate, and the candidate.
 
     For QC also those of query and leaf (the last level says most). Last come shares of letters in common: embeddings
     know little of model numbers and brands.
     """
-    form = PairFormat()
     queries = encoder.embed([form.query_text(row.pair.query) for row in rows], QUERY_PREFIX)
     candidates = encoder.embed([form.candidate_text(task, row.pair.candidate) for row in rows], CANDIDATE_PREFIX)
     parts = [candidates, *_compared(queries, candidates)]
     if task is Task.QC:
-        levels = [split_levels(row.pair.candidate) or [row.pair.candidate] for row in rows]  # "," has no level
-        leaves = [form.candidate_text(task, names[-1]) for names in levels]
+        leaves = [(form.levels(row.pair.candidate) or [row.pair.candidate])[-1] for row in rows]  # "," has no level
         parts += _compared(queries, encoder.embed(leaves, CANDIDATE_PREFIX))
     parts.append(np.array([_overlap(row.pair) for row in rows], dtype=np.float32))
     return np.concatenate(parts, axis=1)

@@ -23,7 +23,7 @@ class EncoderSection(_Section):
     """What is done to the base model before fine-tuning."""
 
     layers: int | None = Field(None, gt=0, description="keep the first N layers; all when absent")
-    trim_vocabulary: bool = Field(False, description="keep only the tokens that the training and dev texts need")
+    trim_vocabulary: bool = Field(False, description="keep only the tokens that the training texts need")
     trim_scripts: tuple[str, ...] = Field(
         (), description="with trim_vocabulary: keep the single characters of these scripts too"
     )

@@ -62,13 +62,20 @@ def test_a_bundle_of_before_a_field_was_added_opens(bundle):
     assert opened.language_histograms == opened.dev_rows == {}
 
 
-@pytest.mark.parametrize("field", ["schema_version", "format_version"])
-def test_an_unknown_version_is_named_before_anything_else(bundle, field):
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("schema_version", 99, "schema_version 99 is unknown; expected 1; export it again"),
+        ("format_version", 99, "format_version 99 is unknown; expected 2; .*train the model again"),
+        ("format_version", 1, "format_version 1 is unknown; expected 2; .*train the model again"),
+    ],
+)
+def test_an_unknown_version_is_named_before_anything_else(bundle, field, value, message):
     manifest = json.loads((bundle / MANIFEST_FILE).read_text())
-    manifest[field] = 99
+    manifest[field] = value
     manifest["from_the_future"] = True
     (bundle / MANIFEST_FILE).write_text(json.dumps(manifest))
-    with pytest.raises(BundleError, match=f"{field} 99 is unknown; expected 1"):
+    with pytest.raises(BundleError, match=message):
         Bundle.open(bundle)
 
 

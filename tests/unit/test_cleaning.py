@@ -1,8 +1,5 @@
 import csv
-import html
 import json
-import unicodedata
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relevance.errors import ConfigError, InputError
-from relevance.formatting import split_levels
+from relevance.formatting import PairFormat, split_levels
 from relevance.tasks import LabeledPair, Pair, Task
 from training.cleaning import CleaningOptions, Contradictions, Tags, clean
-from training.cleaning.text import COMMA_FORMS, normalize
-from training.cleaning.titles import load_promotions, without_promotions, without_repeats
 from training.dataset import read_pairs
 from training.extras import own_ids, source_ids
 from training.languages import Outcome, check_tags
@@ -27,89 +22,11 @@ from training.splits import write_pairs
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 NO_TAGS = CleaningOptions(tags=Tags.OFF)
 
-WRITTEN = {
-    "thai": "น้ำดื่ม รองเท้าผู้หญิง ทำความสะอาด",
-    "arabic": "مشابك شعر للنساء، قميص",
-    "persian": "می‌خواهم کتاب‌ها",
-    "japanese": "自転車 サスペンション キーボード カバー 〜 々",
-    "korean": "자전거 안장 ㅋㅋ",
-    "devanagari": "महिलाओं के जूते क्‍ष र्‍य",
-    "bengali": "শাড়ী র‍্যাম",
-    "malayalam": "അവന്‍ ചെരുപ്പ്",
-    "khmer": "ស្បែក​ជើង",
-    "hebrew": "נעלי נשים",
-    "greek": "γυναικεία παπούτσια",
-    "cyrillic": "женские туфли ёлка й",
-    "polish": "żaluzja do okna łódź",
-    "vietnamese": "giày nữ đế bằng",
-    "emoji": "👨‍👩‍👧 ❤️‍🔥 shirt",
-    "quotes": "l´eau 24″ x 10² TV 5' 6\"",
-}
-
 
 def row(
     query: str = "red shoes", candidate: str = "shoes,boots", label: int = 1, language: str = "en", row_id: str = "1"
 ) -> LabeledPair:
     return LabeledPair(Pair(query, candidate, language), label, row_id)
-
-
-@pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
-def test_text_of_every_script_survives_unchanged(text: str) -> None:
-    assert normalize(text) == (text, frozenset())
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "step"),
-    [
-        ("Briggs &amp; Stratton", "Briggs & Stratton", "entities"),
-        ("Men&#39;s &amp;quot;L&amp;quot;", 'Men\'s "L"', "entities"),
-        ("a&nbsp;b", "a b", "other_spaces"),
-        ("パーツ　デコ", "パーツ デコ", "other_spaces"),
-        ("a\u00a0b", "a b", "other_spaces"),
-        ("a\u0089b\x00", "ab", "controls"),
-        ("butt\u200bon \ufeffplug\u00ad", "button plug", "invisible"),
-        ("ab\u200cc", "abc", "invisible"),
-        ("４ｍｚ （ﾃｽﾄ）", "4mz (テスト)", "nfkc"),
-        ("1½ in ⅓", "1 1/2 in 1/3", "nfkc"),
-        ("e\u0301cran", "\u00e9cran", "nfkc"),
-        (" two  words ", "two words", "spaces"),
-    ],
-)
-def test_step_changes_what_it_is_for_and_is_named(before: str, after: str, step: str) -> None:
-    text, steps = normalize(before)
-    assert text == after
-    assert step in steps
-
-
-def test_names_without_semicolon_are_no_entities() -> None:
-    assert normalize("sports &section &copyright &custom; x&y")[0] == "sports &section &copyright &custom; x&y"
-
-
-def test_text_of_nothing_visible_stays_as_it_is() -> None:
-    assert normalize("\u200b\ufeff") == ("\u200b\ufeff", frozenset())
-
-
-@given(st.text(max_size=40))
-def test_normalizing_twice_equals_once(text: str) -> None:
-    once, _ = normalize(text)
-    assert normalize(once) == (once, frozenset())
-
-
-@given(st.text(st.sampled_from("&;＆；ampltg#x3942１０½² \u200b\u200c\u200d\u0645\u0947"), max_size=30))
-def test_normalizing_twice_equals_once_around_entities_and_joiners(text: str) -> None:
-    once, _ = normalize(text)
-    assert normalize(once) == (once, frozenset())
-
-
-@given(st.text(st.characters(categories=["Ll", "Lu", "Lo", "Lt"]), min_size=1, max_size=20))
-def test_letters_of_any_script_are_never_lost(text: str) -> None:
-    result, _ = normalize(text)
-
-    def letters(value: str) -> Counter[str]:
-        folded = unicodedata.normalize("NFKC", html.unescape(value))
-        return Counter(c for c in folded if c.isalpha())
-
-    assert letters(result) == letters(text)
 
 
 @given(st.text(max_size=30))
@@ -118,82 +35,30 @@ def test_category_path_keeps_its_levels(path: str) -> None:
     assert len(split_levels(cleaned.pair.candidate)) == len(split_levels(path))
 
 
-def test_full_width_comma_stays_inside_its_level() -> None:
-    assert normalize("home，（decor）,signs", COMMA_FORMS)[0] == "home，(decor),signs"
-
-
-@pytest.mark.parametrize(
-    ("title", "left"),
-    [
-        ("[Free Shipping] Red Dress 2024 New, HOT SALE!", "Red Dress"),
-        ("Assorted Roses (75 Stems) Includes Free Shipping", "Assorted Roses (75 Stems)"),
-        ("【送料無料】2024新作 ワンピース", "ワンピース"),
-        ("Robe d'été livraison gratuite", "Robe d'été"),
-        ("원피스 무료배송 2025 신상", "원피스"),
-        ("فستان شحن مجاني", "فستان"),
-        ("เดรส ส่งฟรี", "เดรส"),
-        ("मुफ़्त शिपिंग जूते", "जूते"),
-    ],
-)
-def test_promotions_leave_titles_in_many_languages(title: str, left: str) -> None:
-    assert without_promotions(normalize(title)[0], load_promotions())[0] == left
-
-
-@pytest.mark.parametrize("title", ["Free Shipping", "New Yorker Awning", "Frost Free Sillcock", "2024 Newport Chair"])
-def test_titles_without_promotion_or_of_nothing_else_stay(title: str) -> None:
-    assert without_promotions(title, load_promotions()) == (title, Counter())
-
-
-def test_a_person_can_add_promotions(tmp_path: Path) -> None:
-    file = tmp_path / "more.tsv"
-    file.write_text("# ours\nen\tsuper duper deal\n", encoding="utf-8")
-    options = CleaningOptions(tags=Tags.OFF, promotions_file=file)
-    [cleaned], report = clean([row(candidate="Super Duper Deal! Red boots free shipping")], Task.QI, options)
-    assert cleaned.pair.candidate == "Red boots"
-    assert report.promotions == {"super duper deal": 1, "free shipping": 1}
-
-
-def test_broken_promotions_are_named_line_by_line(tmp_path: Path) -> None:
-    file = tmp_path / "more.tsv"
-    file.write_text("en free shipping\nen\t{year}\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"line 1 is 'en free shipping'; line 2"):
-        load_promotions(file)
-
-
-@pytest.mark.parametrize(
-    ("title", "left"),
-    [
-        ("Phone Case Phone Case for iPhone", "Phone Case for iPhone"),
-        ("Toilet in Black Black", "Toilet in Black"),
-        ("sale sale sale", "sale"),
-        ("靴 靴 靴", "靴 靴 靴"),
-    ],
-)
-def test_stuttered_words_are_written_once(title: str, left: str) -> None:
-    assert without_repeats(title) == left
-
-
-@pytest.mark.parametrize(
-    "title", ["4 in. x 4 in. x 6 ft. Timber", "Barb x Barb x Barb Tee", "Heated Jacket (Jacket Only)", "pom pom hat"]
-)
-def test_sizes_and_doubled_names_are_no_stutter(title: str) -> None:
-    assert without_repeats(title) == title
-
-
-def test_doubled_words_stay_in_languages_that_double_them() -> None:
-    title = "Sepatu anak anak"
-    [kept], _ = clean([row(candidate=title, language="id")], Task.QI, NO_TAGS)
-    [folded], _ = clean([row(candidate=title, language="en")], Task.QI, NO_TAGS)
-    assert (kept.pair.candidate, folded.pair.candidate) == (title, "Sepatu anak")
-
-
-def test_queries_and_category_paths_keep_promotional_words() -> None:
-    rows = [row("free shipping shoes", "shoes,hot sale hot sale")]
-    assert clean(rows, Task.QC, NO_TAGS)[0] == rows
+@pytest.mark.parametrize("task", Task)
+def test_promotions_and_stuttered_words_are_left_to_the_format(task: Task) -> None:
+    rows = [row("free shipping shoes", "shoes, hot sale, phone case cover phone case cover")]
+    assert clean(rows, task, NO_TAGS)[0] == rows
 
 
 WORDS = st.sampled_from(
-    ["free", "Shipping", "2024", "new", "靴", "送料無料", "red red", "&amp;", "4 in. x", "(", "【】", "black"]
+    [
+        "free",
+        "Shipping",
+        "2024",
+        "new",
+        "靴",
+        "送料無料",
+        "red red",
+        "&amp;",
+        "4 in. x",
+        "(",
+        "【】",
+        "black",
+        "|",
+        "! ",
+        "free shipping",
+    ]
 )
 
 
@@ -209,6 +74,13 @@ def test_cleaning_twice_equals_once_and_keeps_every_title(titles: list[tuple[lis
         assert clean(once, task, options)[0] == once
         assert all(r.pair.candidate.strip() for r in once)
         assert report.rows_out == len(once)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=7), st.sampled_from(Task))
+def test_a_cleaned_text_reads_as_the_text_that_it_was_made_of(words: list[str], task: Task) -> None:
+    before = row(" ".join(words), " ".join(words[::-1]))
+    [after], _ = clean([before], task, NO_TAGS)
+    assert PairFormat().texts(task, after.pair) == PairFormat().texts(task, before.pair)
 
 
 def test_repeated_rows_become_one_and_the_first_stays() -> None:
@@ -328,12 +200,12 @@ def test_contradictions_are_reported_and_settled_as_asked(action: Contradictions
 
 
 def test_report_counts_what_each_step_changed() -> None:
-    rows = [row("wide　shoes", "boots &amp; more free shipping"), row("hat", "plain title")]
+    rows = [row("wide　shoes", "boots &amp; more"), row("hat", "plain title")]
     _, report = clean(rows, Task.QI, NO_TAGS)
     assert (report.changed_queries, report.changed_candidates) == (1, 1)
     assert report.steps["other_spaces"].queries == 1
-    assert report.steps["entities"].candidates == report.steps["promotions"].candidates == 1
-    assert report.steps["entities"].examples == (("boots &amp; more free shipping", "boots & more"),)
+    assert report.steps["entities"].candidates == 1
+    assert report.steps["entities"].examples == (("boots &amp; more", "boots & more"),)
     assert report.steps["controls"].queries == 0
 
 
@@ -409,4 +281,4 @@ def test_each_claimed_step_changes_real_titles() -> None:
     rows = read_pairs(file, Task.QI).rows
     _, report = clean(rows, Task.QI, NO_TAGS)
     changed = {name: step.candidates + step.queries for name, step in report.steps.items()}
-    assert all(changed[name] > 0 for name in ("entities", "spaces", "promotions", "repeated_words")), changed
+    assert all(changed[name] > 0 for name in ("entities", "spaces")), changed

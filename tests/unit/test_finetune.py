@@ -3,18 +3,20 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
 from relevance.card import ModelCard
 from relevance.errors import ConfigError, DivergedError, InputError
 from relevance.tasks import LabeledPair, Pair
-from tests.models import tiny_model
+from tests.models import tiny_model, unigram_model
 from training.checkpoint import Job, train
 from training.evaluation import score_rows
-from training.recipe import Recipe
+from training.recipe import EncoderSection, Recipe
 
 COLOURS = ("red", "blue", "green", "black")
 THINGS = ("shoes", "cups", "lamps", "chairs", "phones")
@@ -184,3 +186,22 @@ def test_one_class_is_refused(base, tmp_path):
     yes = [row for row in rows(80) if row.label]
     with pytest.raises(InputError, match="expected both 0 and 1"):
         train(Job(recipe(base), yes, rows(8), tmp_path / "out"))
+
+
+def test_separator_of_paths_is_found_in_training_rows_and_kept(base, tmp_path):
+    def parted(some):
+        return [replace(r, pair=replace(r.pair, candidate=r.pair.candidate.replace(",", " > "))) for r in some]
+
+    card = train(Job(recipe(base), parted(rows(48)), parted(rows(40, 80)), tmp_path / "out"))
+    assert card.format.path_separator == " > "
+    assert ModelCard.load(tmp_path / "out").texts([Pair("x", "goods>cups, red")]) == [("x", "goods > cups, red")]
+
+
+def test_vocabulary_is_trimmed_on_train_alone(tmp_path):
+    base = unigram_model(tmp_path / "base", ["shoes", "zebra"])
+    dev = [replace(r, pair=replace(r.pair, query=f"{r.pair.query} zebra")) for r in rows(40, 80)]
+    trimmed = recipe(base).model_copy(update={"encoder": EncoderSection(trim_vocabulary=True)})
+    train(Job(trimmed, rows(48), dev, tmp_path / "out"))
+    vocabulary = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json")).get_vocab()
+    assert "▁shoes" in vocabulary
+    assert "▁zebra" not in vocabulary

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relevance.formatting import NAMES_WITH_COMMA, PairFormat, split_levels
+from relevance.formatting import NAMES_WITH_COMMA, PairFormat, find_separator, path_levels, split_levels
 from relevance.tasks import Pair, Task, query_key
 
 
@@ -58,3 +58,72 @@ def test_query_key_ignores_case_and_white_space():
     assert query_key("STRASSE") == query_key("straße")
     assert query_key("ＵＳＢ ｹｰﾌﾞﾙ") == query_key("usb ケーブル")
     assert query_key("cafe\u0301") == query_key("café")
+
+
+@pytest.mark.parametrize(
+    ("paths", "separator"),
+    [
+        (["Home > Kitchen > Cups", "Home", "Clothing, Shoes & Jewelry > Women"], " > "),
+        (["Home>Kitchen>Cups", "Garden>Hoses"], " > "),
+        (["Home|Kitchen, Dining|Cups", "Garden|Hoses"], "|"),
+        (["Home / Kitchen / Cups", "Garden / A/C parts"], " / "),
+        (["Home, Kitchen, Cups", "Garden, Hoses"], ", "),
+        (["automobiles, parts & accessories,car electronics", "home,kitchen,dining & bar"], ","),
+        (["Maison › Cuisine › Tasses"], "›"),
+        (["Home/Kitchen/Cups"], "/"),
+        (["Home", "Garden"], ","),
+        ([], ","),
+    ],
+)
+def test_separator_of_paths_is_found(paths, separator):
+    assert find_separator(paths) == separator
+
+
+@pytest.mark.parametrize(
+    ("path", "separator", "levels"),
+    [
+        ("Home > Kitchen, Dining >Cups", " > ", ["Home", "Kitchen, Dining", "Cups"]),
+        ("Home|Kitchen | Cups", "|", ["Home", "Kitchen", "Cups"]),
+        ("Garden / A/C parts", " / ", ["Garden", "A/C parts"]),
+        ("Nails, 4,5 mm, steel", ", ", ["Nails", "4,5 mm", "steel"]),
+        ("home,kitchen,dining & bar", ",", ["home", "kitchen,dining & bar"]),
+        (" > ", " > ", []),
+    ],
+)
+def test_path_levels(path, separator, levels):
+    assert path_levels(path, separator) == levels
+
+
+def test_format_finds_the_separator_once_and_keeps_it():
+    form = PairFormat().fitted(Task.QC, ["Home > Kitchen", "Garden > Hoses, 3 m"])
+    assert form.path_separator == " > "
+    assert form.candidate_text(Task.QC, "Garden>Hoses,3 m") == "Garden > Hoses,3 m"
+    assert form.fitted(Task.QC, ["a|b"]) == form
+    assert PairFormat(path_separator="|").fitted(Task.QC, ["a > b"]).path_separator == "|"
+    assert PairFormat().fitted(Task.QI, ["a > b"]).path_separator is None
+
+
+@pytest.mark.parametrize("text", ["tom &amp; jerry", "ＴＯＭ ＆ jerry", "tom \u200b&#38; jerry"])
+def test_queries_titles_and_levels_are_normalised(text):
+    form = PairFormat()
+    assert form.query_text(text).lower() == "tom & jerry"
+    assert form.candidate_text(Task.QI, text).lower() == "tom & jerry"
+    assert form.candidate_text(Task.QC, f"toys,{text}").lower() == "toys > tom & jerry"
+
+
+@given(st.text(st.sampled_from("a,b &#44;amp，.>"), max_size=20))
+def test_normalisation_makes_no_levels_and_joins_none(path):
+    assert len(PairFormat().levels(path)) == len(split_levels(path))
+
+
+def test_names_with_comma_are_known_behind_an_entity():
+    assert PairFormat().levels("home,kitchen,dining &amp; bar") in (
+        ["home", "kitchen,dining & bar"],
+        ["home", "kitchen", "dining & bar"],
+    )
+
+
+def test_parameters_survive_json_and_use():
+    form = PairFormat(promotions=("big deal",), path_separator="|")
+    form.candidate_text(Task.QI, "cup, big deal")
+    assert PairFormat.model_validate_json(form.model_dump_json()) == form

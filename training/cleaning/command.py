@@ -23,11 +23,10 @@ def clean_file(
         Contradictions, typer.Option(help="Pairs with both labels: merge, majority (ties are left out), or drop.")
     ] = Contradictions.MERGE,
     tags: Annotated[Tags, typer.Option(help="Language tags that disagree: off, report, unk, or fix.")] = Tags.UNK,
-    promotions: Annotated[Path | None, typer.Option(help="Further promotional phrases: language, tab, phrase.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
 ) -> None:
-    """Clean a file: texts, promotional and repeated words of titles, votes, language tags.
+    """Clean a file: characters, votes, language tags.
 
     Rows of the same query, candidate and language become one row with its votes: label_share, label_votes, label by
     majority (1 for a tie), label_weight by agreement.
@@ -38,7 +37,7 @@ def clean_file(
 
     if out.exists() and not overwrite:
         raise ConfigError(f"output {out}: exists already; expected a new file, or --overwrite")
-    options = CleaningOptions(contradictions=contradictions, tags=tags, promotions_file=promotions)
+    options = CleaningOptions(contradictions=contradictions, tags=tags)
     rows, report = clean(read_pairs(file, task).rows, task, options)
     write_pairs(out, rows, task)
     print(report.model_dump_json() if as_json else "\n".join(lines(report)))

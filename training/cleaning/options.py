@@ -1,7 +1,6 @@
 """What cleaning does: the options that a recipe holds, with the reasons for their defaults."""
 
 from enum import StrEnum
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,9 +23,6 @@ class CleaningOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     normalize_text: bool = Field(True, description="entities, controls, invisible characters, NFKC, spaces")
-    promotions: bool = Field(True, description="drop promotional phrases from titles (QI)")
-    promotions_file: Path | None = Field(None, description="further phrases, `language<tab>phrase` a line")
-    repeated_words: bool = Field(True, description="write words and phrases of titles that follow themselves once (QI)")
     contradictions: Contradictions = Field(
         Contradictions.MERGE,
         description="pairs with votes for both labels; merge: one row, label by majority, 1 for a tie; majority: the "

@@ -6,19 +6,12 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import BaseModel, ConfigDict
 
+from relevance.characters import COMMA_FORMS, STEPS, normalize
 from relevance.formatting import split_levels
 from relevance.tasks import LabeledPair, Task
 from training.cleaning.options import CleaningOptions
-from training.cleaning.text import COMMA_FORMS, STEPS, normalize
-from training.cleaning.titles import (
-    REDUPLICATING_LANGUAGES,
-    load_promotions,
-    without_promotions,
-    without_repeats,
-)
 
 QUERY, CANDIDATE = "query", "candidate"
-PROMOTIONS, REPEATED_WORDS = "promotions", "repeated_words"
 _SHOWN = 5
 
 
@@ -34,11 +27,10 @@ class StepReport(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A text after cleaning: the steps that changed it and the promotional phrases taken out."""
+    """A text after cleaning and the steps that changed it."""
 
     text: str
     steps: frozenset[str] = frozenset()
-    promotions: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(slots=True)
@@ -47,7 +39,6 @@ class Tally:
 
     changed: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     examples: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    promotions: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str, before: str, cleaned: Cleaned) -> None:
         """Count one cleaned field."""
@@ -55,7 +46,6 @@ class Tally:
             self.changed[step][name] += 1
             if len(self.examples[step]) < _SHOWN:
                 self.examples[step][before] = cleaned.text
-        self.promotions.update(dict(cleaned.promotions))
 
     def steps(self) -> dict[str, StepReport]:
         """Return one report a step, in their order, those that changed nothing too."""
@@ -65,7 +55,7 @@ class Tally:
                 candidates=self.changed[step][CANDIDATE],
                 examples=tuple(self.examples[step].items()),
             )
-            for step in (*STEPS, PROMOTIONS, REPEATED_WORDS)
+            for step in STEPS
         }
 
 
@@ -74,18 +64,13 @@ class RowTexts:
 
     def __init__(self, task: Task, options: CleaningOptions) -> None:
         self._task, self._options = task, options
-        self._promotions = load_promotions(options.promotions_file) if options.promotions else None
-        # Paths and titles come back for many queries.
-        self._path = functools.lru_cache(maxsize=1 << 16)(self._path)
-        self._title = functools.lru_cache(maxsize=1 << 17)(self._title)
+        # Queries, paths and titles come back on many rows.
+        self._normalized = functools.lru_cache(maxsize=1 << 17)(self._normalized)
 
     def clean(self, row: LabeledPair, tally: Tally) -> LabeledPair:
         """Return the row with cleaned texts; the row itself when nothing changed."""
         query = self._normalized(row.pair.query)
-        if self._task is Task.QC:
-            candidate = self._path(row.pair.candidate)
-        else:
-            candidate = self._title(row.pair.candidate, row.pair.language not in REDUPLICATING_LANGUAGES)
+        candidate = (self._path if self._task is Task.QC else self._normalized)(row.pair.candidate)
         if not query.steps and not candidate.steps:
             return row
         tally.add(QUERY, row.pair.query, query)
@@ -99,22 +84,3 @@ class RowTexts:
         """Normalise a category path; one that would have more or fewer levels afterwards stays as it is."""
         cleaned = self._normalized(path, COMMA_FORMS)
         return cleaned if len(split_levels(cleaned.text)) == len(split_levels(path)) else Cleaned(path)
-
-    def _title(self, title: str, doubles: bool) -> Cleaned:
-        """Clean a title until nothing changes: a promotion taken out can bring two equal words together."""
-        cleaned = self._normalized(title)
-        steps, promotions = set(cleaned.steps), Counter[str]()
-        while True:
-            before = text = cleaned.text
-            if self._promotions is not None:
-                text, found = without_promotions(text, self._promotions)
-                promotions += found
-            if promotions:
-                steps.add(PROMOTIONS)
-            if self._options.repeated_words:
-                text, longer = without_repeats(text, doubles=doubles), text
-                steps |= {REPEATED_WORDS} if text != longer else set()
-            if text == before:
-                return Cleaned(text, frozenset(steps), tuple(promotions.items()))
-            cleaned = self._normalized(text)
-            steps |= cleaned.steps

@@ -1,7 +1,9 @@
 """The cleaning stage: rows in, cleaner rows and a report of what each step changed out.
 
-Every script is kept. Formatting, which training and serving share, is not touched: what a model needs at serving time
-belongs there. Cleaning is idempotent: cleaning its result changes nothing, whatever the options.
+Every script is kept. What a model reads of a text is the format's work (`relevance.formatting`), which training and
+serving share: promotions and stuttered words stay here. Characters are normalised by the format's own function, so
+that equal texts are found; the format then finds nothing to do, and a cleaned text reads as the text that it was made
+of. Cleaning is idempotent: cleaning its result changes nothing, whatever the options.
 """
 
 from collections.abc import Sequence
@@ -25,7 +27,6 @@ class CleaningReport(BaseModel):
     changed_queries: int
     changed_candidates: int
     steps: dict[str, StepReport]
-    promotions: dict[str, int]
     votes: VoteReport
     tags: TagReport | None
 
@@ -36,8 +37,8 @@ def clean(
     """Return the cleaned rows, in their order with ids and extras kept, and the report.
 
     Texts first, then votes (rows of one pair become one row, see training.cleaning.votes), then tags. A row given
-    another language keeps its tag in the extra `tagged_language`. Raises InputError for a broken promotions file or a
-    weight out of range, ConfigError for a language that cannot be detected, MachineError when tags are to be checked
+    another language keeps its tag in the extra `tagged_language`. Raises InputError for a weight
+    out of range, ConfigError for a language that cannot be detected, MachineError when tags are to be checked
     and lingua is not installed.
     """
     tally = Tally()
@@ -51,7 +52,6 @@ def clean(
         changed_queries=sum(a.pair.query != b.pair.query for a, b in zip(rows, texts, strict=True)),
         changed_candidates=sum(a.pair.candidate != b.pair.candidate for a, b in zip(rows, texts, strict=True)),
         steps=tally.steps(),
-        promotions=dict(tally.promotions.most_common()),
         votes=votes,
         tags=tags,
     )

@@ -1,10 +1,9 @@
-"""Normalise one text without losing a letter of any script: entities, spaces, controls, invisible characters, NFKC.
+"""Normalise the characters of a text and lose no letter of any script: entities, spaces, controls, NFKC.
 
-Knows characters only: nothing of rows, tasks or languages. Runs before training; `relevance.formatting`, which training
-and serving share, stays as it is, so a step here must not be needed for a good score, only for cleaner training data.
+Knows characters only: nothing of rows, tasks or languages. Part of the format (`relevance.formatting`), so training and
+serving share it; `data clean` uses it too.
 """
 
-import functools
 import html
 import re
 import unicodedata
@@ -43,30 +42,50 @@ _KEPT = re.compile("[\u0e33\u0eb3\u2033-\u2037\u3131-\u318e]")
 _FRACTION = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞↉])")
 _RAISED = re.compile(r"(?<=\d)[⁰¹²³⁴-⁹₀-₉]+")
 
+# NFKC makes these a space and an accent: `l´eau` would become two words.
+_SPACED_BY_NFKC = re.compile(
+    "[\u00a8\u00af\u00b4\u00b8\u02d8-\u02dd\u037a\u0384-\u0385\u1fbd\u1fbf-\u1fc1\u1fcd-\u1fcf\u1fdd-\u1fdf\u1fed-\u1fee"
+    "\u1ffd-\u1ffe\u2017\u203e\u309b-\u309c\ufc5e-\ufc63\ufe49-\ufe4c\ufe70\ufe72\ufe74\ufe76\ufe78\ufe7a\ufe7c\ufe7e\uffe3]"
+)
+_UNKEPT = re.compile("|".join(each.pattern for each in (_KEPT, _RAISED, _SPACED_BY_NFKC)))
+
+MOST_ROUNDS = 8  # entities inside entities: bounds the time that a hostile text takes
+_LONGEST_ENTITY = 34
+
 STEPS = ("entities", "other_spaces", "controls", "invisible", "nfkc", "spaces")
 
 
-@functools.lru_cache(maxsize=1 << 16)
 def normalize(text: str, keep: str = "") -> tuple[str, frozenset[str]]:
     """Return the normalised text and the names of the STEPS that changed it.
 
     The characters in `keep` go through NFKC unchanged. Runs until nothing changes, since an entity may hold another and
     NFKC may make one (`＆amp；`): doing it twice equals doing it once. A text of which nothing would be left stays.
     """
-    if text.isascii() and text.isprintable() and "&" not in text and text == _folded(text):
+    if _is_normal(text):
         return text, frozenset()  # most texts
     found: set[str] = set()
     result = text
-    while True:
+    for _ in range(MOST_ROUNDS):
         before = result
         for name, step in _steps(keep):
             after = step(result)
             if after != result:
                 found.add(name)
             result = after
-        if result == before:
+        if result == before or _is_normal(result):
             break
     return (result, frozenset(found)) if result else (text, frozenset())
+
+
+def _is_normal(text: str) -> bool:
+    """Say whether no step can change a text: only printable characters and single spaces, NFKC, no entity."""
+    return (
+        text.isprintable()
+        and ("&" not in text or ";" not in text)
+        and "  " not in text
+        and text[:1] != " " != text[-1:]
+        and (text.isascii() or unicodedata.is_normalized("NFKC", text))
+    )
 
 
 def _steps(keep: str) -> tuple[tuple[str, Callable[[str], str]], ...]:
@@ -75,13 +94,29 @@ def _steps(keep: str) -> tuple[tuple[str, Callable[[str], str]], ...]:
 
 
 def _entities(text: str) -> str:
-    """Put the characters of HTML entities in their place: `&amp;`, `&#39;`, `&quot;`; unknown names stay."""
-    return _ENTITY.sub(_character, text) if "&" in text else text
+    """Put the characters of HTML entities in their place: `&amp;`, `&#39;`, `&quot;`; unknown names stay.
+
+    One pass from left to right: what an entity becomes may begin or end another one (`&amp;amp;`).
+    """
+    if "&" not in text or ";" not in text:
+        return text
+    out: list[str] = []
+    for character in text:
+        out.append(character)
+        while out and out[-1] == ";":
+            tail = "".join(out[-_LONGEST_ENTITY:])
+            at = tail.rfind("&")
+            decoded = _character(tail[at:]) if at >= 0 and _ENTITY.fullmatch(tail, at) else tail[at:]
+            if at < 0 or decoded == tail[at:]:
+                break
+            del out[at - len(tail) :]
+            out.extend(decoded)
+    return "".join(out)
 
 
-def _character(entity: re.Match[str]) -> str:
-    name = entity.group()
-    return html.unescape(name) if name[1] == "#" or name[1:] in html5 else name
+def _character(entity: str) -> str:
+    """Return the characters of an entity; an unknown name, or one that means nothing, stays."""
+    return (html.unescape(entity) or entity) if entity[1] == "#" or entity[1:] in html5 else entity
 
 
 def _plain_spaces(text: str) -> str:
@@ -99,7 +134,7 @@ def _no_invisible(text: str) -> str:
 def _unless_needed(found: re.Match[str]) -> str:
     """Keep a joiner where spelling may need it, or between emoji; keep ZWSP between letters of unspaced scripts."""
     character, text, at = found.group(), found.string, found.start()
-    before, after = text[:at][-1:], text[at + 1 : at + 2]
+    before, after = text[max(at - 1, 0) : at], text[at + 1 : at + 2]
     if character == _JOINER and (_may_join(before) or (_is_emoji(before) and _is_emoji(after))):
         return character
     if character == _NON_JOINER and _may_join(before) and _may_join(after):
@@ -133,19 +168,13 @@ def _nfkc(text: str, keep: str) -> str:
     if text.isascii() or unicodedata.is_normalized("NFKC", text):
         return text
     text = _FRACTION.sub(" ", text)
-    raised = {at for found in _RAISED.finditer(text) for at in range(*found.span())}
     parts, start = [], 0
-    for at, character in enumerate(text):
-        if at in raised or character in keep or _KEPT.match(character) or _becomes_spaced(character):
-            parts += [unicodedata.normalize("NFKC", text[start:at]), character]
-            start = at + 1
+    kept = re.compile(f"{_UNKEPT.pattern}|[{re.escape(keep)}]") if keep else _UNKEPT
+    for found in kept.finditer(text):
+        parts += [unicodedata.normalize("NFKC", text[start : found.start()]), found.group()]
+        start = found.end()
     parts.append(unicodedata.normalize("NFKC", text[start:]))
     return "".join(parts).replace("\u2044", "/")
-
-
-def _becomes_spaced(character: str) -> bool:
-    folded = unicodedata.normalize("NFKC", character)
-    return folded != " " and folded.startswith(" ")
 
 
 def _folded(text: str) -> str:

@@ -1,0 +1,117 @@
+"""Take what says nothing of the item out of a title: promotions that stand alone, and stuttered words.
+
+Knows words only: nothing of rows or tasks. Both rules are narrow, since words that name an item must stay:
+`Free Shipping Label Printer`, `Duran Duran Vinyl LP`. Part of the format (`relevance.formatting`).
+"""
+
+import re
+import unicodedata
+
+# Phrases that sell and say nothing of the item. None may hold a year or a condition (`brand new`): those are facts.
+PROMOTIONS = (
+    *("free shipping", "includes free shipping", "with free shipping", "free delivery", "fast shipping"),
+    *("fast delivery", "hot sale", "hot selling", "best seller", "best selling", "best price", "big sale"),
+    *("flash sale", "clearance sale", "limited time offer", "special offer", "on sale now", "buy now"),
+    *("new arrival", "new arrivals", "high quality"),
+    *("envío gratis", "envio gratis", "envío gratuito", "envío rápido", "oferta especial", "gran venta"),
+    *("venta caliente", "más vendido", "frete grátis", "frete gratis", "envio grátis", "venda quente", "mais vendido"),
+    *("livraison gratuite", "livraison offerte", "livraison rapide", "offre spéciale", "vente chaude"),
+    *("meilleure vente", "spedizione gratuita", "spedizione gratis", "offerta speciale", "vendita calda"),
+    *("kostenloser versand", "versandkostenfrei", "gratis versand", "sonderangebot", "schneller versand"),
+    *("heißer verkauf", "gratis verzending", "darmowa wysyłka", "darmowa dostawa", "wysyłka gratis"),
+    *("gorąca sprzedaż", "شحن مجاني", "توصيل مجاني", "عرض خاص", "الأكثر مبيعا"),
+    *("무료배송", "무료 배송", "당일발송", "특가", "핫 세일"),
+    *("送料無料", "即日発送", "ホット販売", "大人気", "期間限定セール", "包邮", "包郵", "热卖", "熱賣"),
+    *("ส่งฟรี", "จัดส่งฟรี", "สินค้าขายดี", "ลดราคาพิเศษ"),
+    *("miễn phí vận chuyển", "miễn phí ship", "freeship", "bán chạy nhất"),
+    *("gratis ongkir", "bebas ongkir", "promo murah", "produk terlaris", "ücretsiz kargo", "kargo bedava"),
+    *("бесплатная доставка", "горячая распродажа", "मुफ़्त शिपिंग", "फ्री शिपिंग"),
+)
+
+_OPENING, _CLOSING = "([{【〔", ")]}】〕"
+_SIGNS = r"|•·!;,、。*★☆♥~/" + "\u2600-\u27bf\U0001f300-\U0001faff\ufe0f"
+# What parts a title. Quotation marks do not: `Stamp "Free Shipping"`. A hyphen does between spaces, a stop before one.
+_PARTING = _SIGNS + re.escape(_OPENING + _CLOSING)
+_PART = re.compile(rf"((?:\s*(?:[{_PARTING}]|(?<=\s)[-–—](?=\s)|\.(?=\s|$)))+\s*)")
+_ROUGHLY = re.compile(rf"[{_PARTING}\-–—.]")  # parts at no other places than these: quick
+_LEFT_OVER = " -–—|•·;,、~/"
+
+_LEAST_TIMES = {4: 2, 3: 2, 2: 3, 1: 4}  # how often a phrase of so many words must follow itself
+_LEAST_MORE = min(words * (times - 1) for words, times in _LEAST_TIMES.items())
+_SHORTEST_WORD = 4
+
+
+def without_promotions(title: str, phrases: frozenset[str]) -> str:
+    """Return the title without the promotional phrases (case folded) that stand alone, or the title as it is.
+
+    A phrase stands alone where it is all that stands in brackets, or between two signs such as `|`, `,` and `!`, or
+    between a sign and an end of the title. Within other words, in quotation marks or before a bracket it may name the
+    item. A title never becomes empty.
+    """
+    if phrases.isdisjoint(map(str.strip, _ROUGHLY.split(title.casefold()))):
+        return title
+    left = _joined(_PART.split(title), phrases)
+    return left if any(map(str.isalpha, left)) else title
+
+
+def without_repeats(title: str) -> str:
+    """Return the title with phrases that follow themselves at once written once.
+
+    Folded are three or four words said twice, two words three times, one word four times. Less may be a name:
+    `Duran Duran`, `New York New York`, `Bye Bye Bye`. So may be what holds a digit, a sign or only short words:
+    `4 in. x 4 in.`, `La La La La`.
+    """
+    keys = title.casefold().split()
+    if len(keys) - len(set(keys)) < _LEAST_MORE:
+        return title
+    words = title.split()
+    for at, key in enumerate(keys):  # grows shorter as it is read
+        for length in _LEAST_TIMES:
+            if keys[at + length : at + length + 1] == [key] and _fold(words, keys, at, length):
+                break
+    return " ".join(words)
+
+
+def _fold(words: list[str], keys: list[str], at: int, length: int) -> bool:
+    """Write the phrase of so many words that stands at a place once, if it is a stutter; say whether it was."""
+    times = _times(keys, at, length)
+    if times < _LEAST_TIMES[length] or not _is_plain(keys[at : at + length]):
+        return False
+    del words[at + length : at + length * times], keys[at + length : at + length * times]
+    return True
+
+
+def _joined(parts: list[str], phrases: frozenset[str]) -> str:
+    """Return the parts at even places that are no phrase, with the separators at odd places that are left between."""
+    text, separator, dropped = "", "", False
+    for place in range(0, len(parts), 2):
+        after = parts[place + 1] if place + 1 < len(parts) else ""
+        if parts[place].casefold() in phrases and after.strip()[:1] not in tuple(_OPENING):
+            separator, dropped = _closed_up(separator, after), True
+            continue
+        text += separator + parts[place]
+        separator = after
+    text = " ".join((text + separator).split())
+    return text.strip(_LEFT_OVER).removeprefix("!").lstrip() if dropped else text
+
+
+def _closed_up(before: str, after: str) -> str:
+    """Return what stands between the neighbours of a part that was taken out of `before` and `after`."""
+    opened, closed = before.rstrip(), after.lstrip()
+    if opened and closed and opened[-1] in _OPENING and closed[0] == _CLOSING[_OPENING.index(opened[-1])]:
+        return f"{opened[:-1]} {closed[1:]}"
+    return f"{before} {''.join(c for c in after if c in _OPENING + _CLOSING)} "
+
+
+def _times(keys: list[str], at: int, length: int) -> int:
+    """Return how often the words from `at` on stand there one after the other."""
+    times = 1
+    while keys[at : at + length] == keys[at + length * times : at + length * (times + 1)]:
+        times += 1
+    return times
+
+
+def _is_plain(phrase: list[str]) -> bool:
+    """Say whether a phrase is of letters and marks only, and has a word that is not short."""
+    plain = all(len(word) > 1 and not any(unicodedata.category(c)[0] in "NPS" for c in word) for word in phrase)
+    return plain and any(len(word) >= _SHORTEST_WORD for word in phrase)
