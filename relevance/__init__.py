@@ -5,10 +5,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+from relevance.telemetry import turn_off_telemetry
+
 if TYPE_CHECKING:
     from relevance.scorer import Scorer
 
 __all__ = ["Scorer"]
+
+turn_off_telemetry()
 
 
 def __getattr__(name: str) -> Any:

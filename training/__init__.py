@@ -1,1 +1,3 @@
 """Offline: from noisy query logs to fine-tuned QC and QI cross-encoders."""
+
+import relevance  # noqa: F401  first of all: turns telemetry off before onnxruntime is imported

@@ -1,0 +1,14 @@
+"""Turns off what packages report to their vendors. Runs on `import relevance`, before any is imported."""
+
+import os
+from collections.abc import MutableMapping
+
+# onnxruntime 1.31 and later keeps a device id and a database of events below the home folder and sends the events to
+# Microsoft; the hub client of transformers and optimum names itself in each request. Both read these when imported.
+TELEMETRY_OFF = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+
+
+def turn_off_telemetry(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set the variables that turn telemetry off. What the user set himself stays as it is."""
+    for name, value in TELEMETRY_OFF.items():
+        environment.setdefault(name, value)
