@@ -1,46 +1,39 @@
-"""Bulk scoring: JSON lines in, JSON lines out, in constant memory and behind everybody who waits.
+"""Bulk scoring: JSON lines in, JSON lines out, in bounded memory and behind everybody who waits.
 
-Lines are read only as fast as they are scored. Answers that the caller does not read yet wait in a file, so that a
-caller may send everything before it reads anything.
+Lines are read only as fast as they are scored and as their answers are read: up to `bulk_spool_bytes` of answers wait
+in memory for the caller, then reading stops. A caller that neither sends nor reads as fast as it must loses its place.
 """
 
 import asyncio
 import contextlib
-import json
-import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from relevance.errors import InputError, RelevanceError
-from relevance.languages import normalize_language
-from relevance.tasks import Pair, Task
-from service import schemas
-from service.admission import Names, check
+from relevance.errors import RelevanceError
+from relevance.tasks import Pair
 from service.batching import Priority
+from service.bulklines import Answer, read
 from service.edge import BULK_PATH
-from service.errors import BulkOffError, ClientGoneError, InvalidRequestError, TooManyRequestsError
+from service.errors import BulkOffError, ClientGoneError, ModelRetiredError, TooManyRequestsError, TooSlowError
 from service.lines import Line, lines_of
-from service.models import ServedModel
-from service.outline import Outline
-from service.problems import BUG, KINDS
+from service.models import Scored, ServedModel
+from service.pace import Pace
+from service.problems import KINDS
 from service.routes import PROBLEMS
 from service.scoring import choose
-from service.settings import Settings
+from service.spool import Piece, Spool
 from service.state import Service
 
-CHUNK_PAIRS, CHUNKS_AHEAD = 128, 2
-SILENCE_SECONDS = 60.0
-SPOOL_BYTES, PIECE_BYTES = 1024 * 1024, 64 * 1024
-MOST_SPOOL_BYTES = 1024**3
-LONG_LINE_BYTES = 4096  # takes some 0.1 ms
-LINE_VALUES = 32  # more than a pair has: each one that is not known is a fault of its own
-NAMES = Names("lines", "query", "candidate")
+CHUNK_PAIRS, CHUNK_BYTES = 128, 128 * 1024  # a chunk ends at the first of the two: it is parsed in one go
+CHUNKS_AHEAD = 2
+LONG_LINE_BYTES = 4096  # takes some 0.1 ms to parse
+PIECE_BYTES = 16 * 1024  # read or written at once
+ENDING_SECONDS = 20.0  # for the last line of a caller that was too slow
 
 router = APIRouter()
 
@@ -59,15 +52,7 @@ async def score_bulk(request: Request, task: Annotated[str, Query(description="`
     Answers one line for each, in the same order: `{"line", "id", "score", "label", "truncated"}`, or `{"line", "id",
     "status", "reason", "detail"}` where that line could not be scored.
     """
-    service: Service = request.app.state.service
-    most = service.settings.max_bulk_requests
-    if not most:
-        raise BulkOffError("bulk scoring is switched off here (max_bulk_requests is 0); expected POST /v1/score")
-    model = choose(request, task, by_share=False)
-    if service.bulk_in_work >= most:
-        raise TooManyRequestsError(f"{service.bulk_in_work} bulk requests are in work, expected at most {most}", 10)
-    request.state.logged |= {"task": model.task.value, "pairs": 0, "tokens": 0}
-    return _Streamed(request, model.task, service)
+    return _Streamed(request, task)
 
 
 class _Streamed(Response):
@@ -75,204 +60,242 @@ class _Streamed(Response):
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, request: Request, task: Task, service: Service) -> None:
+    def __init__(self, request: Request, task: str) -> None:
         super().__init__()
-        self._request, self._task, self._service = request, task, service
+        self._request, self._task = request, task
+        self._service: Service = request.app.state.service
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        model = choose(self._request, self._task, by_share=False)
-        with model.holds.hold():  # all lines are scored by the model that the first one began with
-            self.headers["X-Model-Version"] = self._request.state.logged["version"] = model.manifest.version
-            await self._stream(_Job(self._request, model, self._service), send)
+        with self._admitted():
+            last_line = await self._stream(send)
+        if last_line:
+            await _end_slow(receive, last_line, send)
 
-    async def _stream(self, job: "_Job", send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+    @contextlib.contextmanager
+    def _admitted(self) -> Iterator[None]:
+        """Take one of the places for bulk requests. Raises BulkOffError and TooManyRequestsError."""
+        service, most = self._service, self._service.settings.max_bulk_requests
+        if not most:
+            raise BulkOffError("bulk scoring is switched off here (max_bulk_requests is 0); expected POST /v1/score")
+        if service.bulk_in_work >= most:
+            raise TooManyRequestsError(f"{service.bulk_in_work} bulk requests are in work, expected at most {most}", 10)
+        service.bulk_in_work += 1
         try:
-            async with contextlib.aclosing(job.answers()) as answers:
-                async for piece in answers:
-                    await self._send(job, send, {"type": "http.response.body", "body": piece, "more_body": True})
-        except (ClientDisconnect, ClientGoneError):  # no answer is left to give: it breaks off, and is counted so
-            kind = KINDS[ClientGoneError]
-            state = job.request.state
-            state.reason, state.ended = kind.reason, kind.status
-            return
-        await send({"type": "http.response.body", "body": b""})
-
-    async def _send(self, job: "_Job", send: Send, message: Message) -> None:
-        """Send a message; a caller that neither reads nor sends for long gives its place to another."""
-        sending = asyncio.ensure_future(send(message))
-        try:
-            while not sending.done():
-                moved = job.moved
-                await asyncio.wait({sending}, timeout=SILENCE_SECONDS)
-                if not sending.done() and job.moved == moved:
-                    raise ClientGoneError(f"the caller read nothing for {SILENCE_SECONDS:.0f} s")
-            sending.result()
+            yield
         finally:
-            sending.cancel()
+            service.bulk_in_work -= 1
+
+    async def _stream(self, send: Send) -> bytes:
+        """Send the answers; for a caller that is too slow, return the line that is to end its answer."""
+        job = _Job(self._request, choose(self._request, self._task, by_share=False), self._service)
+        self.headers["X-Model-Version"] = job.version
+        with job.holding():
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            try:
+                await job.run(send)
+            except (ClientDisconnect, ClientGoneError):  # the answer breaks off
+                self._note(ClientGoneError)
+                return b""
+            except TooSlowError as error:
+                self._note(TooSlowError)
+                return job.last_line(error)
+            await send({"type": "http.response.body", "body": b""})
+        return b""
+
+    def _note(self, error: type[RelevanceError]) -> None:
+        """Note for metrics and log why an answer that had begun did not end as it should."""
+        kind, state = KINDS[error], self._request.state
+        state.reason, state.ended = kind.reason, kind.status
 
 
 class _Job:
     """One bulk request: reads, scores and writes side by side."""
 
     def __init__(self, request: Request, model: ServedModel, service: Service) -> None:
-        self.request, self._model, self._service = request, model, service
-        self.moved = 0  # how often something came in or was scored
-        self._read_on = asyncio.Event()  # the spool has room
-        self._chunks: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(CHUNKS_AHEAD)
+        settings = service.settings
+        self.version = model.manifest.version
+        self._request, self._settings = request, settings
+        self._model: ServedModel | None = model  # None: it was replaced, and may no longer be used
+        self._held = contextlib.ExitStack()
+        self._scoring: set[asyncio.Task[Scored]] = set()
+        self._chunks: asyncio.Queue[asyncio.Task[list[Piece]] | None] = asyncio.Queue(CHUNKS_AHEAD)
+        self._spool = Spool(settings.bulk_spool_bytes)
+        self._pace = Pace(settings.bulk_min_bytes_per_second, settings.bulk_silence_seconds)
+        self._receiving = self._sending = False
+        self._taken = self._answered = 0  # lines that a chunk has or had; lines whose answers were sent
+        self._last = 0  # the number of the last one of these
+        request.state.logged |= {"task": model.task.value, "version": self.version, "pairs": 0, "tokens": 0}
 
-    async def answers(self) -> AsyncGenerator[bytes, None]:
-        """Yield the answers as they come."""
-        self._service.bulk_in_work += 1
-        spool, more = _Spool(), asyncio.Event()
-        reading, collecting = asyncio.create_task(self._read()), asyncio.create_task(self._collect(spool, more))
-        collecting.add_done_callback(lambda done: more.set())
-        reading.add_done_callback(lambda done: collecting.cancel() if done.cancelled() or done.exception() else None)
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Use the model meanwhile, or until it is asked for back."""
+        if self._model is not None:
+            self._held.enter_context(self._model.holds.hold())
+        with self._held:
+            yield
+
+    async def run(self, send: Send) -> None:
+        """Send the answers as they come. Raises TooSlowError, ClientDisconnect or ClientGoneError."""
         try:
-            while not collecting.done():
-                await more.wait()
-                more.clear()
-                while piece := spool.read():
-                    self._read_on.set()
-                    yield piece
-            if not collecting.cancelled():
-                collecting.result()
-            await reading
-        finally:
-            self._service.bulk_in_work -= 1
-            reading.cancel()
-            collecting.cancel()
-            while not self._chunks.empty():
-                if (task := self._chunks.get_nowait()) is not None:
-                    task.cancel()
-            spool.close()
+            async with asyncio.TaskGroup() as group:
+                watching = [group.create_task(self._watch_pace()), group.create_task(self._watch_model())]
+                group.create_task(self._read(group))
+                group.create_task(self._collect())
+                await self._write(send)
+                for each in watching:
+                    each.cancel()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
-    async def _read(self) -> None:
+    def last_line(self, error: TooSlowError) -> bytes:
+        """Return the line that ends the answer: it has the number of the first line that is not answered."""
+        answer = Answer(self._last + 1, None, {})
+        answer.fail(error)
+        return answer.encoded()
+
+    async def _watch_pace(self) -> None:
+        await self._pace.run_out()
+        rate, silence = self._settings.bulk_min_bytes_per_second, self._settings.bulk_silence_seconds
+        raise TooSlowError(
+            f"the caller sent or read too little: expected {rate:g} bytes/s, and no pause of {silence:g} s; "
+            "send the lines from this one on again"
+        )
+
+    async def _watch_model(self) -> None:
+        """Let go of the model where it is asked for back: what is not scored by then is answered by an error."""
+        if self._model is not None:
+            await self._model.holds.revoked.wait()
+            self._model = None
+            for scoring in self._scoring:
+                scoring.cancel()
+            self._held.close()
+
+    async def _read(self, group: asyncio.TaskGroup) -> None:
         """Cut the lines that come in into chunks and start each; waits while enough are under way."""
         chunk: list[Line] = []
-        async for line in lines_of(_patient(self.request.stream())):
-            self.moved += 1
+        size = 0
+        async for line in lines_of(self._pieces()):
             chunk.append(line)
-            if len(chunk) == CHUNK_PAIRS:
-                await self._chunks.put(asyncio.create_task(self._score(chunk)))
-                chunk = []
+            size += len(line.content)
+            if len(chunk) == CHUNK_PAIRS or size >= CHUNK_BYTES:
+                await self._begin(group, chunk)
+                chunk, size = [], 0
         if chunk:
-            await self._chunks.put(asyncio.create_task(self._score(chunk)))
+            await self._begin(group, chunk)
         await self._chunks.put(None)
 
-    async def _collect(self, spool: "_Spool", more: asyncio.Event) -> None:
-        while (task := await self._chunks.get()) is not None:
-            try:
-                spool.write(await task)
-            finally:
-                task.cancel()
-            self.moved += 1
-            more.set()
-            while spool.waiting > MOST_SPOOL_BYTES:  # so no more is read either
-                self._read_on.clear()
-                await self._read_on.wait()
+    async def _begin(self, group: asyncio.TaskGroup, chunk: Sequence[Line]) -> None:
+        self._taken += len(chunk)
+        self._note_wait()
+        await self._chunks.put(group.create_task(self._score(chunk)))
 
-    async def _score(self, lines: Sequence[Line]) -> bytes:
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
+        """Yield what comes in, in small pieces between which others have their turn at the event loop."""
+        stream = self._request.stream()
+        while True:
+            self._receiving = True
+            self._note_wait()
+            body = await anext(stream, None)
+            self._receiving = False
+            self._note_wait()
+            if body is None:
+                return
+            self._pace.moved(len(body))
+            for start in range(0, len(body), PIECE_BYTES):
+                yield body[start : start + PIECE_BYTES]
+                await asyncio.sleep(0)
+
+    async def _collect(self) -> None:
+        while (task := await self._chunks.get()) is not None:
+            for piece in await task:
+                await self._spool.put(piece)
+        self._spool.end()
+
+    async def _write(self, send: Send) -> None:
+        while (piece := await self._spool.get()) is not None:
+            message: Message = {"type": "http.response.body", "body": piece.content, "more_body": True}
+            self._sending = True
+            self._note_wait()
+            await send(message)
+            self._sending = False
+            self._answered, self._last = self._answered + piece.lines, piece.last
+            self._note_wait()
+            self._pace.moved(len(piece.content))
+
+    def _note_wait(self) -> None:
+        """The caller is waited for where it must read, or must send while all that it has sent is answered."""
+        self._pace.wait(self._sending or (self._receiving and self._taken == self._answered))
+
+    async def _score(self, lines: Sequence[Line]) -> list[Piece]:
         """Return the answer lines of a chunk."""
-        answers: list[dict[str, Any]] = []
-        pairs: list[Pair] = []
+        found: list[tuple[Answer, Pair | None]] = []
         for line in lines:
-            answer: dict[str, Any] = {"line": line.number}
-            try:
-                parsed = _parse(line, self._service.settings)
-                answer |= {} if parsed.id is None else {"id": parsed.id}
-                pairs.append(Pair(parsed.query, parsed.candidate, normalize_language(parsed.language)))
-            except RelevanceError as error:
-                answer |= _problem(error)
-            answers.append(answer)
+            found.append(read(line, self._settings))
             if len(line.content) > LONG_LINE_BYTES:
                 await asyncio.sleep(0)  # others get their turn
-        waiting = [answer for answer in answers if "status" not in answer]
-        if pairs:
-            await self._fill(waiting, self._model.score(pairs, priority=Priority.BULK))
-        return b"".join(json.dumps(answer, separators=(",", ":")).encode() + b"\n" for answer in answers)
+        if pairs := [pair for _, pair in found if pair is not None]:
+            await self._fill([answer for answer, pair in found if pair is not None], pairs)
+        return list(_pieces_of([answer for answer, _ in found]))
 
-    async def _fill(self, answers: Sequence[dict[str, Any]], scoring: Coroutine[Any, Any, Any]) -> None:
+    async def _fill(self, answers: Sequence[Answer], pairs: Sequence[Pair]) -> None:
         try:
-            scored = await scoring
+            scored = await self._scored(pairs)
         except RelevanceError as error:
             for answer in answers:
-                answer |= _problem(error)
+                answer.fail(error)
             return
         cut = set(scored.truncated)
         for place, (answer, score, label) in enumerate(
             zip(answers, scored.scores.tolist(), scored.labels, strict=True)
         ):
-            answer |= {"score": score, "label": label, "truncated": place in cut}
-        self.request.state.logged["pairs"] += len(answers)
-        self.request.state.logged["tokens"] += scored.tokens
+            answer.fields = {"score": score, "label": label, "truncated": place in cut}
+        self._request.state.logged["pairs"] += len(answers)
+        self._request.state.logged["tokens"] += scored.tokens
+
+    async def _scored(self, pairs: Sequence[Pair]) -> Scored:
+        """Return scores, unless the model is asked for back meanwhile. No frame keeps the model from being freed."""
+        if self._model is None:
+            raise self._retired()
+        scoring = asyncio.ensure_future(self._model.score(pairs, priority=Priority.BULK))
+        self._scoring.add(scoring)
+        try:
+            await asyncio.wait({scoring})
+        finally:
+            scoring.cancel()
+            self._scoring.discard(scoring)
+        if scoring.cancelled():
+            raise self._retired()
+        return scoring.result()
+
+    def _retired(self) -> ModelRetiredError:
+        return ModelRetiredError(f"model {self.version} was replaced while this request ran; send the line again")
 
 
-async def _patient(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield what comes in; a caller that sends nothing for long gives its place to another."""
+def _pieces_of(answers: Sequence[Answer]) -> Iterator[Piece]:
+    """Yield answer lines in pieces of PIECE_BYTES, or one line where that is longer."""
+    lines: list[bytes] = []
+    size = 0
+    for place, answer in enumerate(answers, start=1):
+        lines.append(answer.encoded())
+        size += len(lines[-1])
+        if size >= PIECE_BYTES or place == len(answers):
+            yield Piece(len(lines), answer.number, b"".join(lines))
+            lines, size = [], 0
+
+
+async def _end_slow(receive: Receive, line: bytes, send: Send) -> None:
+    """Send a caller that was too slow its last line. What it still sends is thrown away, so that it comes to read."""
+    discarding = asyncio.create_task(_discard(receive))
     try:
-        while True:
-            async with asyncio.timeout(SILENCE_SECONDS):
-                piece = await anext(stream)
-            yield piece
-    except StopAsyncIteration:
-        return
+        async with asyncio.timeout(ENDING_SECONDS):
+            await send({"type": "http.response.body", "body": line})
     except TimeoutError:
-        raise ClientGoneError(f"nothing came from the caller for {SILENCE_SECONDS:.0f} s") from None
+        return  # the connection is closed without the end of the answer
+    finally:
+        discarding.cancel()
 
 
-def _parse(line: Line, settings: Settings) -> schemas.BulkLine:
-    if line.too_long:
-        raise InvalidRequestError("the line is too long for any pair")
-    try:
-        Outline(LINE_VALUES).add(line.content)
-    except InputError:
-        raise InvalidRequestError(f"the line holds more than {LINE_VALUES} values, expected a pair") from None
-    try:
-        parsed = schemas.BulkLine.model_validate_json(line.content)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part)[:100] for part in fault["loc"])
-        raise InvalidRequestError(f"{where}: {fault['msg']}" if where else fault["msg"]) from None
-    check([Pair(parsed.query, parsed.candidate)], settings, NAMES)
-    return parsed
-
-
-def _problem(error: RelevanceError) -> dict[str, Any]:
-    kind = KINDS.get(type(error), BUG)
-    return {"status": kind.status, "reason": kind.reason, "detail": str(error) if kind is not BUG else kind.title}
-
-
-class _Spool:
-    """Bytes that wait for a slow reader: in memory up to SPOOL_BYTES, then in a file without a name."""
-
-    def __init__(self) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115 - closed by `close`
-        self._read = self._written = 0
-
-    @property
-    def waiting(self) -> int:
-        """How many bytes are there to read."""
-        return self._written - self._read
-
-    def write(self, data: bytes) -> None:
-        """Add bytes at the end."""
-        self._file.seek(self._written)
-        self._file.write(data)
-        self._written += len(data)
-
-    def read(self) -> bytes:
-        """Take the next bytes, none where all are read; then the file starts anew."""
-        self._file.seek(self._read)
-        data = self._file.read(min(PIECE_BYTES, self.waiting))
-        self._read += len(data)
-        if not self.waiting:
-            self._read = self._written = 0
-            self._file.seek(0)
-            self._file.truncate()
-        return data
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
+async def _discard(receive: Receive) -> None:
+    while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+        pass

@@ -14,6 +14,21 @@ SILENCE_SECONDS = 120.0  # an answer waits for a caller that neither reads nor s
 TOO_LARGE = "The headers are too large or too many."
 
 
+class _AnyLength(int):
+    """The length of an answer that ends with its connection: no part of it is too long, and none is missing."""
+
+    def __lt__(self, other: object) -> bool:
+        return False
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    def __sub__(self, other: int) -> "_AnyLength":
+        return self
+
+    __hash__ = int.__hash__
+
+
 class _HeadersError(Exception):
     """A request has more header lines than are let in."""
 
@@ -71,6 +86,8 @@ class GuardedConnection(HttpToolsProtocol):
         self._unused = 0
         self._in_time()
         super().on_headers_complete()
+        if self.parser.get_http_version() == "1.0":  # knows no chunks; the connection is closed after the answer
+            self.cycle.chunked_encoding, self.cycle.expected_content_length = False, _AnyLength()
         self._cycles = [*(each for each in self._cycles if not each.response_complete), self.cycle]
 
     def on_body(self, body: bytes) -> None:

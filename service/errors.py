@@ -35,6 +35,10 @@ class BulkOffError(InputError):
     """The operator has switched bulk scoring off."""
 
 
+class TooSlowError(InputError):
+    """A bulk caller sent or read less than it must to keep its place."""
+
+
 class OverloadedError(MachineError):
     """Too much waits already. `retry_after_seconds` says when to come back."""
 
@@ -63,6 +67,10 @@ class UnavailableError(MachineError):
     """The service is not ready, or its inference thread has ended."""
 
     retry_after_seconds = 1
+
+
+class ModelRetiredError(MachineError):
+    """The model that a bulk request began with was replaced, and is no longer kept for it."""
 
 
 class ScoringError(MachineError):

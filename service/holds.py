@@ -1,6 +1,7 @@
 """Who still uses a model: a model that has been replaced is closed once nobody does."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,7 @@ class Holds:
 
     def __init__(self) -> None:
         self.count = 0
+        self.revoked = asyncio.Event()  # whoever uses the model for longer than one request must stop
         self._free = asyncio.Event()
         self._free.set()
 
@@ -25,6 +27,14 @@ class Holds:
             if not self.count:
                 self._free.set()
 
-    async def released(self) -> None:
-        """Wait until nobody uses the model; that it is not taken again is the caller's to see to."""
+    async def released(self, patience_seconds: float) -> None:
+        """Wait until nobody uses the model; after `patience_seconds` revoke the holds of bulk requests.
+
+        The caller makes sure that nobody takes the model again.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_seconds):
+                await self._free.wait()
+                return
+        self.revoked.set()
         await self._free.wait()

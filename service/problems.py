@@ -35,6 +35,7 @@ KINDS: Mapping[type[RelevanceError], Kind] = {
     errors.BulkOffError: Kind(403, "bulk_off", "Bulk scoring is switched off"),
     errors.ForbiddenError: Kind(403, "forbidden", "The API key is not for this"),
     errors.UnknownTaskError: Kind(404, "unknown_task", "The task is not served here"),
+    errors.TooSlowError: Kind(408, "too_slow", "The caller sends or reads too slowly"),
     errors.TooLargeError: Kind(413, "too_large", "The request is over a limit"),
     errors.MediaTypeError: Kind(415, "media_type", "The body's type or coding is not taken"),
     errors.InvalidRequestError: Kind(422, "invalid_request", "The request is not as expected"),
@@ -44,6 +45,7 @@ KINDS: Mapping[type[RelevanceError], Kind] = {
     errors.TooManyRequestsError: Kind(429, "too_many_requests", "Too many requests are in work"),
     errors.ClientGoneError: Kind(499, "client_gone", "The caller closed the connection"),
     errors.ScoringError: Kind(500, "scoring_failed", "The model run failed"),
+    errors.ModelRetiredError: Kind(503, "model_retired", "The model was replaced"),
     errors.UnavailableError: Kind(503, "not_ready", "The service is not ready"),
     errors.DeadlineError: Kind(504, "deadline", "The answer is not there in the time given"),
 }

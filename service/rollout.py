@@ -209,7 +209,7 @@ class Rollout:
         closing.add_done_callback(self._closing.discard)
 
     async def _close(self, model: ServedModel) -> None:
-        await model.holds.released()
+        await model.holds.released(self._loader.settings.bulk_retired_seconds)
         model.refresh()  # tells the metrics the last that it has scored
         await model.scheduler.close()
         model.scheduler.give_way(_nobody_waits)  # the circle of references would keep the session's memory

@@ -28,12 +28,6 @@ class PairIn(BaseModel):
     language: Language | None = None
 
 
-class BulkLine(PairIn):
-    """A line of a bulk request."""
-
-    id: str | int | None = Field(None, description="whatever the caller wants to find in the answer's line")
-
-
 class ScoreRequest(BaseModel):
     """Pairs to score: one query with many candidates, or pairs spelled out. Exactly one of the two forms."""
 

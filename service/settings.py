@@ -92,6 +92,30 @@ class Settings(BaseSettings):
     max_bulk_requests: int = Field(
         4, ge=0, description="bulk requests in work at most; further ones get 429. 0 turns bulk scoring off (403)"
     )
+    bulk_spool_bytes: int = Field(
+        8 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="answers of one bulk request that wait in memory for its caller at most; then its lines are no "
+        "longer read. Higher: callers may send more before they read, and each bulk request may hold more memory",
+    )
+    bulk_min_bytes_per_second: float = Field(
+        100.0,
+        gt=0,
+        description="a bulk caller that sends and reads less in the time that the service waits for it loses its "
+        "place. Higher: slow callers lose it sooner. Lower: they may keep others out for longer",
+    )
+    bulk_silence_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="a bulk caller that sends and reads nothing for so long, while the service waits for it, loses "
+        "its place. Higher: longer pauses are let pass",
+    )
+    bulk_retired_seconds: float = Field(
+        300.0,
+        ge=0,
+        description="how long bulk requests may go on with a model that has been replaced; their other lines then "
+        "get 503 `model_retired`. Higher: more of them end with one model, and its memory is held longer",
+    )
     bulk_patience_ms: float = Field(
         2000.0,
         gt=0,

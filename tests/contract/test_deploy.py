@@ -181,3 +181,52 @@ def test_pods_are_enough_and_no_more_than_needed():
     assert made.wait_seconds == pytest.approx(1 / 6)  # M/D/1 at half its capacity: half of the service time
     small = capacity.plan(pod, requests_per_second=250, candidates=1, utilisation=0.5, spare=0)
     assert small.pods == 4  # by one pair alone, not by the speed of large requests
+
+
+def bytes_of(size):
+    """Bytes of a size as compose (`4g`, `64m`) and Kubernetes (`4Gi`, `64Mi`) write it."""
+    number, unit = re.fullmatch(r"(\d+)([kmg])i?b?", size.lower()).groups()
+    return int(number) * 1024 ** (1 + "kmg".index(unit))
+
+
+def shipped_memory():
+    """(memory limit, size of /tmp) of every shipped service."""
+    services = [each for each in compose_file()["services"].values() if str(each["image"]).startswith("relevance")]
+    for service in services:
+        size = re.search(r"/tmp:size=(\w+)", service["tmpfs"][0])[1]
+        yield bytes_of(str(service["deploy"]["resources"]["limits"]["memory"])), bytes_of(size)
+    (volume,) = [each["emptyDir"] for each in pod("base")["volumes"] if each["name"] == "tmp"]
+    assert volume["medium"] == "Memory"
+    for overlay in ("overlays/cpu", "overlays/gpu"):
+        memory = pod(overlay)["containers"][0]["resources"]["limits"]["memory"]
+        yield bytes_of(memory), bytes_of(volume["sizeLimit"])
+
+
+def pod(folder):
+    """The pod of a Deployment, or what an overlay says of it."""
+    return yaml.safe_load((DEPLOY / "kubernetes" / folder / "deployment.yaml").read_text())["spec"]["template"]["spec"]
+
+
+def test_unread_bulk_answers_and_tmp_are_a_small_part_of_the_shipped_memory():
+    bulk = Settings().max_bulk_requests * Settings().bulk_spool_bytes  # of each worker
+    sizes = list(shipped_memory())
+    assert len(sizes) == 4
+    for memory, tmp in sizes:
+        assert 2 * bulk + tmp <= memory / 16
+
+
+def test_shipped_tmp_has_room_for_the_metrics_of_several_workers(tmp_path):
+    """Two tasks, 50 languages seen in each, requests to every route: far more than a worker tells of."""
+    code = (
+        "from service.app import create_app; from service.settings import Settings; from relevance.tasks import Task\n"
+        "app = create_app(Settings(), {task: None for task in Task})\n"
+        "metrics = app.state.service.metrics\n"
+        "for task in Task: metrics.preset_languages(task, [chr(97 + n // 26) + chr(97 + n % 26) for n in range(50)])\n"
+        "from service.edge import SCORING_PATHS\n"
+        "metrics._preset_durations(list(Task), metrics.phases.values(), SCORING_PATHS)"
+    )
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=ROOT)
+    of_one_worker = sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert of_one_worker
+    assert 8 * of_one_worker <= min(tmp for _, tmp in shipped_memory())

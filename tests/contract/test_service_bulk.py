@@ -1,11 +1,12 @@
 """Bulk scoring over JSON lines, against a real process where streaming matters."""
 
 import asyncio
+import contextlib
+import gc
 import json
 import socket
-import sys
 import threading
-import time
+import weakref
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,10 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relevance.client import BULK_ROWS
 from relevance.tasks import Task
 from relevance.tokenization import PairTokenizer
 from service import bulk
-from service.lines import lines_of
+from service.app import create_app
+from service.bulklines import Answer
+from service.errors import InvalidRequestError
+from service.lines import BYTE_ORDER_MARK, lines_of
+from service.pace import Pace
+from service.settings import Settings
+from service.spool import Spool
 from tests.serving import in_process, running
 from tests.tiny import tiny_bundle
 
@@ -67,10 +75,10 @@ def test_lines_are_scored_in_their_order_as_a_request_scores_them(client):
     [
         (b"{", "Invalid JSON"),
         (b'{"query": "a"}', "candidate: Field required"),
-        (b'{"query": "a", "candidate": "b", "langage": "en"}', "langage: Extra inputs"),
+        (b'{"query": "a", "candidate": "b", "langage": "en"}', "langage: unknown key"),
         (b'{"query": " ", "candidate": "b"}', "query: blank"),
         (b'{"query": "a", "candidate": ",,"}', "candidate: blank"),
-        (b'{"query": "a", "candidate": "\\ud800"}', "Invalid JSON"),
+        (b'{"query": "a", "candidate": "\\ud800"}', "half of a surrogate pair"),
         (b'{"query": "a", "candidate": "' + b"x" * 70_000 + b'"}', "too long"),
         (b'{"query": "a", "candidate": "' + b"x" * 5000 + b'"}', "5000 characters"),
     ],
@@ -136,22 +144,95 @@ def test_everything_may_be_sent_before_anything_is_read(client):
     assert len(answer.content.splitlines()) == 12_000
 
 
-def test_caller_that_reads_nothing_gives_its_place_back(bundle):
-    impatient = "from service import bulk; bulk.SILENCE_SECONDS = 0.3; from relevance.cli import main; main()"
-    block = encoded([{"query": "shoes", "candidate": "Shoes", "id": "i" * 500}] * 1000)
-    with running({"qc": bundle}, (sys.executable, "-c", impatient, "serve"), max_bulk_requests=1) as process:
+def connected(url, received_bytes=0):
+    """Connect to the service; with `received_bytes`, the system keeps hardly more than that for a reader."""
+    address = urlsplit(str(url))
+    connection = socket.socket()
+    connection.settimeout(30)
+    if received_bytes:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, received_bytes)
+    connection.connect((address.hostname, address.port))
+    return connection
+
+
+def read_all(connection):
+    received = b""
+    while piece := connection.recv(65536):
+        received += piece
+        if received.endswith(b"0\r\n\r\n"):
+            break
+    return received
+
+
+def counted(url, status):
+    page = httpx.get(f"{url}/metrics").text
+    return float(page.split(f'relevance_requests_total{{route="/v1/score/bulk",status="{status}"}} ')[1].split("\n")[0])
+
+
+CHUNKED = f"POST {URL} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+SPOOL = 1024 * 1024
+
+
+def test_caller_that_sends_all_and_reads_nothing_ends_with_a_line_that_says_so(bundle, tmp_path, monkeypatch):
+    """It fills its spool and no more: neither a disk nor the memory of others. Error lines count as all others do."""
+    content = b"x\n" * (2 * 1024 * 1024)
+    head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    settings = {"max_bulk_requests": 1, "bulk_spool_bytes": SPOOL, "bulk_silence_seconds": 0.5}
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with running({"qc": bundle}, **settings) as process, connected(process.wait_ready(), 4096) as connection:
         url = process.wait_ready()
-        with socket.socket() as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.connect(("127.0.0.1", urlsplit(url).port))
-            head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: {20 * len(block)}\r\n\r\n"
-            connection.sendall(head.encode() + 20 * block)  # some 12 MB: more than the system keeps for a reader
-            until = time.monotonic() + 30
-            while httpx.post(url + URL, content=b"").status_code == 429:
-                assert time.monotonic() < until
-                time.sleep(0.05)
-            page = httpx.get(url + "/metrics").text
-    assert 'relevance_requests_total{route="/v1/score/bulk",status="499"} 1.0' in page
+        before = resident(url)
+        sending = threading.Thread(target=connection.sendall, args=(head + content,))
+        sending.start()
+        while httpx.post(url + URL, content=b"").status_code == 429:
+            assert httpx.get(f"{url}/healthz").status_code == 200
+            assert sum(each.stat().st_size for each in tmp_path.rglob("*")) < SPOOL // 8
+            assert resident(url) - before < 64 * 1024 * 1024
+        received = read_all(connection)
+        sending.join()
+        while not counted(url, 408):
+            pass
+    last = json.loads(received.split(b"\r\n")[-4].splitlines()[-1])
+    assert (last["status"], last["reason"]) == (408, "too_slow")
+    assert received.count(b'"status":422') == last["line"] - 1
+    assert "expected 100 bytes/s" in last["detail"]
+
+
+def resident(url):
+    page = httpx.get(f"{url}/metrics").text
+    return float(page.split("\nrelevance_resident_memory_bytes ")[1].split("\n")[0])
+
+
+def test_caller_that_drips_bytes_loses_its_place(bundle):
+    settings = {"max_bulk_requests": 1, "bulk_silence_seconds": 0.5, "bulk_min_bytes_per_second": 1000}
+    with running({"qc": bundle}, **settings) as process, connected(process.wait_ready()) as connection:
+        connection.sendall(CHUNKED)
+        received = connection.recv(65536)
+        while b"too_slow" not in received:  # a byte and its framing each time: far from 1000 bytes a second
+            connection.sendall(b"1\r\nx\r\n")
+            connection.settimeout(0.05)
+            try:
+                received += connection.recv(65536)
+            except TimeoutError:
+                continue
+        assert httpx.post(process.wait_ready() + URL, content=b"").status_code == 200
+
+
+def test_caller_that_reads_by_drips_loses_its_place(bundle):
+    settings = {"max_bulk_requests": 1, "bulk_silence_seconds": 0.5, "bulk_min_bytes_per_second": 1e6}
+    settings["bulk_spool_bytes"] = SPOOL
+    block = encoded([{"query": "shoes", "candidate": "Shoes", "id": "i" * 500}] * 1000)
+    head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: {20 * len(block)}\r\n\r\n"
+    with running({"qc": bundle}, **settings) as process, connected(process.wait_ready(), 4096) as connection:
+        url = process.wait_ready()
+        threading.Thread(target=send_what_is_taken, args=(connection, head.encode() + 20 * block), daemon=True).start()
+        while httpx.post(url + URL, content=b"").status_code == 429:
+            assert connection.recv(1)
+
+
+def send_what_is_taken(connection, content):
+    with contextlib.suppress(OSError):
+        connection.sendall(content)
 
 
 def test_log_line_tells_which_version_answered(bundle, caplog):
@@ -215,9 +296,13 @@ def test_failed_run_is_told_line_by_line(bundle):
     assert (line["line"], line["id"], line["status"], line["reason"]) == (1, 7, 500, "scoring_failed")
 
 
-@given(st.lists(st.binary(max_size=12).filter(lambda b: b"\n" not in b), max_size=12), st.integers(1, 7))
-def test_lines_are_the_same_whatever_pieces_they_come_in(lines, size):
-    data = b"\n".join(lines)
+@given(
+    st.lists(st.binary(max_size=12).filter(lambda b: b"\n" not in b), max_size=12),
+    st.integers(1, 7),
+    st.sampled_from([b"", BYTE_ORDER_MARK]),
+)
+def test_lines_are_the_same_whatever_pieces_they_come_in(lines, size, mark):
+    data = mark + b"\n".join(lines)
 
     async def pieces():
         for start in range(0, len(data), size):
@@ -226,58 +311,229 @@ def test_lines_are_the_same_whatever_pieces_they_come_in(lines, size):
     async def collect():
         return [line async for line in lines_of(pieces(), limit=8)]
 
-    expected = [(i, line[:8], len(line) > 8) for i, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
+    numbered = enumerate(data.removeprefix(BYTE_ORDER_MARK).split(b"\n"), start=1)
+    expected = [(i, line[:8], len(line) > 8) for i, line in numbered if line.strip() or len(line) > 8]
     found = [(line.number, line.content, line.too_long) for line in asyncio.run(collect())]
     assert found == expected
 
 
-def test_spool_that_cannot_be_written_ends_the_request(bundle, monkeypatch):
-    def full(self, data):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(bulk._Spool, "write", full)
-
-    async def scenario(http, service):
-        rows = encoded([{"query": "a", "candidate": f"b{number}"} for number in range(2000)])
-        with pytest.raises(AssertionError):  # httpx: the answer broke off
-            await asyncio.wait_for(http.post(URL, content=rows), 10)
-        return service.bulk_in_work
-
-    assert in_process({Task.QC: bundle}, scenario) == 0
+SCOPE = {
+    **{"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http"},
+    **{"path": "/v1/score/bulk", "raw_path": b"/v1/score/bulk", "query_string": b"task=qc", "root_path": ""},
+    **{"headers": [], "client": ("t", 1), "server": ("t", 80)},
+}
 
 
-def test_reading_stops_while_the_spool_is_full(bundle, monkeypatch):
-    monkeypatch.setattr(bulk, "MOST_SPOOL_BYTES", 100)
+class Caller:
+    """A caller over bare ASGI: it sends what is put into `to_send`, and reads once `reads` is set."""
 
-    async def scenario(http, service):
-        rows = encoded([{"query": "a", "candidate": f"b{number}"} for number in range(2000)])
-        return await asyncio.wait_for(http.post(URL, content=rows), 20)
+    def __init__(self):
+        self.to_send, self.reads, self.types, self.content = asyncio.Queue(), asyncio.Event(), [], b""
+        self.reads.set()
 
-    assert [row["line"] for row in decoded(in_process({Task.QC: bundle}, scenario))] == list(range(1, 2001))
+    def put(self, body, more_body=True):
+        self.to_send.put_nowait({"type": "http.request", "body": body, "more_body": more_body})
+
+    async def send(self, message):
+        if message["type"] == "http.response.body":
+            await self.reads.wait()
+        self.types.append(message["type"])
+        self.content += message.get("body", b"")
+
+    def call(self, app):
+        return asyncio.create_task(app(dict(SCOPE), self.to_send.get, self.send))
+
+    @property
+    def answers(self):
+        return [json.loads(line) for line in self.content.splitlines()]
+
+
+def bare(bundle, scenario, **settings):
+    """Run a scenario on the app and its service, in this process."""
+
+    async def run():
+        app = create_app(Settings(**settings), {Task.QC: bundle})
+        async with app.router.lifespan_context(app):
+            await app.state.service.settled.wait()
+            return await scenario(app, app.state.service)
+
+    return asyncio.run(run())
+
+
+def close_gate(service):
+    """Let every model run wait until the event that is returned is set."""
+    go_on, scheduler = threading.Event(), service.models[Task.QC].scheduler
+    run = scheduler._run
+    scheduler._run = lambda pairs, width: go_on.wait(30) and run(pairs, width)
+    return go_on
+
+
+async def until(condition):
+    async with asyncio.timeout(60):  # far longer than it takes: a fault is told, not waited for
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 def test_caller_that_goes_away_leaves_nothing_behind(bundle):
-    async def scenario(http, service):
-        sent = [{"type": "http.disconnect"}]
-        sent.append({"type": "http.request", "body": encoded([{"query": "a", "candidate": "b"}] * 1000)[:-5]})
-        sent[-1]["more_body"] = True
-        answers = []
-
-        async def receive():
-            return sent.pop()
-
-        async def send(message):
-            answers.append(message["type"])
-
-        scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST"}
-        scope |= {"path": "/v1/score/bulk", "raw_path": b"/v1/score/bulk", "query_string": b"task=qc"}
-        scope |= {"scheme": "http", "root_path": "", "headers": [], "client": ("t", 1), "server": ("t", 80)}
+    async def scenario(app, service):
         before = asyncio.all_tasks()
-        await http._transport.app(scope, receive, send)
-        await asyncio.sleep(0.05)
-        page = (await http.get("/metrics")).text
-        assert 'relevance_requests_total{route="/v1/score/bulk",status="499"} 1.0' in page
-        assert 'relevance_rejections_total{reason="client_gone"} 1.0' in page
-        return answers.count("http.response.start"), service.bulk_in_work, asyncio.all_tasks() - before
+        caller = Caller()
+        caller.put(encoded([{"query": "a", "candidate": "b"}] * 1000)[:-5])
+        caller.to_send.put_nowait({"type": "http.disconnect"})
+        await caller.call(app)
+        left = asyncio.all_tasks() - before
+        if left:
+            await asyncio.wait(left, timeout=20)
+        requests = service.metrics.requests.labels("/v1/score/bulk", "499")._value.get()
+        gone = service.metrics.rejections.labels("client_gone")._value.get()
+        return caller.types.count("http.response.start"), service.bulk_in_work, requests, gone
 
-    assert in_process({Task.QC: bundle}, scenario) == (1, 0, set())
+    assert bare(bundle, scenario) == (1, 0, 1, 1)
+
+
+def test_reading_stops_while_the_spool_is_full_and_goes_on_when_answers_are_read(bundle, monkeypatch):
+    """However small lines are, and however large their answers, no more than the spool waits."""
+    lines = encoded([{"query": "a", "candidate": "b", "id": "i" * 5000}] * 26)
+    blocks, spools = 40, []  # 5 MB
+    monkeypatch.setattr(bulk, "Spool", lambda limit: spools.append(Spool(limit)) or spools[-1])
+
+    async def scenario(app, service):
+        caller = Caller()
+        caller.reads.clear()
+        for number in range(blocks):
+            caller.put(lines, more_body=number < blocks - 1)
+        calling = caller.call(app)
+        await until(lambda: spools and spools[0].waiting_bytes > SPOOL - 2 * bulk.PIECE_BYTES)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        taken = blocks - caller.to_send.qsize()
+        assert spools[0].waiting_bytes <= SPOOL
+        caller.reads.set()
+        await calling
+        return taken * len(lines), [answer["line"] for answer in caller.answers]
+
+    taken, answered = bare(bundle, scenario, bulk_spool_bytes=SPOOL)
+    assert taken < SPOOL + (bulk.CHUNKS_AHEAD + 4) * bulk.CHUNK_BYTES
+    assert answered == list(range(1, 26 * blocks + 1))
+
+
+def test_caller_that_waits_for_the_model_is_not_too_slow(bundle, monkeypatch):
+    looks = []
+
+    async def scenario(app, service):
+        run_out = Pace.seconds_left.fget
+        monkeypatch.setattr(Pace, "seconds_left", property(lambda self: looks.append(run_out(self)) or looks[-1]))
+        go_on, caller = close_gate(service), Caller()
+        caller.put(encoded([{"query": "a", "candidate": "b"}] * bulk.CHUNK_PAIRS))
+        calling = caller.call(app)
+        await until(lambda: service.models[Task.QC].scheduler.load().bulk_tokens)
+        seen = len(looks)
+        await until(lambda: len(looks) > seen + 3)  # each at a time when it would long be too slow
+        go_on.set()
+        await until(lambda: len(caller.answers) == bulk.CHUNK_PAIRS)
+        caller.put(b"", more_body=False)
+        await calling
+        return [answer["line"] for answer in caller.answers]
+
+    answered = bare(bundle, scenario, bulk_silence_seconds=0.04)
+    assert answered[: bulk.CHUNK_PAIRS] == list(range(1, bulk.CHUNK_PAIRS + 1))
+
+
+def test_model_that_was_replaced_is_not_kept_for_a_bulk_request(bundle, tmp_path):
+    tiny_bundle(tmp_path / "qc", seed=1)
+
+    async def scenario(app, service):
+        before = await first_answers(app, bulk.CHUNK_PAIRS)
+        caller, calling = before
+        model = weakref.ref(service.models[Task.QC].engine)
+        await service.rollouts[Task.QC].switch(tmp_path / "qc")
+        await until(lambda: gc.collect() is None or model() is None)
+        caller.put(encoded([{"query": "a", "candidate": "b", "id": 7}] * 3), more_body=False)
+        await calling
+        assert service.bulk_in_work == 0
+        return caller.answers
+
+    answers = bare(bundle, scenario, keep_previous=False, bulk_retired_seconds=0)
+    assert [answer["line"] for answer in answers] == list(range(1, bulk.CHUNK_PAIRS + 4))
+    assert all("score" in answer for answer in answers[:-3])
+    assert [(each["id"], each["status"], each["reason"]) for each in answers[-3:]] == [(7, 503, "model_retired")] * 3
+
+
+async def first_answers(app, count):
+    """Begin a bulk request, send `count` lines and return the caller and its call once they are answered."""
+    caller = Caller()
+    caller.put(encoded([{"query": "a", "candidate": "b"}] * count))
+    calling = caller.call(app)
+    await until(lambda: len(caller.answers) == count)
+    return caller, calling
+
+
+def test_lines_in_work_when_the_model_is_asked_for_back_are_answered(bundle, tmp_path):
+    async def scenario(app, service):
+        go_on, caller, model = close_gate(service), Caller(), service.models[Task.QC]
+        caller.put(encoded([{"query": "a", "candidate": "b"}] * bulk.CHUNK_PAIRS), more_body=False)
+        calling = caller.call(app)
+        await until(lambda: model.scheduler.load().bulk_tokens)
+        await service.rollouts[Task.QC].switch(tmp_path / "qc")
+        await calling
+        go_on.set()
+        return [answer["reason"] for answer in caller.answers]
+
+    tiny_bundle(tmp_path / "qc", seed=1)
+    answered = bare(bundle, scenario, keep_previous=False, bulk_retired_seconds=0)
+    assert answered == ["model_retired"] * bulk.CHUNK_PAIRS
+
+
+def test_many_requests_at_once_get_no_more_places_than_there_are(bundle):
+    async def scenario(http, service):
+        go_on = close_gate(service)
+        rows = encoded([{"query": "a", "candidate": "b"}])
+        calls = [asyncio.create_task(http.post(URL, content=rows)) for _ in range(20)]
+        await until(lambda: sum(call.done() for call in calls) == 18)
+        go_on.set()
+        return sorted([(await call).status_code for call in calls])
+
+    assert in_process({Task.QC: bundle}, scenario, max_bulk_requests=2) == [200] * 2 + [429] * 18
+
+
+def test_answer_over_http_1_0_has_no_chunks_and_ends_with_the_connection(client):
+    rows = encoded([{"query": "a", "candidate": f"b{number}"} for number in range(300)])
+    with connected(client.base_url) as connection:
+        connection.sendall(f"POST {URL} HTTP/1.0\r\nContent-Length: {len(rows)}\r\n\r\n".encode() + rows)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+    head, body = received.split(b"\r\n\r\n", 1)
+    assert b"transfer-encoding" not in head.lower()
+    assert [json.loads(line)["line"] for line in body.splitlines()] == list(range(1, 301))
+
+
+def test_other_answers_over_http_1_0_keep_their_length(client):
+    with connected(client.base_url) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+    head, body = received.split(b"\r\n\r\n", 1)
+    assert f"content-length: {len(body)}".encode() in head.lower()
+    assert json.loads(body) == {"status": "alive"}
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("last", [True, False])
+def test_byte_order_mark_line_ends_and_empty_lines(client, end, last):
+    rows = [json.dumps({"query": "a", "candidate": "b", "id": number}).encode() for number in range(3)]
+    content = BYTE_ORDER_MARK + rows[0] + end + end + rows[1] + end + b"  " + end + rows[2] + (end if last else b"")
+    found = decoded(client.post(URL, content=content))
+    assert [(row["line"], row["id"]) for row in found] == [(1, 0), (3, 1), (5, 2)]
+    assert all("score" in row for row in found)
+
+
+def test_lines_of_the_client_have_room_in_the_smallest_spool():
+    """The Python client reads only after it has sent a whole request: the answers of one must have room."""
+    smallest = Settings.model_fields["bulk_spool_bytes"].metadata[0].ge
+    answer = Answer(BULK_ROWS, None, {})
+    answer.fail(InvalidRequestError("\U0001f600" * 10_000))
+    assert BULK_ROWS * len(answer.encoded()) <= 4 * smallest
+    answer.fail(InvalidRequestError("x" * 10_000))
+    assert BULK_ROWS * len(answer.encoded()) <= smallest
