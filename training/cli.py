@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relevance.errors import ConfigError, InputError
+from relevance.errors import InputError
 from relevance.languages import chosen_languages
+from relevance.outputs import check_outputs
 from relevance.tasks import LabeledPair, Task
 from training.ablation.command import ablate
 from training.cleaning.command import clean_file
 from training.datareport.command import report as report_data
 from training.negatives.command import negatives
 from training.pipeline.command import pipeline
+from training.reading import AS_IT_COMES, OUT_HELP, ROWS_HELP, JsonOption, OverwriteOption, ReadOptions, reads_rows
 from training.scoring.command import score
 from training.selfvalidation.command import apply_review, validate
 from training.translation.command import convert_translator, translate
+from training.writers import check_files, say
 
 if TYPE_CHECKING:
     from relevance.metrics import Report
@@ -43,12 +46,7 @@ TaskOption = Annotated[Task, typer.Option(help="qc: query and category path; qi:
 SkipOption = Annotated[
     bool, typer.Option("--skip-bad-rows", help="Go on with the good rows; write the bad ones to a file beside OUT.")
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
-ColumnOption = Annotated[
-    list[str] | None, typer.Option("--column", help="NAME=FIELD: read a column of the file as a field; repeat.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 @app.command()
@@ -56,29 +54,34 @@ def sample(
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
     seed: SeedOption = 0,
     scale: Annotated[float, typer.Option(help="Multiplies the number of rows.", min=0.05, max=10)] = 1.0,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write the embedded SYNTHETIC sample: QC and QI rows of a hand-written mini-shop in 13 languages."""
     from training.sample.generate import write_sample
 
+    check_outputs([out], overwrite=overwrite)
     for name, rows in write_sample(out, seed=seed, scale=scale).items():
         print(f"{out / name}: {rows} rows")
 
 
 @data.command()
+@reads_rows
 def check(
-    file: Annotated[Path, typer.Argument(help="JSON lines (.txt, .jsonl), CSV, TSV or Parquet.")],
+    file: Annotated[Path, typer.Argument(help=ROWS_HELP)],
     task: TaskOption,
+    reading: ReadOptions = AS_IT_COMES,
     unlabeled: Annotated[bool, typer.Option("--unlabeled", help="Rows may lack their label.")] = False,
     bad_rows: Annotated[
-        Path | None, typer.Option(help="Write every bad row to this file; count the good ones.")
+        Path | None, typer.Option(help=f"Write every bad row to this file; count the good ones. {OUT_HELP}")
     ] = None,
-    column: ColumnOption = None,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read a file as training would; name every bad row, else count rows and positives by language."""
     from training.dataset import read_rows
 
-    found = read_rows(file, task, columns=_columns(column), require_labels=not unlabeled, bad_rows_file=bad_rows)
+    check_files([bad_rows], [file], overwrite=overwrite)
+    found = read_rows(file, task, reading=reading, require_labels=not unlabeled, bad_rows_file=bad_rows)
     rows, report = found.rows, found.report
     if report.bad_rows:
         log.warning("%s: %d bad rows, written to %s", file, len(report.bad_rows), bad_rows)
@@ -90,34 +93,34 @@ def check(
         count = counts.setdefault(row.pair.language, {"rows": 0, "positive": 0})
         count["rows"] += 1
         count["positive"] += row.label == 1
-    if as_json:
-        print(json.dumps({"file": str(file), "rows": len(rows), "languages": counts}))
-        return
-    print(f"{file}: {len(rows)} good rows")
+    lines = [f"{file}: {len(rows)} good rows"]
     for language, count in sorted(counts.items()):
-        print(f"  {language:4} {count['rows']:7} rows, {count['positive']:7} positive")
+        lines.append(f"  {language:4} {count['rows']:7} rows, {count['positive']:7} positive")
+    as_object = json.dumps({"file": str(file), "rows": len(rows), "languages": counts})
+    say(as_object if as_json else "\n".join(lines), bad_rows)
 
 
 @data.command()
+@reads_rows
 def split(
-    file: Annotated[Path, typer.Argument(help="A file of labelled pairs.")],
+    file: Annotated[Path, typer.Argument(help=ROWS_HELP)],
     out: Annotated[Path, typer.Argument(help="The folder to make: train_QC.txt and so on.")],
     task: TaskOption,
+    reading: ReadOptions = AS_IT_COMES,
     dev: Annotated[float, typer.Option(help="Share of the rows for dev.", min=0, max=1)] = 0.1,
     test: Annotated[float, typer.Option(help="Share of the rows for test.", min=0, max=1)] = 0.1,
     held_out: Annotated[list[str] | None, typer.Option(help="A language that train must not see; repeat.")] = None,
     seed: SeedOption = 0,
     skip_bad_rows: SkipOption = False,
-    column: ColumnOption = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Split a file by query into train, dev and test: no query is in two of them; stratified by language and label."""
     from relevance.files import whole_folder
     from training.linking import linked_groups
     from training.splits import split_pairs, summarize, write_pairs
 
-    if out.exists():
-        raise ConfigError(f"output {out}: exists already; expected a new folder")
-    rows = _read(file, task, _columns(column), _bad_rows_file(out, "rows", skip_bad_rows))
+    check_files([], [file], others=[out], overwrite=overwrite)
+    rows = _read(file, task, reading, _bad_rows_file(out, "rows", skip_bad_rows))
     fractions = {"train": round(1 - dev - test, 9), "dev": dev, "test": test}
     languages = chosen_languages("--held-out", held_out or ())
     splits = split_pairs(
@@ -145,10 +148,12 @@ def encoder(
     ] = None,
     trim_script: Annotated[list[str] | None, typer.Option(help="Keep the characters of a script; repeat.")] = None,
     whole_scripts: Annotated[bool, typer.Option("--whole-scripts", help="Keep every token of those scripts.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write a base model as a transformers folder: fewer layers, a smaller vocabulary."""
     from training.encoders import EncoderOptions, prepare_encoder, resolve_base_model
 
+    check_files([], [Path(name), trim_corpus], others=[out], overwrite=overwrite)
     corpus = _lines(trim_corpus) if trim_corpus else None
     options = EncoderOptions(layers, corpus, tuple(trim_script or ()), whole_scripts)
     report = prepare_encoder(resolve_base_model(name), out, options)
@@ -158,18 +163,19 @@ def encoder(
 
 
 @app.command()
+@reads_rows
 def train(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, see configs/.")],
     out: Annotated[Path, typer.Argument(help="The checkpoint folder to make; appears whole or not at all.")],
     train_file: Annotated[list[Path], typer.Option("--train", help="Labelled pairs to train on; repeat.")],
     dev_file: Annotated[Path, typer.Option("--dev", help="Labelled pairs to choose checkpoint and threshold by.")],
+    reading: ReadOptions = AS_IT_COMES,
     base_model: Annotated[str | None, typer.Option(help="In place of the recipe's base_model.")] = None,
     seed: Annotated[int | None, typer.Option(help="In place of the recipe's seed.", min=0)] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeat.")] = None,
     language: Annotated[list[str] | None, typer.Option(help="Train on these languages only; repeat.")] = None,
     max_rows: Annotated[int | None, typer.Option(help="Train on so many rows, drawn by the seed.", min=2)] = None,
     skip_bad_rows: SkipOption = False,
-    column: ColumnOption = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -179,13 +185,13 @@ def train(
     from training.keepout import linked_with
     from training.splits import draw
 
+    check_files([], [recipe, *train_file, dev_file], others=[out], overwrite=overwrite)
     chosen = _recipe(recipe, [*(overrides or ())], base_model, seed)
-    columns = _columns(column)
     rows: list[LabeledPair] = []
     for number, file in enumerate(train_file, start=1):
-        rows += _read(file, chosen.task, columns, _bad_rows_file(out, f"train{number}", skip_bad_rows))
+        rows += _read(file, chosen.task, reading, _bad_rows_file(out, f"train{number}", skip_bad_rows))
     rows = draw(_of_languages(rows, language), max_rows, chosen.seed)
-    dev = _read(dev_file, chosen.task, columns, _bad_rows_file(out, "dev", skip_bad_rows))
+    dev = _read(dev_file, chosen.task, reading, _bad_rows_file(out, "dev", skip_bad_rows))
     if leaked := [row for row, is_linked in zip(rows, linked_with(rows, [dev]), strict=True) if is_linked]:
         log.warning(
             "%d training rows (first: id %s) have a query of dev or are linked with its rows: metrics on dev flatter",
@@ -197,11 +203,12 @@ def train(
 
 
 @app.command()
+@reads_rows
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A folder written by `relevance train`.")],
-    file: Annotated[Path, typer.Argument(help="Labelled pairs.")],
+    file: Annotated[Path, typer.Argument(help=f"Labelled pairs. {ROWS_HELP}")],
+    reading: ReadOptions = AS_IT_COMES,
     skip_bad_rows: SkipOption = False,
-    column: ColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score labelled pairs with a checkpoint: F1, always-yes F1 and AUC, by language, with intervals."""
@@ -209,7 +216,7 @@ def evaluate(
     from training.evaluation import report_scores, score_rows
 
     bad_rows_file = _bad_rows_file(checkpoint, "rows", skip_bad_rows)
-    rows = _read(file, ModelCard.load(checkpoint).task, _columns(column), bad_rows_file)
+    rows = _read(file, ModelCard.load(checkpoint).task, reading, bad_rows_file)
     card, scores = score_rows(checkpoint, rows)
     report = report_scores(rows, scores, card.threshold, card.seen_languages)
     _print_report(report, f"{card.name} on {file.name}", as_json)
@@ -225,11 +232,11 @@ def _recipe(path: Path, overrides: list[str], base_model: str | None, seed: int 
     return load_fine_tuning(path, overrides)
 
 
-def _read(file: Path, task: Task, columns: dict[str, str], bad_rows_file: Path | None) -> list[LabeledPair]:
+def _read(file: Path, task: Task, reading: ReadOptions, bad_rows_file: Path | None) -> list[LabeledPair]:
     """Read a labelled file; bad rows go to `bad_rows_file`, or end the command where there is none."""
     from training.dataset import read_pairs
 
-    found = read_pairs(file, task, columns=columns, bad_rows_file=bad_rows_file)
+    found = read_pairs(file, task, reading=reading, bad_rows_file=bad_rows_file)
     if found.report.bad_rows:
         log.warning("%s: %d bad rows skipped, written to %s", file, len(found.report.bad_rows), bad_rows_file)
     return found.rows
@@ -237,16 +244,6 @@ def _read(file: Path, task: Task, columns: dict[str, str], bad_rows_file: Path |
 
 def _bad_rows_file(out: Path, role: str, skip: bool) -> Path | None:
     return out.parent / f"{out.name}.bad_rows.{role}.jsonl" if skip else None
-
-
-def _columns(options: list[str] | None) -> dict[str, str]:
-    columns = {}
-    for option in options or ():
-        name, equals, field = option.partition("=")
-        if not equals or not name or not field:
-            raise ConfigError(f"--column {option!r}: expected NAME=FIELD, as in --column search_term=origin_query")
-        columns[name] = field
-    return columns
 
 
 def _of_languages(rows: list[LabeledPair], languages: list[str] | None) -> list[LabeledPair]:

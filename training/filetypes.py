@@ -1,19 +1,24 @@
-"""JSON lines, CSV, TSV and Parquet as one stream of numbered records. Knows nothing of what a record must hold."""
+"""JSON, CSV, TSV and Parquet as one stream of numbered records. Knows nothing of what a record must hold."""
 
-import codecs
 import csv
 import json
+import re
 from collections import deque
-from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from relevance.errors import InputError
 from training.fields import Fields
-from training.rows import WHOLE_ROW, Problem, listed, shown
+from training.grades import label_of
+from training.lines import Line, lines_of
+from training.parts import DELIMITERS, PARQUET, Part
+from training.rows import WHOLE_ROW, Problem, shown
 
-PARQUET_BATCH_ROWS = 4096
+# Of one cell. Without a limit, one quote that is not closed takes the rest of the file into memory.
+LARGEST_CELL = 16 * 2**20
+_OTHER_DELIMITERS = ",;\t|"
+_GAP = re.compile(r"[\s,]*")
 
 
 class Record(NamedTuple):
@@ -24,39 +29,31 @@ class Record(NamedTuple):
     raw: str | None  # None: made from the content where it is needed
 
 
-class _Line(NamedTuple):
-    number: int
-    text: str  # bytes that are not UTF-8 stand in it as surrogates
-    problem: Problem | None
+def records_of(part: Part, fields: Fields) -> Iterator[Record]:
+    """Yield the records of a file. InputError where it breaks off, or its header does not fit the fields."""
+    if part.suffix == PARQUET:
+        from training.parquet import parquet_records
+
+        for number, content in parquet_records(part, fields):
+            yield Record(number, content, str(content.value) if isinstance(content, Problem) else None)
+        return
+    lines = lines_of(part, fields.reading.encoding)
+    if part.suffix in DELIMITERS:
+        yield from _table_records(part, lines, fields)
+    else:
+        yield from _json_records(part, lines)
 
 
-def _lines(path: Path) -> Iterator[_Line]:
-    """Yield the lines of a text file, split at line feeds only: U+2028 and its like belong to the text."""
-    offset = 0
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            start = offset
-            offset += len(line)
-            if number == 1:
-                if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                    raise InputError(f"{path}: is UTF-16; expected UTF-8")
-                if line.startswith(codecs.BOM_UTF8):
-                    line = line[len(codecs.BOM_UTF8) :]
-                    start += len(codecs.BOM_UTF8)
-            try:
-                text, problem = line.decode(), None
-            except UnicodeDecodeError as error:
-                found = f"byte 0x{line[error.start]:02x} at offset {start + error.start} of the file"
-                text, problem = line.decode(errors="surrogateescape"), Problem("bad UTF-8", WHOLE_ROW, found, "UTF-8")
-            yield _Line(number, text, problem)
-
-
-def _json_records(path: Path, fields: Fields) -> Iterator[Record]:
-    for number, text, problem in _lines(path):
-        if problem:
-            yield Record(number, problem, text)
-        elif text.strip():
-            yield Record(number, _json_object(text), text)
+def _json_records(part: Part, lines: Iterator[Line]) -> Iterator[Record]:
+    filled = (line for line in lines if line.text.strip())
+    first = next(filled, None)
+    if first is None:
+        return
+    if first.text.lstrip().startswith("[") and first.problem is None:
+        yield from _array_records(part, first.text + "".join(line.text for line in lines))
+        return
+    for number, text, problem in chain([first], filled):
+        yield Record(number, problem or _json_object(text), text)
 
 
 def _json_object(text: str) -> dict[str, Any] | Problem:
@@ -66,19 +63,42 @@ def _json_object(text: str) -> dict[str, Any] | Problem:
     # json raises a plain ValueError for a number of too many digits.
     except (ValueError, RecursionError) as error:
         fault = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
-        return Problem("malformed JSON", WHOLE_ROW, text, f"one JSON object a line ({fault})")
-    if isinstance(value, dict):
-        return value
-    return Problem("not an object", WHOLE_ROW, value, "one JSON object a line")
+        expected = "one JSON object a line"
+        if text in ("{", "}") or text.endswith((",", "{", "[")):
+            expected += "; objects over several lines are made so by `jq -c . FILE`"
+        return Problem("malformed JSON", WHOLE_ROW, text, f"{expected} ({fault})")
+    return _as_object(value)
+
+
+def _as_object(value: Any) -> dict[str, Any] | Problem:
+    return value if isinstance(value, dict) else Problem("not an object", WHOLE_ROW, value, "one JSON object a row")
+
+
+def _array_records(part: Part, text: str) -> Iterator[Record]:
+    """Yield the objects of one JSON array, numbered from 1, on however many lines they stand."""
+    decoder = json.JSONDecoder()
+    at, number = _GAP.match(text, text.index("[") + 1).end(), 0  # type: ignore[union-attr]
+    try:
+        while not text.startswith("]", at):
+            value, end = decoder.raw_decode(text, at)
+            number += 1
+            yield Record(number, _as_object(value), text[at:end])
+            at = _GAP.match(text, end).end()  # type: ignore[union-attr]
+    except (ValueError, RecursionError) as error:
+        fault = str(error) or "too deep"
+        raise InputError(
+            f"{part.name}: the JSON array breaks off after {number} elements ({fault}); expected an array of objects, "
+            "or one JSON object a line"
+        ) from None
 
 
 class _TableLines:
     """Lines for `csv.reader`. Remembers those taken for a row and takes them back, so that a bad row costs no other."""
 
-    def __init__(self, path: Path) -> None:
-        self._fresh = _lines(path)
-        self._returned: deque[_Line] = deque()
-        self.taken: list[_Line] = []
+    def __init__(self, lines: Iterator[Line]) -> None:
+        self._fresh = lines
+        self._returned: deque[Line] = deque()
+        self.taken: list[Line] = []
 
     def __iter__(self) -> "_TableLines":
         return self
@@ -88,31 +108,48 @@ class _TableLines:
         self.taken.append(line)
         return line.text
 
-    def give_back_all_but_first(self) -> None:
-        self._returned.extendleft(reversed(self.taken[1:]))
-        del self.taken[1:]
+    def give_back(self, kept: int) -> None:
+        """Take back the lines of a row but its first `kept`."""
+        self._returned.extendleft(reversed(self.taken[kept:]))
+        del self.taken[kept:]
 
 
-def _table_records(path: Path, fields: Fields, delimiter: str) -> Iterator[Record]:
-    lines = _TableLines(path)
-    rows = _table_rows(lines, delimiter)
+def _table_records(part: Part, source: Iterator[Line], fields: Fields) -> Iterator[Record]:
+    reading = fields.reading
+    quotes = part.suffix == ".csv" if reading.quotes is None else reading.quotes
+    lines = _TableLines(source)
+    delimiter = reading.delimiter or _delimiter(lines, DELIMITERS[part.suffix], quotes)
+    rows = _table_rows(lines, delimiter, quotes)
     header = next(rows, None)
     if header is None:
         return
     if isinstance(header, Problem):
-        raise InputError(f"{path}: the header has {shown(header.value)}; expected {header.expected}")
+        raise InputError(f"{part.name}: the header has {shown(header.value)}; expected {header.expected}")
     header = [name.strip() for name in header]
-    fields.check_header(path, header)
+    fields.check_header(part.name, header)
+    label = next((n for n, name in enumerate(header) if fields.is_label(name, header)), None)
     for cells in rows:
         content = cells if isinstance(cells, Problem) else _named_cells(header, cells)
+        if len(lines.taken) > 1 and isinstance(content, dict):
+            content = _swallowed(lines.taken, list(content.values()), delimiter, label) or content
         if isinstance(content, Problem):
-            lines.give_back_all_but_first()
+            lines.give_back(1)
         yield Record(lines.taken[0].number, content, "".join(line.text for line in lines.taken))
 
 
-def _table_rows(lines: "_TableLines", delimiter: str) -> Iterator[list[str] | Problem]:
+def _delimiter(lines: _TableLines, usual: str, quotes: bool) -> str:
+    """Return the delimiter that the first line shows: the usual one unless only another one parts it."""
+    first = next(lines, "")
+    lines.give_back(0)
+    text = re.sub(r'"[^"]*"', "", first) if quotes else first
+    return usual if usual in text else max(_OTHER_DELIMITERS, key=lambda each: (text.count(each), each == usual))
+
+
+def _table_rows(lines: _TableLines, delimiter: str, quotes: bool) -> Iterator[list[str] | Problem]:
+    csv.field_size_limit(LARGEST_CELL)
     # Strict, because a stray quote would else take the rows after it into one cell without a word.
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    quoted = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = quoted if quotes else (text.rstrip("\r\n").split(delimiter) for text in lines)
     while True:
         lines.taken = []
         try:
@@ -121,7 +158,7 @@ def _table_rows(lines: "_TableLines", delimiter: str) -> Iterator[list[str] | Pr
             return
         except csv.Error as error:
             text = lines.taken[0].text.rstrip("\r\n")
-            yield Problem("malformed row", WHOLE_ROW, text, f"cells with their quotes in pairs ({error})")
+            yield Problem("malformed row", WHOLE_ROW, text, _expected_quotes(str(error)))
             continue
         broken = next((line.problem for line in lines.taken if line.problem), None)
         if broken:
@@ -130,69 +167,33 @@ def _table_rows(lines: "_TableLines", delimiter: str) -> Iterator[list[str] | Pr
             yield cells
 
 
+def _expected_quotes(fault: str) -> str:
+    if "field limit" in fault:
+        return (
+            f"cells of at most {LARGEST_CELL // 2**20} MiB; is a quote not closed? (--no-quotes reads quotes as text)"
+        )
+    return f"cells with their quotes in pairs ({fault}); --no-quotes reads quotes as text"
+
+
 def _named_cells(header: list[str], cells: list[str]) -> dict[str, Any] | Problem:
     if len(cells) == len(header):
         return dict(zip(header, cells, strict=True))
     return Problem("wrong number of cells", WHOLE_ROW, len(cells), f"{len(header)} cells, as in the header")
 
 
-def _parquet_records(path: Path, fields: Fields) -> Iterator[Record]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _swallowed(taken: list[Line], cells: list[str], delimiter: str, label: int | None) -> Problem | None:
+    """Return the problem of a cell over several lines that are rows of their own, as a stray quote makes it.
 
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            fields.check_header(path, file.schema_arrow.names)
-            for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS):
-                for content in _batch_rows(batch):
-                    number += 1
-                    yield Record(number, content, str(content.value) if isinstance(content, Problem) else None)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot be read after row {number} ({error}); expected a Parquet file") from error
-
-
-def _batch_rows(batch: Any) -> Iterator[dict[str, Any] | Problem]:
-    try:
-        yield from batch.to_pylist()
-    # Parquet strings are not checked when written, and one bad value fails its whole batch.
-    except ValueError:
-        for index in range(batch.num_rows):
-            yield _single_row(batch, index)
-
-
-def _single_row(batch: Any, index: int) -> dict[str, Any] | Problem:
-    row = {}
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        try:
-            row[name] = column[index].as_py()
-        except UnicodeDecodeError as error:
-            return Problem(
-                "bad UTF-8", name, error.object.decode(errors="backslashreplace"), f"UTF-8 (byte {error.start} is not)"
-            )
-        except ValueError as error:
-            return Problem("unreadable value", name, str(column[index]), f"a value that Python can hold ({error})")
-    return row
-
-
-_READERS: dict[str, Callable[[Path, Fields], Iterator[Record]]] = {
-    ".txt": _json_records,
-    ".jsonl": _json_records,
-    ".csv": partial(_table_records, delimiter=","),
-    ".tsv": partial(_table_records, delimiter="\t"),
-    ".parquet": _parquet_records,
-}
-
-
-def reader_of(path: Path) -> Callable[[Path, Fields], Iterator[Record]]:
-    """Return the reader for the file's type. InputError when it cannot be opened or its type is unknown."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected a file")
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: unknown file type {path.suffix!r}; expected one of {listed(_READERS)}")
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a file") from error
-    return reader
+    They are where each line has as many cells as the header, and a label in the label's place.
+    """
+    texts = [cell if "\n" in cell else cell.replace(delimiter, " ") for cell in cells]
+    rows = [text.split(delimiter) for text in delimiter.join(texts).split("\n")]
+    if any(len(row) != len(cells) or (label is not None and label_of(row[label]) is None) for row in rows):
+        return None
+    where = f"lines {taken[0].number} to {taken[-1].number}"
+    return Problem(
+        "cell over several rows",
+        WHOLE_ROW,
+        "".join(line.text for line in taken).rstrip("\r\n"),
+        f"one row a line: a quote takes {where} into one cell; --no-quotes reads quotes as text",
+    )

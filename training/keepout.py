@@ -14,6 +14,8 @@ from relevance.tasks import LabeledPair, Task, query_key
 from training.dataset import read_rows
 from training.extras import MERGED_IDS, SOURCE_ID, own_ids, source_ids
 from training.linking import held_keys, linked_groups
+from training.parts import COMPRESSIONS, TYPES
+from training.reading import AS_IT_COMES, ReadOptions
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +25,10 @@ PARTS = ("dev", "test")
 def files_beside(file: Path, task: Task) -> list[Path]:
     """Return the dev and test files that `data split` put beside a file; none beside a dev or test file."""
     stems = [f"{part}_{task.upper()}" for part in PARTS]
-    if file.stem in stems:
+    if file.name.partition(".")[0] in stems:
         return []
-    return [path for stem in stems for path in sorted(file.parent.glob(f"{stem}.*")) if path.stem == stem]
+    names = {f"{stem}{suffix}{end}" for stem in stems for suffix in TYPES for end in ("", *COMPRESSIONS)}
+    return [path for stem in stems for path in sorted(file.parent.glob(f"{stem}.*")) if path.name in names]
 
 
 def kept_out_files(file: Path, task: Task, given: Sequence[Path]) -> list[Path]:
@@ -42,12 +45,12 @@ def kept_out_files(file: Path, task: Task, given: Sequence[Path]) -> list[Path]:
     return [*given, *found]
 
 
-def read_kept_out(files: Sequence[Path], task: Task) -> list[list[LabeledPair]]:
+def read_kept_out(files: Sequence[Path], task: Task, reading: ReadOptions = AS_IT_COMES) -> list[list[LabeledPair]]:
     """Return the rows of each file. Labels may be absent: a row without one gets 0."""
     return [
         [
             LabeledPair(row.pair, 0 if row.label is None else row.label, row.id, row.extra)
-            for row in read_rows(file, task, require_labels=False).rows
+            for row in read_rows(file, task, reading=reading, require_labels=False).rows
         ]
         for file in files
     ]

@@ -7,11 +7,15 @@ from typing import Any, Generic, TypeVar
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Pair
+from training.grades import GRADES_HINT, is_grade
 
 WHOLE_ROW = "(row)"  # the field of a problem that no single field has
 MISSING = "missing field"
+UNKNOWN_LABEL = "unknown label"
+LABEL_EXTRAS = frozenset({"label_weight", "label_share", "label_votes"})  # read as absent where a cell is empty
 SHOWN_ROWS = 20
 SHOWN_CHARACTERS = 80
+SHOWN_GRADES = 10
 T = TypeVar("T")
 
 
@@ -86,11 +90,34 @@ class ReadReport:
         """Return the report in words: counts by kind, then the first rows of the bad ones."""
         summary = [f"{self.file}: {len(self.bad_rows)} bad of {self.total} rows"]
         summary += [f"  {count} x {kind}" for kind, count in self.counts().items()]
+        summary += self._grades_hint()
         lines = [line for bad in self.bad_rows[:SHOWN_ROWS] for line in bad.lines()]
         left = len(self.bad_rows) - SHOWN_ROWS
         if left > 0:
             lines.append(f"and {left} more bad rows; `relevance data check FILE --bad-rows OUT` writes all of them")
         return "\n".join(summary + lines)
+
+    @property
+    def has_grades(self) -> bool:
+        """Whether a label is a number other than 0 and 1: then 0 and 1 are grades too, in every row."""
+        return any(map(is_grade, self._unknown_labels()))
+
+    def _unknown_labels(self) -> list[Any]:
+        """Return the labels of rows that have no other problem: broken rows say nothing of the labels."""
+        alone = (bad.problems[0] for bad in self.bad_rows if len(bad.problems) == 1)
+        return [problem.value for problem in alone if problem.kind == UNKNOWN_LABEL]
+
+    def _grades_hint(self) -> list[str]:
+        """Return a line on labels other than 0 and 1, where there are any: they may be grades."""
+        found = Counter(shown(value) for value in self._unknown_labels() if value not in (None, ""))
+        if not found:
+            return []
+        some = ", ".join(f"{value} x {count}" for value, count in found.most_common(SHOWN_GRADES))
+        more = "" if len(found) <= SHOWN_GRADES else f" and {len(found) - SHOWN_GRADES} more"
+        beside = ""
+        if self.has_grades:
+            beside = ". Beside them 0 and 1 may be grades too, so that no row of the file is read"
+        return [f"  labels other than 0 and 1: {some}{more}{beside}. If they are grades, give {GRADES_HINT}"]
 
 
 @dataclass(frozen=True, slots=True)

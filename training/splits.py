@@ -18,7 +18,7 @@ from relevance.errors import InputError
 from relevance.languages import chosen_languages
 from relevance.tasks import LabeledPair, Task, query_key
 from training.fields import QUERY_FIELD
-from training.jsonlines import write_json_lines
+from training.writers import write_file
 
 TRAIN = "train"
 DEFAULT_FRACTIONS: Mapping[str, float] = MappingProxyType({TRAIN: 0.8, "dev": 0.1, "test": 0.1})
@@ -113,12 +113,12 @@ def summarize(splits: Mapping[str, Sequence[LabeledPair]]) -> list[SplitSummary]
 
 
 def write_pairs(path: Path | str, rows: Iterable[LabeledPair], task: Task) -> None:
-    """Write AnalytiCup JSON lines that `read_pairs` reads back as the same rows, whole or not at all.
+    """Write rows that `read_pairs` reads back as the same ones, whole or not at all, as the file's name says.
 
-    Ids that are whole numbers are written as numbers. InputError when an extra has the name of a field, or the file
-    cannot be written.
+    JSON lines are those of the AnalytiCup. Ids that are whole numbers are written as numbers. InputError when an extra
+    has the name of a field, or the file cannot be written.
     """
-    write_json_lines(Path(path), (_record(row, task) for row in rows))
+    write_file(Path(path), (_record(row, task) for row in rows))
 
 
 def _record(row: LabeledPair, task: Task) -> dict[str, Any]:

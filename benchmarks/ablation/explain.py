@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from relevance.metrics import auc
+from relevance.outputs import write_text
 from relevance.tasks import LabeledPair, Task
-from training.ablation.command import provenance, write_text
+from training.ablation.command import provenance
 from training.dataset import read_pairs
 from training.negatives.options import NegativeOptions
 from training.negatives.sampling import sample_negatives

@@ -31,9 +31,10 @@ from pathlib import Path
 
 import numpy as np
 
+from relevance.outputs import write_text
 from relevance.tasks import LabeledPair, Task, query_key
 from training.ablation.arms import Arm, standard_arms
-from training.ablation.command import provenance, write_text
+from training.ablation.command import provenance
 from training.ablation.report import by_language, markdown, plot
 from training.ablation.study import run_study
 from training.dataset import read_pairs

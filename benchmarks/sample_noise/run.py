@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from relevance.outputs import write_text
 from relevance.tasks import LabeledPair, Task
-from training.ablation.command import provenance, write_text
+from training.ablation.command import provenance
 from training.dataset import read_pairs
 from training.pipeline.recipe import PipelineRecipe
 from training.sample.generate import write_sample

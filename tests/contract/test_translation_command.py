@@ -119,7 +119,7 @@ def test_a_second_run_asks_for_nothing(files):
     with chat_server() as endpoint:
         first = run(*openai(files, endpoint.url, "--json"))
         seen = len(endpoint.log()["requests"])
-        second = run(*openai(files, endpoint.url, "--json"))
+        second = run(*openai(files, endpoint.url, "--json", "--overwrite"))
         assert len(endpoint.log()["requests"]) == seen
     assert json.loads(first.stdout)["made"] == json.loads(second.stdout)["made"] == 60
     assert json.loads(second.stdout)["cache_hits"] == 60

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from relevance.errors import InputError
 from relevance.tasks import Pair, Task
 from training.dataset import BadRow, BadRowsError, Row, iter_rows, read_pairs, read_rows
+from training.reading import ReadOptions
 from training.splits import write_pairs
 
 REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 GOOD = {"id": 1, "task": "QC", "language": "fr", "origin_query": "lampe", "category_path": "maison,lampes", "label": 1}
+
+QUOTED = ReadOptions(quotes=True)
 
 # Visible text, at least one letter of it, with every other character that UTF-8 can hold.
 texts = st.builds(lambda a, b: f"{a}x{b}", *[st.text(st.characters(exclude_categories=["Cs"]))] * 2)
@@ -51,7 +54,7 @@ def test_table_cells_keep_quotes_delimiters_and_line_breaks(tmp_path, name, deli
     with (tmp_path / name).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, delimiter=delimiter)
         writer.writerows([["origin_query", "item_title", "label", "color"], [*texts, "0", "red"], ["b", "c", "1", ""]])
-    first, second = read_pairs(tmp_path / name, Task.QI).rows
+    first, second = read_pairs(tmp_path / name, Task.QI, reading=QUOTED).rows
     assert (first.pair, first.label, first.extra) == (Pair(*texts), 0, {"color": "red"})
     assert (first.id, second.id) == ("2", "5")  # the lines on which the rows start
 
@@ -192,7 +195,7 @@ def test_stray_quote_costs_no_other_row(tmp_path):
 
 def test_columns_are_renamed_by_alias_and_by_mapping(tmp_path):
     path = write_rows(tmp_path / "a.csv", "keywords,candidate,label", "a,b,1")
-    [row] = read_pairs(path, Task.QI, columns={"keywords": "query"}).rows
+    [row] = read_pairs(path, Task.QI, reading=ReadOptions(columns={"keywords": "query"})).rows
     assert (row.pair, row.extra) == (Pair("a", "b"), {})
 
 
@@ -222,7 +225,7 @@ def test_mapping_that_does_not_fit_is_refused(tmp_path, name, columns, message):
     else:
         write_rows(path, "origin_query,category_path,label,x", "a,b,1,1")
     with pytest.raises(InputError) as caught:
-        read_pairs(path, Task.QC, columns=columns)
+        read_pairs(path, Task.QC, reading=ReadOptions(columns=columns))
     assert message in str(caught.value)
 
 
@@ -231,7 +234,7 @@ def test_two_columns_for_one_field_are_one_message_in_a_table(tmp_path):
     with pytest.raises(
         InputError, match="columns 'query', 'origin_query' both give 'origin_query'; expected one"
     ) as caught:
-        read_pairs(path, Task.QC, columns={"query": "origin_query"})
+        read_pairs(path, Task.QC, reading=ReadOptions(columns={"query": "origin_query"}))
     assert not isinstance(caught.value, BadRowsError)
 
 
@@ -247,7 +250,8 @@ def test_column_missing_throughout_is_one_message(tmp_path, name):
     with pytest.raises(InputError) as caught:
         read_pairs(path, Task.QC, bad_rows_file=tmp_path / "bad.jsonl")
     found = "'id', 'task', 'language', 'origin_query', 'label'"
-    assert str(caught.value) == f"{path}: column 'category_path' is missing; columns found: {found}"
+    expected = f"{path}: column 'category_path' is missing; columns found: {found}; if one of them holds it, name it: "
+    assert str(caught.value) == f"{expected}--column NAME=category_path"
 
 
 def test_column_missing_in_some_rows_is_named_in_each(tmp_path):
@@ -265,10 +269,18 @@ def test_column_missing_in_some_rows_is_named_in_each(tmp_path):
         ("a.csv", b"query,candidate,query\na,b,c\n", "columns 'query' appear more than once"),
         ("a.csv", b'"query,candidate,label\na,b,1\n', "the header has '\"query,candidate,label'"),
         ("a.csv", b"query,candid\xe4te,label\na,b,1\n", "byte 0xe4 at offset 12"),
-        ("a.csv", b"id;query;label\n1;a;1\n", "columns found: 'id;query;label'"),
-        ("a.txt", '{"id": 1}'.encode("utf-16"), "is UTF-16; expected UTF-8"),
+        (
+            "a.csv",
+            b"id;query;label\n1;a;1\n",
+            "column 'category_path' is missing; columns found: 'id', 'query', 'label'",
+        ),
+        ("a.txt", '{"id": 1}'.encode("utf-16-le"), "line 1 holds zero bytes, as UTF-16 does"),
         ("a.parquet", b"no parquet", "expected a Parquet file"),
-        ("a.xlsx", b"x", "unknown file type '.xlsx'; expected one of '.txt', '.jsonl', '.csv', '.tsv', '.parquet'"),
+        (
+            "a.xlsx",
+            b"x",
+            "unknown file type '.xlsx'; expected one of '.txt', '.jsonl', '.ndjson', '.json'",
+        ),
         ("a", b"x", "unknown file type ''"),
     ],
 )
@@ -283,7 +295,7 @@ def test_file_that_cannot_be_used_is_one_message(tmp_path, name, content, messag
 def test_file_that_is_missing_or_a_folder_is_refused_before_reading(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         iter_rows(tmp_path / "none.txt", Task.QC)
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, match="is a folder without files of rows"):
         iter_rows(tmp_path, Task.QC)
 
 
@@ -305,9 +317,11 @@ def test_error_shows_first_rows_and_counts_all(tmp_path):
         read_pairs(path, Task.QC)
     lines = str(caught.value).splitlines()
     assert lines[:3] == [f"{path}: 35 bad of 36 rows", "  30 x unknown label, label", "  5 x empty text, origin_query"]
-    assert lines[3] == f"{path} row 2: unknown label, label = 2; expected 0 or 1"
+    assert "labels other than 0 and 1: 2 x 30" in lines[3]
+    assert "--grades" in lines[3]
+    assert lines[4] == f"{path} row 2: unknown label, label = 2; expected 0 or 1"
     assert lines[-1].startswith("and 15 more bad rows; ")
-    assert len(lines) == 3 + 20 + 1
+    assert len(lines) == 4 + 20 + 1
     assert len(caught.value.report.bad_rows) == 35
 
 
@@ -320,7 +334,12 @@ def test_good_rows_go_on_when_bad_ones_have_a_file(tmp_path):
     assert [(row["row"], row["field"], row["value"], row["expected"]) for row in written] == [
         (2, "origin_query", "", "text that can be seen"),
         (2, "label", 2, "0 or 1"),
-        (3, "(row)", f"byte 0xff at offset {path.read_bytes().index(0xFF)} of the file", "UTF-8"),
+        (
+            3,
+            "(row)",
+            f"byte 0xff at offset {path.read_bytes().index(0xFF)} of the file",
+            "UTF-8, or its encoding named, as in --encoding latin-1",
+        ),
     ]
     assert [(row["file"], row["raw"]) for row in written[1:]] == [(str(path), raw), (str(path), "\\xff")]
 
@@ -344,8 +363,8 @@ def test_bad_rows_never_overwrite_the_data(tmp_path):
     before = path.read_bytes()
     with pytest.raises(InputError, match="is the file to be read"):
         read_pairs(path, Task.QC, bad_rows_file=path)
-    with pytest.raises(InputError, match="is a folder"):
-        read_pairs(path, Task.QC, bad_rows_file=tmp_path)
+    with pytest.raises(InputError, match="lies in the other"):
+        read_pairs(path, Task.QC, bad_rows_file=tmp_path / "a.jsonl" / "bad.jsonl")
     assert path.read_bytes() == before
 
 
@@ -389,7 +408,7 @@ def test_any_text_comes_back_from_tables(tmp_path_factory, rows, delimiter):
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL)
         writer.writerows([["query", "candidate", "label", "note"], *rows])
-    found = read_pairs(path, Task.QC).rows
+    found = read_pairs(path, Task.QC, reading=QUOTED).rows
     assert [(row.pair.query, row.pair.candidate, row.label, row.extra["note"]) for row in found] == rows
 
 

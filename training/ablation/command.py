@@ -10,19 +10,24 @@ from typing import Annotated, Any
 
 import typer
 
+from relevance.outputs import write_text
+from training.reading import AS_IT_COMES, JsonOption, ReadOptions, reads_rows
+
 FilesOption = Annotated[list[Path] | None, typer.Option(help="In place of the recipe's files; repeat.")]
 
 
+@reads_rows
 def ablate(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe; its sections say how each strategy runs.")],
     out: Annotated[Path, typer.Argument(help="The folder to work in; gets study.json, study.md and study.svg.")],
+    reading: ReadOptions = AS_IT_COMES,
     train: FilesOption = None,
     dev: FilesOption = None,
     test: FilesOption = None,
     seeds: Annotated[int, typer.Option(help="Runs an arm.", min=1)] = 3,
     only: Annotated[list[str] | None, typer.Option(help="An arm to run beside the baseline; repeat.")] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeat.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the study as one JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure what each strategy is worth: translation, negatives, filtering and its control, and the tuned threshold.
 
@@ -38,6 +43,7 @@ def ablate(
 
     files = file_overrides(train=train, dev=dev, test=test)
     chosen = PipelineRecipe.load(recipe, [*(overrides or ()), *files])
+    chosen = chosen.model_copy(update={"data": chosen.data.read_as(reading)})
     arms = standard_arms(chosen, only or ())
     store = Store(out)
     with store.locked():
@@ -68,11 +74,3 @@ def provenance() -> dict[str, Any]:
             "torch": torch.__version__,
         },
     }
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    from relevance.files import whole_file
-
-    with whole_file(path) as beside:
-        beside.write_text(text, encoding="utf-8")

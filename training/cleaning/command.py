@@ -6,25 +6,28 @@ from typing import Annotated
 
 import typer
 
-from relevance.errors import ConfigError
 from relevance.tasks import Task
 from training.cleaning.options import CleaningOptions, Tags
 from training.cleaning.stage import CleaningReport
 from training.cleaning.votes import Contradictions
+from training.reading import AS_IT_COMES, OUT_HELP, ROWS_HELP, JsonOption, OverwriteOption, ReadOptions, reads_rows
+from training.writers import check_files, say
 
 log = logging.getLogger(__name__)
 
 
+@reads_rows
 def clean_file(
-    file: Annotated[Path, typer.Argument(help="A file of labelled pairs.")],
-    out: Annotated[Path, typer.Argument(help="The file to make (JSON lines).")],
+    file: Annotated[Path, typer.Argument(help=ROWS_HELP)],
+    out: Annotated[Path, typer.Argument(help=f"The file to make. {OUT_HELP}")],
     task: Annotated[Task, typer.Option(help="qc: query and category path; qi: query and item title.")],
+    reading: ReadOptions = AS_IT_COMES,
     contradictions: Annotated[
         Contradictions, typer.Option(help="Pairs with both labels: merge, majority (ties are left out), or drop.")
     ] = Contradictions.MERGE,
     tags: Annotated[Tags, typer.Option(help="Language tags that disagree: off, report, unk, or fix.")] = Tags.UNK,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
+    as_json: JsonOption = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Clean a file: characters, votes, language tags.
 
@@ -35,12 +38,11 @@ def clean_file(
     from training.dataset import read_pairs
     from training.splits import write_pairs
 
-    if out.exists() and not overwrite:
-        raise ConfigError(f"output {out}: exists already; expected a new file, or --overwrite")
+    check_files([out], [file], overwrite=overwrite)
     options = CleaningOptions(contradictions=contradictions, tags=tags)
-    rows, report = clean(read_pairs(file, task).rows, task, options)
+    rows, report = clean(read_pairs(file, task, reading=reading).rows, task, options)
     write_pairs(out, rows, task)
-    print(report.model_dump_json() if as_json else "\n".join(lines(report)))
+    say(report.model_dump_json() if as_json else "\n".join(lines(report)), out)
 
 
 def lines(report: CleaningReport) -> list[str]:

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relevance.errors import ConfigError, InputError
+from relevance.errors import ConfigError
 from relevance.languages import chosen_languages
+from relevance.outputs import write_text
 from relevance.tasks import Task
+from training.reading import AS_IT_COMES, OUT_HELP, ROWS_HELP, JsonOption, OverwriteOption, ReadOptions, reads_rows
+from training.writers import beside, check_files, say
 
 if TYPE_CHECKING:
     from training.negatives.options import NegativeOptions
@@ -18,10 +21,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@reads_rows
 def negatives(
-    file: Annotated[Path, typer.Argument(help="Labelled pairs to train on.")],
-    out: Annotated[Path, typer.Argument(help="The file to write: these pairs and the negatives (JSON lines).")],
+    file: Annotated[Path, typer.Argument(help=f"Labelled pairs to train on. {ROWS_HELP}")],
+    out: Annotated[Path, typer.Argument(help=f"The file to write: these pairs and the negatives. {OUT_HELP}")],
     task: Annotated[Task, typer.Option(help="qc: query and category path; qi: query and item title.")],
+    reading: ReadOptions = AS_IT_COMES,
     strategy: Annotated[str, typer.Option(help="none, random, easy, hard or mixed.")] = "easy",
     negative_rate: Annotated[float | None, typer.Option(help="Negatives among a language's rows [0.35].")] = None,
     language_rate: Annotated[list[str] | None, typer.Option(help="Rate of one language, as de=0.4.")] = None,
@@ -41,7 +46,8 @@ def negatives(
     cache: Annotated[Path | None, typer.Option(help="Folder of embeddings [OUT with .embeddings].")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0)] = 0,
     report: Annotated[Path | None, typer.Option(help="Write the counts as JSON.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Add negatives: queries of positive rows with other candidates, chosen by similarity, never known positives.
 
@@ -61,16 +67,20 @@ def negatives(
         nearest=nearest,
         seed=seed,
     )
-    if out.exists() and file.exists() and out.samefile(file):
-        raise InputError(f"{out}: is the file to be read; expected another file to write")
-    files = _Files(file, out, candidates, vet, cache or out.with_name(f"{out.name}.embeddings"), tuple(keep_out or ()))
+    from training.keepout import files_beside
+
+    inputs = [file, *files_beside(file, task), candidates, vet, *(keep_out or ())]
+    check_files([out], inputs, others=[report], overwrite=overwrite)
+    cache = cache or beside(out, "embeddings")
+    check_files([], inputs, others=[out, report, cache], overwrite=True)  # embeddings are kept from run to run
+    files = _Files(file, out, candidates, vet, cache, tuple(keep_out or ()), reading)
     done = _sampled(files, task, options, base_model)
     for language in done.languages:
         if language.short:
             log.warning("%s: %d of %d negatives are missing", language.language, language.short, language.wanted)
     if report is not None:
-        _write(report, done.model_dump_json(indent=2) + "\n")
-    print(done.model_dump_json() if as_json else f"{out}: {done.text()}")
+        write_text(report, done.model_dump_json(indent=2) + "\n")
+    say(done.model_dump_json() if as_json else f"{out}: {done.text()}", out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,7 @@ class _Files:
     vet: Path | None
     cache: Path
     keep_out: tuple[Path, ...]
+    reading: ReadOptions
 
 
 def _sampled(files: _Files, task: Task, options: "NegativeOptions", base_model: str) -> "NegativesReport":
@@ -94,8 +105,8 @@ def _sampled(files: _Files, task: Task, options: "NegativeOptions", base_model: 
     from training.vectors import CachedEncoder
 
     vet = None if files.vet is None else CheckpointVet(files.vet, task)
-    held = read_kept_out(kept_out_files(files.rows, task, files.keep_out), task)
-    rows = without_linked(read_pairs(files.rows, task).rows, held)
+    held = read_kept_out(kept_out_files(files.rows, task, files.keep_out), task, files.reading)
+    rows = without_linked(read_pairs(files.rows, task, reading=files.reading).rows, held)
     extra = [] if files.candidates is None else read_candidates(files.candidates)
     encoder = CachedEncoder(EncoderEmbedder(base_model), files.cache)
     made, report = sample_negatives(rows, task, options, encoder, vet=vet, extra_candidates=extra)
@@ -125,13 +136,3 @@ def _rates(given: list[str]) -> dict[str, float]:
         except ValueError:
             raise ConfigError(f"--language-rate {text!r}: expected a language and a rate, as de=0.4") from None
     return rates
-
-
-def _write(path: Path, text: str) -> None:
-    from relevance.files import whole_file
-
-    try:
-        with whole_file(path) as beside:
-            beside.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); expected a file in an open folder") from None

@@ -6,16 +6,19 @@ from typing import Annotated
 
 import typer
 
+from training.reading import AS_IT_COMES, JsonOption, ReadOptions, reads_rows
+
 pipeline = typer.Typer(help="Run a recipe from rows to bundle, and look at what each stage did.", no_args_is_help=True)
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 FilesOption = Annotated[list[Path] | None, typer.Option(help="In place of the recipe's files; repeat.")]
 
 
 @pipeline.command()
+@reads_rows
 def run(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, see configs/.")],
     out: Annotated[Path | None, typer.Argument(help="The folder to work in [build/pipeline/NAME].")] = None,
+    reading: ReadOptions = AS_IT_COMES,
     train: FilesOption = None,
     dev: FilesOption = None,
     test: FilesOption = None,
@@ -34,6 +37,7 @@ def run(
     from training.pipeline.store import Store
 
     chosen = PipelineRecipe.load(recipe, [*(overrides or ()), *file_overrides(train=train, dev=dev, test=test)])
+    chosen = chosen.model_copy(update={"data": chosen.data.read_as(reading)})
     store = Store(out or Path("build") / "pipeline" / chosen.name)
     with store.locked():
         outcome = Pipeline(chosen, store).run()

@@ -129,7 +129,7 @@ def read_stage(recipe: PipelineRecipe) -> tuple[dict[str, list[LabeledPair]], Re
     parts: dict[str, list[LabeledPair]] = {}
     renamed: dict[str, int] = {}
     for part, paths in (("train", data.train), ("dev", data.dev), ("test", data.test)):
-        read = [read_pairs(path, recipe.task, columns=data.columns).rows for path in paths]
+        read = [read_pairs(path, recipe.task, reading=data.reading).rows for path in paths]
         parts[part], renamed[part] = with_own_ids(read)
     parts["train"] = chosen_rows(parts["train"], data, recipe.split.seed)
     return parts, {"rows": {part: len(rows) for part, rows in parts.items()}, "renamed_ids": renamed}

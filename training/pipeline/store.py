@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from relevance.card import explain
 from relevance.errors import InputError, MachineError
 from relevance.files import publish_folder, sha256_of, whole_file
+from training.parts import STANDARD, files_of, parts_of
 from training.provenance import now, source_commit
 
 MANIFEST = "manifest.json"
@@ -174,8 +175,15 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def content_of(path: Path) -> str:
-    """Return the sha256 of a file, or of a folder's files with their names. InputError where it cannot be read."""
+    """Return the sha256 of a file, or of the files of a folder or pattern with their names; `-` is standard input.
+
+    InputError where one cannot be read.
+    """
     try:
+        if path == STANDARD:
+            return sha256_of(parts_of(path)[0].path)
+        if (files := files_of(path)) != [path]:
+            return hashlib.sha256(json.dumps([[str(file), sha256_of(file)] for file in files]).encode()).hexdigest()
         if path.is_dir():
             parts = [[str(p.relative_to(path)), sha256_of(p)] for p in sorted(path.rglob("*")) if p.is_file()]
             return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

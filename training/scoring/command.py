@@ -5,11 +5,16 @@ from typing import Annotated, Literal
 
 import typer
 
+from training.reading import AS_IT_COMES, ROWS_HELP, JsonOption, OverwriteOption, ReadOptions, reads_rows
+from training.writers import say
 
+
+@reads_rows
 def score(
     bundle: Annotated[Path, typer.Argument(help="A folder written by `relevance export`.")],
-    file: Annotated[Path, typer.Argument(help="JSON lines (.txt, .jsonl), CSV, TSV or Parquet; labels optional.")],
+    file: Annotated[Path, typer.Argument(help=f"{ROWS_HELP} Labels may be absent.")],
     out: Annotated[Path, typer.Argument(help="The file to make; its extension says which of those formats.")],
+    reading: ReadOptions = AS_IT_COMES,
     submission: Annotated[
         Path | None,
         typer.Option(help="Also write predictions to this AnalytiCup zip; the other task's stay in it."),
@@ -26,8 +31,8 @@ def score(
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Go on with the good rows; write the bad ones to a file beside OUT.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Score a file: every field kept, plus score, label_predicted, truncated and model_version.
 
@@ -44,14 +49,16 @@ def score(
         shard_rows=shard_rows,
         skip_bad_rows=skip_bad_rows,
         overwrite=overwrite,
+        reading=reading,
     )
     report = score_file(bundle, file, out, options)
     if as_json:
-        print(report.model_dump_json())
+        say(report.model_dump_json(), out)
         return
     done = f"{out}: {report.rows:,} {report.task.upper()} pairs scored by {report.model_version} on {report.device}"
-    print(f"{done}, {report.positive:,} positive, {report.truncated:,} truncated, in {report.total_seconds:.1f} s")
+    done += f", {report.positive:,} positive, {report.truncated:,} truncated, in {report.total_seconds:.1f} s"
     if report.resumed:
-        print(f"  {report.resumed:,} of them were scored before an interruption")
+        done += f"\n  {report.resumed:,} of them were scored before an interruption"
     if report.bad_rows:
-        print(f"  {report.bad_rows:,} bad rows left out, written to {report.bad_rows_file}")
+        done += f"\n  {report.bad_rows:,} bad rows left out, written to {report.bad_rows_file}"
+    say(done, out)

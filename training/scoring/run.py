@@ -19,17 +19,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from relevance.bundle import Bundle
 from relevance.errors import ConfigError, InputError, MachineError
 from relevance.files import whole_file
+from relevance.outputs import STANDARD
 from relevance.session import BundleSession, Device
 from relevance.tasks import Task
 from training.fields import QUERY_FIELD
-from training.filetypes import reader_of
-from training.jsonlines import write_json_lines
+from training.parts import PARQUET, Part, parts_of
 from training.provenance import fingerprint
+from training.reading import AS_IT_COMES, ReadOptions
 from training.scoring.input import Source, Survey, survey
-from training.scoring.shards import Shards
-from training.scoring.submission import check_submission, write_submission
-from training.scoring.work import open_work
-from training.scoring.writers import Columns, file_type, write_records
+from training.scoring.joined import write_joined
+from training.scoring.shards import Scored, Shards
+from training.scoring.submission import check_submission, has_member, member_name, write_submission
+from training.scoring.work import open_work, work_folder
+from training.writers import Columns, check_files, output_file, output_type, write_file, write_records
 
 ADDED = ("score", "label_predicted", "truncated", "model_version")
 HEAD_BYTES = 2**20
@@ -50,6 +52,7 @@ class ScoreOptions(BaseModel):
     prefix: str = Field("", description="put before the names of the added fields")
     skip_bad_rows: bool = Field(False, description="write bad rows to a file beside the output and go on")
     overwrite: bool = Field(False, description="replace what stands at the output")
+    reading: ReadOptions = Field(AS_IT_COMES, description="how the file is read")
     submission: Path | None = Field(None, description="an AnalytiCup zip to write this task's predictions to")
 
     @property
@@ -80,32 +83,43 @@ class ScoreReport(BaseModel):
 
 
 def score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOptions) -> ScoreReport:
-    """Score the rows of `file` and write them to `out`, which appears whole or not at all.
+    """Score the rows of `file` and write them to `out`, which appears whole or not at all; `-` is standard output.
 
     Raises ConfigError where `out` may not be written, InputError for the file, BundleError for the bundle and
     MachineError where the device, the disk or another process is in the way.
     """
     try:
-        return _score_file(bundle_folder, file, out, options)
+        _check_paths(file, out, bundle_folder, options)
+        if out != STANDARD:
+            return _score_file(bundle_folder, file, out, options)
+        with output_file(out) as whole:
+            report = _score_file(bundle_folder, file, whole.with_suffix(".jsonl"), options)
+            whole.with_suffix(".jsonl").replace(whole)
+        return report.model_copy(update={"out": str(out)})
     except OSError as error:
-        raise MachineError(f"scoring {file} to {out}: {error}; finished shards are kept beside the output") from error
+        kept = work_folder(out)
+        what = (
+            f"finished shards are kept in {kept}: the same command goes on" if kept.is_dir() else "nothing is written"
+        )
+        raise MachineError(f"scoring {file} to {out}: {error}; {what}") from error
 
 
 def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOptions) -> ScoreReport:
     began = time.monotonic()
-    suffix = _check_paths(file, out, options)
     bundle = Bundle.open(bundle_folder)
     runner = BundleSession.open(bundle, options.threads, options.device)
-    source = Source(file, bundle.manifest.task)
+    source = Source(file, bundle.manifest.task, options.reading)
     mark = _mark(source, runner, options)
-    found = _survey(source, bundle, options)
+    found = _survey(source, out, bundle, options)
+    if options.submission:
+        _check_member(options.submission, source.task, out, options)
     bad_rows_file = _write_bad_rows(source, out, found.bad)
     with open_work(out, mark) as work:
         shards = Shards(source, work, bundle.manifest, options.shard_rows, found.good)
         scoring_began = time.monotonic()
         resumed = shards.score(runner, options.max_batch_tokens)
         scoring_seconds = time.monotonic() - scoring_began
-        counts = _write_output(shards, suffix, found.columns, options)
+        counts = _write_output(shards, output_type(out), found.columns, options)
         if _mark(source, runner, options) != mark:
             raise InputError(f"{file}: changed while it was scored; expected it to stay as it is")
         if options.submission:
@@ -128,24 +142,28 @@ def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOption
     )
 
 
-def _check_paths(file: Path, out: Path, options: ScoreOptions) -> str:
-    """Return the type of the output. Raises ConfigError or InputError for what need not wait for the model."""
-    reader_of(file)
-    suffix = file_type(out)
-    if out.exists() and out.samefile(file):
-        raise ConfigError(f"output {out}: is the file to be scored; expected another")
+def _check_paths(file: Path, out: Path, bundle: Path, options: ScoreOptions) -> None:
+    """Raise ConfigError or InputError for what need not wait for the model."""
+    parts_of(file)
+    inputs = [file, bundle]
+    check_files([out], inputs, overwrite=options.overwrite)
     if out.is_dir():
         raise ConfigError(f"output {out}: is a folder; expected a file")
-    if out.exists() and not options.overwrite:
-        raise ConfigError(f"output {out}: exists already; expected a new file, or --overwrite")
+    # These two hold more than this run's rows, or are written by a run that was interrupted: they may be there.
+    check_files([_bad_rows_file(file, out)], inputs, others=[out, options.submission], overwrite=True)
     if options.submission:
         check_submission(options.submission)
-    return suffix
 
 
-def _survey(source: Source, bundle: Bundle, options: ScoreOptions) -> Survey:
+def _check_member(path: Path, task: Task, out: Path, options: ScoreOptions) -> None:
+    """Raise ConfigError where a submission holds the task's predictions already, but of this run interrupted."""
+    if has_member(path, task) and not options.overwrite and not work_folder(out).is_dir():
+        raise ConfigError(f"submission {path}: holds {member_name(task)} already; expected none, or --overwrite")
+
+
+def _survey(source: Source, out: Path, bundle: Bundle, options: ScoreOptions) -> Survey:
     try:
-        return survey(source, options.added, skip_bad_rows=options.skip_bad_rows)
+        return survey(source, out, options.added, skip_bad_rows=options.skip_bad_rows)
     except InputError as error:
         task = source.task
         raise InputError(
@@ -154,39 +172,51 @@ def _survey(source: Source, bundle: Bundle, options: ScoreOptions) -> Survey:
         ) from None
 
 
+def _bad_rows_file(file: Path, out: Path) -> Path:
+    beside = Path("standard-output") if out == STANDARD else out
+    stem = "standard-input" if file == STANDARD else file.name.split("*")[0].split(".")[0] or "rows"
+    return beside.parent / f"{beside.name}.bad_rows.{stem}.jsonl"
+
+
 def _write_bad_rows(source: Source, out: Path, count: int) -> Path | None:
     """Write the bad rows beside the output, or remove what an earlier run wrote there when there are none."""
-    target = out.parent / f"{out.name}.bad_rows.{source.path.stem}.jsonl"
+    target = _bad_rows_file(source.path, out)
     if not count:
         target.unlink(missing_ok=True)
         return None
-    write_json_lines(target, source.bad_records())
+    write_file(target, source.bad_records())
     return target
 
 
 def _mark(source: Source, runner: BundleSession, options: ScoreOptions) -> str:
     """Return the fingerprint of all that the scores and their place in the shards depend on."""
-    stat = source.path.stat()
-    with source.path.open("rb") as stream:
-        head = hashlib.sha256(stream.read(HEAD_BYTES)).hexdigest()
-    file = (source.path.suffix.lower(), str(stat.st_size), str(stat.st_mtime_ns), head)
     how = options.model_dump_json(include={"shard_rows", "max_batch_tokens"})
-    return fingerprint(runner.bundle.manifest.version, onnxruntime.__version__, runner.device, how, *file)
+    reading = repr((source.reading.columns, source.reading.encoding, source.reading.delimiter, source.reading.quotes))
+    files = [text for part in parts_of(source.path) for text in _file_mark(part)]
+    return fingerprint(runner.bundle.manifest.version, onnxruntime.__version__, runner.device, how, reading, *files)
 
 
-def _write_output(shards: Shards, suffix: str, columns: Columns, options: ScoreOptions) -> Counter[str]:
+def _file_mark(part: Part) -> Iterator[str]:
+    stat = part.path.stat()
+    with part.path.open("rb") as stream:
+        head = hashlib.sha256(stream.read(HEAD_BYTES)).hexdigest()
+    yield from (part.suffix, part.compression, str(stat.st_size), str(stat.st_mtime_ns), head)
+
+
+def _write_output(shards: Shards, kind: tuple[str, str], columns: Columns, options: ScoreOptions) -> Counter[str]:
     """Write the output into the work folder; return how many rows are positive and how many truncated."""
     counts: Counter[str] = Counter(positive=0, truncated=0)
     version = shards.card.version
 
-    def records() -> Iterator[dict[str, Any]]:
-        for scored, record in shards.records():
-            counts["positive"] += scored.label
-            counts["truncated"] += scored.truncated
-            values = (scored.score, scored.label, scored.truncated, version)
-            yield record | dict(zip(options.added, values, strict=True))
+    def added(scored: Scored) -> dict[str, Any]:
+        counts["positive"] += scored.label
+        counts["truncated"] += scored.truncated
+        return dict(zip(options.added, (scored.score, scored.label, scored.truncated, version), strict=True))
 
     columns.see(dict(zip(options.added, (0.5, 1, True, version), strict=True)))
     with whole_file(shards.work.folder / OUTPUT_FILE) as path:
-        write_records(path, suffix, records(), columns, shards.source.path)
+        if kind[0] == PARQUET and shards.source.is_parquet:
+            write_joined(path, shards.source, ((scored.place, added(scored)) for scored in shards.scored()))
+        else:
+            write_records(path, kind, (record | added(scored) for scored, record in shards.records()), columns)
     return counts

@@ -16,15 +16,14 @@ from relevance.errors import MachineError
 from relevance.session import BundleSession
 from relevance.tokenization import TokenizedPair
 from training.progress import Meter
-from training.rows import Row
-from training.scoring.input import Source
+from training.scoring.input import Placed, Source
 from training.scoring.work import SHARD, Work
 
 
 class Scored(NamedTuple):
-    """What the model says of a row: the row's number in the file, score, label by threshold, whether it was cut."""
+    """What the model says of a row: its place in the source, score, label by threshold, whether it was cut."""
 
-    number: int
+    place: int
     score: float
     label: int
     truncated: bool
@@ -33,7 +32,7 @@ class Scored(NamedTuple):
 @dataclass(frozen=True)
 class _Shard:
     index: int
-    rows: list[Row]
+    rows: list[Placed]
     pairs: list[TokenizedPair] | None  # None: scored before
 
 
@@ -57,9 +56,9 @@ class Shards:
                     continue
                 kept = np.zeros(len(shard.rows), dtype=SHARD)
                 scores = self.card.scores(runner.logits(shard.pairs, max_batch_tokens))
-                kept["number"] = [row.number for row in shard.rows]
+                kept["place"] = [place for place, _ in shard.rows]
                 kept["score"] = scores
-                kept["label"] = scores >= [self.card.threshold_for(row.pair.language) for row in shard.rows]
+                kept["label"] = scores >= [self.card.threshold_for(row.pair.language) for _, row in shard.rows]
                 kept["truncated"] = [pair.truncated for pair in shard.pairs]
                 self.work.save(shard.index, kept)
                 meter.advance(len(shard.rows))
@@ -77,14 +76,14 @@ class Shards:
         """Yield what the model says of every good row, with the row's record as the file has it."""
         scored = self.scored()
         wanted = next(scored, None)
-        for number, record in self.source.records():
-            if wanted and wanted.number == number:
+        for place, record in enumerate(self.source.records()):
+            if wanted and wanted.place == place:
                 yield wanted, record
                 wanted = next(scored, None)
 
     def predictions(self) -> Iterator[tuple[str, int]]:
         """Yield the id and the label by threshold of every good row."""
-        return ((row.id, scored.label) for row, scored in zip(self.source.good(), self.scored(), strict=True))
+        return ((row.id, scored.label) for (_, row), scored in zip(self.source.good(), self.scored(), strict=True))
 
     def _prepared(self, runner: BundleSession) -> Iterator[_Shard]:
         """Yield the shards, each read and tokenised in a second thread while the model runs over the one before."""
@@ -101,5 +100,5 @@ class Shards:
             rows = list(islice(source, min(self.size, self.total - start)))
             pairs = None
             if self.work.load(index, len(rows)) is None:
-                pairs = runner.tokenizer.encode_pairs(self.card.texts([row.pair for row in rows]))
+                pairs = runner.tokenizer.encode_pairs(self.card.texts([row.pair for _, row in rows]))
             yield _Shard(index, rows, pairs)

@@ -24,6 +24,14 @@ def member_name(task: Task) -> str:
     return f"submit_{task.upper()}.txt"
 
 
+def has_member(path: Path, task: Task) -> bool:
+    """Whether a submission is there and holds predictions of the task."""
+    if not path.exists():
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return member_name(task) in archive.namelist()
+
+
 def check_submission(path: Path) -> None:
     """Raise InputError where `path` is there and is no submission, so that nothing foreign is ever replaced."""
     if not path.exists():

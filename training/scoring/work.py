@@ -17,8 +17,8 @@ from relevance.files import whole_file
 
 log = logging.getLogger(__name__)
 
-# `number` is the row's number in the file, by which its record is found again.
-SHARD = np.dtype([("number", "<i8"), ("score", "<f8"), ("label", "u1"), ("truncated", "?")])
+# `place` is the row's place among all rows, by which its record is found again.
+SHARD = np.dtype([("place", "<i8"), ("score", "<f8"), ("label", "u1"), ("truncated", "?")])
 FINGERPRINT_FILE = "fingerprint"
 
 
@@ -47,15 +47,27 @@ class Work:
         return self.folder / f"shard-{index:06d}.npy"
 
 
+def work_folder(out: Path) -> Path:
+    """Return the folder beside `out` that keeps the finished shards of a run."""
+    return out.parent / f".{out.name}.work"
+
+
 @contextmanager
 def open_work(out: Path, mark: str) -> Iterator[Work]:
     """Open the work folder of `out`; remove it when the block ends well, keep it when not.
 
     A run with the same `mark` (what is scored, by which model, how) finds the shards finished before; those of any
-    other are thrown away. Raises MachineError where another process is at work on the same output.
+    other are thrown away. Raises MachineError where the folder cannot be made or another process is at work on the same
+    output.
     """
-    folder = out.parent / f".{out.name}.work"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = work_folder(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(
+            f"output {out}: nothing can be written beside it ({error.strerror}); expected an output in a folder that "
+            "is open to writing"
+        ) from None
     handle = os.open(folder, os.O_RDONLY)  # the system frees the lock however the process ends
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relevance.errors import ConfigError, InputError
+from relevance.errors import ConfigError
+from relevance.outputs import write_text
 from relevance.tasks import LabeledPair, Task
+from training.reading import AS_IT_COMES, OUT_HELP, ROWS_HELP, JsonOption, OverwriteOption, ReadOptions, reads_rows
 from training.selfvalidation.options import Action, Flag, Judge, SelfValidationOptions
+from training.writers import beside, check_files, say
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
@@ -16,15 +19,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TaskOption = Annotated[Task, typer.Option(help="qc: query and category path; qi: query and item title.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at OUT.")]
 
 
+@reads_rows
 def validate(
-    file: Annotated[Path, typer.Argument(help="Labelled pairs to train on.")],
-    out: Annotated[Path, typer.Argument(help="The file to write: the rows left or mended (JSON lines).")],
+    file: Annotated[Path, typer.Argument(help=f"Labelled pairs to train on. {ROWS_HELP}")],
+    out: Annotated[Path, typer.Argument(help=f"The file to write: the rows left or mended. {OUT_HELP}")],
     task: TaskOption,
     recipe: Annotated[Path, typer.Option(help="The TOML recipe of the judges.")],
+    reading: ReadOptions = AS_IT_COMES,
     folds: Annotated[int, typer.Option(help="Into so many parts; each is judged by models of the others.", min=2)] = 5,
     method: Annotated[list[Flag] | None, typer.Option(help="Rules that flag rows; repeat. [adaptive]")] = None,
     action: Annotated[Action, typer.Option(help="What becomes of flagged rows; review: nothing.")] = Action.DROP,
@@ -63,21 +66,26 @@ def validate(
             for at in range(models)
         ),
     )
-    _check_outputs(file, [out, report, review, control], overwrite)
+    from training.keepout import files_beside, kept_out_files, read_kept_out
+    from training.selfvalidation.review import check_review_path, check_unique_ids, write_review
+
+    inputs = [file, *files_beside(file, task), recipe, *(keep_out or ())]
+    if review:
+        check_review_path(review)
+    table = review.with_suffix(".csv") if review else None
+    check_files([out, control], inputs, others=[report, review, table], overwrite=overwrite)
+    folder = work or beside(out, "validation")
+    check_files([], inputs, others=[out, control, report, review, table, folder], overwrite=True)
     if control and action is not Action.DROP:
         raise ConfigError(f"--control with --action {action}: expected --action drop, the one that it is a control of")
-    from training.keepout import kept_out_files, read_kept_out
     from training.selfvalidation.actions import drop_at_random
-    from training.selfvalidation.review import check_review_path, check_unique_ids, write_review
     from training.selfvalidation.stage import SelfValidation, validate_rows
     from training.splits import write_pairs
 
-    rows = _read(file, task)
+    rows = _read(file, task, reading)
     if review:
-        check_review_path(review)
         check_unique_ids(rows)
-    folder = work or out.with_name(f"{out.name}.validation")
-    held = [row for part in read_kept_out(kept_out_files(file, task, keep_out or ()), task) for row in part]
+    held = [row for part in read_kept_out(kept_out_files(file, task, keep_out or ()), task, reading) for row in part]
     done = validate_rows(rows, SelfValidation(_recipe(recipe, overrides or [], task), options, folder, held))
     if review:
         table = write_review(review, done.flagged, task, f"Labels to review: {file.name}")
@@ -85,16 +93,18 @@ def validate(
     if control:
         write_pairs(control, drop_at_random(rows, done.dropped, seed), task)
     if report:
-        _write_text(report, done.report.model_dump_json(indent=2) + "\n")
+        write_text(report, done.report.model_dump_json(indent=2) + "\n")
     write_pairs(out, done.rows, task)
-    print(done.report.model_dump_json() if as_json else f"{out}: {done.report.text()}")
+    say(done.report.model_dump_json() if as_json else f"{out}: {done.report.text()}", out)
 
 
+@reads_rows
 def apply_review(
-    file: Annotated[Path, typer.Argument(help="The file that was reviewed.")],
+    file: Annotated[Path, typer.Argument(help=f"The file that was reviewed. {ROWS_HELP}")],
     decisions: Annotated[Path, typer.Argument(help="The CSV with a person's decisions: keep, drop or flip.")],
-    out: Annotated[Path, typer.Argument(help="The file to write (JSON lines).")],
+    out: Annotated[Path, typer.Argument(help=f"The file to write. {OUT_HELP}")],
     task: TaskOption,
+    reading: ReadOptions = AS_IT_COMES,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -102,16 +112,16 @@ def apply_review(
     from training.selfvalidation import decisions as made
     from training.splits import write_pairs
 
-    _check_outputs(file, [out], overwrite)
-    rows, report = made.apply_review(_read(file, task), made.read_decisions(decisions), decisions)
+    check_files([out], [file, decisions], overwrite=overwrite)
+    rows, report = made.apply_review(_read(file, task, reading), made.read_decisions(decisions), decisions)
     write_pairs(out, rows, task)
-    print(report.model_dump_json() if as_json else f"{out}: {report.text()}")
+    say(report.model_dump_json() if as_json else f"{out}: {report.text()}", out)
 
 
-def _read(path: Path, task: Task) -> list[LabeledPair]:
+def _read(path: Path, task: Task, reading: ReadOptions) -> list[LabeledPair]:
     from training.dataset import read_pairs
 
-    return read_pairs(path, task).rows
+    return read_pairs(path, task, reading=reading).rows
 
 
 def _recipe(path: Path, overrides: list[str], task: Task) -> "Recipe":
@@ -139,25 +149,3 @@ def _options(further: list[str], **fields: Any) -> SelfValidationOptions:
         return SelfValidationOptions(**fields)
     except ValidationError as error:
         raise ConfigError(f"options: {explain(error)}") from None
-
-
-def _check_outputs(file: Path, outputs: list[Path | None], overwrite: bool) -> None:
-    """Raise where an output is the input, stands twice, or is there already."""
-    paths = [path for path in outputs if path]
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise ConfigError(f"outputs {', '.join(map(str, paths))}: expected a file of its own for each")
-    for path in paths:
-        if path.exists() and file.exists() and path.samefile(file):
-            raise InputError(f"{path}: is the file to be read; expected another file to write")
-        if path.exists() and not overwrite:
-            raise ConfigError(f"output {path}: exists already; expected a new file, or --overwrite")
-
-
-def _write_text(path: Path, text: str) -> None:
-    from relevance.files import whole_file
-
-    try:
-        with whole_file(path) as beside:
-            beside.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); expected a file in an open folder") from error

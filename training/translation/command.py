@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relevance.errors import ConfigError, InputError
+from relevance.errors import ConfigError
 from relevance.tasks import Task
+from training.reading import AS_IT_COMES, OUT_HELP, ROWS_HELP, JsonOption, OverwriteOption, ReadOptions, reads_rows
+from training.writers import beside, check_files, say
 
 if TYPE_CHECKING:
     from training.translation.plan import TranslationOptions
@@ -24,11 +26,13 @@ KeepOutOption = Annotated[
 ]
 
 
+@reads_rows
 def translate(
-    file: Annotated[Path, typer.Argument(help="Labelled pairs to train on.")],
-    out: Annotated[Path, typer.Argument(help="The file to write: these pairs and the translated ones (JSON lines).")],
+    file: Annotated[Path, typer.Argument(help=f"Labelled pairs to train on. {ROWS_HELP}")],
+    out: Annotated[Path, typer.Argument(help=f"The file to write: these pairs and the translated ones. {OUT_HELP}")],
     task: Annotated[Task, typer.Option(help="qc: query and category path; qi: query and item title.")],
     backend: BackendOption,
+    reading: ReadOptions = AS_IT_COMES,
     target: Annotated[list[str] | None, typer.Option(help="A language to translate into; repeat.")] = None,
     like: LikeOption = None,
     keep_out: KeepOutOption = None,
@@ -43,9 +47,12 @@ def translate(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask again for texts that had none.")] = False,
     skip_bad_units: Annotated[bool, typer.Option("--skip-bad-units", help="Leave broken memory lines out.")] = False,
     report: Annotated[Path | None, typer.Option(help="Write the counts as JSON.")] = None,
-    rejected: Annotated[Path | None, typer.Option(help="Write rejected translations as JSON lines.")] = None,
+    rejected: Annotated[
+        Path | None, typer.Option(help="Write rejected translations; the name says the format, as of OUT.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0)] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Add rows in further languages: queries translated, candidate and label kept, bad translations left out.
 
@@ -62,8 +69,19 @@ def translate(
         at_budget=at_budget,
         gates=_gates(without_gate or []),
     )
-    if out.exists() and file.exists() and out.samefile(file):
-        raise InputError(f"{out}: is the file to be read; expected another file to write")
+    from training.keepout import files_beside
+
+    memories = [name.removeprefix("memory:") for name in backend if name.startswith("memory:")]
+    inputs = [
+        file,
+        *files_beside(file, task),
+        like,
+        *(keep_out or ()),
+        *(Path(part) for name in memories for part in name.split(",")),
+    ]
+    check_files([out, rejected], inputs, others=[report], overwrite=overwrite)
+    cache = cache or beside(out, "translations.sqlite")
+    check_files([], inputs, others=[out, rejected, report, cache], overwrite=True)  # it is kept from run to run
     from training.translation.job import TranslationJob, run_job
 
     job = TranslationJob(
@@ -75,24 +93,27 @@ def translate(
         settings=tuple(settings or ()),
         dev=like,
         keep_out=tuple(keep_out or ()),
-        cache=cache or out.with_name(f"{out.name}.translations.sqlite"),
+        cache=cache,
         report=report,
         rejected=rejected,
         retry_failed=retry_failed,
         skip_bad_units=skip_bad_units,
+        reading=reading,
     )
     done = run_job(job)
-    print(done.model_dump_json() if as_json else f"{out}: {done.text()}")
+    say(done.model_dump_json() if as_json else f"{out}: {done.text()}", out)
 
 
 def convert_translator(
     model: Annotated[str, typer.Argument(help="A transformers folder or hub id: M2M100, NLLB, MADLAD-400, Marian.")],
     out: Annotated[Path, typer.Argument(help="The folder to make, for --backend ctranslate2:FOLDER.")],
     quantization: Annotated[str, typer.Option(help="int8, int8_float16, float16, bfloat16 or float32.")] = "int8",
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Convert a translation model with CTranslate2 and put its tokenizer beside it."""
     from training.translation.ctranslate2 import convert_model
 
+    check_files([], [Path(model)], others=[out], overwrite=overwrite)
     convert_model(model, out, quantization)
     print(f"{out}: converted, {quantization}")
 

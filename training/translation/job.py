@@ -8,12 +8,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from relevance.errors import InputError
-from relevance.files import whole_file
+from relevance.outputs import write_text
 from relevance.tasks import Task
 from training.dataset import read_pairs
 from training.embedder import Embedder
-from training.jsonlines import write_json_lines
 from training.keepout import kept_out_files, read_kept_out, without_linked
+from training.reading import AS_IT_COMES, ReadOptions
 from training.splits import write_pairs
 from training.translation.augment import augment
 from training.translation.backends import backend_settings, open_translators
@@ -22,6 +22,7 @@ from training.translation.desk import Desk
 from training.translation.gates import GateOptions
 from training.translation.plan import TranslationOptions, target_languages
 from training.translation.report import Rejection, TranslationReport
+from training.writers import write_file
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class TranslationJob(BaseModel):
     rejected: Path | None = None
     retry_failed: bool = False
     skip_bad_units: bool = False
+    reading: ReadOptions = AS_IT_COMES
 
 
 def run_job(job: TranslationJob) -> TranslationReport:
@@ -56,9 +58,9 @@ def run_job(job: TranslationJob) -> TranslationReport:
     InputError, saying why for each language, where no row was made at all: then `out` is not written, but `report` and
     `rejected` are. Further errors are those of the parts.
     """
-    read = read_pairs(job.file, job.task).rows
+    read = read_pairs(job.file, job.task, reading=job.reading).rows
     files = kept_out_files(job.file, job.task, [*([job.dev] if job.dev else []), *job.keep_out])
-    held = read_kept_out(files, job.task)
+    held = read_kept_out(files, job.task, job.reading)
     rows = without_linked(read, held)
     rejections: list[Rejection] = []
     held_rows = [row for part in held for row in part]
@@ -82,9 +84,9 @@ def run_job(job: TranslationJob) -> TranslationReport:
         )
     report = report.model_copy(update={"left_out": len(read) - len(rows)})
     if job.rejected is not None:
-        write_json_lines(job.rejected, (rejection.model_dump() for rejection in rejections))
+        write_file(job.rejected, (rejection.model_dump() for rejection in rejections))
     if job.report is not None:
-        _write(job.report, report.model_dump_json(indent=2) + "\n")
+        write_text(job.report, report.model_dump_json(indent=2) + "\n")
     if not report.made:
         raise InputError("\n".join(["translate: no row was made", *report.why_none()]))
     for reason in report.why_none():
@@ -111,11 +113,3 @@ def quiet_http() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        with whole_file(path) as beside:
-            beside.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); expected a file in an open folder") from None

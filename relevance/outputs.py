@@ -1,0 +1,63 @@
+"""The one rule for what a command writes: never onto what it reads, never twice, never over what is there unasked."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import combinations
+from pathlib import Path
+
+from relevance.errors import ConfigError, InputError
+from relevance.files import whole_file
+
+STANDARD = Path("-")  # standard input or output: nothing that can be replaced
+
+
+def check_outputs(
+    outputs: Iterable[Path | None], inputs: Iterable[Path | None] = (), *, overwrite: bool = False
+) -> None:
+    """Raise where an output is, holds or lies in an input, by whatever links; stands twice; or is there already.
+
+    Inputs that are absent, patterns or no paths at all do no harm. An empty folder counts as not there.
+    """
+    targets = [path for path in outputs if path is not None and path != STANDARD]
+    sources = [path for path in inputs if path is not None and path != STANDARD]
+    for target in targets:
+        for source in sources:
+            if _meet(target, source):
+                raise InputError(
+                    f"output {target}: is the file to be read, {source}, or one lies in the other; expected "
+                    "another file"
+                )
+    for first, second in combinations(targets, 2):
+        if _meet(first, second):
+            raise ConfigError(f"outputs {first} and {second}: expected a place of its own for each")
+    for target in () if overwrite else targets:
+        if _is_there(target):
+            raise ConfigError(f"output {target}: exists already; expected a new place, or --overwrite")
+
+
+def _meet(first: Path, second: Path) -> bool:
+    """Whether two paths are one file or folder, or one lies in the other."""
+    a, b = first.resolve(), second.resolve()
+    if a == b or a in b.parents or b in a.parents:
+        return True
+    return first.exists() and second.exists() and first.samefile(second)  # hard links
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_symlink() or (any(path.iterdir()) if path.is_dir() else path.exists())
+
+
+@contextmanager
+def whole_output(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` that takes its place when all is written. InputError where it cannot be written."""
+    try:
+        with whole_file(path) as beside:
+            yield beside
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); expected a file in an open folder") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all. InputError where it cannot be written."""
+    with whole_output(path) as beside:
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -1,0 +1,90 @@
+"""Grades of more than two values, and how a user turns them into labels: a mapping (`E=1,S=1,C=0,I=0`) or a cut."""
+
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from relevance.errors import ConfigError
+
+GRADE = "grade"  # the extra that keeps what the file had in place of the label
+GRADES_HINT = "--grades with the label of each, as in --grades E=1,S=1,C=0,I=0, or a cut, as in --grades '>=2.33'"
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_CUTS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Grades:
+    """The label of each grade: by a table of grades, or by comparing with a number."""
+
+    text: str
+    labels: Mapping[str | float, int]
+    cut: tuple[Callable[[float, float], bool], float] | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Grades":
+        """Read `E=1,S=1,C=0,I=0` or `>=2.33`. ConfigError for anything else."""
+        sign = next((sign for sign in _CUTS if text.strip().startswith(sign)), None)
+        if sign:
+            number = number_of(text.strip().removeprefix(sign))
+            if number is None:
+                raise ConfigError(f"--grades {text!r}: expected a number after {sign}, as in '>=2.33'")
+            return cls(text, {}, (_CUTS[sign], number))
+        labels: dict[str | float, int] = {}
+        for entry in text.split(","):
+            grade, equals, label = entry.rpartition("=")
+            if not equals or not grade.strip() or label.strip() not in ("0", "1"):
+                raise ConfigError(f"--grades {text!r}: {entry!r} is no GRADE=0 or GRADE=1; expected {GRADES_HINT}")
+            if labels.setdefault(_key(grade), int(label)) != int(label):
+                raise ConfigError(f"--grades {text!r}: {grade.strip()!r} has two labels; expected one")
+        return cls(text, labels)
+
+    def label_of(self, value: Any) -> int | None:
+        """Return the label of a grade, or None where there is none."""
+        if self.cut is None:
+            return None if isinstance(value, list | dict) else self.labels.get(_key(value))
+        number, (compare, limit) = number_of(value), self.cut
+        return None if number is None else int(compare(number, limit))
+
+    def expected(self) -> str:
+        """Return what a grade may be, in words."""
+        return f"a grade of --grades {self.text}" if self.cut is None else "a number to compare with --grades"
+
+
+def number_of(value: Any) -> float | None:
+    """Return the finite number that a value is or writes (`1.00`, `1,5`, `true`), or None."""
+    if isinstance(value, str):
+        text = value.strip().lower()
+        if text in ("true", "false"):
+            return float(text == "true")
+        value = text.replace(",", ".") if _NUMBER.fullmatch(text) else math.nan
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def label_of(value: Any) -> int | None:
+    """Return the label 0 or 1 that a value is, in whatever notation of numbers; None where it is neither."""
+    number = number_of(value)
+    return int(number) if number in (0, 1) else None
+
+
+def is_grade(value: Any) -> bool:
+    """Whether a value is a number other than 0 and 1: then the file's 0 and 1 are grades too, not labels."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value not in (0, 1)
+    return number_of(value) not in (None, 0, 1)
+
+
+def _key(grade: Any) -> str | float:
+    number = number_of(grade)
+    return str(grade).strip().casefold() if number is None else number

@@ -1,0 +1,130 @@
+"""The files that a path of rows stands for: a file, a folder or a pattern of part files, or standard input (`-`).
+
+Knows names and compression; knows nothing of rows.
+"""
+
+import contextlib
+import functools
+import glob
+import gzip
+import io
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from relevance.errors import InputError
+
+STANDARD = Path("-")  # standard input for what is read, standard output for what is written
+JSON_TYPES = (".txt", ".jsonl", ".ndjson", ".json")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+PARQUET = ".parquet"
+TYPES = (*JSON_TYPES, *DELIMITERS, PARQUET)
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file: where it is, how messages name it, its type (`.csv`) and its compression (`.gz`, `.zst` or none)."""
+
+    path: Path
+    name: str
+    suffix: str
+    compression: str = ""
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[io.BufferedReader]:
+        """Open the bytes, decompressed. InputError where they cannot be read or break off."""
+        try:
+            with _opened(self.path, self.compression) as stream:
+                yield stream
+        except (OSError, EOFError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            kind = f" as {COMPRESSIONS[self.compression]}" if self.compression else ""
+            raise InputError(f"{self.name}: cannot be read{kind} ({why}); expected a whole file") from error
+
+
+def type_of(path: Path, role: str = "") -> tuple[str, str]:
+    """Return the file type and the compression that a name says. InputError where it says no known one."""
+    name = path.name.lower()
+    compression = next((end for end in COMPRESSIONS if name.endswith(end)), "")
+    suffix = Path(name.removesuffix(compression)).suffix
+    if suffix not in TYPES or (compression and suffix == PARQUET):
+        expected = ", ".join(map(repr, TYPES))
+        raise InputError(
+            f"{role}{path}: unknown file type {(suffix + compression) or path.suffix!r}; expected one of {expected}, "
+            "each but Parquet also as .gz or .zst"
+        )
+    return suffix, compression
+
+
+def parts_of(path: Path) -> list[Part]:
+    """Return the files that a path stands for, in the order of their names.
+
+    Of a folder, all files below it count but those whose name, or a folder's on the way, begins with a dot or an
+    underscore (`_SUCCESS`). InputError where there is none, one cannot be opened, or one is of unknown type.
+    """
+    if path == STANDARD:
+        return [_standard_input()[0]]
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path)))
+        expected = "expected a file, or a folder that holds part files"
+        if not files:
+            raise InputError(f"{path}: is a folder without files of rows; {expected}")
+    elif not (files := files_of(path)):
+        raise InputError(f"{path}: no file fits this pattern; expected at least one")
+    parts = [Part(file, str(file), *type_of(file)) for file in files]
+    for file in files:
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read ({error.strerror}); expected a file") from error
+    return parts
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the path itself, or where it is a pattern, the files that fit it, in the order of their names."""
+    if not glob.has_magic(str(path)) or path.exists():
+        return [path]
+    found = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - takes absolute patterns too
+    return [Path(name) for name in found if Path(name).is_file()]
+
+
+def _opened(path: Path, compression: str) -> io.BufferedReader:
+    if compression == ".gz":
+        return cast("io.BufferedReader", gzip.open(path))  # has `peek` too
+    if compression == ".zst":
+        import pyarrow as pa
+
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+    return path.open("rb")
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(name.startswith((".", "_")) for name in path.parts)
+
+
+@functools.cache  # several passes read it, and it comes once
+def _standard_input() -> tuple[Part, object]:
+    """Copy standard input to a file; return it with its type, told from its first bytes, and what keeps it there."""
+    copy = tempfile.NamedTemporaryFile(prefix="relevance-stdin-")  # noqa: SIM115 - goes with the process
+    shutil.copyfileobj(sys.stdin.buffer, copy)
+    copy.flush()
+    path = Path(copy.name)
+    with path.open("rb") as stream:
+        compression = next((end for magic, end in _MAGIC.items() if stream.peek(4).startswith(magic)), "")
+    with _opened(path, compression) as stream:
+        return Part(path, "standard input", _guessed(stream.peek(1 << 12)), compression), copy
+
+
+def _guessed(head: bytes) -> str:
+    if head.startswith(b"PAR1"):
+        return PARQUET
+    line = head.lstrip(b"\xef\xbb\xbf \t\r\n").split(b"\n")[0].replace(b"\0", b"")
+    if line[:1] in (b"{", b"[", b"") or line[2:3] in (b"{", b"["):
+        return ".jsonl"
+    return ".tsv" if b"\t" in line else ".csv"

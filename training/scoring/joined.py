@@ -1,0 +1,53 @@
+"""Parquet to Parquet: the good rows of a source as they are, every type kept, with the added columns beside them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from relevance.errors import InputError
+from training.parts import parts_of
+from training.scoring.input import Source
+from training.writers import ROW_GROUP
+
+
+def write_joined(path: Path, source: Source, added: Iterator[tuple[int, dict[str, Any]]]) -> None:
+    """Write the rows at the places of `added`, which rise, with its values as further columns.
+
+    InputError where the files of the source have different columns.
+    """
+    writer: pq.ParquetWriter | None = None
+    waiting = next(added, None)
+    start = 0
+    try:
+        for batch in _batches(source):
+            chosen = []
+            while waiting and waiting[0] < start + batch.num_rows:
+                chosen.append(waiting)
+                waiting = next(added, None)
+            rows = batch.take(pa.array([place - start for place, _ in chosen], pa.int64()))
+            start += batch.num_rows
+            if not chosen:
+                continue
+            further = pa.RecordBatch.from_pylist([values for _, values in chosen])
+            schema = pa.schema([*rows.schema, *further.schema])
+            writer = writer or pq.ParquetWriter(path, schema)
+            writer.write_batch(pa.RecordBatch.from_arrays([*rows.columns, *further.columns], schema=schema))
+    finally:
+        if writer:
+            writer.close()
+
+
+def _batches(source: Source) -> Iterator[pa.RecordBatch]:
+    schema: pa.Schema | None = None
+    for part in parts_of(source.path):
+        with pq.ParquetFile(part.path) as file:
+            found = file.schema_arrow.remove_metadata()
+            schema = schema or found
+            if not found.equals(schema):
+                raise InputError(
+                    f"{part.name}: its columns differ from those of the files before it; expected the same"
+                )
+            yield from file.iter_batches(batch_size=ROW_GROUP)
