@@ -13,7 +13,9 @@ from service import bulk, kserve, rerank, routes
 from service.edge import OTHER, PATHS, SCORE_PATH, SCORING_PATHS, Edge
 from service.keys import Keys
 from service.models import OpenEngine, open_engine
+from service.prefix import PREFIX, RERANK_PATHS, ModelPrefix
 from service.problems import REASONS, STATUSES, handle_problems
+from service.rerank_schemas import MODEL
 from service.schemas import Problem
 from service.settings import Settings
 from service.state import Service
@@ -52,6 +54,7 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
     for router in (routes.router, bulk.router, rerank.router, kserve.router):
         app.include_router(router)
     app.add_middleware(Edge, service=service)
+    app.add_middleware(ModelPrefix)  # around the edge
     handle_problems(app)
     _complete_openapi(app, service.keys)
     return app
@@ -65,11 +68,22 @@ def _complete_openapi(app: FastAPI, keys: Keys | None) -> None:
         page = generate()
         schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         page["components"]["schemas"] |= schema.pop("$defs", {}) | {"Problem": schema}
+        _describe_prefix(page)
         if keys is not None:
             _describe_keys(page, keys)
         return page
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _describe_prefix(page: dict[str, Any]) -> None:
+    """Add the addresses that name the model; those that the page has already are left as they are."""
+    name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}, "description": MODEL}
+    for path in RERANK_PATHS:
+        post = page["paths"][path]["post"]
+        others = [each for each in post.get("parameters", ()) if each["name"] != "model"]
+        prefixed = post | {"operationId": f"{post['operationId']}_of_model", "parameters": [name, *others]}
+        page["paths"].setdefault(PREFIX + path, {"post": prefixed})
 
 
 def _describe_keys(page: dict[str, Any], keys: Keys) -> None:

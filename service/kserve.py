@@ -33,9 +33,15 @@ class ServerMetadata(BaseModel):
 
 
 class Live(BaseModel):
-    """Whether the server lives, or is ready: the protocol calls both `live`."""
+    """Whether the server lives."""
 
     live: bool
+
+
+class Ready(Live):
+    """Whether the server is ready: `ready` for KServe's client and server, `live` as the protocol's page has it."""
+
+    ready: bool
 
 
 class ModelReady(BaseModel):
@@ -83,13 +89,13 @@ async def live(request: Request) -> Response:
     return JSONResponse(Live(live=True).model_dump())
 
 
-@router.get("/health/ready", response_model=Live, responses=NOT_READY)
+@router.get("/health/ready", response_model=Ready, responses=NOT_READY)
 async def ready(request: Request) -> Response:
     """Say that every model can score, as `/readyz`."""
     service: Service = request.app.state.service
     if service.obstacle:
-        return await _problem(request, UnavailableError(service.obstacle), live=False)
-    return JSONResponse(Live(live=True).model_dump())
+        return await _problem(request, UnavailableError(service.obstacle), live=False, ready=False)
+    return JSONResponse(Ready(live=True, ready=True).model_dump())
 
 
 @router.get("/models/{name}", response_model=ModelMetadata, responses=NOT_THERE)

@@ -1,11 +1,12 @@
 """Scoring in the shapes of other rerankers, so that their clients can be pointed here: see `service.rerank_schemas`.
 
-Languages are unknown in these shapes. Which model scores is told by the key `model` or, where the caller can set no
-more than an address, by the parameter `model` of it.
+Languages are unknown in these shapes. Which model scores is told by the key `model`, by the parameter `model` of the
+address, or by its prefix (see `service.prefix`).
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -29,6 +30,15 @@ OBJECTS = Names("inputs", "inputs[{}].text", "inputs[{}].text_pair")
 ONLY_CLASS = "LABEL_0"  # what transformers, and so TEI and SageMaker, call the one class of such a model
 WARNED = 10
 LEVELS_AROUND = 16  # more than an answer has around a document
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom a request asks for: the model of a task, or one version of it."""
+
+    task: Task
+    version: str | None = None
+
 
 ModelParameter = Annotated[str | None, Query(description=shapes.MODEL)]
 
@@ -79,26 +89,55 @@ async def predict(body: shapes.PredictRequest, request: Request, model: ModelPar
 
 
 def served_model(request: Request, name: str | None) -> ServedModel:
-    """Return the model called `name` (task, name or version), or without one the only model that is served.
+    """Return the model that the address or `name` (a task, name or version) asks for, else the only one that is served.
 
-    A version is answered by that very model, a canary's too. Raises UnknownTaskError for another name and
-    InvalidRequestError where a name is needed; both say what is served.
+    A version is answered by that very model, a canary's too. Raises UnknownTaskError for a model that is not served
+    and InvalidRequestError where a name is needed or contradicts the address; all say what is served.
     Raises UnavailableError while bundles are still loading.
     """
     service: Service = request.app.state.service
     if not service.settled.is_set() or not service.models:
         raise UnavailableError(service.obstacle or "no model is loaded")
-    names = {task: (task.value, model.manifest.name, model.manifest.version) for task, model in service.models.items()}
-    if name is None:
-        if len(names) > 1:
-            raise InvalidRequestError(f"`model` is missing and {len(names)} are served; expected {_listed(names)}")
-        return choose(request, next(iter(names)))
-    for task, (word, model_name, _) in names.items():
-        if name in (word, model_name):
-            return choose(request, task)
-        if pinned := service.rollouts[task].versions.get(name):
-            return pinned
-    raise UnknownTaskError(f"model {name[:100]!r} is not served here; expected {_listed(names)}")
+    in_address: str | None = request.state.path_model
+    if in_address is not None:
+        target = _within(service, _target(service, in_address), name)
+    elif name is not None:
+        target = _target(service, name)
+    elif len(service.models) == 1:
+        target = Target(next(iter(service.models)))
+    else:
+        count = len(service.models)
+        raise InvalidRequestError(f"`model` is missing and {count} are served; expected {_listed(service)}")
+    pinned = service.rollouts[target.task].versions.get(target.version) if target.version else None
+    return pinned or choose(request, target.task)
+
+
+def _target(service: Service, name: str) -> Target:
+    """Return what a name asks for. Raises UnknownTaskError."""
+    for task, model in service.models.items():
+        if name in (task.value, model.manifest.name):
+            return Target(task)
+        if name in service.rollouts[task].versions:
+            return Target(task, name)
+    raise UnknownTaskError(f"model {name[:100]!r} is not served here; expected {_listed(service)}")
+
+
+def _within(service: Service, target: Target, name: str | None) -> Target:
+    """Return what `name` asks for where the address asks for `target`.
+
+    It may pin a version. A name that is not served here is left alone: many clients cannot send none. Raises
+    InvalidRequestError where it contradicts the address.
+    """
+    try:
+        named = _target(service, name) if name is not None else target
+    except UnknownTaskError:
+        return target
+    if named.task is not target.task or (named.version and target.version and named.version != target.version):
+        asked = target.version or target.task.value
+        raise InvalidRequestError(
+            f"model {(name or '')[:100]!r}: the address asks for {asked!r}; expected that or none"
+        )
+    return named if named.version else target
 
 
 def _check_returnable(documents: Sequence[shapes.Document]) -> None:
@@ -118,8 +157,9 @@ def _check_returnable(documents: Sequence[shapes.Document]) -> None:
             raise InvalidRequestError(f"documents[{place}]: nested too deeply to be given back") from None
 
 
-def _listed(names: Mapping[Task, Sequence[str]]) -> str:
-    return " or ".join(f"{task!r} ({name}, version {version})" for task, name, version in names.values())
+def _listed(service: Service) -> str:
+    manifests = {task.value: model.manifest for task, model in service.models.items()}
+    return " or ".join(f"{task!r} ({each.name}, version {each.version})" for task, each in manifests.items())
 
 
 async def _rerank(body: shapes.CohereRequest, request: Request) -> tuple[ServedModel, Scored]:

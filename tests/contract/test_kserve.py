@@ -53,7 +53,7 @@ def error(answer, status):
 
 def test_server_lives_is_ready_and_says_what_it_is(client):
     assert found(client, "/v2/health/live") == {"live": True}
-    assert found(client, "/v2/health/ready") == {"live": True}
+    assert found(client, "/v2/health/ready") == {"live": True, "ready": True}
     assert found(client, "/v2").keys() == {"name", "version", "extensions"}
 
 
@@ -84,7 +84,7 @@ def test_draining_lives_but_is_not_ready(bundles):
         process.child.send_signal(signal.SIGTERM)
         while (answer := client.get("/v2/health/ready")).status_code == 200:
             time.sleep(0.005)
-        assert error(answer, 503)["live"] is False
+        assert error(answer, 503) | {"live": False, "ready": False} == answer.json()
         assert answer.headers["retry-after"] == "1"
         assert found(client, "/v2/health/live") == {"live": True}
         body = error(client.get("/v2/models/tiny-qc-1/ready"), 503)
