@@ -1,5 +1,6 @@
 """Translation memories: formats, matching, and broken lines."""
 
+import gzip
 import json
 
 import pytest
@@ -119,3 +120,90 @@ def test_a_missing_file_and_another_encoding(tmp_path):
 def test_a_short_tsv_line_is_named(tmp_path):
     with pytest.raises(BadRowsError, match="row 3: other columns"):
         read_units(written(tmp_path, "m.tsv", "en\tde\ncup\tTasse\nbag\n"))
+
+
+def pairs_of(path, source, target, *texts):
+    return MemoryTranslator.from_files([path]).translate(texts, source, target)
+
+
+@pytest.mark.parametrize(
+    ("records", "found"),
+    [
+        ([{"id": "soft-cap", "en": "hat", "de": "hut"}], {"en", "de"}),
+        ([{"id": "soft-cap", "en": "hat", "de": "hut"}, {"id": "x", "en": "cup", "fr": "tasse"}], {"en", "de", "fr"}),
+        ([{"id": 7, "en": "hat", "de": "hut"}], {"en", "de"}),
+        ([{"id": "topi", "en": "hat"}, {"id": "cangkir", "en": "cup"}], {"en", "id"}),
+        ([{"id-ID": "topi", "en": "hat", "de": "hut"}], {"en", "de", "id"}),
+        ([{"id": "a1", "id-ID": "topi", "en": "hat"}], {"en", "id"}),
+        ([{"cat": "shoes", "en": "hat", "de": "hut"}], {"en", "de"}),
+        ([{"eng": "hat", "deu": "hut"}], {"en", "de"}),
+        ([{"language": "en", "text": "hat", "translations": {"id": "topi"}, "id": "u1"}], {"en", "id"}),
+    ],
+)
+def test_id_is_indonesian_only_where_it_can_be_nothing_else(tmp_path, records, found):
+    units, _ = read_units(written(tmp_path, "m.jsonl", "\n".join(map(json.dumps, records))))
+    assert {language for unit in units for language in unit.texts} == found
+    if "id" in found:
+        assert units[0].texts["id"] == "topi"
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["id\ten\tde", "1\that\thut", "T-2\tcup\tTasse"], {"en", "de"}),
+        (["en\tde\tid", "hat\thut\ttopi"], {"en", "de", "id"}),
+        (["id\ten", "topi\that"], {"en", "id"}),
+    ],
+)
+def test_id_in_a_tsv_header(tmp_path, lines, found):
+    units, _ = read_units(written(tmp_path, "m.tsv", "\n".join(lines)))
+    assert {language for unit in units for language in unit.texts} == found
+
+
+@pytest.mark.parametrize("first", ["hat\thut", "cup\tTasse", "red shoes\trote schuhe", "en\tfoo", "car\tden", "en"])
+def test_a_tsv_without_a_header_of_known_codes_is_refused(tmp_path, first):
+    with pytest.raises(InputError, match="expected a header of language codes, as en<TAB>de"):
+        read_units(written(tmp_path, "m.tsv", f"{first}\ncup\tTasse\n"))
+
+
+def tmx(*units, attributes=""):
+    body = "".join(
+        f"<tu>{''.join(f'<tuv xml:lang={code!r}><seg>{seg}</seg></tuv>' for code, seg in u)}</tu>" for u in units
+    )
+    return f'<tmx version="1.4"{attributes}><header/><body>{body}</body></tmx>'
+
+
+def test_the_first_of_two_variants_of_a_language_counts(tmp_path):
+    unit = [("en", "hat"), ("de", "Hut"), ("de", "Mütze"), ("de-AT", "Haube")]
+    assert pairs_of(written(tmp_path, "m.tmx", tmx(unit)), "en", "de", "hat") == ["Hut"]
+    path = written(tmp_path, "m.jsonl", json.dumps({"en": "hat", "pt-BR": "chapéu", "pt": "gorro"}))
+    assert pairs_of(path, "en", "pt", "hat") == ["chapéu"]
+
+
+@pytest.mark.parametrize(
+    ("segment", "text"),
+    [
+        ("red<ph/>shoes", "red shoes"),
+        ("red<ph x='1'>{0}</ph>shoes", "red shoes"),
+        ("<bpt i='1'/>red<ept i='1'/><it pos='end'/>shoes", "red shoes"),
+        ("(<bpt i='1'/>red<ept i='1'/>) shoes", "(red) shoes"),
+        ("red <ph/> shoes", "red shoes"),
+        ("<hi>re</hi>d", "red"),
+        ("紅<ph/>鞋", "紅鞋"),
+    ],
+)
+def test_inline_codes_are_no_text_and_glue_no_words(tmp_path, segment, text):
+    [unit], _ = read_units(written(tmp_path, "m.tmx", tmx([("en", segment), ("de", "x")])))
+    assert unit.texts["en"] == text
+
+
+@pytest.mark.parametrize("attributes", ["", ' xmlns="http://www.lisa.org/tmx14"'])
+def test_tmx_with_and_without_a_namespace(tmp_path, attributes):
+    path = written(tmp_path, "m.tmx", tmx([("en-GB", "hat"), ("pt-BR", "chapéu")], attributes=attributes))
+    assert pairs_of(path, "en", "pt", "hat") == ["chapéu"]
+
+
+def test_memories_may_be_compressed_and_utf16(tmp_path):
+    (tmp_path / "m.tsv.gz").write_bytes(gzip.compress(b"en\tde\nhat\tHut\n"))
+    assert pairs_of(tmp_path / "m.tsv.gz", "en", "de", "hat") == ["Hut"]
+    assert pairs_of(written(tmp_path, "m.tsv", "en\tde\nhat\tHüte\n", "utf-16"), "en", "de", "hat") == ["Hüte"]

@@ -3,11 +3,14 @@
 JSON lines: `{"language": "en", "text": "..", "translations": {"de": "..", ..}}`, a unit that is translated out of
 `language` only; or `{"de": "..", "en": "..", ..}`, aligned texts that are translated either way. TSV: the header
 names the languages, every further line is one aligned unit, empty fields are left out. TMX 1.x: every `tu` is one
-aligned unit. All broken lines of a file are named together.
+aligned unit. All broken lines of a file are named together. A region makes no difference: `pt-BR` is `pt`; where a unit
+has two texts of one language, the first counts. docs/rows.md tells when `id` is Indonesian.
 """
 
 import json
-from collections.abc import Iterator
+import logging
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,13 @@ from xml.etree import ElementTree
 
 from relevance.errors import InputError
 from relevance.languages import UNKNOWN_LANGUAGE, normalize_language
+from training.lines import lines_of
+from training.parts import COMPRESSIONS, Part
 from training.rows import WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport
 
 FORMATS = (".jsonl", ".ndjson", ".txt", ".tsv", ".tmx")
+_INDONESIAN = "id"  # or the name of what tells units apart
+log = logging.getLogger(__name__)
 _XML_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 # Elements of a TMX segment whose content is markup of the original document, not text.
 _TMX_CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})
@@ -39,22 +46,21 @@ def read_units(path: Path, *, skip_bad: bool = False) -> tuple[list[Unit], ReadR
     format or holds no unit.
     """
     readers = {".tsv": _tsv, ".tmx": _tmx}
-    if path.suffix.lower() not in FORMATS:
+    compression = next((end for end in COMPRESSIONS if path.name.lower().endswith(end)), "")
+    suffix = Path(path.name.lower().removesuffix(compression)).suffix
+    if suffix not in FORMATS:
         raise InputError(f"translation memory {path}: format {path.suffix!r}; expected one of {', '.join(FORMATS)}")
     units: list[Unit] = []
     bad: list[BadRow] = []
     total = 0
-    try:
-        for found, number, raw in readers.get(path.suffix.lower(), _json_lines)(path):
-            total += 1
-            if isinstance(found, Unit):
-                units.append(found)
-            else:
-                bad.append(BadRow(str(path), number, (found,), raw))
-    except OSError as error:
-        raise InputError(f"translation memory {path}: {error.strerror}; expected a readable file") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"translation memory {path}: {error}; expected UTF-8") from None
+    for found, number, raw in readers.get(suffix, _json_lines)(
+        Part(path, f"translation memory {path}", "", compression)
+    ):
+        total += 1
+        if isinstance(found, Unit):
+            units.append(found)
+        else:
+            bad.append(BadRow(str(path), number, (found,), raw))
     report = ReadReport(str(path), total, tuple(bad))
     if bad and not skip_bad:
         raise BadRowsError(report)
@@ -65,39 +71,55 @@ def read_units(path: Path, *, skip_bad: bool = False) -> tuple[list[Unit], ReadR
     return units, report
 
 
-def _json_lines(path: Path) -> Iterator[_Found]:
-    with path.open(encoding="utf-8-sig") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                yield Problem("not JSON", WHOLE_ROW, line.strip(), f"a JSON object a line ({error})"), number, line
-                continue
-            yield _unit_of(record), number, line
+def _json_lines(part: Part) -> Iterator[_Found]:
+    records: list[tuple[Any, int, str]] = []
+    for number, line, problem in lines_of(part):
+        if problem:
+            records.append((problem, number, line))
+        elif line.strip():
+            records.append((_parsed(line), number, line))
+    # One rule for the whole file, so that `id` is not a language in one line and a name in the next.
+    is_name = any(_names_units(record) for record, _, _ in records)
+    if is_name and any(isinstance(r, dict) and "translations" not in r and _INDONESIAN in r for r, _, _ in records):
+        log.info("%s: 'id' is read as the name of units; expected 'id-ID' for texts in Indonesian", part.name)
+    for record, number, line in records:
+        yield record if isinstance(record, Problem) else _unit_of(record, is_name), number, line
 
 
-def _unit_of(record: Any) -> Unit | Problem:
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Problem("not JSON", WHOLE_ROW, line.strip(), f"a JSON object a line ({error})")
+
+
+def _names_units(record: Any) -> bool:
+    """Whether the `id` of an aligned record is a name: it is no text, or two languages are there without it."""
+    if not isinstance(record, dict) or "translations" in record or _INDONESIAN not in record:
+        return False
+    others = [name for name in _languages(record) if name != _INDONESIAN and isinstance(record[name], str)]
+    return not isinstance(record[_INDONESIAN], str) or len(others) > 1
+
+
+def _unit_of(record: Any, id_is_name: bool) -> Unit | Problem:
     if not isinstance(record, dict):
         return Problem("not an object", WHOLE_ROW, record, "a JSON object")
     if "translations" not in record:
-        # `id` may be a number of the unit as well as Indonesian: what is no text is no translation.
-        texts = {name: value for name, value in record.items() if isinstance(value, str) and _is_code(name)}
-        return _checked(texts, None)
+        names = [name for name in _languages(record) if not (id_is_name and name == _INDONESIAN)]
+        return _checked(((name, record[name]) for name in names if isinstance(record[name], str)), None)
     for name in ("language", "text"):
         if not isinstance(record.get(name), str) or not record[name].strip():
             return Problem("not text", name, record.get(name), "text")
     if not isinstance(record["translations"], dict) or not _is_code(record["language"]):
         return Problem("not a unit", "translations", record["translations"], "an object: language code -> text")
     origin = normalize_language(record["language"])
-    return _checked(record["translations"] | {record["language"]: record["text"]}, origin)
+    return _checked([(record["language"], record["text"]), *record["translations"].items()], origin)
 
 
-def _checked(texts: dict[str, Any], origin: str | None) -> Unit | Problem:
+def _checked(texts: Iterable[tuple[str, Any]], origin: str | None) -> Unit | Problem:
     """Return the unit, unless a value is no text or fewer than two languages have one."""
-    kept = {}
-    for code, text in texts.items():
+    kept: dict[str, str] = {}
+    for code, text in texts:
         if not _is_code(code):
             return Problem("not a language", code, text, "a code such as 'de' or 'pt-BR'")
         if not isinstance(text, str):
@@ -113,44 +135,89 @@ def _is_code(name: str) -> bool:
     return normalize_language(name) != UNKNOWN_LANGUAGE
 
 
-def _tsv(path: Path) -> Iterator[_Found]:
-    with path.open(encoding="utf-8-sig", newline="\n") as stream:
-        header = stream.readline().rstrip("\r\n").split("\t")
-        codes = [code.strip() for code in header]
-        if len(codes) < 2 or not all(map(_is_code, codes)):
-            raise InputError(f"translation memory {path}: header {codes}; expected language codes, as in 'en<TAB>de'")
-        for number, line in enumerate(stream, 2):
-            fields = line.rstrip("\r\n").split("\t")
-            if fields == [""]:
-                continue
-            if len(fields) != len(codes):
-                yield Problem("other columns", WHOLE_ROW, len(fields), f"{len(codes)} columns"), number, line
-                continue
-            yield _checked(dict(zip(codes, fields, strict=True)), None), number, line
+def _languages(names: Iterable[str]) -> list[str]:
+    """Return the names that are language codes. Those of three letters (`cat`, `hat`) count only among themselves."""
+    codes = [name for name in names if _is_code(name)]
+    short = [name for name in codes if len(name.strip()) == 2 or not name.strip().isalpha()]
+    return short or [name for name in codes if len(normalize_language(name)) == 2]
 
 
-def _tmx(path: Path) -> Iterator[_Found]:
+def _tsv(part: Part) -> Iterator[_Found]:
+    lines = lines_of(part)
+    first = next(lines, None)
+    codes = [code.strip() for code in first.text.rstrip("\r\n").split("\t")] if first else []
+    unknown = [code for code in codes if code not in _languages(codes)]
+    if unknown or len(codes) < 2:
+        what = f"{', '.join(map(repr, unknown))} is no language code" if unknown else "names fewer than two languages"
+        raise InputError(
+            f"{part.name}: first line {codes}: {what}; expected a header of language codes, as en<TAB>de "
+            "(put one above the texts)"
+        )
+    rows = [(line.text.rstrip("\r\n").split("\t"), line) for line in lines if line.text.strip("\r\n")]
+    left_out = _name_column(codes, [fields for fields, _ in rows])
+    for fields, (number, text, problem) in rows:
+        if problem:
+            yield problem, number, text
+        elif len(fields) != len(codes):
+            yield Problem("other columns", WHOLE_ROW, len(fields), f"{len(codes)} columns"), number, text
+        else:
+            pairs = zip(codes, fields, strict=True)
+            yield _checked((pair for n, pair in enumerate(pairs) if n != left_out), None), number, text
+
+
+def _name_column(codes: Sequence[str], rows: Sequence[Sequence[str]]) -> int | None:
+    """Return the column `id` where it names units: beside two languages, and every value has a digit."""
+    if _INDONESIAN not in codes or len(codes) < 3:
+        return None
+    column = codes.index(_INDONESIAN)
+    values = [fields[column] for fields in rows if len(fields) == len(codes) and fields[column].strip()]
+    return column if all(any(map(str.isdigit, value)) for value in values) else None
+
+
+def _tmx(part: Part) -> Iterator[_Found]:
     number = 0
     try:
-        for _, element in ElementTree.iterparse(path):
-            if element.tag != "tu":
-                continue
-            number += 1
-            texts = {
-                variant.get(_XML_LANGUAGE) or variant.get("lang") or "": _segment_text(variant.find("seg"))
-                for variant in element.iter("tuv")
-            }
-            yield _checked(dict(texts), None), number, json.dumps(texts, ensure_ascii=False)
-            element.clear()
+        with part.open() as stream:
+            for _, element in ElementTree.iterparse(stream):
+                if _name(element) != "tu":
+                    continue
+                number += 1
+                texts = [
+                    (variant.get(_XML_LANGUAGE) or variant.get("lang") or "", _segment_text(variant))
+                    for variant in element.iter()
+                    if _name(variant) == "tuv"
+                ]
+                yield _checked(texts, None), number, json.dumps(texts, ensure_ascii=False)
+                element.clear()
     except ElementTree.ParseError as error:
-        raise InputError(f"translation memory {path}: {error}, after {number} units; expected TMX (XML)") from None
+        raise InputError(f"{part.name}: {error}, after {number} units; expected TMX (XML)") from None
 
 
-def _segment_text(element: ElementTree.Element | None) -> str:
-    """Return the text of a segment, without the markup codes that TMX keeps inside it."""
-    if element is None:
-        return ""
-    parts = [element.text or ""]
+def _name(element: ElementTree.Element) -> str:
+    """Return an element's name without its namespace."""
+    return element.tag.rpartition("}")[2]
+
+
+def _segment_text(variant: ElementTree.Element) -> str:
+    """Return the text of a variant's segment, without the markup codes that TMX keeps inside it."""
+    segment = next((child for child in variant if _name(child) == "seg"), None)
+    return "" if segment is None else _text(segment)
+
+
+def _text(element: ElementTree.Element) -> str:
+    text = element.text or ""
     for child in element:
-        parts += ["" if child.tag in _TMX_CODES else _segment_text(child), child.tail or ""]
-    return "".join(parts)
+        is_code = _name(child) in _TMX_CODES
+        text = _joined(text, "" if is_code else _text(child), is_code)
+        text = _joined(text, child.tail or "", is_code)
+    return text
+
+
+def _joined(before: str, after: str, at_code: bool) -> str:
+    """Join two texts; where a code stood between two words (`red<ph/>shoes`), with a blank."""
+    return f"{before} {after}" if at_code and _is_word(before[-1:]) and _is_word(after[:1]) else before + after
+
+
+def _is_word(character: str) -> bool:
+    # Chinese and Japanese have no blanks between words.
+    return character.isalnum() and unicodedata.east_asian_width(character) not in "WF"
