@@ -31,8 +31,7 @@ from service.state import Service
 
 CHUNK_PAIRS, CHUNK_BYTES = 128, 128 * 1024  # a chunk ends at the first of the two: it is parsed in one go
 CHUNKS_AHEAD = 2
-LONG_LINE_BYTES = 4096  # takes some 0.1 ms to parse
-PIECE_BYTES = 16 * 1024  # read or written at once
+LONG_LINE_BYTES, PIECE_BYTES = 4096, 16 * 1024  # parsed, and read or written, before others have their turn
 ENDING_SECONDS = 20.0  # for the last line of a caller that was too slow
 
 router = APIRouter()

@@ -17,12 +17,11 @@ from typing import Protocol
 from relevance.tokenization import TokenizedPair
 from service.batching import Batch, Job, Logits, Priority
 from service.errors import DeadlineError, ScoringError, UnavailableError
+from service.runhealth import Run, RunHealth
 from service.runner import Runner
 from service.turns import Policy, Turns
 
 log = logging.getLogger(__name__)
-
-Run = Callable[[Sequence[TokenizedPair], int], Logits]  # pairs and the length that they are padded to
 
 RESTARTS = 1
 YIELD_SECONDS = 0.005  # how often bulk work that gives way to another model looks whether it still has to
@@ -74,7 +73,11 @@ class Scheduler(Protocol):
 
     @property
     def alive(self) -> bool:
-        """Whether the inference threads can still score."""
+        """Whether the inference threads can still score, and the last runs have not all failed."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why `alive` is false, or None."""
 
     def load(self) -> Load:
         """Return what waits."""
@@ -103,7 +106,8 @@ class TurnScheduler:
         name: str = "inference",
     ) -> None:
         self.restarts = 0
-        self._run, self._observe = run, observe
+        self._health = RunHealth(run, policy.max_failed_runs)
+        self._run, self._observe = self._health.run, observe
         self._turns = Turns(policy)
         self._closed = False
         self._changed = threading.Condition()  # guards all of the above
@@ -128,7 +132,18 @@ class TurnScheduler:
 
     @property
     def alive(self) -> bool:
-        """Whether the inference threads can still score: none has ended, or is stuck in a run."""
+        """Whether the inference threads can still score, and the last runs have not all failed."""
+        return self.fault is None
+
+    @property
+    def fault(self) -> str | None:
+        """Why `alive` is false, or None."""
+        if not self._running:
+            return "an inference thread has ended, or is stuck in a run"
+        return f"the last {self._health.failed} model runs failed" if self._health.broken else None
+
+    @property
+    def _running(self) -> bool:
         return not self._closed and all(runner.alive for runner in self._runners)
 
     def load(self) -> Load:
@@ -164,7 +179,7 @@ class TurnScheduler:
         job = Job(pairs, lambda: loop.call_soon_threadsafe(answered.set), priority, deadline)
         began = time.monotonic()
         with self._changed:
-            if not self.alive:
+            if not self._running:
                 raise UnavailableError("an inference thread has ended")
             self._turns.add(job, began)
             self._changed.notify()

@@ -147,6 +147,13 @@ class Settings(BaseSettings):
         "GPU. Higher: more pairs a second on many cores, and short requests wait less behind large ones. 1: a few "
         "pairs that come alone are answered sooner",
     )
+    max_failed_runs: int = Field(
+        5,
+        ge=1,
+        description="after so many failed model runs in a row, and once more with pairs that were scored before, "
+        "/healthz and /readyz say 503, so that the service is started again. Higher: later. One run that succeeds "
+        "ends it",
+    )
     workers: int = Field(
         1,
         ge=1,
@@ -266,6 +273,7 @@ class Settings(BaseSettings):
             target_latency_seconds=self.aimed_latency_seconds,
             bulk_patience_seconds=self.bulk_patience_ms / 1000,
             concurrent_runs=self.runs_at_once(device, cores),
+            max_failed_runs=self.max_failed_runs,
         )
 
     @classmethod

@@ -79,8 +79,8 @@ class Service:
             return f"loading failed: {self.failure}"
         if not self.settled.is_set():
             return "bundles are being loaded and tested"
-        dead = [task.value for task, model in self.models.items() if not model.scheduler.alive]
-        return f"an inference thread of {', '.join(dead)} has ended" if dead else None
+        faults = {task.value: fault for task, model in self.models.items() if (fault := model.scheduler.fault)}
+        return "; ".join(f"{task}: {fault}" for task, fault in faults.items()) or None
 
     @property
     def dead(self) -> bool:

@@ -27,7 +27,8 @@ OVERSIZED = 2.0  # times the target latency that a request would take even alone
 class Policy:
     """What the turns aim at. A run holds `shape.max_tokens` at most, and what takes `target_run_seconds`.
 
-    `concurrent_runs` of them may go side by side, each as fast as if it were alone.
+    `concurrent_runs` of them may go side by side, each as fast as if it were alone. After `max_failed_runs` failed ones
+    in a row the model may be broken (`service.runhealth`).
     """
 
     shape: Shape
@@ -35,6 +36,7 @@ class Policy:
     target_latency_seconds: float = math.inf
     bulk_patience_seconds: float = 2.0
     concurrent_runs: int = 1
+    max_failed_runs: int = 5
 
 
 class Turns:

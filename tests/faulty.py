@@ -20,6 +20,7 @@ from service.server import serve
 from service.settings import Settings
 
 SLOW_SECONDS, BUSY_SECONDS = 0.6, 0.12
+BREAK_RUNS = 3  # runs that succeed
 DEATH_RUNS = 40  # runs before the thread dies for the first time
 LEAKED_BYTES = 2 * 1024 * 1024
 
@@ -74,6 +75,14 @@ class Failing(FaultyEngine):
         raise RuntimeError("this engine fails")
 
 
+class Breaking(FaultyEngine):
+    """Every run fails from some time on, as those of a CUDA context after its first error do."""
+
+    def fault(self):
+        if self.runs > BREAK_RUNS:
+            raise RuntimeError("this engine is broken")
+
+
 class DyingOnce(FaultyEngine):
     """One run ends the inference thread, as a fault outside of Python's errors would."""
 
@@ -103,6 +112,7 @@ FAULTS = {
     "slow": Slow,
     "busy": Busy,
     "failing": Failing,
+    "breaking": Breaking,
     "gated": Gated,
     "dying-once": DyingOnce,
     "dying": Dying,

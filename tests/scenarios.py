@@ -123,7 +123,7 @@ SCENARIOS = {
         connections=6,
         pause_seconds=0.1,
     ),
-    "failing": Scenario(must=ERRORS, fault="failing"),
+    "failing": Scenario(must=ERRORS | {"RelevanceNotReady"}, fault="failing"),
     "dying-once": Scenario(must=frozenset({"RelevanceInferenceRestarted"}), may=ERRORS, fault="dying-once"),
     "dying": Scenario(
         must=ERRORS | {"RelevanceInferenceRestarted", "RelevanceNotReady"},

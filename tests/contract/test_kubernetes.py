@@ -211,3 +211,10 @@ def test_queries_of_the_autoscalers_are_promql(tmp_path):
 def test_the_prometheus_rule_is_that_of_the_rule_files():
     assert read(TARGET) == manifest(), "run python deploy/kubernetes/rules.py"
     assert manifest()["spec"]["groups"]
+
+
+def test_runbook_says_when_kubernetes_restarts_a_pod(resources):
+    probe = pod(resources)["containers"][0]["livenessProbe"]
+    said = f"after a minute ({probe['failureThreshold']} probes, {probe['periodSeconds']} s apart)"
+    assert probe["httpGet"]["path"] == "/healthz"
+    assert said in (KUBERNETES.parents[1] / "docs" / "runbooks.md").read_text()

@@ -16,7 +16,7 @@ import pytest
 
 from relevance.errors import MachineError
 from service.settings import Settings
-from tests.faulty import command
+from tests.faulty import BREAK_RUNS, command
 from tests.serving import Process, running
 from tests.tiny import tiny_bundle
 
@@ -175,6 +175,36 @@ def test_worker_that_can_score_no_more_ends_the_service(bundle):
         assert process.end() == MachineError.exit_code
     assert any("this worker ends" in line for line in process.lines)
     assert any('"a worker ended"' in line for line in process.lines)
+
+
+@pytest.mark.parametrize("concurrent_runs", [1, 2])
+def test_session_that_fails_from_now_on_fails_the_health_check(bundle, concurrent_runs):
+    body = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]}
+    with (
+        running({"qc": bundle}, command("breaking"), concurrent_runs=concurrent_runs, max_failed_runs=4) as process,
+        httpx.Client(base_url=process.wait_ready(), timeout=30) as client,
+    ):
+        statuses, health = [], []
+        while not health or health[-1] == 200:
+            statuses.append(client.post("/v1/score", json=body).status_code)
+            health.append(client.get("/healthz").status_code)
+            assert len(health) < 20
+        ready = client.get("/readyz")
+        assert statuses[:BREAK_RUNS] == [200] * BREAK_RUNS
+        assert statuses[BREAK_RUNS:] == [500] * 4
+        assert health == [200] * (len(health) - 1) + [503]
+        assert (ready.status_code, ready.json()["detail"]) == (503, "qc: the last 4 model runs failed")
+        assert client.get("/v2/health/live").status_code == 503
+
+
+def test_workers_with_a_session_that_fails_from_now_on_end_the_service(bundle):
+    body = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]}
+    with running({"qc": bundle}, command("breaking"), workers=2, threads=1) as process:
+        url = process.wait_ready()
+        while process.child.poll() is None:  # over a connection each, so that both workers get some
+            with contextlib.suppress(httpx.TransportError):
+                httpx.post(url + "/v1/score", json=body)
+        assert process.end() == MachineError.exit_code
 
 
 def test_connections_are_dealt_out_among_the_workers(bundle):

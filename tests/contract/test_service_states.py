@@ -326,7 +326,7 @@ def test_ended_inference_thread_is_not_ready(bundle):
 
     for answer in in_process({Task.QC: bundle}, scenario):
         assert answer.status_code == 503
-        assert "has ended" in answer.json()["detail"]
+        assert "an inference thread has ended" in answer.json()["detail"]
 
 
 def test_fault_of_the_service_is_a_500_without_details(bundle):
