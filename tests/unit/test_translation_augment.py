@@ -1,6 +1,7 @@
 """The stage: which rows are made, of which, how many of each label, and that nothing leaks."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -199,3 +200,36 @@ def test_rows_come_back_from_a_file_as_they_went(tmp_path):
     rows, _ = made(ROWS[:6])
     write_pairs(tmp_path / "rows.jsonl", rows, Task.QC)
     assert read_pairs(tmp_path / "rows.jsonl", Task.QC).rows == rows
+
+
+class Copying(Prefixing):
+    """Leaves the first `copies` queries that it is asked for as they are: brand names."""
+
+    def __init__(self, copies):
+        super().__init__()
+        self.left = {row.pair.query for row in ROWS[:copies]}
+
+    def translate(self, texts, source, target):
+        return [text if text in self.left else f"{target} {text}" for text in texts]
+
+
+@pytest.mark.parametrize(("share", "copies"), [(0.1, 7), (0.0, 0), (0.2, 17), (False, 30), (1.0, 30)])
+def test_copies_of_brand_names_are_capped_at_a_share_of_the_rows_made(share, copies):
+    gates = GateOptions(language=False, copy_through=share)
+    rows, report = made(translator=Copying(30), gates=gates)
+    assert sum(r.pair.query in {row.pair.query for row in ROWS} for r in rows) == copies
+    assert report.rejected() == ({"copy_through": 30 - copies} if copies < 30 else {})
+    assert report.made == 70 + copies
+    assert not share or copies <= share * report.made or share == 1
+
+
+def test_other_rows_take_the_place_of_copies_beyond_their_share():
+    rows, report = made(translator=Copying(30), rows_per_language=40, gates=GateOptions(language=False))
+    assert report.made == 40
+    assert sum(r.pair.query in {row.pair.query for row in ROWS} for r in rows) <= 4
+
+
+def test_a_copy_that_its_language_has_already_is_a_duplicate():
+    there = LabeledPair(replace(ROWS[0].pair, language="de"), 1, "900")
+    _, report = made([*ROWS, there], translator=Copying(1))
+    assert report.rejected() == {"duplicate": 1}

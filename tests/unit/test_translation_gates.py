@@ -4,10 +4,13 @@ import importlib.util
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relevance.errors import ConfigError, MachineError
 from training.translation import kept
-from training.translation.gates import Candidate, Gatekeeper, GateOptions, likeness
+from training.translation.gates import Candidate, Gatekeeper, GateOptions, Verdict, likeness
+from training.translation.numbers import lost_number
 from training.translation.writing import LanguageCheck, wrong_script
 
 HAS_LINGUA = importlib.util.find_spec("lingua") is not None
@@ -24,10 +27,50 @@ OFF = {"language": False, "similarity": None}
         ("6ft bathtub", "badewanne", "6"),
         ("cup", "tasse 2", "2"),
         ("iphone 13", "iphone 14", "13"),
+        ("size 36 shoes", "schuhe größe 63", "36"),
+        ("2x4 wood", "holz 4x2", "2"),
+        ("2 x 4 wood", "holz 2×4", None),
+        ("pack of 3 size 36", "größe 36 3er pack", "3"),
+        ("1.5 l bottle", "flasche 1,5 l", None),
+        ("1.5 l bottle", "flasche 15 l", "3/2"),
+        ("½ inch pipe", "rohr 1/2 zoll", None),
+        ("1½ inch pipe", "rohr 1 1/2 zoll", None),
+        ("1-1/2 in. pipe", "rohr 1,5 zoll", None),
+        ("1½ inch pipe", "rohr 11/2 zoll", "3/2"),
+        ("3/4 drive", "antrieb 0,75", None),
+        ("3/4 drive", "antrieb 4/3", "3/4"),
+        ("rug 12 ft", "سجادة ١٢ قدم", None),
+        ("rug 1.5 ft", "سجادة ١٫٥ قدم", None),
+        ("rug 1,500 ft", "سجادة ١٬٥٠٠ قدم", None),
+        ("rug 12 ft", "พรม ๑๒ ฟุต", None),
+        ("rug 12 ft", "ラグ １２ フィート", None),
+        ("rtx 3080ti", "rtx 3080ti grafikkarte", None),
+        ("rtx 3080ti", "rtx 3800ti grafikkarte", "3080"),
+        ("1,000,000 beads", "1.000.000 perlen", None),
+        ("10000 beads", "10 000 perlen", None),
+        ("10'000 beads", "10.000 perlen", None),
+        ("1,234.5 kg", "1.234,5 kg", None),
+        ("1,00,000 beads", "100000 perlen", None),
+        ("0.5 carat", ".5 karat", None),
+        ("size 1,2", "größe 1, 2", None),
+        ("rug 20 m²", "teppich 20 qm", None),
+        ("rug 20 m2", "teppich 20 m²", None),
+        ("10² grid", "gitter 102", "10"),
+        ("16 gb 512 gb", "512 gb 16 gb", None),
+        ("iphone 12 256gb", "256 gb iphone 12", None),
+        ("5 kg 10 lb", "5 lb 10 kg", "5"),
+        ("usb " + "9" * 5000, "usb " + "9" * 5000, None),
+        ("1/0 cable", "kabel 1/0", None),
     ],
 )
-def test_digits(source, translation, lost):
-    assert kept.lost_digits(source, translation) == lost
+def test_numbers(source, translation, lost):
+    assert lost_number(source, translation) == lost
+
+
+@given(st.text(st.sampled_from("0123456789.,'/ ½²x-٣๑kgm"), max_size=25))
+def test_numbers_of_any_spelling_are_those_of_themselves(text):
+    assert lost_number(text, text) is None
+    assert lost_number(text, f"{text} 7") is not None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +174,6 @@ def judged(options, source, translation, embedder=None, back=None):
     ("source", "translation", "reason"),
     [
         ("red cup", "rote tasse", None),
-        ("red cup", "cup RED", "copy_through"),
         ("cup", "eine tasse wie sie ein käufer suchen würde", "length_ratio"),
         ("red cup", "rote чашка", "script"),
         ("red cup 2", "rote tasse", "digits"),
@@ -147,8 +189,30 @@ def test_every_gate_gives_its_reason_and_can_be_switched_off(source, translation
         assert judged(GateOptions(**OFF, **off), source, translation).reason != reason
 
 
+def test_a_copy_passes_as_a_copy_where_no_detector_says_otherwise():
+    assert judged(GateOptions(**OFF), "red cup", "cup RED") == Verdict(is_copy=True)
+    assert not judged(GateOptions(**OFF), "red cup", "rote tasse").is_copy
+
+
+@pytest.mark.skipif(not HAS_LINGUA, reason="lingua-language-detector is not installed")
+def test_a_copy_that_is_clearly_not_in_the_target_language_is_rejected():
+    options = GateOptions()
+    text = "waterproof jacket for women with a hood"
+    assert judged(options, text, text) == Verdict("copy_through", "en")
+    assert judged(options, "nike", "nike") == Verdict(is_copy=True)
+
+
+@pytest.mark.parametrize(("given", "share"), [(True, 0.1), (False, None), (0, 0), (0.25, 0.25)])
+def test_the_share_of_copies_is_read_from_a_recipe(given, share):
+    assert GateOptions(copy_through=given).copy_through == share
+
+
+def test_similarity_is_off_unless_asked_for():
+    assert GateOptions().similarity is None
+
+
 def test_similarity_is_measured_and_judged():
-    options = GateOptions(language=False)
+    options = GateOptions(language=False, similarity=0)
     good, bad = (judged(options, "cup", text, Axes()) for text in ("tasse", "hund"))
     assert good.reason is None
     assert good.similarity > 0.9
@@ -164,7 +228,7 @@ def test_a_query_of_many_rows_is_embedded_once():
             Counting.asked += len(texts)
             return super().embed(texts)
 
-    keeper = Gatekeeper(GateOptions(language=False), [("cup", "en")], ["de"], Counting())
+    keeper = Gatekeeper(GateOptions(language=False, similarity=0), [("cup", "en")], ["de"], Counting())
     before = Counting.asked
     candidate = Candidate("cup", "en", "tasse", "de")
     first, second = keeper.judge([candidate, candidate], lambda texts, a, b: {})
@@ -175,7 +239,7 @@ def test_a_query_of_many_rows_is_embedded_once():
 
 def test_similarity_without_an_encoder_is_an_error():
     with pytest.raises(ConfigError, match="gate similarity"):
-        judged(GateOptions(language=False), "cup", "tasse")
+        judged(GateOptions(language=False, similarity=0), "cup", "tasse")
 
 
 def test_round_trip_where_the_backend_can():

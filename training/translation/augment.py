@@ -27,6 +27,7 @@ from training.translation.report import LanguageReport, Rejection, TranslationRe
 
 _OF_SOURCE_ALONE = frozenset({MERGED_IDS, MERGED_SOURCE_IDS, TAGGED_LANGUAGE})
 _ROUND_ROWS = 512  # rows a label that are translated and judged together
+_Item = tuple[int, Found, Verdict]  # a row's number, its translation, and what the gates found
 OnRejected = Callable[[Rejection], None]
 
 
@@ -109,7 +110,11 @@ class _Stage:
         self.reports: list[LanguageReport] = []
         self._rows, self._held_out, self._asker, self._gates = rows, held_out, asker, gates
         self._on_rejected = on_rejected
-        self._pairs = {(query_key(row.pair.query), row.pair.candidate) for row in rows}
+        # (query, candidate, language), and with None in place of the language: in any.
+        self._pairs: set[tuple[str, str, str | None]] = set()
+        for row in rows:
+            key = query_key(row.pair.query)
+            self._pairs |= {(key, row.pair.candidate, row.pair.language), (key, row.pair.candidate, None)}
         self._ids = {row.id for row in rows}
         self._begin()
 
@@ -128,8 +133,11 @@ class _Stage:
 
     def close(self, quota: Quota) -> None:
         """Turn what was accepted for a target into rows, as many of each label as the balance allows, and report."""
+        for n, text, verdict in self._waiting:
+            detail = f"more than {self._gates.most_copies:.0%} copies"
+            self._reject(self._rows[n], text, quota.target, replace(verdict, reason="copy_through", detail=detail))
         limits = quota.limits()
-        kept: list[tuple[int, Found, Verdict]] = []
+        kept: list[_Item] = []
         seen: Counter[int] = Counter()
         for item in self._accepted:
             label = self._rows[item[0]].label
@@ -156,7 +164,8 @@ class _Stage:
         self._begin()
 
     def _begin(self) -> None:
-        self._accepted: list[tuple[int, Found, Verdict]] = []
+        self._accepted: list[_Item] = []
+        self._waiting: list[_Item] = []  # copies that there is no room for yet
         self._count: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
 
@@ -177,20 +186,41 @@ class _Stage:
             for n, pair in zip(batch, pairs, strict=True)
         ]
         for n, verdict in zip(batch, self._gates.judge(candidates, self._asker.back), strict=True):
-            row = self._rows[n]
-            reason = verdict.reason or self._repeated(found[n].text, row.pair.candidate)
-            if reason is None:
-                self._accepted.append((n, found[n], verdict))
-                self._pairs.add((query_key(found[n].text), row.pair.candidate))
-                quota.add(row.pair.language, row.label)
+            if verdict.reason is None and verdict.is_copy and not self._has_room_for_a_copy():
+                self._waiting.append((n, found[n], verdict))
             else:
-                self._reject(row, found[n], quota.target, replace(verdict, reason=reason))
+                self._settle((n, found[n], verdict), quota)
+        waiting, self._waiting = self._waiting, []
+        for item in waiting:
+            if self._has_room_for_a_copy() and quota.has_room(self._rows[item[0]].label):
+                self._settle(item, quota)
+            else:
+                self._waiting.append(item)
 
-    def _repeated(self, translation: str, candidate: str) -> str | None:
-        key = query_key(translation)
+    def _settle(self, item: _Item, quota: Quota) -> None:
+        """Accept or reject one translation."""
+        n, found, verdict = item
+        row = self._rows[n]
+        made = (query_key(found.text), row.pair.candidate, quota.target)
+        reason = verdict.reason or self._repeated(*made, verdict.is_copy)
+        if reason is not None:
+            self._reject(row, found, quota.target, replace(verdict, reason=reason))
+            return
+        self._accepted.append(item)
+        self._pairs.add(made)
+        self._pairs.add((*made[:2], None))
+        quota.add(row.pair.language, row.label)
+
+    def _has_room_for_a_copy(self) -> bool:
+        share = self._gates.most_copies
+        copies = sum(verdict.is_copy for _, _, verdict in self._accepted)
+        return share is None or copies + 1 <= share * (len(self._accepted) + 1)
+
+    def _repeated(self, key: str, candidate: str, target: str, is_copy: bool) -> str | None:
+        """Return why a row says nothing new. A copy repeats its source, so that only its own language counts."""
         if key in self._held_out:
             return "held_out"
-        return "duplicate" if (key, candidate) in self._pairs else None
+        return "duplicate" if (key, candidate, target if is_copy else None) in self._pairs else None
 
     def _reject(self, row: LabeledPair, found: Found, target: str, verdict: Verdict) -> None:
         reason = verdict.reason or ""

@@ -7,7 +7,7 @@ Thresholds were set on 4,800 real translations of shop queries and on planted fa
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from relevance.errors import ConfigError
 from relevance.tasks import query_key
 from training.embedder import Embedder
 from training.translation import kept
+from training.translation.numbers import lost_number
 from training.translation.writing import LanguageCheck, wrong_script
 
 _WIDE_WEIGHT = 2.2  # one ideograph, kana or hangul syllable says as much as so many Latin letters (median of 4,800)
@@ -24,30 +25,50 @@ _LENGTH_OFFSET = 5.0  # short queries vary more: `koc` is a whole Polish blanket
 _GRAM = 2
 
 
+DEFAULT_COPIES = 0.1  # of the real queries in the memory 9 % are brand names alone
+
+
 class GateOptions(BaseModel):
     """Which gates are on, and their limits. A gate is switched off by `false`; null does too where it has a limit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    digits: bool = Field(True, description="the same digits in both, whatever their script, order and grouping")
+    digits: bool = Field(
+        True, description="the same numbers in the same order, however written; those with a unit in any order"
+    )
     units: bool = Field(True, description="a unit behind a number comes back, translated or not")
     model_numbers: bool = Field(True, description="words of letters and digits come back")
     brands: bool = Field(True, description="Latin words of other-script queries, and words like iPhone, come back")
     script: bool = Field(True, description="letters of the target language's script only, Latin aside")
     language: bool = Field(True, description="not clearly another language, by lingua (must be installed)")
     length_ratio: float | None = Field(3.0, gt=1, description="longest and shortest, by letters weighted by script")
-    copy_through: bool = Field(True, description="not the source again: the row would say nothing new")
+    copy_through: float | None = Field(
+        DEFAULT_COPIES,
+        ge=0,
+        le=1,
+        description="largest share of copies among the rows made of a language (brand names stay as they are); copies "
+        "that are clearly not in the target language are rejected; false: any number of copies",
+    )
     similarity: float | None = Field(
-        0.0, ge=-1, le=1, description="least centred cosine of source and translation; needs an encoder"
+        None,
+        ge=-1,
+        le=1,
+        description="least centred cosine of source and translation; needs an encoder; off, since all that 0 rejected "
+        "of a clean memory were good",
     )
     round_trip: float | None = Field(
         None, gt=0, le=1, description="least bigram F1 of source and back-translation; off, since it doubles the cost"
     )
 
-    @field_validator("length_ratio", "similarity", "round_trip", mode="before")
+    @field_validator("length_ratio", "similarity", "round_trip", "copy_through", mode="before")
     @classmethod
     def _off(cls, value: object) -> object:
         return None if value is False else value  # TOML has no null
+
+    @field_validator("copy_through", mode="before")
+    @classmethod
+    def _on(cls, value: object) -> object:
+        return DEFAULT_COPIES if value is True else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +83,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gates found: the reason of rejection (None: passed), what gave it, and the similarity where measured."""
+    """What the gates found: the reason of rejection (None: passed), what gave it, and the similarity where measured.
+
+    `is_copy`: the translation has the words of its source, so that its share is limited.
+    """
 
     reason: str | None = None
     detail: str = ""
     similarity: float | None = None
+    is_copy: bool = False
 
 
 BackTranslate = Callable[[Sequence[str], str, str], dict[str, str]]
@@ -92,6 +117,11 @@ class Gatekeeper:
         languages = {language for _, language in queries} | {*targets, "en"}
         self._language = LanguageCheck(sorted(languages)) if options.language else None
 
+    @property
+    def most_copies(self) -> float | None:
+        """The largest share of copies among the rows made of a language; None for any."""
+        return self._options.copy_through
+
     def judge(self, candidates: Sequence[Candidate], back: BackTranslate) -> list[Verdict]:
         """Return one verdict a candidate, each different one judged once: a query has many rows.
 
@@ -111,11 +141,12 @@ class Gatekeeper:
 
     def _by_text(self, c: Candidate) -> Verdict:
         options = self._options
+        is_copy = _is_copied(c.text, c.translation)
         checks: list[tuple[str, bool, Callable[[], str | None]]] = [
-            ("copy_through", options.copy_through, lambda: _copied(c.text, c.translation)),
+            ("copy_through", is_copy and options.copy_through is not None, lambda: self._untranslated(c)),
             ("length_ratio", options.length_ratio is not None, lambda: _length(c, options.length_ratio or 0)),
             ("script", options.script, lambda: wrong_script(c.text, c.translation, c.target)),
-            ("digits", options.digits, lambda: kept.lost_digits(c.text, c.translation)),
+            ("digits", options.digits, lambda: lost_number(c.text, c.translation)),
             ("units", options.units, lambda: kept.lost_unit(c.text, c.translation)),
             ("model_numbers", options.model_numbers, lambda: kept.lost_code(c.text, c.translation)),
             ("brands", options.brands, lambda: kept.lost_brand(c.text, c.translation, c.target)),
@@ -125,7 +156,11 @@ class Gatekeeper:
             detail = check() if is_on else None
             if detail:
                 return Verdict(reason, detail)
-        return Verdict()
+        return Verdict(is_copy=is_copy)
+
+    def _untranslated(self, c: Candidate) -> str | None:
+        """Return the language that a copy is clearly in instead of the target."""
+        return self._language.untranslated(c.translation, c.target) if self._language else None
 
     def _other_language(self, c: Candidate) -> str | None:
         return self._language.wrong_language(c.text, c.translation, c.target) if self._language else None
@@ -138,7 +173,8 @@ class Gatekeeper:
         for n, value in zip(passed, values.tolist(), strict=True):
             similarity = round(value, 4)
             low = similarity < least
-            verdicts[n] = Verdict("similarity" if low else None, f"{similarity}" if low else "", similarity)
+            reason, detail = ("similarity", f"{similarity}") if low else (None, "")
+            verdicts[n] = replace(verdicts[n], reason=reason, detail=detail, similarity=similarity)
 
     def _by_round_trip(
         self, candidates: Sequence[Candidate], verdicts: list[Verdict], back: BackTranslate, least: float
@@ -152,7 +188,7 @@ class Gatekeeper:
             for n in members:
                 again = returned.get(candidates[n].translation)
                 if again is not None and likeness(candidates[n].text, again) < least:
-                    verdicts[n] = Verdict("round_trip", again, verdicts[n].similarity)
+                    verdicts[n] = replace(verdicts[n], reason="round_trip", detail=again)
 
 
 class _Centres:
@@ -197,9 +233,9 @@ def _grams(text: str) -> set[str]:
     return {text[at : at + _GRAM] for at in range(len(text) - _GRAM + 1)}
 
 
-def _copied(text: str, translation: str) -> str | None:
-    """Return the translation when it has the words of its source, in whatever order."""
-    return translation if sorted(query_key(text).split()) == sorted(query_key(translation).split()) else None
+def _is_copied(text: str, translation: str) -> bool:
+    """Whether a translation has the words of its source, in whatever order."""
+    return sorted(query_key(text).split()) == sorted(query_key(translation).split())
 
 
 def _length(candidate: Candidate, limit: float) -> str | None:

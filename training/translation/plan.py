@@ -84,6 +84,10 @@ class Quota:
         """Count a row that was made."""
         self._made[language, label] += 1
 
+    def has_room(self, label: int) -> bool:
+        """Whether rows of a label are still wanted."""
+        return self.wanted is None or self._missing(label, []) > 0
+
     def limits(self) -> dict[int, int] | None:
         """Return the rows of each label to keep so that the balance holds, or None where nothing is to be trimmed."""
         made = {label: self._of(label) for label in LABELS}
