@@ -1,16 +1,21 @@
 """One connection: uvicorn's HTTP parser, with the limits that it lacks.
 
 uvicorn keeps headers of any size and waits for them for ever; a caller that reads nothing holds its answer for ever.
+It loses the body of a request that asks for an upgrade; here such a request is answered as if it had not asked.
 """
 
 import asyncio
+from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 HEADER_BYTES = 64 * 1024
 HEADER_LINES = 128
 HEADER_SECONDS = 20.0  # from the first byte of a request to the last of its headers; for a body see `service.edge`
+FIRST_SECONDS = 75.0  # to the first byte of a connection, where the setting keep_alive_seconds is not less
 SILENCE_SECONDS = 120.0  # an answer waits for a caller that neither reads nor sends
+BLANKS = b" \t"  # around a value they are no part of it
 TOO_LARGE = "The headers are too large or too many."
 
 
@@ -33,8 +38,33 @@ class _HeadersError(Exception):
     """A request has more header lines than are let in."""
 
 
+class IdleConnections:
+    """The connections of one server that wait for a request; where they are too many, the oldest is closed."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: dict[GuardedConnection, None] = {}  # in the order in which they began to wait
+
+    def add(self, connection: "GuardedConnection") -> None:
+        """Take in a connection that waits from now on."""
+        self._waiting[connection] = None
+        if len(self._waiting) > self._most:
+            oldest = next(iter(self._waiting))
+            self.discard(oldest)
+            oldest.transport.close()
+
+    def discard(self, connection: "GuardedConnection") -> None:
+        """Let go of a connection that waits no more."""
+        self._waiting.pop(connection, None)
+
+
 class GuardedConnection(HttpToolsProtocol):
     """Refuses headers that are too large (431), and closes connections on which nothing moves."""
+
+    def __init__(self, *args: Any, idle: IdleConnections, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._idle = idle
+        self._upgrading = False  # the request that is being parsed asks for an upgrade
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; a connection on which nothing comes is closed like one that is kept alive."""
@@ -45,11 +75,14 @@ class GuardedConnection(HttpToolsProtocol):
         self._silent: asyncio.TimerHandle | None = None
         self._moved = self.loop.time()
         self._cycles: list[RequestResponseCycle] = []  # requests that are not answered yet; several where pipelined
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        first = min(self.timeout_keep_alive, FIRST_SECONDS)
+        self.timeout_keep_alive_task = self.loop.call_later(first, self.timeout_keep_alive_handler)
+        self._idle.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End, and the clocks with it; uvicorn tells only the last of several pipelined requests."""
         super().connection_lost(exc)
+        self._idle.discard(self)
         for cycle in self._cycles:
             if not cycle.response_complete:
                 cycle.disconnected = True
@@ -61,7 +94,9 @@ class GuardedConnection(HttpToolsProtocol):
         """Parse what came; set a clock where it is part of a request that nothing is done for yet."""
         self._unused += len(data)
         self._moved = self.loop.time()
-        super().data_received(data)
+        self._idle.discard(self)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self.transport.is_closing():
             return
         if self._unused > HEADER_BYTES:
@@ -69,25 +104,59 @@ class GuardedConnection(HttpToolsProtocol):
         elif (self._unused or self._open) and self._late is None and self._answered:
             self._late = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
 
+    def _parse(self, data: bytes) -> None:
+        left = memoryview(data)
+        try:
+            while True:
+                try:
+                    self.parser.feed_data(left)
+                    return
+                except httptools.HttpParserUpgrade as upgrade:
+                    if not self._upgrading:  # CONNECT: what follows is no HTTP
+                        return
+                    left = left[upgrade.args[0] :]
+                    self._decline_upgrade()
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _decline_upgrade(self) -> None:
+        """Parse the head of a request anew, without the upgrade that it asks for; its body follows."""
+        version = self.parser.get_http_version().encode()
+        head = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = [token.strip() for token in value.split(b",")]
+                value = b", ".join(token for token in tokens if token.lower() != b"upgrade")
+            if name != b"upgrade":
+                head.append(name + b": " + value)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.parser.feed_data(b"\r\n".join(head) + b"\r\n\r\n")
+
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self._open, self._lines = True, 0
+        self._open, self._lines, self._upgrading = True, 0, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count a header line, trailers included."""
         self._lines += 1
         if self._lines > HEADER_LINES:
             raise _HeadersError
-        super().on_header(name, value)
+        super().on_header(name, value.strip(BLANKS))
 
     def on_headers_complete(self) -> None:
-        """Hand the request over."""
+        """Hand the request over; one that asks for an upgrade is parsed anew first."""
+        tunnel = self.parser.get_method() == b"CONNECT"
+        self._upgrading = self.parser.should_upgrade() and not tunnel
+        if self._upgrading:
+            return
         self._unused = 0
         self._in_time()
         super().on_headers_complete()
         if self.parser.get_http_version() == "1.0":  # knows no chunks; the connection is closed after the answer
             self.cycle.chunked_encoding, self.cycle.expected_content_length = False, _AnyLength()
+        self.cycle.keep_alive &= not tunnel
         self._cycles = [*(each for each in self._cycles if not each.response_complete), self.cycle]
 
     def on_body(self, body: bytes) -> None:
@@ -97,9 +166,17 @@ class GuardedConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request."""
+        if self._upgrading:
+            return
         self._unused, self._open = 0, False
         self._in_time()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """End a request's answer; the connection may wait for the next request from now on."""
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None:
+            self._idle.add(self)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, and headers over the limit; in the middle of another answer only close."""

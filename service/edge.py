@@ -1,5 +1,6 @@
 """What happens to every request before and after its route: request id, body limit, metrics, timing, one log line."""
 
+import asyncio
 import logging
 import re
 import time
@@ -18,7 +19,7 @@ from service.errors import InvalidRequestError
 from service.keys import Keys
 from service.observed import ModelMetrics
 from service.outline import VALUES_A_CANDIDATE
-from service.problems import BUG, on_relevance_error, problem
+from service.problems import BUG, DRAINING, on_relevance_error, problem
 from service.settings import Settings
 from service.state import Service
 from service.telemetry import count_class
@@ -62,6 +63,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         request, status = _identified(scope), 0
+        headers_in, is_head = request.headers, scope["method"] == "HEAD"
 
         async def send_named(message: Message) -> None:
             nonlocal status
@@ -69,8 +71,12 @@ class Edge:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request.state.request_id
+                if self._service.draining or (status >= 400 and "expect" in headers_in):
+                    headers["Connection"] = "close"  # after a refusal nobody knows whether a body still follows
                 if status == 200 and request.state.timing is not None:
                     headers["Server-Timing"] = _timed(request)
+            elif is_head:
+                message = {**message, "body": b""}
             await send(message)
 
         try:
@@ -79,7 +85,16 @@ class Edge:
             answer = await on_relevance_error(request, error)
             if not status:
                 await answer(scope, receive, send_named)
-        except Exception:
+        except asyncio.CancelledError:
+            if not self._service.draining:
+                raise
+            request.state.ended = DRAINING.status
+            answer = problem(request, DRAINING, "the service ended before the answer was there")
+            if not status:
+                await answer(scope, receive, send_named)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException:  # a panic of the tokeniser's Rust code is no Exception
             log.exception("fault", extra={"request_id": request.state.request_id})
             request.state.ended = request.state.ended or BUG.status
             if not status:
@@ -107,6 +122,8 @@ class Edge:
     async def _pass_on(self, request: Request, receive: Receive, send: Send) -> None:
         """Pass a request on; a scoring one only where there is room, which is looked at before anything is read."""
         service, scope = self._service, request.scope
+        if scope["method"] == "HEAD":  # what GET answers, without the body
+            scope = {**scope, "method": "GET"}
         if scope["path"] == BULK_PATH:  # reads its body itself, as it goes
             check_coding(request, taken=())
             await self._app(scope, receive, send)

@@ -54,12 +54,14 @@ OF_CHANGES: Mapping[type[RelevanceError], Kind] = {  # what only the admin inter
     errors.BundleRefusedError: Kind(422, "bundle_refused", "The bundle is refused and nothing has changed"),
 }
 BUG = Kind(500, "internal", "The service has a fault")
+DRAINING = Kind(503, "draining", "The service is shutting down")
 HTTP_KINDS = {
     404: Kind(404, "unknown_path", "There is nothing at this path"),
     405: Kind(405, "method", "The path does not take this method"),
 }
-STATUSES = sorted({kind.status for kind in (*KINDS.values(), *HTTP_KINDS.values(), BUG)})
-REASONS = sorted({kind.reason for kind in (*KINDS.values(), *HTTP_KINDS.values(), BUG)})
+STATUSES = sorted({kind.status for kind in (*KINDS.values(), *HTTP_KINDS.values(), BUG, DRAINING)})
+REASONS = sorted({kind.reason for kind in (*KINDS.values(), *HTTP_KINDS.values(), BUG, DRAINING)})
+OF_TEI = {429: "Overloaded", 500: "Backend", 503: "Unhealthy", 504: "Backend"}  # its words; all else is "Validation"
 
 
 def problem(request: Request, kind: Kind, detail: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -72,10 +74,19 @@ def problem(request: Request, kind: Kind, detail: str, headers: Mapping[str, str
         "detail": detail,
         "reason": kind.reason,
         "request_id": request.state.request_id,
-    }
+    } | _of_vendor(request.scope["path"], kind, detail)
     if faults := getattr(request.state, "faults", None):
         body["errors"] = faults
     return Response(json.dumps(body), kind.status, headers, media_type="application/problem+json")
+
+
+def _of_vendor(path: str, kind: Kind, detail: str) -> dict[str, str]:
+    """Return the keys under which clients of a route's vendor look for an error."""
+    if path.endswith(("/v1/rerank", "/v2/rerank")):
+        return {"message": detail}
+    if path.endswith(("/rerank", "/predict")):
+        return {"error": detail, "error_type": OF_TEI.get(kind.status, "Validation")}
+    return {}
 
 
 def handle_problems(app: FastAPI) -> None:

@@ -174,3 +174,6 @@ class Problem(BaseModel):
     reason: str = Field(description="a word for programs, as `too_large`")
     request_id: str
     errors: list[Fault] | None = None
+    message: str | None = Field(None, description="`detail`, on Cohere's routes")
+    error: str | None = Field(None, description="`detail`, on TEI's routes and the Open Inference Protocol's")
+    error_type: str | None = Field(None, description="TEI's word for the kind of error, on its routes")

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -21,7 +22,7 @@ from relevance.errors import MachineError
 from relevance.tasks import Task
 from service.admin import bundle_roots, check_admin, create_admin_app
 from service.app import create_app
-from service.connection import GuardedConnection
+from service.connection import GuardedConnection, IdleConnections
 from service.keyfile import read_keys
 from service.models import OpenEngine, open_engine
 from service.settings import Settings
@@ -35,7 +36,6 @@ BACKLOG = 2048
 LOOK_SECONDS, WATCH_SECONDS = 0.01, 0.5
 SWITCH_SECONDS = 0.001  # how long the event loop and the inference threads wait for one another's Python at most
 COLLECT_AFTER = (10_000, 20, 50)  # seldom: Python's cycle collector looks through all caches, which takes its time
-KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep idle connections, so that they close them and not we
 
 
 class _Server(uvicorn.Server):
@@ -177,6 +177,10 @@ async def _serve(
 
 
 def _config(app: FastAPI, settings: Settings, lifespan: Literal["on", "off"]) -> uvicorn.Config:
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    idle = settings.max_idle_connections
+    if files != resource.RLIM_INFINITY:
+        idle = min(idle, files // 2)
     return uvicorn.Config(
         app,
         log_config=None,
@@ -184,9 +188,9 @@ def _config(app: FastAPI, settings: Settings, lifespan: Literal["on", "off"]) ->
         server_header=False,
         lifespan=lifespan,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=round(settings.finish_seconds),
-        http=GuardedConnection,
+        http=functools.partial(GuardedConnection, idle=IdleConnections(idle)),  # type: ignore[arg-type]
         ws="none",
         proxy_headers=False,
         **tls_options(settings),

@@ -235,6 +235,18 @@ class Settings(BaseSettings):
         description="share of requests that are traced; a caller's traceparent decides for its own. Higher: more work "
         "and traffic",
     )
+    keep_alive_seconds: int = Field(
+        620,
+        ge=1,
+        description="how long a connection is kept that waits for its next request. Keep it above what the load "
+        "balancer in front has (most: 60 to 600 s): else a request now and then meets a connection just closed",
+    )
+    max_idle_connections: int = Field(
+        2000,
+        ge=1,
+        description="connections kept that wait for a request, at most half of the files that this process may open; "
+        "then the oldest is closed. Higher: more memory, some 20 kB each",
+    )
     drain_seconds: float = Field(
         5.0,
         ge=0,

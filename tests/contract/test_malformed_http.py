@@ -154,11 +154,9 @@ def test_a_caller_that_reads_nothing_is_cut_off(bundle):
 
 
 def test_slow_headers_and_idle_connections_are_cut_off(bundle):
-    code = (
-        "from service import connection, server; connection.HEADER_SECONDS = 0.5; server.KEEP_ALIVE_SECONDS = 1\n"
-        "from relevance.cli import main; main()"
-    )
-    with running({"qc": bundle}, command=[sys.executable, "-c", code, "serve"]) as process:
+    code = "from service import connection; connection.HEADER_SECONDS = 0.5\nfrom relevance.cli import main; main()"
+    command = [sys.executable, "-c", code, "serve"]
+    with running({"qc": bundle}, command=command, keep_alive_seconds=1) as process:
         url = urlsplit(process.wait_ready())
         address = (url.hostname, url.port)
         for pieces in ([b"GET /healthz HT"], [post("/v1/score", BODY)[:60]], [b""]):
@@ -178,3 +176,28 @@ def test_slow_headers_and_idle_connections_are_cut_off(bundle):
                 assert client.get("/healthz").status_code == 200
                 time.sleep(0.6)
         assert no_faults(process)
+
+
+def test_idle_connections_are_bounded_and_the_oldest_is_closed_first(bundle):
+    with running({"qc": bundle}, max_idle_connections=3) as process:
+        url = urlsplit(process.wait_ready())
+        with contextlib.ExitStack() as stack:
+            links = []
+            for _ in range(3):
+                links.append(stack.enter_context(socket.create_connection((url.hostname, url.port), timeout=20)))
+                assert still_answers(links[-1])
+            assert still_answers(links[0])  # so the second has waited longest
+            links.append(stack.enter_context(socket.create_connection((url.hostname, url.port), timeout=20)))
+            assert still_answers(links[3])
+            assert links[1].recv(1) == b""
+            assert all(still_answers(links[n]) for n in (0, 2, 3))
+
+
+def still_answers(link):
+    link.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    found = b""
+    while b"alive" not in found:
+        found += (piece := link.recv(65536))
+        if not piece:
+            return False
+    return True

@@ -243,6 +243,31 @@ def test_only_the_first_wrong_element_of_a_list_is_named(client):
     assert problem(answer, 422, "invalid_request")["detail"] == "candidates.1: Input should be a valid string"
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready", "/v2/models/qc/ready", "/v1/models"],
+)
+def test_head_is_get_without_a_body(client, path):
+    answer, whole = client.head(path), client.get(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"] == whole.headers["content-type"]
+    assert int(answer.headers["content-length"]) > 0
+    assert client.head("/v1/score").status_code == 405
+    assert client.head("/nothing").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank", "/predict"])
+@pytest.mark.parametrize(("body", "status"), [("{", 400), ("{}", 422), ('{"query":"a","model":"no"}', 422)])
+def test_errors_carry_the_keys_that_the_clients_of_a_route_read(client, path, body, status):
+    answer = client.post(path, content=body, headers={"content-type": "application/json"})
+    found = answer.json()
+    assert found["status"] == answer.status_code == status
+    if path in ("/rerank", "/predict"):
+        assert (found["error"], found["error_type"]) == (found["detail"], "Validation")
+    else:
+        assert found["message"] == found["detail"]
+
+
 def test_unknown_path_and_method_are_problems(client):
     problem(client.get("/v1/nothing"), 404, "unknown_path")
     answer = client.get("/v1/score")

@@ -140,6 +140,42 @@ def test_draining_is_not_ready_but_still_scores(bundle):
         assert process.end(signal.SIGTERM) == 0  # a second signal does not wait any longer
 
 
+def test_answers_while_draining_close_their_connection(bundle):
+    with running({"qc": bundle}, drain_seconds=30) as process, httpx.Client(base_url=process.wait_ready()) as client:
+        assert "connection" not in client.get("/healthz").headers
+        process.child.send_signal(signal.SIGTERM)
+        while (answer := client.get("/readyz")).status_code == 200:
+            time.sleep(0.005)
+        assert answer.headers["connection"] == "close"
+        assert client.get("/healthz").headers["connection"] == "close"
+        assert process.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/score/bulk?task=qc"])
+def test_what_the_end_cuts_off_is_draining_and_no_caller_gone(bundle, tmp_path, monkeypatch, path):
+    monkeypatch.setenv("TESTS_GATE", str(tmp_path / "never"))
+    body = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]} if path == "/v1/score" else {}
+    line = json.dumps(body or {"query": "shoes", "candidate": "Shoes"})
+    with (
+        concurrent.futures.ThreadPoolExecutor() as pool,
+        running({"qc": bundle}, command("gated"), finish_seconds=0) as process,
+    ):
+        url = process.wait_ready()
+        future = pool.submit(httpx.post, url + path, content=line, headers=JSON, timeout=60)
+        while not re.search(r'queued_tokens{priority="\w+",task="qc"} [1-9]', httpx.get(url + "/metrics").text):
+            time.sleep(0.005)
+        process.end(signal.SIGINT)
+        failure = future.exception()
+    if path == "/v1/score":
+        answer = future.result()
+        assert (answer.status_code, answer.json()["reason"]) == (503, "draining")
+        assert answer.headers["connection"] == "close"
+    else:
+        assert isinstance(failure, httpx.RemoteProtocolError)  # it had begun
+    lines = [json.loads(line) for line in process.lines if '"request"' in line and "/v1/score" in line]
+    assert [(line["status"], line["reason"]) for line in lines] == [(503, "draining")]
+
+
 def test_workers_share_a_port_and_tell_the_sum_of_their_metrics(bundle):
     with running({"qc": bundle}, workers=2) as process:
         url = process.wait_ready()
