@@ -19,6 +19,7 @@ from relevance.formatting import FORMAT_VERSION, OTHER_FORMAT, PairFormat
 from relevance.heads import HeadSpec
 from relevance.languages import known_language, normalize_language
 from relevance.metrics import HISTOGRAM_BINS, Report, histogram, language_histograms
+from relevance.secrets import names_a_secret, without_secrets
 from relevance.tasks import Pair, Task
 
 CARD_FILE = "card.json"
@@ -129,10 +130,15 @@ def score_reference(scores: ArrayLike, languages: Sequence[str]) -> dict[str, An
 
 
 def explain(error: ValidationError) -> str:
-    """Return pydantic's complaints on one line: field, what was expected, the value given."""
+    """Return pydantic's complaints on one line: field, what was expected, the value given unless it is a secret."""
     faults = []
     for fault in error.errors(include_url=False):
         where = ".".join(map(str, fault["loc"])) or "(whole)"
         value = json.dumps(fault["input"], ensure_ascii=False, default=str)
-        faults.append(f"{where}: {fault['msg']}, got {value if len(value) <= 80 else value[:77] + '...'}")
+        shown = "a value that is not shown" if names_a_secret(f"{where} {value[:1000]}") else without_secrets(value)
+        faults.append(f"{where}: {without_secrets(fault['msg'])}, got {_cut(shown)}")
     return "; ".join(faults)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."

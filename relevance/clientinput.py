@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from relevance.errors import ConfigError
 from relevance.requestid import REQUEST_ID
+from relevance.secrets import bearer
 from relevance.tasks import Pair
 
-_HEADER_VALUE = re.compile(r"[!-~]+")
 _ROUTE = re.compile(r"/(?:v\d+(?:/.*)?|score|rerank|predict|healthz|readyz|metrics|docs|openapi\.json)")
 _SHOWN_CHARS = 80
 
@@ -44,14 +44,7 @@ def checked_url(base_url: str) -> str:
 
 def key_headers(api_key: str | None) -> dict[str, str]:
     """Return the header that carries an API key; none where there is no key."""
-    if api_key is None or api_key == "":
-        return {}
-    if not isinstance(api_key, str) or not _HEADER_VALUE.fullmatch(api_key):
-        raise ConfigError(
-            "api_key (not shown): cannot be a header value; expected printable ASCII without white space "
-            "(strip the line break of a key read from a file)"
-        )
-    return {"Authorization": f"Bearer {api_key}"}
+    return {} if api_key is None or api_key == "" else bearer("api_key", api_key)
 
 
 def checked_request_id(request_id: str | None) -> str | None:

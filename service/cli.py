@@ -38,7 +38,7 @@ def serve(
     """Score pairs over HTTP. Every setting is an environment variable, too; `relevance settings` lists them all."""
     from service.logs import configure_logging
     from service.server import serve as serve_bundles
-    from service.settings import Settings, unknown_variables
+    from service.settings import Settings, suggested, unknown_variables
 
     bundles = parse_bundles(bundle)
     settings = Settings.build(
@@ -53,9 +53,9 @@ def serve(
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
     )
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     for name in unknown_variables(os.environ):
-        log.warning(f"{name} is no setting of the service and is ignored", extra={"variable": name})
+        log.warning(f"{name} is no setting of the service and is ignored{suggested(name)}", extra={"variable": name})
     serve_bundles(settings, bundles)
 
 

@@ -1,4 +1,4 @@
-"""Logs as JSON lines on stderr. Never a query or a candidate."""
+"""Logs on stderr: JSON lines, or lines for people. Never a query or a candidate."""
 
 import json
 import logging
@@ -6,6 +6,7 @@ import sys
 import traceback
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import Literal
 
 from relevance.errors import RelevanceError
 
@@ -39,16 +40,42 @@ class JsonFormatter(logging.Formatter):
         return "\nwhich led to:\n".join(reversed(parts))
 
 
+class TextFormatter(JsonFormatter):
+    """One line for people: time of day, level where it is no INFO, event, and what was passed as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text; a traceback follows on lines of its own."""
+        level = "" if record.levelno == logging.INFO else f"{record.levelname}: "
+        extra = {key: value for key, value in vars(record).items() if key not in _PLAIN}
+        event = record.getMessage()
+        told = " ".join(f"{key}={_brief(value)}" for key, value in extra.items() if not _says(event, value))
+        line = f"{datetime.fromtimestamp(record.created).astimezone():%H:%M:%S} {level}{event}"
+        line = f"{line}  {told}" if told else line
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _says(event: str, value: object) -> bool:
+    return isinstance(value, str) and value in event
+
+
+def _brief(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if text.isprintable() and " " not in text else json.dumps(text)
+
+
 def _told(error: BaseException) -> str:
     name = type(error).__name__
-    known = isinstance(error, RelevanceError | OSError) or type(error).__module__.startswith("onnxruntime")
+    # Of OSErrors only Python's own: those of an HTTP client may quote a header.
+    builtin = isinstance(error, OSError) and type(error).__module__ == "builtins"
+    known = isinstance(error, RelevanceError) or builtin or type(error).__module__.startswith("onnxruntime")
     return f"{name}: {error}" if known else f"{name} (what it says is left out: it may quote a request)"
 
 
-def configure_logging(level: str) -> None:
-    """Send all logs of this process to stderr as JSON lines."""
+def configure_logging(level: str, form: Literal["auto", "json", "text"] = "auto") -> None:
+    """Send all logs of this process to stderr, as JSON lines or as text; auto: text where stderr is a terminal."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).setLevel("WARNING")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import ipaddress
 import logging
 import resource
 import signal
@@ -57,6 +58,8 @@ def serve(settings: Settings, bundles: Mapping[Task, Path], open_engine: OpenEng
     else:
         listener.listen(BACKLOG)
     url = _url(listener, "https" if settings.tls_certificate else "http")
+    if settings.api_keys is None:
+        _tell_that_it_is_open(settings, listener, url)
 
     def ready() -> None:
         tasks = [task.value for task in bundles]
@@ -119,6 +122,23 @@ def _prepare() -> None:
 def _run(serving: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serving)
+
+
+def _tell_that_it_is_open(settings: Settings, listener: socket.socket, url: str) -> None:
+    """Log who may call a service without API keys: a warning where other machines reach it without a certificate."""
+    if _is_local(listener) or settings.tls_client_ca is not None:
+        log.info("no API keys are set: whoever reaches the port may call")
+    else:
+        log.warning(
+            f"no API keys are set: everybody who reaches {url} may call; expected api_keys (docs/security.md), or host "
+            "127.0.0.1"
+        )
+
+
+def _is_local(listener: socket.socket) -> bool:
+    address = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def bind(host: str, port: int, shared: bool = False, setting: str = "--port") -> socket.socket:

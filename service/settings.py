@@ -2,6 +2,7 @@
 environment. Every field is the environment variable `RELEVANCE_` + its name in capitals.
 """
 
+import difflib
 import os
 import re
 from collections.abc import Iterable
@@ -9,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from relevance.card import explain
 from relevance.errors import ConfigError
+from relevance.secrets import without_secrets
 from service.batching import Shape
 from service.turns import Policy
 
@@ -27,6 +29,9 @@ AIM = 0.85  # of the target latency
 # Kubernetes sets variables for each service of a namespace; of one called `relevance` they start as ours do.
 OF_KUBERNETES = re.compile(r"(tcp|udp|sctp)://")
 SERVICE_LINK = re.compile(r"RELEVANCE_(SERVICE_(HOST|PORT\w*)|PORT|PORT_\d+_(TCP|UDP|SCTP)\w*)")
+
+
+OF_TRAINING = "RELEVANCE_CACHE"  # where unpacked encoders lie
 
 
 class Settings(BaseSettings):
@@ -260,6 +265,17 @@ class Settings(BaseSettings):
         "INFO", description="WARNING and above leave out the line that each request writes"
     )
 
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="json: one object a line; text: lines for people; auto: text on a terminal, json elsewhere"
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _plain_url(cls, url: str | None) -> str | None:
+        if url is not None and without_secrets(url) != url:
+            raise ValueError("holds a user name, password or query; expected a plain URL (OTEL_EXPORTER_OTLP_HEADERS)")
+        return url
+
     @property
     def aimed_latency_seconds(self) -> float:
         """What admission and scheduling aim at, so that `target_latency_ms` is kept although speed is a guess."""
@@ -302,6 +318,13 @@ class Settings(BaseSettings):
 
 def unknown_variables(environment: Iterable[str]) -> list[str]:
     """Return the names of variables that look like settings and are none, those of Kubernetes left out."""
-    known = {f"RELEVANCE_{name.upper()}" for name in Settings.model_fields}
+    known = {f"RELEVANCE_{name.upper()}" for name in Settings.model_fields} | {OF_TRAINING}
     ours = (name for name in environment if name.upper().startswith("RELEVANCE_"))
     return sorted(name for name in ours if name.upper() not in known and not SERVICE_LINK.fullmatch(name.upper()))
+
+
+def suggested(variable: str) -> str:
+    """Return which settings' variables an unknown one is close to, as the end of a message; empty where none is."""
+    known = [f"RELEVANCE_{name.upper()}" for name in Settings.model_fields]
+    found = difflib.get_close_matches(variable.upper(), known, n=2, cutoff=0.8)
+    return f"; did you mean {' or '.join(found)}?" if found else ""

@@ -6,14 +6,17 @@ No query, candidate or body goes into a span. Without `otlp_endpoint` this impor
 """
 
 import logging
+import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Self
+from urllib.parse import unquote
 
-from relevance.errors import MachineError
+from relevance.errors import ConfigError, MachineError
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -22,6 +25,8 @@ TRACES_PATH = "/v1/traces"
 EXPORT_SECONDS = 5.0  # for one batch of spans
 CLOSE_SECONDS = 5.0
 PARENT_HEADERS = ("traceparent", "tracestate")
+HEADER_VARIABLES = ("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
+HEADER_NAME, HEADER_VALUE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[ -~]*")
 SCORING_PARTS = ("tokenize", "queue", "run")
 
 
@@ -78,7 +83,7 @@ class Tracer:
     def open(cls, settings: Settings) -> Self | None:
         """Return a tracer that sends to the collector of the settings, None where there is none.
 
-        Raises MachineError where the packages are missing.
+        Raises MachineError where the packages are missing, and ConfigError for headers that cannot be sent.
         """
         if settings.otlp_endpoint is None:
             return None
@@ -90,6 +95,7 @@ class Tracer:
                 f"otlp_endpoint {settings.otlp_endpoint}: the package {error.name} is missing; expected the extra "
                 "`tracing` (pip install '.[tracing]' in a clone), or no otlp_endpoint"
             ) from None
+        _check_headers(os.environ)
         base = settings.otlp_endpoint.rstrip("/").removesuffix(TRACES_PATH)
         exporter = OTLPSpanExporter(endpoint=base + TRACES_PATH, timeout=EXPORT_SECONDS)
         log.info("requests are traced", extra={"endpoint": base + TRACES_PATH, "share": settings.trace_share})
@@ -129,3 +135,15 @@ class Tracer:
         ending = threading.Thread(target=self._provider.shutdown, daemon=True)
         ending.start()
         ending.join(CLOSE_SECONDS)
+
+
+def _check_headers(environment: Mapping[str, str]) -> None:
+    """Raise ConfigError for headers of the exporter that cannot be sent: its own warnings would quote their values."""
+    for variable in HEADER_VARIABLES:
+        for entry in filter(str.strip, environment.get(variable, "").split(",")):
+            name, equals, value = entry.partition("=")
+            if not (equals and HEADER_NAME.fullmatch(name.strip()) and HEADER_VALUE.fullmatch(unquote(value.strip()))):
+                raise ConfigError(
+                    f"{variable} (not shown): an entry is no header; expected NAME=VALUE,NAME=VALUE, header values of "
+                    "printable ASCII, percent-encoded where they hold a comma"
+                )

@@ -90,7 +90,7 @@ def serve_with_workers(
 
 def _run(settings: Settings, bundles: Mapping[Task, Path], port: int, work: Work, pipe: Connection) -> None:
     """Be one worker."""
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         work(settings, bundles, port, Link(pipe))
     except RelevanceError as error:

@@ -4,10 +4,13 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import pty
 import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import httpx
 import pytest
 
 from relevance.errors import MachineError
+from service.keyfile import entry
 from service.settings import Settings
 from tests.faulty import BREAK_RUNS, command
 from tests.serving import Process, running
@@ -317,7 +321,47 @@ def test_variables_that_are_no_setting_are_named(bundle):
     with running({"qc": bundle}, max_candidats=5, **link) as process:
         process.wait_ready()
     warnings = [json.loads(line)["event"] for line in process.lines if '"WARNING"' in line]
-    assert warnings == ["RELEVANCE_MAX_CANDIDATS is no setting of the service and is ignored"]
+    hint = "did you mean RELEVANCE_MAX_CANDIDATES"
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"RELEVANCE_MAX_CANDIDATS is no setting of the service and is ignored; {hint}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "levels"),
+    [
+        ({"host": "0.0.0.0"}, ["WARNING"]),
+        ({"host": "::"}, ["WARNING"]),
+        ({"host": "localhost"}, ["INFO"]),
+        ({"host": "0.0.0.0", "api_keys": "keys.toml"}, []),
+    ],
+)
+def test_service_that_others_reach_without_keys_warns(bundle, tmp_path, settings, levels):
+    if "api_keys" in settings:
+        settings = settings | {"api_keys": tmp_path / "keys.toml"}
+        settings["api_keys"].write_text(entry("caller", "secret", ["score"]))
+    with running({"qc": bundle}, **settings) as process:
+        process.wait_ready()
+    told = [json.loads(line) for line in process.lines]
+    assert [line["level"] for line in told if "no API keys are set" in line["event"]] == levels
+
+
+def test_log_is_text_on_a_terminal_and_json_elsewhere(bundle):
+    with running({"qc": bundle}, log_format="text") as process:
+        while process.child.poll() is None and not any("ready at http://" in line for line in process.lines):
+            time.sleep(0.02)
+    ready = next(line for line in process.lines if "ready at" in line)
+    assert re.fullmatch(r'\d\d:\d\d:\d\d ready at http://127\.0\.0\.1:\d+  tasks=\["qc"\] workers=1', ready), ready
+
+
+def test_terminal_gets_text():
+    code = "import logging, service.logs; service.logs.configure_logging('INFO'); logging.warning('hello')"
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", code], stderr=theirs, check=True)
+    assert os.read(ours, 1000).decode().endswith("WARNING: hello\r\n")
+    piped = subprocess.run([sys.executable, "-c", code], stderr=subprocess.PIPE, check=True)
+    assert json.loads(piped.stderr)["event"] == "hello"
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_port_that_kubernetes_set_is_no_setting(monkeypatch):

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from relevance.card import explain
 from relevance.errors import ConfigError
+from relevance.secrets import without_secrets
 from training.translation.protocol import Translator
 
 EXPECTED = "expected memory:FILE[,FILE], ctranslate2:FOLDER or openai:MODEL@URL"
@@ -44,7 +45,7 @@ def backend_settings(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         key, equals, value = text.partition("=")
         kind, dot, field = key.strip().partition(".")
         if not (equals and dot and kind in ("openai", "ctranslate2")):
-            raise ConfigError(f"setting {text!r}: expected openai.FIELD=VALUE or ctranslate2.FIELD=VALUE")
+            raise ConfigError(f"setting {key.strip()!r}: expected openai.FIELD=VALUE or ctranslate2.FIELD=VALUE")
         try:
             parsed = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
@@ -56,9 +57,9 @@ def backend_settings(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
 def _translator(name: str, settings: Mapping[str, Mapping[str, Any]], skip_bad: bool) -> Translator:
     kind, _, rest = name.partition(":")
     if not rest:
-        raise ConfigError(f"backend {name!r}: {EXPECTED}")
+        raise ConfigError(f"backend {_shown(name)!r}: {EXPECTED}")
     if named := sorted({"folder", "model", "url"} & settings.get(kind, {}).keys()):
-        raise ConfigError(f"setting {kind}.{named[0]}: is in the backend's name, {name!r}; expected one of the two")
+        raise ConfigError(f"setting {kind}.{named[0]}: is in the backend's name {_shown(name)!r} too; expected it once")
     try:
         if kind == "memory":
             from training.translation.memory import MemoryTranslator
@@ -75,8 +76,8 @@ def _translator(name: str, settings: Mapping[str, Mapping[str, Any]], skip_bad: 
             model, url = _model_and_url(rest)
             return OpenAITranslator(OpenAIOptions(**{"model": model, "url": url, **settings.get(kind, {})}))
     except ValidationError as error:
-        raise ConfigError(f"backend {name!r}: {explain(error)}") from None
-    raise ConfigError(f"backend {name!r}: {EXPECTED}")
+        raise ConfigError(f"backend {_shown(name)!r}: {explain(error)}") from None
+    raise ConfigError(f"backend {_shown(name)!r}: {EXPECTED}")
 
 
 def _model_and_url(text: str) -> tuple[str, str]:
@@ -87,7 +88,13 @@ def _model_and_url(text: str) -> tuple[str, str]:
         model, _, url = text.rpartition("@")
     if "@" in url.partition("://")[2].partition("/")[0]:
         raise ConfigError(
-            f"backend 'openai:{model}@...': the URL holds a user name or password; expected a plain URL and the key in "
-            "an environment variable (api_key_variable)"
+            f"backend {_shown(f'openai:{text}')!r}: the URL holds a user name or password; expected a plain URL, the "
+            "key in an environment variable (api_key_variable)"
         )
     return model, url
+
+
+def _shown(name: str) -> str:
+    """Return a backend's name without the password that its URL may hold."""
+    model, at, url = name.partition("@http")
+    return f"{model}@{without_secrets('http' + url)}" if at else without_secrets(name)

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from relevance.errors import ConfigError
+from relevance.secrets import bearer
 from training.translation.budget import Budget, Usage
 from training.translation.openai_options import OpenAIOptions
 from training.translation.protocol import TranslationStoppedError
@@ -42,7 +43,7 @@ class ChatClient:
     def __init__(self, options: OpenAIOptions, budget: Budget, seed: int = 0) -> None:
         self._options, self._budget = options, budget
         self._key = _key_from(options.api_key_variable)
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        headers = bearer(f"environment variable {options.api_key_variable}", self._key) if self._key else {}
         limits = httpx.Limits(max_connections=options.concurrency, max_keepalive_connections=options.concurrency)
         self._http = httpx.Client(timeout=options.timeout_seconds, headers=headers, limits=limits)
         self._jitter = random.Random(seed)  # spreads waiting times; no result depends on it

@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from relevance.secrets import without_secrets
+
 
 class OpenAIOptions(BaseModel):
     """How to reach a chat endpoint and what it may cost. Raising `concurrency` is faster until the server says 429."""
@@ -39,7 +41,9 @@ class OpenAIOptions(BaseModel):
     def _plain_url(cls, url: str) -> str:
         scheme, separator, rest = url.partition("://")
         if scheme not in ("http", "https") or not separator or not rest:
-            raise ValueError(f"{url!r} is no URL; expected one as in http://127.0.0.1:8000/v1")
+            raise ValueError(f"{without_secrets(url)!r} is no URL; expected one as in http://127.0.0.1:8000/v1")
         if "@" in rest.split("/")[0]:
             raise ValueError("holds a user name or password; expected a plain URL and api_key_variable")
+        if "?" in rest or "#" in rest:
+            raise ValueError("holds a query or fragment; expected a plain URL and api_key_variable")
         return url.rstrip("/").removesuffix("/chat/completions")

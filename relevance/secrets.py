@@ -1,0 +1,30 @@
+"""Keeps secrets out of messages: API keys, and the user names, passwords and queries of URLs."""
+
+import re
+
+from relevance.errors import ConfigError
+
+_HEADER_VALUE = re.compile(r"[!-~]+")
+_USER = re.compile(r"[^\s\"'/,]*@")  # of a URL, with or without its scheme
+_QUERY = re.compile(r"(://[^\s\"'?#]*)[?#][^\s\"']*")
+_SECRET_NAME = re.compile(r"api_?key|secret|passw|authori[sz]ation|bearer|credential|access_?token", re.IGNORECASE)
+
+
+def without_secrets(text: str) -> str:
+    """Return a text whose URLs have lost user names, passwords, queries and fragments."""
+    return _QUERY.sub(r"\1?***", _USER.sub("***@", text))
+
+
+def names_a_secret(name: str) -> bool:
+    """Say whether a field of this name holds a secret, so that its value may not be shown."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def bearer(source: str, key: str) -> dict[str, str]:
+    """Return the header that carries an API key. ConfigError names the source of one that cannot be sent."""
+    if not isinstance(key, str) or not _HEADER_VALUE.fullmatch(key):
+        raise ConfigError(
+            f"{source} (not shown): cannot be a header value; expected printable ASCII without white space "
+            "(strip the line break of a key read from a file)"
+        )
+    return {"Authorization": f"Bearer {key}"}
