@@ -22,25 +22,24 @@ def check_outputs(
     sources = [path for path in inputs if path is not None and path != STANDARD]
     for target in targets:
         for source in sources:
-            if _meet(target, source):
-                raise InputError(
-                    f"output {target}: is the file to be read, {source}, or one lies in the other; expected "
-                    "another file"
-                )
+            if how := _meeting(target, source):
+                raise InputError(f"output {target}: {how} the file to be read, {source}; expected another file")
     for first, second in combinations(targets, 2):
-        if _meet(first, second):
+        if _meeting(first, second):
             raise ConfigError(f"outputs {first} and {second}: expected a place of its own for each")
     for target in () if overwrite else targets:
         if _is_there(target):
             raise ConfigError(f"output {target}: exists already; expected a new place, or --overwrite")
 
 
-def _meet(first: Path, second: Path) -> bool:
-    """Whether two paths are one file or folder, or one lies in the other."""
+def _meeting(first: Path, second: Path) -> str | None:
+    """Return how two paths meet: one is the other, lies in it or holds it; None where they do not."""
     a, b = first.resolve(), second.resolve()
-    if a == b or a in b.parents or b in a.parents:
-        return True
-    return first.exists() and second.exists() and first.samefile(second)  # hard links
+    if a == b or (first.exists() and second.exists() and first.samefile(second)):  # hard links have other paths
+        return "is"
+    if b in a.parents:
+        return "lies in"
+    return "holds" if a in b.parents else None
 
 
 def _is_there(path: Path) -> bool:

@@ -168,8 +168,8 @@ def _compressed(path: Path, compression: str) -> Iterator[BinaryIO]:
         elif compression == ".zst":
             import pyarrow as pa
 
-            with pa.CompressedOutputStream(raw, "zstd") as stream:
-                yield cast("BinaryIO", io.BufferedWriter(stream))
+            with io.BufferedWriter(pa.CompressedOutputStream(raw, "zstd")) as stream:
+                yield cast("BinaryIO", stream)
         else:
             yield raw
 

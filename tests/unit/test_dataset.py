@@ -363,7 +363,7 @@ def test_bad_rows_never_overwrite_the_data(tmp_path):
     before = path.read_bytes()
     with pytest.raises(InputError, match="is the file to be read"):
         read_pairs(path, Task.QC, bad_rows_file=path)
-    with pytest.raises(InputError, match="lies in the other"):
+    with pytest.raises(InputError, match="lies in the file to be read"):
         read_pairs(path, Task.QC, bad_rows_file=tmp_path / "a.jsonl" / "bad.jsonl")
     assert path.read_bytes() == before
 
