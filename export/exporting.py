@@ -15,6 +15,7 @@ from relevance.bundle import MODEL_FILE, Golden, Manifest, Parity, Precision, wr
 from relevance.card import DEV_PAIRS_FILE, TOKENIZER_FILE
 from relevance.errors import CheckpointError, ConfigError, ParityError
 from relevance.files import whole_folder
+from relevance.locks import locks_output
 from relevance.metrics import f1
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ DEFAULT_LIMITS: dict[Precision, Limits] = {
 }
 
 
+@locks_output("out")
 def export_bundle(
     checkpoint: Path, out: Path, precision: Precision, limits: Limits, *, overwrite: bool, plain: bool = False
 ) -> Manifest:

@@ -5,13 +5,16 @@ import heavy packages when they run: `relevance --help` is quick, and a command 
 """
 
 import logging
+import os
 import sys
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from typing import NoReturn
 
 import typer
 
-from relevance.errors import RelevanceError
+from relevance.errors import MachineError, RelevanceError
+from relevance.files import write_failure
 
 HELP = "Multilingual query-category (QC) and query-item (QI) relevance: fine-tune, export to ONNX, serve."
 
@@ -32,17 +35,29 @@ def main() -> None:
     for name in ("relevance", "training", "export"):  # the service sets up its own; libraries speak from WARNING on
         logging.getLogger(name).setLevel(logging.INFO)
     try:
-        build_app()()
+        try:
+            build_app()()
+        finally:
+            sys.stdout.flush()  # a full disk under the results shows here at the latest
     except RelevanceError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         _explain_missing(error)
-    except OSError as error:  # a full disk, a folder that cannot be written, a file in a folder's place
-        if error.filename is None:
+    except OSError as error:
+        _explain_machine(f"{error.filename or 'output'}: {error.strerror or error}")
+    except Exception as error:
+        reason = write_failure(error)  # of a library with errors of its own
+        if reason is None:
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(5)
+        _explain_machine(f"a file cannot be written: {reason}")
+
+
+def _explain_machine(message: str) -> NoReturn:
+    """End with the message, status 5, and nothing more on standard output, which may be what has failed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(MachineError.exit_code)
 
 
 def _explain_missing(error: ModuleNotFoundError) -> None:

@@ -1,26 +1,73 @@
 """Files and folders that appear whole or not at all: written beside their place, synced, then renamed."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from relevance.errors import MachineError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = _NO_ROOM | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+_REFUSED |= {errno.EIO, errno.ENAMETOOLONG, errno.ENXIO}
+# What libraries say of a failed write in errors of their own: safetensors, tokenizers, torch, numpy, sqlite.
+_IN_WORDS = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|Read-only file system|Permission denied"
+    r"|PytorchStreamWriter failed|file write failed|unexpected pos \d+ vs|requested and \d+ written"
+    r"|database or disk is full|disk I/O error|readonly database|unable to open database file"
+)
+
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes the place of `path`, on any error it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+def writing(path: Path, needs: int | None = None, temporary: Path | None = None) -> Iterator[None]:
+    """Turn every failure to write within the block into a MachineError that names `path`, not `temporary`.
+
+    `needs` are the bytes that were to be written, where known. Errors of files elsewhere, as of an input, pass.
+    """
+    try:
+        yield
+    except MachineError as error:
+        if temporary is None or str(temporary) not in str(error):
+            raise
+        raise MachineError(str(error).replace(str(temporary), str(path))) from error
+    except Exception as error:
+        reason = write_failure(error)
+        if reason is None or not _is_of(error, path):
+            raise
+        raise MachineError(f"{path}: cannot be written: {reason}{_room(path, needs, temporary)}") from error
+
+
+def write_failure(error: BaseException) -> str | None:
+    """Return why a write failed, as the system puts it; None for an error of another kind."""
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        in_the_way = error.errno in (errno.EEXIST, errno.ENOTDIR) and error.filename
+        return f"{error.filename} is no folder" if in_the_way else error.strerror
+    words = _IN_WORDS.search(str(error))
+    return words.group() if words else None
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, needs: int | None = None) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes the place of `path`, on any error it is removed.
+
+    MachineError where the system refuses to write; `needs` are the bytes to be written, where known.
+    """
+    with writing(path, needs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        _sync(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with writing(path, needs, temporary):
+            yield temporary
+            _sync(temporary)
+            temporary.chmod(0o644)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -30,28 +77,32 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it replaces `path` (whatever stood there), else it is removed.
 
     Where two processes make the same folder at once, the last one's folder stays; a reader never sees half of either.
+    MachineError where the system refuses to write.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    temporary.chmod(0o755)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary.chmod(0o755)
     try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                file.chmod(0o644)  # some writers leave 0600, which a container's user cannot read
-                _sync(file)
-        _put_in_place(temporary, path)
+        with writing(path, temporary=temporary):
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    file.chmod(0o644)  # some writers leave 0600, which a container's user cannot read
+                    _sync(file)
+            _put_in_place(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def publish_folder(built: Path, path: Path) -> None:
     """Sync a finished folder to disk and move it to `path` on the same file system, whatever stood there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for file in built.rglob("*"):
-        if file.is_file():
-            _sync(file)
-    _put_in_place(built, path)
+    with writing(path, temporary=built):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for file in built.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        _put_in_place(built, path)
 
 
 def sha256_of(path: Path) -> str:
@@ -78,3 +129,30 @@ def _put_in_place(temporary: Path, path: Path) -> None:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _is_of(error: Exception, path: Path) -> bool:
+    """Return whether an error is of `path`, its temporary form or a folder above it; an error without a name is."""
+    name = error.filename if isinstance(error, OSError) else None
+    if not isinstance(name, str):
+        return True
+    named, own = Path(name).absolute(), path.absolute()
+    temporary = [part for part in (named, *named.parents) if part.name.startswith(f".{own.name}.")]
+    return bool(temporary) or own in (named, *named.parents) or named in own.parents
+
+
+def _room(path: Path, needs: int | None, temporary: Path | None) -> str:
+    """Return what was needed or written, and what is free on the disk, in words."""
+    place = next((folder for folder in path.absolute().parents if folder.is_dir()), Path("/"))
+    with contextlib.suppress(OSError):
+        free = f"{_megabytes(shutil.disk_usage(place).free)} free on its disk"
+        if needs is None and temporary is not None:
+            files = temporary.rglob("*") if temporary.is_dir() else [temporary]
+            written = sum(file.stat().st_size for file in files if file.is_file())
+            return f" (after {_megabytes(written)}; {free})"
+        return f" ({_megabytes(needs)} needed; {free})" if needs is not None else ""
+    return ""
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

@@ -1,7 +1,6 @@
 """The one rule for what a command writes: never onto what it reads, never twice, never over what is there unasked."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from itertools import combinations
 from pathlib import Path
 
@@ -46,17 +45,7 @@ def _is_there(path: Path) -> bool:
     return path.is_symlink() or (any(path.iterdir()) if path.is_dir() else path.exists())
 
 
-@contextmanager
-def whole_output(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` that takes its place when all is written. InputError where it cannot be written."""
-    try:
-        with whole_file(path) as beside:
-            yield beside
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); expected a file in an open folder") from error
-
-
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all. InputError where it cannot be written."""
-    with whole_output(path) as beside:
+    """Write a text file whole or not at all. MachineError where it cannot be written."""
+    with whole_file(path) as beside:
         beside.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -9,6 +9,7 @@ import typer
 
 from relevance.errors import InputError
 from relevance.languages import chosen_languages
+from relevance.locks import locks_output
 from relevance.outputs import check_outputs
 from relevance.tasks import LabeledPair, Task
 from training.ablation.command import ablate
@@ -30,15 +31,15 @@ log = logging.getLogger(__name__)
 
 app = typer.Typer()
 app.command()(ablate)
-app.command()(negatives)
-app.command()(validate)
-app.command("apply-review")(apply_review)
-app.command()(translate)
-app.command("convert-translator")(convert_translator)
+app.command()(locks_output("out")(negatives))
+app.command()(locks_output("out")(validate))
+app.command("apply-review")(locks_output("out")(apply_review))
+app.command()(locks_output("out")(translate))
+app.command("convert-translator")(locks_output("out")(convert_translator))
 app.command()(score)
 data = typer.Typer(help="Check, clean, split and describe files of labelled pairs.", no_args_is_help=True)
-data.command("clean")(clean_file)
-data.command("report")(report_data)
+data.command("clean")(locks_output("out")(clean_file))
+data.command("report")(locks_output("out")(report_data))
 app.add_typer(data, name="data")
 app.add_typer(pipeline, name="pipeline")
 
@@ -50,6 +51,7 @@ SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=
 
 
 @app.command()
+@locks_output("out")
 def sample(
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
     seed: SeedOption = 0,
@@ -101,6 +103,7 @@ def check(
 
 
 @data.command()
+@locks_output("out")
 @reads_rows
 def split(
     file: Annotated[Path, typer.Argument(help=ROWS_HELP)],
@@ -139,6 +142,7 @@ def split(
 
 
 @app.command()
+@locks_output("out")
 def encoder(
     name: Annotated[str, typer.Argument(help="packaged:multilingual-e5-small, a local folder, or a hub id.")],
     out: Annotated[Path, typer.Argument(help="The model folder to make.")],

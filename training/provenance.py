@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from relevance.errors import InputError
+from relevance.files import sha256_of
 from relevance.tasks import LabeledPair
+from training.parts import STANDARD, files_of, parts_of
 from training.weights import LABEL_WEIGHT
 
 
@@ -41,3 +44,21 @@ def fingerprint(*parts: str, rows: Iterable[Iterable[LabeledPair]] = ()) -> str:
             fields += [row.extra[LABEL_WEIGHT]] if LABEL_WEIGHT in row.extra else []
             digest.update(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()
+
+
+def content_of(path: Path) -> str:
+    """Return the sha256 of a file, or of the files of a folder or pattern with their names; `-` is standard input.
+
+    InputError where one cannot be read.
+    """
+    try:
+        if path == STANDARD:
+            return sha256_of(parts_of(path)[0].path)
+        if (files := files_of(path)) != [path]:
+            return hashlib.sha256(json.dumps([[str(file), sha256_of(file)] for file in files]).encode()).hexdigest()
+        if path.is_dir():
+            parts = [[str(p.relative_to(path)), sha256_of(p)] for p in sorted(path.rglob("*")) if p.is_file()]
+            return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return sha256_of(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a file") from None

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.errors import InputError
+from relevance.files import writing
 from training.embedder import Embedder
 from training.progress import Meter
 
@@ -60,24 +61,23 @@ class CachedEncoder:
         self._stores: dict[str, _Store] = {}
 
     def embed(self, texts: Sequence[str], prefix: str) -> Vectors:
-        """Return float32 [N, D]. InputError where the folder cannot be written or is damaged."""
+        """Return float32 [N, D]. MachineError where the folder cannot be written, InputError where it is damaged."""
         embedder = self._embedder.with_prefix(prefix)
         unique = list(dict.fromkeys(texts))
         if not unique:
             return embedder.embed([])
         name = hashlib.sha256(json.dumps([self.name, self._embedder.revision, prefix]).encode()).hexdigest()[:24]
         try:
-            if prefix not in self._stores:
-                self._stores[prefix] = _Store(self._folder / name)
-            store = self._stores[prefix]
-            missing = [text for text in unique if _key(text) not in store.places]
-            if missing:
-                self._fill(store, embedder, missing, prefix)
-            return store.vectors([_key(text) for text in texts])
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"embeddings {self._folder / name}: {error}; expected a folder to write to, or remove this one"
-            ) from None
+            with writing(self._folder / name):
+                if prefix not in self._stores:
+                    self._stores[prefix] = _Store(self._folder / name)
+                store = self._stores[prefix]
+                missing = [text for text in unique if _key(text) not in store.places]
+                if missing:
+                    self._fill(store, embedder, missing, prefix)
+                return store.vectors([_key(text) for text in texts])
+        except ValueError as error:
+            raise InputError(f"embeddings {self._folder / name}: damaged ({error}); remove this one") from None
 
     def _fill(self, store: "_Store", embedder: Embedder, missing: list[str], prefix: str) -> None:
         # One who asks for a few thousand at a time shows progress himself.

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from relevance.errors import InputError
-from relevance.outputs import STANDARD, check_outputs, whole_output
+from relevance.files import whole_file
+from relevance.outputs import STANDARD, check_outputs
 from training.jsonlines import json_line
 from training.parts import DELIMITERS, PARQUET, files_of, type_of
 
@@ -87,7 +88,7 @@ def write_file(path: Path, records: Iterable[Record]) -> None:
 def output_file(path: Path) -> Iterator[Path]:
     """Yield a place to write to, which becomes the file when it is whole, or goes to standard output for `-`."""
     if path != STANDARD:
-        with whole_output(path) as beside:
+        with whole_file(path) as beside:
             yield beside
         return
     with tempfile.TemporaryDirectory() as folder:

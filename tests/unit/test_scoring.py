@@ -1,7 +1,6 @@
 import csv
 import datetime
 import decimal
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -15,12 +14,14 @@ from hypothesis import strategies as st
 
 from relevance.bundle import GOLDEN_FILE, MANIFEST_FILE, Bundle, Golden, Manifest, write_bundle_files
 from relevance.errors import BundleError, ConfigError, InputError, MachineError
+from relevance.locks import output_lock
 from relevance.session import BundleSession, batches
 from relevance.tasks import Task
 from tests.tiny import MAX_LENGTH, tiny_bundle
 from training.dataset import read_rows
 from training.scoring import run as scoring
-from training.scoring.run import ADDED, ScoreOptions, score_file
+from training.scoring.input import Source
+from training.scoring.run import ADDED, AFTER_SCORING, ScoreOptions, _mark, score_file
 from training.scoring.work import Work
 from training.writers import Columns, write_file, write_records
 
@@ -309,12 +310,28 @@ def test_finished_shards_are_not_scored_again(bundle, tmp_path, monkeypatch):
     assert not (tmp_path / ".out.jsonl.work").exists()
 
 
+OTHER_OPTIONS = {"shard_rows": 8, "max_batch_tokens": 300, "threads": 2}
+
+
+@pytest.mark.parametrize("field", ScoreOptions.model_fields)
+def test_every_option_that_changes_scores_is_in_the_mark(bundle, tmp_path, field):
+    source = Source(write(tmp_path / "in.jsonl", rows()), Task.QC)
+    session = BundleSession.open(Bundle.open(bundle), 1, "cpu")
+    other = OPTIONS.model_copy(update={field: OTHER_OPTIONS.get(field, "x")})
+    assert (field in OTHER_OPTIONS) == (field not in AFTER_SCORING | {"device"})
+    assert (_mark(source, session, OPTIONS) != _mark(source, session, other)) == (field in OTHER_OPTIONS)
+
+
 @pytest.mark.parametrize("change", ["file", "bundle", "options"])
 def test_shards_of_another_run_are_thrown_away(bundle, tmp_path, monkeypatch, change):
     interrupted(bundle, tmp_path, monkeypatch)
     options = OPTIONS
-    if change == "file":
-        os.utime(tmp_path / "in.jsonl", (1, 1))
+    if change == "file":  # as large and as old as before
+        file = tmp_path / "in.jsonl"
+        stat = file.stat()
+        file.write_bytes(file.read_bytes().replace(b"shoe 3 ", b"shoe 7 "))
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert file.stat().st_size == stat.st_size
     elif change == "bundle":
         bundle = tmp_path / "bundle"
         tiny_bundle(bundle, seed=1)
@@ -334,12 +351,8 @@ def test_a_damaged_shard_is_scored_again(bundle, tmp_path, monkeypatch):
 
 
 def test_two_runs_to_one_output_do_not_meet(bundle, tmp_path):
-    (tmp_path / ".out.jsonl.work").mkdir()
-    handle = os.open(tmp_path / ".out.jsonl.work", os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(MachineError, match="another process"):
+    with output_lock(tmp_path / "out.jsonl"), pytest.raises(MachineError, match="in use by process"):
         scored(bundle, tmp_path, rows(2))
-    os.close(handle)
     assert len(scored(bundle, tmp_path, rows(2))) == 2
 
 

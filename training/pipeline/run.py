@@ -14,8 +14,8 @@ from typing import Any
 
 from relevance.card import Calibration
 from relevance.errors import ConfigError
-from relevance.files import whole_file
 from relevance.metrics import Report
+from relevance.outputs import write_text
 from relevance.tasks import LabeledPair
 from training.pipeline import datastages, modelstages
 from training.pipeline.datastages import Caches, Datasets
@@ -249,5 +249,4 @@ class Pipeline:
             "stages": {name: result.folder.name for name, result in self.stages.items()},
             "evaluated_on": outcome.evaluated_on,
         }
-        with whole_file(self.store.folder / STATE_FILE) as path:
-            path.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        write_text(self.store.folder / STATE_FILE, json.dumps(state, indent=2) + "\n")

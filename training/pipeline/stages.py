@@ -12,7 +12,8 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from training.pipeline.recipe import PipelineRecipe
-from training.pipeline.store import Ingredients, content_of
+from training.pipeline.store import Ingredients
+from training.provenance import content_of
 from training.recipe import Recipe
 from training.sources import source_of
 

@@ -6,10 +6,8 @@ the stages after it are found again too.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,10 +18,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from relevance.card import explain
-from relevance.errors import InputError, MachineError
-from relevance.files import publish_folder, sha256_of, whole_file
-from training.parts import STANDARD, files_of, parts_of
-from training.provenance import now, source_commit
+from relevance.errors import InputError
+from relevance.files import publish_folder, sha256_of, writing
+from relevance.locks import output_lock
+from relevance.outputs import write_text
+from training.provenance import content_of, now, source_commit
 
 MANIFEST = "manifest.json"
 _SHOWN_KEY = 16
@@ -90,17 +89,7 @@ class Store:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process. MachineError where another one has it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("a+") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                stream.seek(0)
-                holder = stream.read().strip() or "unknown"
-                raise MachineError(f"{self.folder}: in use by process {holder}; expected no other run in it") from None
-            stream.truncate(0)
-            stream.write(str(os.getpid()))
-            stream.flush()
+        with output_lock(self.folder, self.folder / ".lock"):
             yield
 
     def get(self, stage: str, key: str) -> Result | None:
@@ -124,7 +113,8 @@ class Store:
             self.found.append(stage)
             return result
         work = self.folder / "work" / f"{stage}-{key[:_SHOWN_KEY]}"
-        work.mkdir(parents=True, exist_ok=True)
+        with writing(work):
+            work.mkdir(parents=True, exist_ok=True)
         for leftover in work.glob(".*"):  # half-written files of a killed run
             if leftover.is_file():
                 leftover.unlink()
@@ -143,8 +133,7 @@ class Store:
             created=now(),
             source_commit=source_commit(),
         )
-        with whole_file(work / MANIFEST) as path:
-            path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_text(work / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
         place = self._place(stage, key)
         publish_folder(work, place)
         self.made.append(stage)
@@ -172,21 +161,3 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"stage {folder}: {MANIFEST} cannot be read ({error.strerror}); remove the folder") from None
     except ValidationError as error:
         raise InputError(f"stage {folder}: {MANIFEST}: {explain(error)}; remove the folder") from None
-
-
-def content_of(path: Path) -> str:
-    """Return the sha256 of a file, or of the files of a folder or pattern with their names; `-` is standard input.
-
-    InputError where one cannot be read.
-    """
-    try:
-        if path == STANDARD:
-            return sha256_of(parts_of(path)[0].path)
-        if (files := files_of(path)) != [path]:
-            return hashlib.sha256(json.dumps([[str(file), sha256_of(file)] for file in files]).encode()).hexdigest()
-        if path.is_dir():
-            parts = [[str(p.relative_to(path)), sha256_of(p)] for p in sorted(path.rglob("*")) if p.is_file()]
-            return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        return sha256_of(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a file") from None

@@ -6,24 +6,21 @@ Scores depend in their last digits on which pairs share a batch, so batches depe
 interrupted run that goes on ends with the same bytes as one left alone.
 """
 
-import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import onnxruntime
 from pydantic import BaseModel, ConfigDict, Field
 
 from relevance.bundle import Bundle
-from relevance.errors import ConfigError, InputError, MachineError
-from relevance.files import whole_file
-from relevance.outputs import STANDARD
+from relevance.errors import ConfigError, InputError
+from relevance.files import sha256_of, whole_file
+from relevance.outputs import STANDARD, check_outputs
 from relevance.session import BundleSession, Device
 from relevance.tasks import Task
 from training.fields import QUERY_FIELD
-from training.parts import PARQUET, Part, parts_of
+from training.parts import PARQUET, parts_of
 from training.provenance import fingerprint
 from training.reading import AS_IT_COMES, ReadOptions
 from training.scoring.input import Source, Survey, survey
@@ -31,11 +28,12 @@ from training.scoring.joined import write_joined
 from training.scoring.shards import Scored, Shards
 from training.scoring.submission import check_submission, has_member, member_name, write_submission
 from training.scoring.work import open_work, work_folder
+from training.sources import code_key
 from training.writers import Columns, check_files, output_file, output_type, write_file, write_records
 
 ADDED = ("score", "label_predicted", "truncated", "model_version")
-HEAD_BYTES = 2**20
 OUTPUT_FILE = "output"
+AFTER_SCORING = {"prefix", "skip_bad_rows", "overwrite", "submission"}  # options that change no score
 
 
 class ScoreOptions(BaseModel):
@@ -88,20 +86,13 @@ def score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOptions
     Raises ConfigError where `out` may not be written, InputError for the file, BundleError for the bundle and
     MachineError where the device, the disk or another process is in the way.
     """
-    try:
-        _check_paths(file, out, bundle_folder, options)
-        if out != STANDARD:
-            return _score_file(bundle_folder, file, out, options)
-        with output_file(out) as whole:
-            report = _score_file(bundle_folder, file, whole.with_suffix(".jsonl"), options)
-            whole.with_suffix(".jsonl").replace(whole)
-        return report.model_copy(update={"out": str(out)})
-    except OSError as error:
-        kept = work_folder(out)
-        what = (
-            f"finished shards are kept in {kept}: the same command goes on" if kept.is_dir() else "nothing is written"
-        )
-        raise MachineError(f"scoring {file} to {out}: {error}; {what}") from error
+    _check_paths(file, out, bundle_folder, options)
+    if out != STANDARD:
+        return _score_file(bundle_folder, file, out, options)
+    with output_file(out) as whole:
+        report = _score_file(bundle_folder, file, whole.with_suffix(".jsonl"), options)
+        whole.with_suffix(".jsonl").replace(whole)
+    return report.model_copy(update={"out": str(out)})
 
 
 def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOptions) -> ScoreReport:
@@ -115,6 +106,7 @@ def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOption
         _check_member(options.submission, source.task, out, options)
     bad_rows_file = _write_bad_rows(source, out, found.bad)
     with open_work(out, mark) as work:
+        check_outputs([out], overwrite=options.overwrite)  # again: a run that ended since may have written it
         shards = Shards(source, work, bundle.manifest, options.shard_rows, found.good)
         scoring_began = time.monotonic()
         resumed = shards.score(runner, options.max_batch_tokens)
@@ -189,18 +181,16 @@ def _write_bad_rows(source: Source, out: Path, count: int) -> Path | None:
 
 
 def _mark(source: Source, runner: BundleSession, options: ScoreOptions) -> str:
-    """Return the fingerprint of all that the scores and their place in the shards depend on."""
-    how = options.model_dump_json(include={"shard_rows", "max_batch_tokens"})
+    """Return the fingerprint of all that the scores and their place in the shards depend on.
+
+    Every option counts but those that say what becomes of finished scores. Files count by their content and type.
+    """
+    how = options.model_dump_json(exclude=AFTER_SCORING | {"device", "reading"})
     reading = repr((source.reading.columns, source.reading.encoding, source.reading.delimiter, source.reading.quotes))
-    files = [text for part in parts_of(source.path) for text in _file_mark(part)]
-    return fingerprint(runner.bundle.manifest.version, onnxruntime.__version__, runner.device, how, reading, *files)
-
-
-def _file_mark(part: Part) -> Iterator[str]:
-    stat = part.path.stat()
-    with part.path.open("rb") as stream:
-        head = hashlib.sha256(stream.read(HEAD_BYTES)).hexdigest()
-    yield from (part.suffix, part.compression, str(stat.st_size), str(stat.st_mtime_ns), head)
+    code = code_key("training.scoring.run:_score_file")
+    parts = parts_of(source.path)
+    files = [text for part in parts for text in (part.suffix, part.compression, sha256_of(part.path))]
+    return fingerprint(runner.bundle.manifest.digest, runner.device, how, reading, code, *files)
 
 
 def _write_output(shards: Shards, kind: tuple[str, str], columns: Columns, options: ScoreOptions) -> Counter[str]:

@@ -1,8 +1,7 @@
 """The work folder of a scoring run: finished shards of scores beside the output, kept until that is whole."""
 
-import fcntl
+import io
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.errors import MachineError
-from relevance.files import whole_file
+from relevance.files import whole_file, writing
+from relevance.locks import output_lock
+from relevance.outputs import write_text
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,10 @@ class Work:
 
     def save(self, index: int, shard: NDArray[np.void]) -> None:
         """Keep a finished shard, whole or not at all."""
-        with whole_file(self._path(index)) as path, path.open("wb") as stream:
-            np.save(stream, shard, allow_pickle=False)
+        content = io.BytesIO()  # numpy writing to a file itself does not notice a full disk
+        np.save(content, shard, allow_pickle=False)
+        with whole_file(self._path(index)) as path:
+            path.write_bytes(content.getvalue())
 
     def _path(self, index: int) -> Path:
         return self.folder / f"shard-{index:06d}.npy"
@@ -61,23 +63,18 @@ def open_work(out: Path, mark: str) -> Iterator[Work]:
     output.
     """
     folder = work_folder(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MachineError(
-            f"output {out}: nothing can be written beside it ({error.strerror}); expected an output in a folder that "
-            "is open to writing"
-        ) from None
-    handle = os.open(folder, os.O_RDONLY)  # the system frees the lock however the process ends
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with output_lock(out):
+        with writing(out):
+            folder.mkdir(parents=True, exist_ok=True)
         _keep_only(folder, mark)
-        yield Work(folder)
+        try:
+            with writing(out, temporary=folder):
+                yield Work(folder)
+        except Exception:
+            if any(folder.glob("shard-*")):
+                log.info("finished shards are kept in %s: the same command goes on from there", folder)
+            raise
         shutil.rmtree(folder)
-    except BlockingIOError:
-        raise MachineError(f"output {out}: another process is scoring to it; expected one at a time") from None
-    finally:
-        os.close(handle)
 
 
 def _read(path: Path) -> NDArray[np.void] | None:
@@ -97,5 +94,4 @@ def _keep_only(folder: Path, mark: str) -> None:
         log.info("model, file or options differ from those of the interrupted run in %s: starting anew", folder)
     for path in left:
         path.unlink()
-    with whole_file(file) as path:
-        path.write_text(mark)
+    write_text(file, mark)

@@ -29,20 +29,17 @@ def write_review(
     check_review_path(path)
     table = path.with_suffix(".csv")
     some = sorted(flagged, key=lambda each: -each.doubt)[:page_rows]
-    try:
-        # The mark at the start lets spreadsheets see that the file is UTF-8.
-        with (
-            whole_file(table) as beside,
-            beside.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="") as stream,
-        ):
-            writer = csv.writer(stream)
-            writer.writerow(COLUMNS)
-            writer.writerows(_cells(each, group) for group in grouped(flagged, task) for each in group.rows)
-        with whole_file(path) as beside:
-            page = review_page(grouped(some, task), title, len(flagged))
-            beside.write_bytes(page.encode("utf-8", errors="backslashreplace"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); expected a file in an open folder") from error
+    # The mark at the start lets spreadsheets see that the file is UTF-8.
+    with (
+        whole_file(table) as beside,
+        beside.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="") as stream,
+    ):
+        writer = csv.writer(stream)
+        writer.writerow(COLUMNS)
+        writer.writerows(_cells(each, group) for group in grouped(flagged, task) for each in group.rows)
+    with whole_file(path) as beside:
+        page = review_page(grouped(some, task), title, len(flagged))
+        beside.write_bytes(page.encode("utf-8", errors="backslashreplace"))
     return table
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from relevance.errors import InputError
+from relevance.files import writing
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS translations (
@@ -28,7 +29,7 @@ _WAIT_SECONDS = 60.0
 class TranslationCache:
     """Translations by translator, languages and text. Used as a context manager; several processes may share a file.
 
-    Raises InputError where the file cannot be opened or is no cache.
+    Raises MachineError where the file cannot be written, InputError where it is no cache.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,8 +76,9 @@ class TranslationCache:
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
         try:
-            yield
-        except (sqlite3.Error, OSError) as error:
+            with writing(self.path):
+                yield
+        except sqlite3.Error as error:
             raise InputError(
                 f"translation cache {self.path}: {error}; expected a new file or an earlier cache"
             ) from error
