@@ -47,8 +47,8 @@ def locks_output(parameter: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
         @functools.wraps(function)
         def locked(*args: P.args, **kwargs: P.kwargs) -> T:
             out = signature.bind(*args, **kwargs).arguments.get(parameter)
-            is_place = out is not None and Path(out) != STANDARD
-            with output_lock(Path(out)) if is_place else contextlib.nullcontext():
+            path = None if out is None else Path(out)
+            with contextlib.nullcontext() if path is None or path == STANDARD else output_lock(path):
                 return function(*args, **kwargs)
 
         return locked

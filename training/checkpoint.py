@@ -17,17 +17,19 @@ from transformers import AutoConfig
 
 from relevance.card import DEV_PAIRS_FILE, ModelCard, score_reference
 from relevance.errors import ConfigError, InputError
-from relevance.files import whole_file, whole_folder
-from relevance.formatting import FORMAT_VERSION
+from relevance.files import whole_folder
+from relevance.locks import output_lock
 from relevance.metrics import best_threshold
+from relevance.outputs import write_text
 from relevance.tasks import LabeledPair
 from relevance.tokenization import PairTokenizer
 from training.crossencoder import CrossEncoder, load_tokenizer, predict_logits
 from training.encoders import BaseModel, EncoderOptions, prepare_encoder, resolve_base_model
 from training.evaluation import report_scores
-from training.finetune import Examples, FineTuner, Outcome
+from training.finetune import STATE_FILE, Examples, FineTuner, Outcome
 from training.provenance import fingerprint, now, source_commit
 from training.recipe import Recipe
+from training.sources import code_key
 from training.weights import label_weights
 
 log = logging.getLogger(__name__)
@@ -51,10 +53,15 @@ class Job:
 def train(job: Job, *, overwrite: bool = False) -> ModelCard:
     """Fine-tune and write the checkpoint folder `job.out`; an interrupted run of the same job goes on where it was.
 
-    Raises ConfigError where `out` exists and may not be replaced, InputError where rows or classes are missing.
+    Raises ConfigError where `out` exists and may not be replaced, InputError where rows or classes are missing,
+    MachineError where another run is at work on `out` or the disk is full.
     """
-    _check(job, overwrite)
-    job = _fitted(job)
+    with output_lock(job.out):
+        _check(job, overwrite)
+        return _train(_fitted(job), overwrite)
+
+
+def _train(job: Job, overwrite: bool) -> ModelCard:
     base = resolve_base_model(job.recipe.base_model)
     work = job.out.parent / f".{job.out.name}.work"
     _open_work(work, job, base)
@@ -75,13 +82,18 @@ def train(job: Job, *, overwrite: bool = False) -> ModelCard:
         card.save(folder)
         _write_dev_pairs(folder, job.dev)
         _write_run(folder, job, outcome)
+        _check_free(job.out, overwrite)  # again, since training took long
     shutil.rmtree(work)
     return card
 
 
+def _check_free(out: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise ConfigError(f"output {out}: exists already; expected a new folder, or --overwrite")
+
+
 def _check(job: Job, overwrite: bool) -> None:
-    if job.out.exists() and not overwrite:
-        raise ConfigError(f"output {job.out}: exists already; expected a new folder, or --overwrite")
+    _check_free(job.out, overwrite)
     for name, rows in (("train", job.train), ("dev", job.dev)):
         classes = {row.label for row in rows}
         if classes != {0, 1}:
@@ -113,13 +125,30 @@ def _check_lengths(recipe: Recipe, encoder: Path, tokenizer: PairTokenizer) -> N
 
 def _open_work(work: Path, job: Job, base: BaseModel) -> None:
     """Keep the work folder of an interrupted run of the same job; throw away that of any other."""
-    mark = fingerprint(job.recipe.model_dump_json(), base.revision, str(FORMAT_VERSION), rows=(job.train, job.dev))
+    mark = {
+        "recipe": job.recipe.model_dump_json(exclude={"seed"}),
+        "seed": str(job.recipe.seed),
+        "base model": base.revision,
+        "training rows": fingerprint(rows=[job.train]),
+        "dev rows": fingerprint(rows=[job.dev]),
+        "program": code_key("training.checkpoint:_train"),
+    }
     file = work / FINGERPRINT_FILE
-    if work.exists() and not (file.is_file() and file.read_text() == mark):
-        log.info("recipe or data differ from those of the interrupted run in %s: starting anew", work)
+    if work.exists() and (other := _differences(file, mark)):
+        log.info("%s differ from those of the interrupted run in %s: starting anew", ", ".join(other), work)
         shutil.rmtree(work)
-    with whole_file(file) as path:
-        path.write_text(mark)
+    write_text(file, json.dumps(mark))
+    for leftover in work.glob(f".{STATE_FILE}.*"):  # a snapshot that a kill left half written
+        leftover.unlink()
+
+
+def _differences(file: Path, mark: dict[str, str]) -> list[str]:
+    """Return the names of what differs from the job that a work folder was made for."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return [name for name, value in mark.items() if found.get(name) != value]
+    except (OSError, ValueError, AttributeError):
+        return ["files"]
 
 
 def _prepare(job: Job, base: BaseModel, work: Path) -> Path:

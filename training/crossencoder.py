@@ -17,9 +17,10 @@ from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import CheckpointError, ConfigError
 from relevance.heads import HeadKind, HeadSpec
 from relevance.tokenization import PairTokenizer, TokenizedPair
-from training.progress import Meter
+from training.progress import Meter, Pace
 from training.quiet import quiet_tokenizers, quiet_weights
 from training.recipe import HeadSection
+from training.threads import use_free_cores
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -72,6 +73,7 @@ class CrossEncoder(nn.Module):
         except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).partition("\n")[0]
             raise CheckpointError(f"checkpoint {folder}: its weights cannot be loaded ({reason})") from None
+        use_free_cores()
         return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     def reset_head(self) -> None:
@@ -160,7 +162,7 @@ def predict_logits(
     order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i]))
     logits = np.zeros(len(pairs), dtype=np.float32)
     start = 0
-    with Meter("scoring", len(order), "pairs") as meter:
+    with Meter("scoring", len(order), "pairs", pace=Pace("pairs")) as meter:
         while start < len(order):
             rows = order[start : start + max(1, batch_tokens // len(pairs[order[start]]))]
             batch = tokenizer.collate([pairs[i] for i in rows])

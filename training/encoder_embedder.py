@@ -13,6 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from training.encoders import resolve_base_model
 from training.quiet import quiet_tokenizers, quiet_weights
+from training.threads import use_free_cores
 
 
 class EncoderEmbedder:
@@ -30,6 +31,7 @@ class EncoderEmbedder:
         max_length: int = 64,
         cache_dir: Path | None = None,
     ) -> None:
+        use_free_cores()
         base = resolve_base_model(name, cache_dir=cache_dir)
         self.name, self.revision = base.name, base.revision
         self._prefix, self._batch_size, self._max_length = prefix, batch_size, max_length

@@ -7,6 +7,8 @@ files of rows: it takes pairs and gives a trained model; training.checkpoint mak
 
 import logging
 import math
+import os
+import pickle
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,20 +19,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relevance.errors import DivergedError
+from relevance.errors import CheckpointError, DivergedError
 from relevance.files import whole_file
 from relevance.heads import HeadKind
 from relevance.metrics import auc
 from relevance.tokenization import PairTokenizer, TokenizedPair
 from training.crossencoder import CrossEncoder, predict_logits
-from training.progress import Meter
+from training.progress import Meter, Pace
 from training.recipe import TrainingSection
 from training.schedule import evaluation_steps, length_grouped_batches, rate_factor
+from training.threads import use_free_cores
 
 log = logging.getLogger(__name__)
 
 STATE_FILE = "state.pt"
+# A snapshot comes when all three allow it: so long after the one before, so small a share of the time spent on
+# writing, and so few bytes a second on the mean (8 MB: half a gigabyte a minute).
 SNAPSHOT_SECONDS = 60.0
+SNAPSHOT_TIME_SHARE = 0.05
+SNAPSHOT_BYTES_A_SECOND = 8e6
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,8 @@ class FineTuner:
         self._evaluations: list[Evaluation] = []
         self._best: dict[str, Tensor] = {}
         self._loss_sum, self._loss_steps = 0.0, 0
-        self._saved_at = time.monotonic()
+        self._threads = use_free_cores()
+        self._saved_at, self._wait_seconds = time.monotonic(), SNAPSHOT_SECONDS
 
     def run(self, train: Examples, dev: Examples) -> Outcome:
         """Train to the end (or to the early stop), then put the weights with the best dev AUC into the model."""
@@ -91,7 +99,8 @@ class FineTuner:
         lengths = [len(pair) for pair in train.pairs]
         batches: list[list[int]] = []
         done = min(begun * self.section.batch_size, int(len(lengths) * self.section.epochs))
-        with Meter("training", int(len(lengths) * self.section.epochs), "pairs", done) as meter:
+        pairs = int(len(lengths) * self.section.epochs)
+        with Meter("training", pairs, "pairs", done, Pace("pairs")) as meter:
             for step in range(begun, steps):
                 epoch, place = divmod(step, batches_an_epoch)
                 if place == 0 or not batches:
@@ -99,10 +108,11 @@ class FineTuner:
                 self._set_rate(rate_factor(step, steps, self.section.warmup_share))
                 loss = self._step(train, batches[place])
                 meter.advance(len(batches[place]), f"loss {loss:.3f}")
-                if step + 1 in marks:
-                    self._evaluate(step + 1, dev)
-                if step + 1 in marks or time.monotonic() - self._saved_at > SNAPSHOT_SECONDS:
-                    self._snapshot(step + 1)
+                with meter.paused():
+                    if step + 1 in marks:
+                        self._evaluate(step + 1, dev)
+                    if time.monotonic() - self._saved_at > self._wait_seconds:
+                        self._snapshot(step + 1)
                 if self._out_of_patience():
                     log.info("early stop after step %d: no better dev AUC in %d", step + 1, self.section.patience)
                     break
@@ -173,17 +183,27 @@ class FineTuner:
             "loss": (self._loss_sum, self._loss_steps),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "threads": self._threads,
         }
-        with whole_file(self.work / STATE_FILE) as path:
+        begun, size = time.monotonic(), _tensor_bytes(state)
+        with whole_file(self.work / STATE_FILE, size) as path:
             torch.save(state, path)
         self._saved_at = time.monotonic()
+        spent = self._saved_at - begun
+        self._wait_seconds = snapshot_wait(spent, size)
 
     def _restore(self) -> int:
         """Return the step to go on from: 0, or that of the last snapshot, whose state is then in place."""
         path = self.work / STATE_FILE
         if not path.is_file():
             return 0
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise CheckpointError(f"snapshot {path}: cannot be read ({error}); remove it to start anew") from None
+        if not os.environ.get("OMP_NUM_THREADS"):  # another number gives other last digits
+            self._threads = int(state["threads"])
+            torch.set_num_threads(self._threads)
         self._load_trainable(state["weights"])
         self._best = state["best"]
         self._optimizer.load_state_dict(state["optimizer"])
@@ -206,6 +226,19 @@ class FineTuner:
         self.model.eval()
         best = self._best_evaluation().step
         return Outcome(tuple(self._evaluations), best, self.device.type, self.precision)
+
+
+def snapshot_wait(spent_seconds: float, size: int) -> float:
+    """Return the seconds to wait after a snapshot of `size` bytes that took so long to write."""
+    return max(SNAPSHOT_SECONDS, spent_seconds / SNAPSHOT_TIME_SHARE, size / SNAPSHOT_BYTES_A_SECOND)
+
+
+def _tensor_bytes(value: Any) -> int:
+    """Return the bytes of all tensors in nested dicts and lists."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_tensor_bytes, inner))
 
 
 def _resolve_precision(asked: str, device: torch.device) -> str:

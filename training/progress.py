@@ -1,20 +1,59 @@
 """Progress of long work: a live bar on a terminal, a plain line every few seconds elsewhere. Both on stderr."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from training.threads import CoreUsage, slow_because
+
+EVERY_SECONDS = 10.0
+SLOW_SHARE = 0.4  # of the best rate seen in the run
+
+
+class Pace:
+    """Watches the rate of work in windows of some seconds and says when it falls far below the best seen."""
+
+    def __init__(self, unit: str, seconds: float = EVERY_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        self.warning = ""
+        self._unit, self._seconds, self._clock = unit, seconds, clock
+        self._best = 0.0
+        self._begin()
+
+    def add(self, units: int) -> None:
+        """Count finished units; at the end of a window, judge its rate."""
+        self._units += units
+        passed = self._clock() - self._begun
+        if passed < self._seconds:
+            return
+        rate = self._units / passed
+        self._best = max(self._best, rate)
+        fell = f"rate fell to {rate:,.0f} from {self._best:,.0f} {self._unit}/s"
+        self.warning = f"{fell}: {slow_because(self._usage)}" if rate < SLOW_SHARE * self._best else ""
+        self._begin()
+
+    def skip(self, seconds: float) -> None:
+        """Leave out time in which other work was done."""
+        self._begun += seconds
+
+    def _begin(self) -> None:
+        self._begun, self._units, self._usage = self._clock(), 0, CoreUsage.now()
+
 
 class Meter:
-    """Counts units of work (a pair, a row) up to a total; used as a context manager."""
+    """Counts units of work (a pair, a row) up to a total; used as a context manager.
 
-    def __init__(self, label: str, total: int, unit: str, done: int = 0, every_seconds: float = 10.0) -> None:
+    `pace` is for work of this machine's cores: the progress line then says why where its rate falls.
+    """
+
+    def __init__(self, label: str, total: int, unit: str, done: int = 0, pace: Pace | None = None) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, done
-        self._every_seconds = every_seconds
+        self._pace = pace
         self._begun = self._spoke = time.monotonic()
         self._at_start = done
         self._bar: Progress | None = None
@@ -39,13 +78,26 @@ class Meter:
         """Units done a second since the meter was made."""
         return (self.done - self._at_start) / max(time.monotonic() - self._begun, 1e-9)
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do other work, as an evaluation, whose time does not count against the pace."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            if self._pace:
+                self._pace.skip(time.monotonic() - begun)
+
     def advance(self, units: int, note: str = "") -> None:
         """Add finished units and show where the work stands."""
         self.done += units
+        if self._pace:
+            self._pace.add(units)
+            note = f"{note}  {self._pace.warning}"
         note = f"{self.per_second:,.0f} {self.unit}/s  {note}".rstrip()
         if self._bar:
             self._bar.update(self._row, completed=self.done, note=note)
-        elif time.monotonic() - self._spoke >= self._every_seconds:
+        elif time.monotonic() - self._spoke >= EVERY_SECONDS:
             self._spoke = time.monotonic()
             left = (self.total - self.done) / max(self.per_second, 1e-9)
             share = 100 * self.done / max(self.total, 1)

@@ -21,7 +21,14 @@ from pathlib import Path
 PROJECT = frozenset({"relevance", "training", "export"})
 # They report, write files or raise errors: a change there changes no result.
 NEUTRAL_MODULES = frozenset(
-    {"relevance.errors", "relevance.files", "relevance.locks", "training.progress", "training.quiet"}
+    {
+        "relevance.errors",
+        "relevance.files",
+        "relevance.locks",
+        "training.progress",
+        "training.quiet",
+        "training.threads",
+    }
 )
 NEUTRAL_PACKAGES = frozenset({"httpx", "pydantic", "rich", "typer"})
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "lingua": "lingua-language-detector"}

@@ -11,11 +11,15 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from relevance.card import ModelCard
-from relevance.errors import ConfigError, DivergedError, InputError
+from relevance.errors import CheckpointError, ConfigError, DivergedError, InputError, MachineError
+from relevance.locks import output_lock
 from relevance.tasks import LabeledPair, Pair
 from tests.models import tiny_model, unigram_model
-from training.checkpoint import Job, train
+from training import finetune
+from training.checkpoint import Job, _open_work, train
+from training.encoders import resolve_base_model
 from training.evaluation import score_rows
+from training.finetune import STATE_FILE
 from training.recipe import EncoderSection, Recipe
 
 COLOURS = ("red", "blue", "green", "black")
@@ -205,3 +209,59 @@ def test_vocabulary_is_trimmed_on_train_alone(tmp_path):
     vocabulary = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json")).get_vocab()
     assert "▁shoes" in vocabulary
     assert "▁zebra" not in vocabulary
+
+
+@pytest.mark.parametrize("change", ["recipe", "seed", "training rows", "dev rows", "base model", "none"])
+def test_a_snapshot_belongs_to_its_job(base, tmp_path, caplog, change):
+    job, model = Job(recipe(base), rows(40), rows(8, 40), tmp_path / "out"), resolve_base_model(str(base))
+    work = tmp_path / ".out.work"
+    _open_work(work, job, model)
+    for name in (STATE_FILE, f".{STATE_FILE}.half"):
+        (work / name).write_bytes(b"a snapshot")
+    other = {
+        "recipe": lambda: (replace(job, recipe=recipe(base, epochs=3)), model),
+        "seed": lambda: (replace(job, recipe=job.recipe.model_copy(update={"seed": 4})), model),
+        "training rows": lambda: (replace(job, train=rows(39)), model),
+        "dev rows": lambda: (replace(job, dev=rows(9, 40)), model),
+        "base model": lambda: (job, replace(model, revision="another")),
+        "none": lambda: (job, model),
+    }[change]()
+    with caplog.at_level("INFO"):
+        _open_work(work, *other)
+    assert (work / STATE_FILE).exists() == (change == "none")
+    assert not (work / f".{STATE_FILE}.half").exists()
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.partition(" differ")[0] for line in told] == ([] if change == "none" else [change])
+
+
+def test_a_second_run_on_one_output_is_refused(base, tmp_path):
+    with output_lock(tmp_path / "out"), pytest.raises(MachineError, match="out: in use by process"):
+        train(Job(recipe(base), rows(48), rows(8, 40), tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_result_that_came_during_training_is_kept(base, tmp_path, monkeypatch):
+    def finish(self):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "card.json").write_text("of another")
+        return finished(self)
+
+    finished = finetune.FineTuner._finish
+    monkeypatch.setattr(finetune.FineTuner, "_finish", finish)
+    with pytest.raises(ConfigError, match="exists already"):
+        train(Job(recipe(base), rows(48), rows(8, 40), tmp_path / "out"))
+    assert (tmp_path / "out" / "card.json").read_text() == "of another"
+
+
+def test_snapshots_keep_to_their_share_of_time_and_bytes():
+    assert finetune.snapshot_wait(0.1, 1_000) == 60
+    assert finetune.snapshot_wait(9.0, 1_000) == pytest.approx(180)  # 5 % of the time
+    assert finetune.snapshot_wait(0.5, 1_600_000_000) == 200  # half a gigabyte a minute
+
+
+def test_a_snapshot_that_cannot_be_read_is_named(base, tmp_path):
+    job = Job(recipe(base), rows(40), rows(8, 40), tmp_path / "out")
+    _open_work(tmp_path / ".out.work", job, resolve_base_model(str(base)))
+    (tmp_path / ".out.work" / STATE_FILE).write_bytes(b"no snapshot")
+    with pytest.raises(CheckpointError, match=r"state\.pt: cannot be read"):
+        train(job)

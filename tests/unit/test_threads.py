@@ -1,0 +1,95 @@
+"""Threads on a shared machine: how many, how they wait, and what the progress line says when the rate falls."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from training import progress
+from training.progress import Meter, Pace
+from training.threads import PASSIVE, CoreUsage, allowed_cores, free_threads, others_busy, slow_because
+
+SHOW = "import os, training; print(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('GOMP_SPINCOUNT'))"
+
+
+def shown(**variables):
+    environment = {name: value for name, value in os.environ.items() if name not in PASSIVE} | variables
+    done = subprocess.run([sys.executable, "-c", SHOW], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_threads_wait_passively_unless_the_user_says_otherwise():
+    assert shown() == ["PASSIVE", "0"]
+    assert shown(OMP_WAIT_POLICY="ACTIVE") == ["ACTIVE", "None"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "busy", "threads"), [(2, 0.0, 2), (2, 0.2, 2), (2, 1.0, 1), (2, 5.0, 1), (16, 7.6, 8), (1, 0.9, 1)]
+)
+def test_free_cores_become_threads(allowed, busy, threads):
+    assert free_threads(allowed, busy) == threads
+
+
+def test_a_busy_neighbour_is_seen():
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[:1])
+    neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        usage = CoreUsage.now()
+        while not usage.others_since() > 0.2:  # until the kernel has counted some of its time
+            others_busy(0.1)
+        assert allowed_cores() == 1
+        assert "other processes keep" in slow_because(CoreUsage(usage.all_seconds - 1e6, usage.own_seconds, usage.at))
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+        os.sched_setaffinity(0, cores)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def paced(*rates):
+    """Return the warnings after windows of ten seconds at these rates."""
+    clock = Clock()
+    pace, warnings = Pace("pairs", clock=clock), []
+    for rate in rates:
+        clock.now += 10
+        pace.add(rate * 10)
+        warnings.append(pace.warning)
+    return warnings
+
+
+def test_a_fall_of_the_rate_is_said_with_its_cause_and_goes_with_it():
+    before, fallen, better = paced(88, 3, 80)
+    assert before == better == ""
+    assert fallen.startswith("rate fell to 3 from 88 pairs/s: ")
+
+
+def test_a_slow_start_is_no_fall():
+    assert paced(3, 40, 88, 50) == [""] * 4
+
+
+def test_pauses_do_not_count():
+    clock = Clock()
+    pace = Pace("pairs", clock=clock)
+    clock.now = 10
+    pace.add(880)
+    clock.now = 120
+    pace.skip(100)
+    pace.add(880)
+    assert pace.warning == ""
+
+
+def test_the_progress_line_carries_the_warning(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    pace = Pace("pairs")
+    pace.warning = "rate fell"
+    with Meter("training", 10, "pairs", pace=pace) as meter:
+        meter.advance(1, "loss 0.5")
+    assert "loss 0.5  rate fell" in capsys.readouterr().err

@@ -1,0 +1,122 @@
+"""How many threads torch gets, and how they wait, on a machine that others use too.
+
+OpenMP threads spin while they wait for one another. Where another process holds one of the cores, the spinning ones
+hold the others, and training with all cores becomes many times slower than with one (benchmarks/training).
+"""
+
+import contextlib
+import functools
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+SAMPLE_SECONDS = 0.5
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+_STAT = Path("/proc/stat")
+_BUSY_FIELDS = (0, 1, 2, 5, 6, 7)  # user, nice, system, irq, softirq, steal
+
+
+def wait_passively() -> None:
+    """Make OpenMP threads sleep while they wait, unless the user has set how. Counts only before torch is loaded."""
+    if not PASSIVE.keys() & os.environ.keys():
+        os.environ.update(PASSIVE)
+
+
+@functools.cache
+def use_free_cores() -> int:
+    """Give torch as many threads as cores are free, once a process; return how many. OMP_NUM_THREADS goes first."""
+    import torch
+
+    if not os.environ.get("OMP_NUM_THREADS"):
+        allowed = allowed_cores()
+        free = free_threads(allowed, others_busy())
+        torch.set_num_threads(free)
+        if free < allowed:
+            log.info("threads: %d of %d cores are free; set OMP_NUM_THREADS to choose", free, allowed)
+    return torch.get_num_threads()
+
+
+def free_threads(allowed: int, busy: float) -> int:
+    """Return the number of threads for `allowed` cores of which others keep `busy`: at least 1."""
+    return max(1, min(allowed, math.floor(allowed - busy + 0.5)))
+
+
+def allowed_cores() -> int:
+    """Return how many cores this process may use: by affinity, and by the quota of its control group, rounded up."""
+    affinity = len(os.sched_getaffinity(0))
+    quota = _quota()
+    return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
+
+
+def others_busy(seconds: float = SAMPLE_SECONDS) -> float:
+    """Measure for a moment how many of this process's cores others keep busy; 0 where the system does not say."""
+    usage = CoreUsage.now()
+    time.sleep(seconds)
+    return usage.others_since()
+
+
+@dataclass(frozen=True, slots=True)
+class CoreUsage:
+    """Seconds that the cores of this process were busy, by anyone and by this process, at a moment."""
+
+    all_seconds: float
+    own_seconds: float
+    at: float
+
+    @classmethod
+    def now(cls) -> "CoreUsage":
+        """Read the counters of the system."""
+        return cls(_busy_seconds(), time.process_time(), time.monotonic())
+
+    def others_since(self) -> float:
+        """Return how many cores others kept busy since then, as a mean."""
+        later = CoreUsage.now()
+        busy = (later.all_seconds - self.all_seconds) - (later.own_seconds - self.own_seconds)
+        return max(0.0, busy / max(later.at - self.at, 1e-9))
+
+
+def slow_because(usage: CoreUsage) -> str:
+    """Return in words what slows work since `usage` was taken, and the mend."""
+    busy, allowed = usage.others_since(), allowed_cores()
+    if busy >= 0.5:
+        mend = f"end them, or start again with OMP_NUM_THREADS={free_threads(allowed, busy)}"
+        return f"other processes keep {busy:.1f} of {allowed} cores busy: {mend}"
+    return "no other process is busy on these cores: the disk, memory or a CPU quota may be short"
+
+
+def _busy_seconds() -> float:
+    cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    ticks = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in _STAT.read_text().splitlines():
+            name, *fields = line.split()
+            if name in cores:
+                ticks += sum(int(fields[n]) for n in _BUSY_FIELDS)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _quota() -> float | None:
+    """Return the cores that the control group allows, or None without a limit."""
+    readers: tuple[Callable[[], tuple[str, str]], ...] = (_quota_v2, _quota_v1)
+    for read in readers:
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = read()
+            return None if quota in ("max", "-1") else int(quota) / int(period)
+    return None
+
+
+def _quota_v2() -> tuple[str, str]:
+    quota, period = _CPU_MAX.read_text().split()
+    return quota, period
+
+
+def _quota_v1() -> tuple[str, str]:
+    return _QUOTA.read_text().strip(), _QUOTA.with_name("cpu.cfs_period_us").read_text().strip()
