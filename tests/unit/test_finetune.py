@@ -16,7 +16,7 @@ from relevance.locks import output_lock
 from relevance.tasks import LabeledPair, Pair
 from tests.models import tiny_model, unigram_model
 from training import finetune
-from training.checkpoint import Job, _open_work, train
+from training.checkpoint import Job, _fitted, _open_work, train
 from training.encoders import resolve_base_model
 from training.evaluation import score_rows
 from training.finetune import STATE_FILE
@@ -261,7 +261,7 @@ def test_snapshots_keep_to_their_share_of_time_and_bytes():
 
 def test_a_snapshot_that_cannot_be_read_is_named(base, tmp_path):
     job = Job(recipe(base), rows(40), rows(8, 40), tmp_path / "out")
-    _open_work(tmp_path / ".out.work", job, resolve_base_model(str(base)))
+    _open_work(tmp_path / ".out.work", _fitted(job), resolve_base_model(str(base)))
     (tmp_path / ".out.work" / STATE_FILE).write_bytes(b"no snapshot")
     with pytest.raises(CheckpointError, match=r"state\.pt: cannot be read"):
         train(job)

@@ -3,6 +3,7 @@ import datetime
 import decimal
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -318,8 +319,19 @@ def test_every_option_that_changes_scores_is_in_the_mark(bundle, tmp_path, field
     source = Source(write(tmp_path / "in.jsonl", rows()), Task.QC)
     session = BundleSession.open(Bundle.open(bundle), 1, "cpu")
     other = OPTIONS.model_copy(update={field: OTHER_OPTIONS.get(field, "x")})
-    assert (field in OTHER_OPTIONS) == (field not in AFTER_SCORING | {"device"})
+    assert (field in OTHER_OPTIONS) == (field not in AFTER_SCORING | {"device", "reading"})
     assert (_mark(source, session, OPTIONS) != _mark(source, session, other)) == (field in OTHER_OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("columns", {"q": "origin_query"}), ("encoding", "latin-1"), ("delimiter", ";"), ("quotes", False)],
+)
+def test_how_the_file_is_read_is_in_the_mark(bundle, tmp_path, field, value):
+    source = Source(write(tmp_path / "in.jsonl", rows()), Task.QC)
+    session = BundleSession.open(Bundle.open(bundle), 1, "cpu")
+    other = replace(source, reading=replace(source.reading, **{field: value}))
+    assert _mark(source, session, OPTIONS) != _mark(other, session, OPTIONS)
 
 
 @pytest.mark.parametrize("change", ["file", "bundle", "options"])

@@ -186,7 +186,7 @@ def _mark(source: Source, runner: BundleSession, options: ScoreOptions) -> str:
     Every option counts but those that say what becomes of finished scores. Files count by their content and type.
     """
     how = options.model_dump_json(exclude=AFTER_SCORING | {"device", "reading"})
-    reading = repr((source.reading.columns, source.reading.encoding, source.reading.delimiter, source.reading.quotes))
+    reading = repr(source.reading)
     code = code_key("training.scoring.run:_score_file")
     parts = parts_of(source.path)
     files = [text for part in parts for text in (part.suffix, part.compression, sha256_of(part.path))]
