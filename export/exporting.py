@@ -17,6 +17,7 @@ from relevance.errors import CheckpointError, ConfigError, ParityError
 from relevance.files import whole_folder
 from relevance.locks import locks_output
 from relevance.metrics import f1
+from relevance.outputs import check_outputs
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,7 @@ def export_bundle(
     Raises ConfigError where `out` exists and may not be replaced, or int8 is to be plain, CheckpointError where the
     checkpoint is incomplete, ParityError where the exported model is farther from the checkpoint than `limits` allow.
     """
-    if out.exists() and not overwrite:
-        raise ConfigError(f"output {out}: exists already; expected a new folder, or --overwrite")
+    check_outputs([out], [checkpoint], overwrite=overwrite)
     if plain and precision == "int8":
         raise ConfigError("--plain: int8 is of onnxruntime's own operators; expected fp32 or fp16")
     source = Checkpoint.open(checkpoint)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task
-from training.fields import Fields, missing_column
+from training.fields import Fields, missing_column, plain_id
 from training.filetypes import Record, records_of
 from training.parts import Part, parts_of
 from training.reading import AS_IT_COMES, ReadOptions
@@ -119,8 +119,8 @@ def _checked_rows(path: Path, parts: Sequence[Part], fields: Fields) -> Iterator
                 names = list(content)
             row = content if isinstance(content, Problem) else fields.row(content, number)
             if isinstance(row, Row):
-                own = len(parts) == 1 or row.id != str(number)
-                yield row if own else replace(row, id=f"{part.path.name}:{number}")
+                has_id = len(parts) == 1 or not isinstance(content, dict) or plain_id(content.get("id")) is not None
+                yield row if has_id else replace(row, id=f"{part.path.name}:{number}")
                 continue
             if raw is None:
                 raw = json.dumps(content, ensure_ascii=False, default=str)

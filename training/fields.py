@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from relevance.errors import InputError
@@ -168,13 +168,16 @@ class Fields:
         if PACKED_EXTRAS in extra:
             extra = _unpacked(extra, known)
         tag = record.get("language")
-        if isinstance(tag, str) and not is_missing(tag) and tag.strip().lower() not in (language, *_MISSING_LANGUAGES):
+        if isinstance(tag, str) and tag != language and tag.strip().lower() not in (language, "", *_MISSING_LANGUAGES):
             extra.setdefault(LANGUAGE_TAG, tag.strip())
         if self.reading.grades is not None and not is_missing(record.get("label")):
             extra.setdefault(GRADE, record["label"])
         if not isinstance(extra.get(SOURCE_ID, []), list) and (source := plain_id(extra.pop(SOURCE_ID))) is not None:
             extra[SOURCE_ID] = source
-        return {name: value for name, value in extra.items() if name not in LABEL_EXTRAS or not is_missing(value)}
+        for name in LABEL_EXTRAS & extra.keys():
+            if is_missing(extra[name]):
+                del extra[name]
+        return extra
 
 
 def is_missing(value: Any) -> bool:
@@ -186,6 +189,8 @@ def is_missing(value: Any) -> bool:
 
 def plain_id(value: Any) -> str | None:
     """Return an id as text: `5.0`, which pandas makes of 5, is `5`, and blanks around it go. None where it is none."""
+    if type(value) is int:
+        return str(value)
     if is_missing(value):
         return None
     if isinstance(value, float | decimal.Decimal) and math.isfinite(value) and value == int(value):
@@ -254,10 +259,13 @@ def _text(record: dict[str, Any], name: str, problems: list[Problem]) -> str:
     return value if isinstance(value, str) else ""
 
 
+_code = lru_cache(maxsize=1 << 12)(normalize_language)
+
+
 def _language(record: dict[str, Any], problems: list[Problem]) -> str:
     value = record.get("language")
     if isinstance(value, str) or is_missing(value):
-        return normalize_language(value if isinstance(value, str) else None)
+        return _code(value if isinstance(value, str) else None)
     problems.append(Problem("not a language", "language", value, "a code such as 'en', or none"))
     return ""
 
@@ -265,8 +273,8 @@ def _language(record: dict[str, Any], problems: list[Problem]) -> str:
 def _row_id(record: dict[str, Any], number: int, problems: list[Problem]) -> str:
     value = record.get("id")
     found = plain_id(value)
-    is_whole = isinstance(value, int) or (found is not None and found.lstrip("-").isdigit())
-    if found is not None and not isinstance(value, str) and (isinstance(value, bool) or not is_whole):
+    is_whole = isinstance(value, str | int) or found is None or found.lstrip("-").isdigit()
+    if isinstance(value, bool) or not is_whole:
         problems.append(Problem("not an id", "id", value, "a whole number or text"))
     return str(number) if found is None else found
 

@@ -138,8 +138,13 @@ def _table_records(part: Part, source: Iterator[Line], fields: Fields) -> Iterat
 
 
 def _delimiter(lines: _TableLines, usual: str, quotes: bool) -> str:
-    """Return the delimiter that the first line shows: the usual one unless only another one parts it."""
+    """Return the delimiter that the first line shows: the usual one unless only another one parts it.
+
+    A first line `sep=;`, as Excel writes it, says it and is no row.
+    """
     first = next(lines, "")
+    if stated := re.fullmatch(r"sep=(.)\s*", first):
+        return stated[1]
     lines.give_back(0)
     text = re.sub(r'"[^"]*"', "", first) if quotes else first
     return usual if usual in text else max(_OTHER_DELIMITERS, key=lambda each: (text.count(each), each == usual))

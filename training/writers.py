@@ -62,7 +62,16 @@ def check_files(
     rows = [path for path in rows if path is not None]
     for path in rows:
         output_type(path)
+    inputs = list(inputs)
+    if inputs.count(STANDARD) > 1:
+        raise InputError("-: standard input is named twice; expected it once, since its rows come once")
     check_outputs([*rows, *others], [file for path in inputs if path for file in files_of(path)], overwrite=overwrite)
+
+
+def check_ending(path: Path | None, *endings: str) -> None:
+    """Raise InputError where the name of an output of one format says another."""
+    if path is not None and path.suffix.lower() not in endings:
+        raise InputError(f"output {path}: expected a name that ends in {' or '.join(endings)}")
 
 
 def output_type(path: Path) -> tuple[str, str]:

@@ -151,6 +151,20 @@ def test_a_name_that_says_no_format_is_refused_before_any_work(place, name):
     assert "unknown file type '.xlsx'" in refused(*COMMANDS[name], folder=place, out=place / "out.xlsx")
 
 
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        ("report", ".html"),
+        ("translate, report", ".json"),
+        ("negatives, report", ".json"),
+        ("validate, report", ".json"),
+    ],
+)
+def test_the_name_of_a_report_says_what_it_is(place, name, ending):
+    message = refused(*COMMANDS[name], folder=place, out=place / "out.csv")
+    assert f"output {place / 'out.csv'}: expected a name that ends in {ending}" in message
+
+
 FORMATS = ["csv", "tsv", "jsonl", "txt", "json", "ndjson", "parquet", "csv.gz", "tsv.zst", "jsonl.gz", "JSONL.ZST"]
 
 
@@ -197,6 +211,11 @@ def test_rows_go_from_command_to_command(place):
     assert all(0 < record["score"] < 1 for record in records)
     assert b"20 QC pairs scored" in scored.stderr
     assert sorted(path.name for path in place.iterdir()) == ["bundle", "memory.tsv", "rows.jsonl"]
+
+
+def test_standard_input_is_read_once(place):
+    message = refused("train", CONFIG, place / "out", "--train", "-", "--dev", "-", folder=place)
+    assert "standard input is named twice" in message
 
 
 def test_part_files_are_scored_in_order_and_types_stay(place):

@@ -370,6 +370,8 @@ def test_a_folder_or_pattern_of_part_files_is_read_in_order(tmp_path):
     assert sorted(queries(folder)) == ["a", "b", "c", "d"]
     assert queries(folder / "part-*") == ["a", "b", "c"]
     assert [row.id for row in read(folder / "part-*")] == ["part-0.jsonl:1", "part-1.csv:2", "part-1.csv:3"]
+    json_lines(folder / "part-0.jsonl", {"id": 1, "query": "a", "candidate": "x", "label": 1})
+    assert [row.id for row in read(folder / "part-*")] == ["1", "part-1.csv:2", "part-1.csv:3"]
     lines(folder / "part-2.csv", "query,candidate,label", "e,x,?")
     assert f"{folder / 'part-2.csv'} row 2: unknown label" in refused(folder)
     assert "no file fits this pattern" in refused(tmp_path / "nothing-*.csv")
@@ -421,6 +423,11 @@ def test_the_delimiter_is_found_in_the_header_or_named(tmp_path, name, delimiter
     path = lines(tmp_path / name, *(row.replace(",", delimiter) for row in (HEADER, "1,en,cup,red cup,1")))
     assert queries(path) == ["cup"]
     assert queries(path, delimiter="tab" if delimiter == "\t" else delimiter) == ["cup"]
+
+
+def test_a_first_line_of_excel_says_the_delimiter(tmp_path):
+    path = lines(tmp_path / "a.csv", "sep=;", "query;candidate;label", "a, b;c;1")
+    assert [(row.pair.query, row.id) for row in read(path)] == [("a, b", "3")]
 
 
 def test_a_cell_of_five_megabytes_is_read_and_one_without_end_is_named(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from relevance.errors import InputError
 from relevance.outputs import STANDARD, write_text
 from relevance.tasks import Task
 from training.reading import AS_IT_COMES, JsonOption, OverwriteOption, ReadOptions, reads_rows
-from training.writers import check_files
+from training.writers import check_ending, check_files
 
 
 @reads_rows
@@ -28,6 +28,7 @@ def report(
 
     page = out if out is not None or as_json else Path("report.html")
     check_files([], files, others=[page], overwrite=overwrite)
+    check_ending(page, ".html", ".htm")
     rows = {name: read_pairs(file, task, reading=reading).rows for name, file in _named(files)}
     found = measure(rows, task, tags=tags)
     if page is not None:

@@ -12,7 +12,7 @@ from relevance.languages import chosen_languages
 from relevance.outputs import write_text
 from relevance.tasks import Task
 from training.reading import AS_IT_COMES, OUT_HELP, ROWS_HELP, JsonOption, OverwriteOption, ReadOptions, reads_rows
-from training.writers import beside, check_files, say
+from training.writers import beside, check_ending, check_files, say
 
 if TYPE_CHECKING:
     from training.negatives.options import NegativeOptions
@@ -71,6 +71,7 @@ def negatives(
 
     inputs = [file, *files_beside(file, task), candidates, vet, *(keep_out or ())]
     check_files([out], inputs, others=[report], overwrite=overwrite)
+    check_ending(report, ".json")
     cache = cache or beside(out, "embeddings")
     check_files([], inputs, others=[out, report, cache], overwrite=True)  # embeddings are kept from run to run
     files = _Files(file, out, candidates, vet, cache, tuple(keep_out or ()), reading)

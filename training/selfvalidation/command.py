@@ -11,7 +11,7 @@ from relevance.outputs import write_text
 from relevance.tasks import LabeledPair, Task
 from training.reading import AS_IT_COMES, OUT_HELP, ROWS_HELP, JsonOption, OverwriteOption, ReadOptions, reads_rows
 from training.selfvalidation.options import Action, Flag, Judge, SelfValidationOptions
-from training.writers import beside, check_files, say
+from training.writers import beside, check_ending, check_files, say
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
@@ -74,6 +74,7 @@ def validate(
         check_review_path(review)
     table = review.with_suffix(".csv") if review else None
     check_files([out, control], inputs, others=[report, review, table], overwrite=overwrite)
+    check_ending(report, ".json")
     folder = work or beside(out, "validation")
     check_files([], inputs, others=[out, control, report, review, table, folder], overwrite=True)
     if control and action is not Action.DROP:

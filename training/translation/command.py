@@ -8,7 +8,7 @@ import typer
 from relevance.errors import ConfigError
 from relevance.tasks import Task
 from training.reading import AS_IT_COMES, OUT_HELP, ROWS_HELP, JsonOption, OverwriteOption, ReadOptions, reads_rows
-from training.writers import beside, check_files, say
+from training.writers import beside, check_ending, check_files, say
 
 if TYPE_CHECKING:
     from training.translation.plan import TranslationOptions
@@ -80,6 +80,7 @@ def translate(
         *(Path(part) for name in memories for part in name.split(",")),
     ]
     check_files([out, rejected], inputs, others=[report], overwrite=overwrite)
+    check_ending(report, ".json")
     cache = cache or beside(out, "translations.sqlite")
     check_files([], inputs, others=[out, rejected, report, cache], overwrite=True)  # it is kept from run to run
     from training.translation.job import TranslationJob, run_job
