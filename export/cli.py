@@ -1,12 +1,14 @@
 """The commands of `export`: `relevance export` and `relevance verify`."""
 
 import json
+import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from relevance.bundle import Bundle
+log = logging.getLogger(__name__)
 
 app = typer.Typer()
 
@@ -57,17 +59,13 @@ def verify(
     bundle: Annotated[Path, typer.Argument(help="A bundle folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
 ) -> None:
-    """Check a bundle: every hash, and the logits of its golden pairs."""
-    from export.runner import run_onnx
-    from relevance.bundle import MODEL_FILE
+    """Check a bundle as the service does when it starts: hashes, graph and golden pairs; repeat what export found."""
+    from export.verifying import verify_bundle
 
-    opened = Bundle.open(bundle)
-    manifest, tokenizer = opened.manifest, opened.tokenizer()
-    tokens = tokenizer.encode_pairs(manifest.texts([g.pair for g in opened.golden]))
-    logits = run_onnx(bundle / MODEL_FILE, tokenizer, tokens, gpu=manifest.precision == "fp16")
-    worst = opened.check_golden(logits.tolist())
+    found = verify_bundle(bundle)
+    for finding in found.findings:
+        log.warning("%s: %s", bundle, finding)
     if as_json:
-        found = {"bundle": str(bundle), "version": manifest.version, "golden_pairs": len(opened.golden), "worst": worst}
-        print(json.dumps(found))
+        print(json.dumps({"bundle": str(bundle)} | asdict(found)))
     else:
-        print(f"{bundle}: intact; {len(opened.golden)} golden pairs agree within {worst:.2g} (logits)")
+        print(f"{bundle}: intact; {found.golden_pairs} golden pairs agree within {found.worst:.2g} (logits)")

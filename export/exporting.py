@@ -10,14 +10,16 @@ import numpy as np
 
 from export.checkpoint import Checkpoint
 from export.onnx import OPSET, OUTPUT_NAME, versions, write_onnx
-from export.runner import run_onnx
-from relevance.bundle import MODEL_FILE, Golden, Manifest, Parity, Precision, write_bundle_files
-from relevance.card import DEV_PAIRS_FILE, TOKENIZER_FILE
+from export.runner import graph_inputs, run_onnx
+from relevance.bundle import MODEL_FILE, Bundle, Golden, Manifest, Parity, Precision, write_bundle_files
+from relevance.card import DEV_PAIRS_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import CheckpointError, ConfigError, ParityError
 from relevance.files import whole_folder
 from relevance.locks import locks_output
 from relevance.metrics import f1
 from relevance.outputs import check_outputs
+from relevance.session import BundleSession
+from relevance.soundness import Labelling, findings
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +64,11 @@ def export_bundle(
         shutil.copyfile(checkpoint / TOKENIZER_FILE, folder / TOKENIZER_FILE)
         logits = run_onnx(folder / MODEL_FILE, source.tokenizer, tokens, gpu=precision == "fp16")
         manifest = Manifest(
-            **source.card.model_dump(),
+            **source.card.model_dump(exclude={"findings"}),
+            findings=_findings(source.card, golden, logits),
             precision=precision,
             opset=OPSET,
-            input_names=source.scorer.input_names,
+            input_names=graph_inputs(folder / MODEL_FILE),
             output_name=OUTPUT_NAME,
             golden_tolerance=limits.golden_tolerance,
             parity=_parity(source, golden, expected, logits, limits),
@@ -74,7 +77,18 @@ def export_bundle(
         )
         chosen = _every_language(golden)
         kept = [golden[i].model_copy(update={"logit": float(logits[i])}) for i in chosen]
-        return write_bundle_files(folder, manifest, kept)
+        sealed = write_bundle_files(folder, manifest, kept)
+        BundleSession.open(Bundle.open(folder), device="auto" if precision == "fp16" else "cpu")  # as the service does
+    for finding in sealed.findings:
+        log.warning("%s: %s", out, finding)
+    return sealed
+
+
+def _findings(card: ModelCard, golden: list[Golden], logits: np.ndarray) -> tuple[str, ...]:
+    """Return what training found wrong with the labels, and what the bundle's own labels of dev pairs add."""
+    scores, languages = card.scores(logits), [g.language for g in golden]
+    exported = findings(Labelling(scores, card.labels(scores, languages)))
+    return (*card.findings, *(f"exported, dev pairs of {DEV_PAIRS_FILE}, {finding}" for finding in exported))
 
 
 def _parity(
@@ -83,7 +97,7 @@ def _parity(
     """Measure the bundle's distance from the checkpoint. Raises ParityError past the limits."""
     labels = [g.label for g in golden]
     card = source.card
-    cuts = np.array([card.threshold_for(g.language) for g in golden])
+    languages = [g.language for g in golden]
     before, after = card.scores(expected), card.scores(logits)
     worst = int(np.argmax(np.abs(logits - expected)))
     parity = Parity(
@@ -91,7 +105,7 @@ def _parity(
         languages=tuple(sorted({g.language for g in golden})),
         max_logit_difference=float(np.abs(logits - expected).max()),
         max_score_difference=float(np.abs(after - before).max()),
-        f1_difference=f1(labels, after >= cuts) - f1(labels, before >= cuts),
+        f1_difference=f1(labels, card.labels(after, languages)) - f1(labels, card.labels(before, languages)),
         max_logit_difference_allowed=limits.max_logit_difference,
         f1_difference_allowed=limits.max_f1_difference,
     )

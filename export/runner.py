@@ -3,12 +3,20 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from relevance.errors import MachineError
 from relevance.tokenization import PairTokenizer, TokenizedPair
 
 BATCH = 32
+
+
+def graph_inputs(path: Path) -> tuple[str, ...]:
+    """Return the names of a graph's own inputs. An input that no operator reads is none: exporters leave it out."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    weights = {each.name for each in graph.initializer}
+    return tuple(each.name for each in graph.input if each.name not in weights)
 
 
 def run_onnx(path: Path, tokenizer: PairTokenizer, pairs: list[TokenizedPair], *, gpu: bool) -> np.ndarray:

@@ -41,6 +41,21 @@ class Calibration(BaseModel):
     offset: float = 0.0
 
 
+class ThresholdSource(BaseModel):
+    """How the threshold of a language was found.
+
+    `labelled`: the one of best F1 on its labelled rows. `matched`: it labels the share `positive_share` of its pairs 1,
+    as the overall threshold does of labelled pairs in languages of training; no label of the language was used.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: Literal["labelled", "matched"]
+    source: str
+    rows: NonNegativeInt
+    positive_share: float = Field(ge=0, le=1)
+
+
 class ModelCard(BaseModel):
     """A fine-tuned model, whatever form its weights are in."""
 
@@ -57,8 +72,16 @@ class ModelCard(BaseModel):
     calibration: Calibration = Calibration()
     threshold: float = Field(ge=0, le=1, description="a score at or above it is labelled 1")
     language_thresholds: dict[str, float] = Field(default_factory=dict)
-    seen_languages: tuple[str, ...] = ()
+    threshold_sources: dict[str, ThresholdSource] = Field(
+        default_factory=dict, description="how each of language_thresholds was found"
+    )
+    seen_languages: tuple[str, ...] = Field((), description="languages of training rows, translated rows left out")
     metrics: Report | None = None
+    metrics_on: str = Field("unknown", description="the rows that metrics are of, and what was chosen on them")
+    cosine_auc: float | None = Field(
+        None, description="AUC on dev of the cosine of query and candidate in the base model, as it was cut"
+    )
+    findings: tuple[str, ...] = Field((), description="what relevance.soundness found wrong with the labels")
     score_histogram: tuple[int, ...] = ()
     language_histograms: dict[str, Histogram] = Field(
         default_factory=dict, description="as score_histogram, of each language with enough dev rows"
@@ -92,6 +115,16 @@ class ModelCard(BaseModel):
     def threshold_for(self, language: str) -> float:
         """Return the threshold of a language, or the overall one where none was tuned for it."""
         return self.language_thresholds.get(normalize_language(language), self.threshold)
+
+    def thresholds(self, languages: Sequence[str]) -> NDArray[np.float64]:
+        """Return the threshold [N] of each of the languages [N]."""
+        found = {language: self.threshold_for(language) for language in set(languages)}
+        return np.array([found[language] for language in languages], dtype=np.float64)
+
+    def labels(self, scores: ArrayLike, languages: Sequence[str]) -> NDArray[np.bool_]:
+        """Return the labels [N] of scores [N] in their languages [N]: what is served, and what is measured."""
+        found: NDArray[np.bool_] = np.asarray(scores, dtype=np.float64) >= self.thresholds(languages)
+        return found
 
     def save(self, folder: Path) -> None:
         """Write `card.json` into a checkpoint folder."""

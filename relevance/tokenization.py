@@ -99,10 +99,14 @@ class PairTokenizer:
         t, first, second = self.template, len(query_ids), len(candidate_ids)
         truncated = first + second > self._room
         if truncated:
-            first, second = _longest_first(first, second, self._room)
+            first, second = self.kept(first, second)
             query_ids, candidate_ids = query_ids[:first], candidate_ids[:second]
         ids = [*t.prefix, *query_ids, *t.middle, *candidate_ids, *t.suffix]
         return TokenizedPair(ids, self._types(first, second) if self._typed else [0] * len(ids), truncated)
+
+    def kept(self, query_tokens: int, candidate_tokens: int) -> tuple[int, int]:
+        """Return how many tokens of a query and a candidate of so many tokens are read."""
+        return _longest_first(query_tokens, candidate_tokens, self._room)
 
     def encode_pairs(self, texts: Sequence[tuple[str, str]]) -> list[TokenizedPair]:
         """Tokenise (query text, candidate text) pairs; each different text is tokenised once."""

@@ -106,7 +106,7 @@ class ServedModel:
         scores = self.manifest.scores(found.logits)
         languages = [pair.language for pair in pairs]
         thresholds = {language: self.manifest.threshold_for(language) for language in sorted(set(languages))}
-        labels = scores >= np.array(list(map(thresholds.__getitem__, languages)))
+        labels = self.manifest.labels(scores, languages)
         truncated = [place for place, cut in enumerate(found.truncated) if cut]
         self.metrics.scored(languages, scores, labels, len(truncated))
         return Scored(

@@ -5,15 +5,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import (
-    AutoModel,
-    BertConfig,
-    DistilBertConfig,
-    PretrainedConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    XLMRobertaConfig,
-)
+from transformers import CONFIG_MAPPING, AutoModel, DistilBertConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 WORDS = [
     "red shoes",
@@ -49,6 +41,9 @@ def tiny_tokenizer(folder: Path, *, pairs: str = "<s> $A </s> </s> $B </s>") -> 
     ).save_pretrained(folder)
 
 
+DECODERS = ("qwen2", "qwen3", "llama")
+
+
 def tiny_config(family: str) -> PretrainedConfig:
     """Return a configuration of two narrow layers of an architecture."""
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
@@ -60,17 +55,25 @@ def tiny_config(family: str) -> PretrainedConfig:
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "intermediate_size": 64,
+        "max_position_embeddings": 130,
     }
-    if family == "qwen2":
-        return Qwen2Config(**common, num_key_value_heads=2, **ids)
-    kinds = {"bert": BertConfig, "xlm-roberta": XLMRobertaConfig}
-    return kinds[family](**common, max_position_embeddings=130, **ids)
+    own = {
+        "albert": {"embedding_size": 16},
+        "deberta": {"type_vocab_size": 0, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
+        "deberta-v2": {"type_vocab_size": 0, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
+        "electra": {"embedding_size": 16},
+        "llama": {"num_key_value_heads": 2},
+        "modernbert": {"local_attention": 16, "cls_token_id": 0, "sep_token_id": 2, "reference_compile": False},
+        "qwen2": {"num_key_value_heads": 2},
+        "qwen3": {"num_key_value_heads": 2, "head_dim": 8},
+    }
+    return CONFIG_MAPPING[family](**common, **own.get(family, {}), **ids)
 
 
 def tiny_model(folder: Path, family: str = "bert", *, typed: bool = False, seed: int = 0) -> Path:
     """Write a random model and its tokenizer to `folder`; `typed` gives the candidate token type 1."""
     folder.mkdir(parents=True, exist_ok=True)
-    template = "" if family == "qwen2" else "<s> $A </s> $B:1 </s>:1" if typed else "<s> $A </s> </s> $B </s>"
+    template = "" if family in DECODERS else "<s> $A </s> $B:1 </s>:1" if typed else "<s> $A </s> </s> $B </s>"
     tiny_tokenizer(folder, pairs=template)
     torch.manual_seed(seed)
     AutoModel.from_config(tiny_config(family)).save_pretrained(folder)

@@ -12,24 +12,29 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import AutoConfig
 
 from relevance.card import DEV_PAIRS_FILE, ModelCard, score_reference
 from relevance.errors import ConfigError, InputError
 from relevance.files import whole_folder
+from relevance.heads import HeadKind
 from relevance.locks import output_lock
-from relevance.metrics import best_threshold
+from relevance.metrics import auc
 from relevance.outputs import write_text
-from relevance.tasks import LabeledPair
+from relevance.tasks import LabeledPair, Pair
 from relevance.tokenization import PairTokenizer
 from training.crossencoder import CrossEncoder, load_tokenizer, predict_logits
+from training.cuts import count_cuts
 from training.encoders import BaseModel, EncoderOptions, prepare_encoder, resolve_base_model
-from training.evaluation import report_scores
+from training.evaluation import judge_labels, report_model
 from training.finetune import STATE_FILE, Examples, FineTuner, Outcome
 from training.provenance import fingerprint, now, source_commit
 from training.recipe import Recipe
+from training.servable import check_family, check_size
 from training.sources import code_key
+from training.thresholds import Thresholds, choose_thresholds, seen_languages, warn_of_missing
 from training.weights import label_weights
 
 log = logging.getLogger(__name__)
@@ -42,12 +47,13 @@ COUNT_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})  # posit
 
 @dataclass(frozen=True)
 class Job:
-    """What to train on and where to put it."""
+    """What to train on and where to put it; `unlabelled` pairs serve for thresholds of languages without labels."""
 
     recipe: Recipe
     train: Sequence[LabeledPair]
     dev: Sequence[LabeledPair]
     out: Path
+    unlabelled: Sequence[Pair] = ()
 
 
 def train(job: Job, *, overwrite: bool = False) -> ModelCard:
@@ -63,6 +69,7 @@ def train(job: Job, *, overwrite: bool = False) -> ModelCard:
 
 def _train(job: Job, overwrite: bool) -> ModelCard:
     base = resolve_base_model(job.recipe.base_model)
+    check_family(base.path, None if isinstance(base.path, Path) else base.revision)
     work = job.out.parent / f".{job.out.name}.work"
     _open_work(work, job, base)
     encoder = _prepare(job, base, work)
@@ -70,13 +77,15 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     tokenizer = load_tokenizer(encoder, job.recipe.training.max_length)
     _check_lengths(job.recipe, encoder, tokenizer)
     model = CrossEncoder.from_base(encoder, tokenizer, job.recipe.head)
+    check_size(model, base.name)
     if job.recipe.encoder.freeze_word_embeddings:
         model.freeze_word_embeddings()
-    examples = _examples(job, job.train, tokenizer), _examples(job, job.dev, tokenizer)
+    examples = _examples(job, "train", job.train, tokenizer), _examples(job, "dev", job.dev, tokenizer)
     model.start_head(*_probe(examples[0], tokenizer))
+    cosine_auc = _cosine_auc(model, tokenizer, examples[1])
     tuner = FineTuner(model, tokenizer, job.recipe.training, job.recipe.seed, work)
     outcome = tuner.run(*examples)
-    card = _card(job, base, tuner, examples[1])
+    card = _card(job, base, tuner, examples[1], cosine_auc)
     with whole_folder(job.out) as folder:
         model.save(folder, encoder)
         card.save(folder)
@@ -112,6 +121,7 @@ def _check_lengths(recipe: Recipe, encoder: Path, tokenizer: PairTokenizer) -> N
     """Raise ConfigError where pairs can be longer than the model's positions, or their texts run into one another."""
     config = AutoConfig.from_pretrained(encoder)
     positions = getattr(config, "max_position_embeddings", None)
+    positions = positions if positions and positions > 0 else None  # -1: no end
     if positions and config.model_type in COUNT_FROM_PADDING:
         positions -= tokenizer.pad_id + 1
     if positions and recipe.training.max_length > positions:
@@ -168,9 +178,11 @@ def _prepare(job: Job, base: BaseModel, work: Path) -> Path:
     return out
 
 
-def _examples(job: Job, rows: Sequence[LabeledPair], tokenizer: PairTokenizer) -> Examples:
+def _examples(job: Job, name: str, rows: Sequence[LabeledPair], tokenizer: PairTokenizer) -> Examples:
     texts = [job.recipe.format.texts(job.recipe.task, row.pair) for row in rows]
-    return Examples(tokenizer.encode_pairs(texts), [row.label for row in rows], label_weights(rows))
+    pairs = tokenizer.encode_pairs(texts)
+    count_cuts(tokenizer, texts, pairs).told(name, job.recipe.task)
+    return Examples(pairs, [row.label for row in rows], label_weights(rows))
 
 
 def _probe(examples: Examples, tokenizer: PairTokenizer) -> tuple[dict[str, torch.Tensor], float]:
@@ -180,7 +192,14 @@ def _probe(examples: Examples, tokenizer: PairTokenizer) -> tuple[dict[str, torc
     return inputs, sum(examples.labels) / len(examples.labels)
 
 
-def _card(job: Job, base: BaseModel, tuner: FineTuner, dev: Examples) -> ModelCard:
+def _cosine_auc(model: CrossEncoder, tokenizer: PairTokenizer, dev: Examples) -> float | None:
+    """Return the dev AUC of the paired head as it starts, which is that of the cosine; None for other heads."""
+    if model.spec.kind is not HeadKind.PAIRED:
+        return None
+    return auc(dev.labels, predict_logits(model, tokenizer, dev.pairs))
+
+
+def _card(job: Job, base: BaseModel, tuner: FineTuner, dev: Examples, cosine_auc: float | None) -> ModelCard:
     """Tune the threshold on dev, and say there how good the model is."""
     recipe, model, tokenizer = job.recipe, tuner.model, tuner.tokenizer
     card = ModelCard(
@@ -191,7 +210,8 @@ def _card(job: Job, base: BaseModel, tuner: FineTuner, dev: Examples) -> ModelCa
         pad_id=tokenizer.pad_id,
         head=model.spec,
         threshold=0.5,
-        seen_languages=tuple(sorted({row.pair.language for row in job.train})),
+        seen_languages=tuple(seen_languages(job.train)),
+        cosine_auc=cosine_auc,
         base_model=base.name,
         license=base.license,
         recipe=recipe.model_dump(mode="json"),
@@ -199,10 +219,33 @@ def _card(job: Job, base: BaseModel, tuner: FineTuner, dev: Examples) -> ModelCa
         created=now(),
     )
     scores = card.scores(predict_logits(model, tokenizer, dev.pairs))
-    threshold, _ = best_threshold(dev.labels, scores)
-    metrics = report_scores(job.dev, scores, threshold, card.seen_languages, seed=recipe.seed)
-    found = {"threshold": threshold, "metrics": metrics} | score_reference(scores, [r.pair.language for r in job.dev])
-    return ModelCard.model_validate(dict(card) | found)
+    languages = [row.pair.language for row in job.dev]
+    chosen = _thresholds(job, card, tuner, scores)
+    found = {
+        "threshold": chosen.overall,
+        "language_thresholds": chosen.by_language,
+        "threshold_sources": chosen.sources,
+        "metrics_on": "dev: rows on which checkpoint and threshold were chosen too, so the metrics flatter",
+    } | score_reference(scores, languages)
+    card = ModelCard.model_validate(dict(card) | found)
+    metrics = report_model(job.dev, scores, card, seed=recipe.seed)
+    card = card.model_copy(update={"metrics": metrics, "findings": judge_labels(job.dev, scores, card, cosine_auc)})
+    for finding in card.findings:
+        log.warning("dev: %s", finding)
+    return card
+
+
+def _thresholds(job: Job, card: ModelCard, tuner: FineTuner, scores: np.ndarray) -> Thresholds:
+    """Choose the thresholds on dev, and those of languages without labels on dev or on the unlabelled pairs."""
+    labels, languages = [row.label for row in job.dev], [row.pair.language for row in job.dev]
+    chosen = choose_thresholds(labels, scores, languages, card.seen_languages)
+    others = [pair for pair in job.unlabelled if pair.language not in card.seen_languages]
+    if others:
+        tokens = tuner.tokenizer.encode_pairs(card.texts(others))
+        found = card.scores(predict_logits(tuner.model, tuner.tokenizer, tokens))
+        chosen = chosen.with_pairs(found, [pair.language for pair in others])
+    warn_of_missing(chosen, card.seen_languages, [*languages, *(pair.language for pair in others)])
+    return chosen
 
 
 def _write_dev_pairs(folder: Path, dev: Sequence[LabeledPair]) -> None:

@@ -179,6 +179,10 @@ def train(
     overrides: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeat.")] = None,
     language: Annotated[list[str] | None, typer.Option(help="Train on these languages only; repeat.")] = None,
     max_rows: Annotated[int | None, typer.Option(help="Train on so many rows, drawn by the seed.", min=2)] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(help="Pairs in languages that training lacks, to match their thresholds by; repeat."),
+    ] = None,
     skip_bad_rows: SkipOption = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -186,6 +190,7 @@ def train(
     """Fine-tune a cross-encoder. A run that was interrupted goes on when the same command is given again."""
     from training.checkpoint import Job
     from training.checkpoint import train as run
+    from training.dataset import read_rows
     from training.keepout import linked_with
     from training.splits import draw
 
@@ -202,28 +207,33 @@ def train(
             *(len(leaked), leaked[0].id),
         )
     log.info("%s: %d pairs to train on, %d for dev", chosen.name, len(rows), len(dev))
-    card = run(Job(chosen, rows, dev, out), overwrite=overwrite)
+    files = [read_rows(file, chosen.task, reading=reading, require_labels=False) for file in unlabelled or ()]
+    pairs = [row.pair for found in files for row in found.rows]
+    card = run(Job(chosen, rows, dev, out, pairs), overwrite=overwrite)
     _print_report(card.metrics, f"{chosen.name} on {dev_file.name}", as_json)
 
 
 @app.command()
 @reads_rows
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A folder written by `relevance train`.")],
+    model: Annotated[Path, typer.Argument(help="A folder written by `relevance train` or `relevance export`.")],
     file: Annotated[Path, typer.Argument(help=f"Labelled pairs. {ROWS_HELP}")],
     reading: ReadOptions = AS_IT_COMES,
     skip_bad_rows: SkipOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Score labelled pairs with a checkpoint: F1, always-yes F1 and AUC, by language, with intervals."""
-    from relevance.card import ModelCard
-    from training.evaluation import report_scores, score_rows
+    """Score labelled pairs with a model: F1, always-yes F1 and AUC, by language, with intervals.
 
-    bad_rows_file = _bad_rows_file(checkpoint, "rows", skip_bad_rows)
-    rows = _read(file, ModelCard.load(checkpoint).task, reading, bad_rows_file)
-    card, scores = score_rows(checkpoint, rows)
-    report = report_scores(rows, scores, card.threshold, card.seen_languages)
-    _print_report(report, f"{card.name} on {file.name}", as_json)
+    Labels are those that the service would give: by the threshold of each language. Intervals resample linked rows.
+    """
+    from training.evaluation import card_of, judge_labels, report_model, score_rows
+
+    bad_rows_file = _bad_rows_file(model, "rows", skip_bad_rows)
+    rows = _read(file, card_of(model).task, reading, bad_rows_file)
+    card, scores = score_rows(model, rows)
+    for finding in judge_labels(rows, scores, card):
+        log.warning("%s: %s", file.name, finding)
+    _print_report(report_model(rows, scores, card), f"{card.name} on {file.name}", as_json)
 
 
 def _recipe(path: Path, overrides: list[str], base_model: str | None, seed: int | None) -> "Recipe":

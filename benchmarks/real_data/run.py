@@ -24,13 +24,13 @@ import numpy as np
 import torch
 
 from relevance.formatting import PairFormat
-from relevance.metrics import Report, best_threshold
+from relevance.metrics import Report, Scored, best_threshold, evaluate
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.checkpoint import Job, train
 from training.crossencoder import CrossEncoder, load_tokenizer
 from training.dataset import read_pairs
 from training.encoders import resolve_base_model
-from training.evaluation import report_scores, score_rows
+from training.evaluation import score_rows
 from training.pipeline.recipe import PipelineRecipe
 from training.provenance import now, source_commit
 from training.recipe import HeadSection
@@ -100,9 +100,10 @@ def cosine(rows: Rows, task: Task) -> np.ndarray:
 
 def judge(rows: Rows, scores: np.ndarray, task: Task) -> Report:
     """Return the report of a scorer whose threshold, like the model's, is tuned on the same dev rows."""
-    threshold, _ = best_threshold([r.label for r in rows], scores)
+    labels = [row.label for row in rows]
     clusters = [query_key(str(row.extra.get("translation_of", row.pair.query))) for row in rows]
-    return report_scores(rows, scores, threshold, SEEN[task], clusters=clusters)
+    scored = Scored(labels, scores.tolist(), clusters, [row.pair.language for row in rows])
+    return evaluate(scored, best_threshold(labels, scores)[0], SEEN[task])
 
 
 def machine() -> dict[str, object]:

@@ -18,6 +18,7 @@ from relevance.card import CARD_FILE, ModelCard, score_reference
 from relevance.errors import InputError, ParityError
 from relevance.files import whole_file
 from relevance.metrics import Report, Scored, evaluate
+from relevance.soundness import Labelling, findings
 from relevance.tasks import LabeledPair
 from training.linking import linked_groups
 from training.pipeline.datastages import Caches, Datasets
@@ -26,6 +27,11 @@ from training.pipeline.stages import BUNDLE, CHECKPOINT
 from training.pipeline.tuning import Tuned
 
 log = logging.getLogger(__name__)
+
+METRICS_ON = {
+    "test": "test: rows on which nothing was chosen",
+    "dev": "dev: rows on which checkpoint, calibration and thresholds were chosen too, so the metrics flatter",
+}
 
 Floats = NDArray[np.float64]
 
@@ -89,13 +95,13 @@ def evaluate_stage(columns: dict[str, list], tuned: Tuned, seen: Sequence[str], 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a card says beside what training knew: its name, what was tuned, metrics, dev's logits and languages [N]."""
+    """What a card says beside what training knew: name, what was tuned, metrics, what they are of, dev's columns."""
 
     name: str
     tuned: Tuned
     metrics: Report
-    dev_logits: Sequence[float]
-    dev_languages: Sequence[str]
+    evaluated_on: str
+    dev: dict[str, list]
 
 
 def card_stage(checkpoint: Path, done: Finished, work: Path) -> None:
@@ -111,9 +117,17 @@ def card_stage(checkpoint: Path, done: Finished, work: Path) -> None:
         "calibration": done.tuned.calibration,
         "threshold": done.tuned.threshold,
         "language_thresholds": done.tuned.language_thresholds,
+        "threshold_sources": done.tuned.threshold_sources,
+        "metrics_on": METRICS_ON[done.evaluated_on],
         "metrics": done.metrics,
-    } | score_reference(done.tuned.scores(done.dev_logits), done.dev_languages)
-    ModelCard.model_validate(dict(trained) | found).save(out)
+    } | score_reference(done.tuned.scores(done.dev["logit"]), done.dev["language"])
+    card = ModelCard.model_validate(dict(trained) | found)
+    scores, languages = card.scores(done.dev["logit"]), done.dev["language"]
+    judged = Labelling(scores, card.labels(scores, languages), done.dev["label"], languages, card.cosine_auc)
+    card = card.model_copy(update={"findings": findings(judged)})
+    for finding in card.findings:
+        log.warning("dev: %s", finding)
+    card.save(out)
 
 
 def export_stage(checkpoint: Path, precision: str, work: Path) -> None:

@@ -36,6 +36,7 @@ from training.pipeline.store import Result, Store
 from training.pipeline.summary import summary
 from training.pipeline.tables import read_rows, write_rows
 from training.pipeline.tuning import Tuned, tune
+from training.thresholds import seen_languages
 
 Make = Callable[[PipelineRecipe, Path], dict[str, Any]]  # writes into a folder, returns the report
 RowsStage = Callable[[Datasets, PipelineRecipe, Caches], tuple[list[LabeledPair], dict[str, Any]]]
@@ -75,9 +76,9 @@ class Pipeline:
     def evaluate(self, *, keep_checkpoint: bool = True) -> Outcome:
         """Train (or find) the model, tune it on dev and evaluate it. Without `keep_checkpoint`, its weights go."""
         data = self.datasets()
-        seen = sorted({row.pair.language for row in self._load(self.stages["split"], TRAIN)})
+        seen = seen_languages(self._load(self.stages["split"], TRAIN))
         scored = self._score(data, keep_checkpoint)
-        tuned = self._calibrate(scored, data.dev)
+        tuned = self._calibrate(scored, data.dev, seen)
         return self._evaluate(scored, tuned, seen, "test" if data.test else "dev")
 
     def run(self) -> Outcome:
@@ -195,12 +196,12 @@ class Pipeline:
             self.store.drop(self.stages["train"])
         return scored
 
-    def _calibrate(self, scored: Result, dev: list[LabeledPair]) -> Tuned:
+    def _calibrate(self, scored: Result, dev: list[LabeledPair], seen: list[str]) -> Tuned:
         def make(recipe: PipelineRecipe, work: Path) -> dict[str, Any]:
             logits = modelstages.read_logits(scored.file(DEV_LOGITS))["logit"]
-            return tune(dev, logits, recipe.calibration).model_dump(mode="json")
+            return tune(dev, logits, recipe.calibration, seen).model_dump(mode="json")
 
-        report = self._stage("calibrate", {"score": scored.manifest.key}, make).manifest.report
+        report = self._stage("calibrate", {"score": scored.manifest.key}, make, {"seen": seen}).manifest.report
         return Tuned.model_validate(report | {"calibration": Calibration(**report["calibration"])})
 
     def _evaluate(self, scored: Result, tuned: Tuned, seen: list[str], on: str) -> Outcome:
@@ -220,7 +221,7 @@ class Pipeline:
 
         def make(recipe: PipelineRecipe, work: Path) -> dict[str, Any]:
             dev = modelstages.read_logits(self.stages["score"].file(DEV_LOGITS))
-            found = modelstages.Finished(recipe.name, outcome.tuned, outcome.report, dev["logit"], dev["language"])
+            found = modelstages.Finished(recipe.name, outcome.tuned, outcome.report, outcome.evaluated_on, dev)
             modelstages.card_stage(trained.file(CHECKPOINT), found, work)
             return {"threshold": outcome.tuned.threshold}
 

@@ -7,10 +7,11 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize
 
-from relevance.card import Calibration
+from relevance.card import Calibration, ThresholdSource
 from relevance.metrics import best_threshold
 from relevance.tasks import LabeledPair
 from training.pipeline.recipe import CalibrationSection
+from training.thresholds import choose_thresholds
 
 Floats = NDArray[np.float64]
 
@@ -23,6 +24,7 @@ class Tuned(BaseModel):
     calibration: Calibration
     threshold: float
     language_thresholds: dict[str, float]
+    threshold_sources: dict[str, ThresholdSource]
     log_loss_before: float
     log_loss_after: float
     dev_rows: int
@@ -36,23 +38,32 @@ class Tuned(BaseModel):
         return self.language_thresholds.get(language, self.threshold)
 
 
-def tune(rows: Sequence[LabeledPair], logits: ArrayLike, section: CalibrationSection) -> Tuned:
-    """Return what dev rows [N] and their logits [N] say. Thresholds are those of calibrated scores."""
+def tune(rows: Sequence[LabeledPair], logits: ArrayLike, section: CalibrationSection, seen: Sequence[str]) -> Tuned:
+    """Return what dev rows [N] and their logits [N] say. Thresholds are those of calibrated scores.
+
+    Labels of languages that are not `seen` are looked at for the calibration, and with `by_language` for thresholds.
+    """
     labels = np.array([row.label for row in rows], dtype=np.float64)
     z = np.asarray(logits, dtype=np.float64)
     calibration = platt(labels, z) if section.platt else Calibration()
     scores = _sigmoid(z * calibration.scale + calibration.offset)
-    threshold = best_threshold(labels, scores)[0] if section.threshold == "tuned" else float(section.threshold)
-    by_language: dict[str, float] = {}
     languages = np.array([row.pair.language for row in rows])
+    given = None if section.threshold == "tuned" else float(section.threshold)
+    chosen = choose_thresholds(labels, scores, languages.tolist(), seen, given)
+    by_language, sources = chosen.by_language, chosen.sources
     for language in sorted(set(languages.tolist())) if section.by_language else ():
         mask = languages == language
         if mask.sum() >= section.least_rows and 0 < labels[mask].mean() < 1:
-            by_language[language] = best_threshold(labels[mask], scores[mask])[0]
+            cut = by_language[language] = best_threshold(labels[mask], scores[mask])[0]
+            share = float((scores[mask] >= cut).mean())
+            sources[language] = ThresholdSource(
+                method="labelled", source="dev rows", rows=int(mask.sum()), positive_share=share
+            )
     return Tuned(
         calibration=calibration,
-        threshold=threshold,
+        threshold=chosen.overall,
         language_thresholds=by_language,
+        threshold_sources=sources,
         log_loss_before=_log_loss(labels, z),
         log_loss_after=_log_loss(labels, z * calibration.scale + calibration.offset),
         dev_rows=len(rows),
