@@ -142,7 +142,7 @@ class Fields:
                 if name in names and match != name:
                     return Problem("two columns for one field", name, listed([source, name]), "one of them")
                 found[match] = name
-        for name in [*sorted(self.known), *self.aliases]:
+        for name in [*sorted(self.known), *self.aliases, SOURCE_ID, *sorted(LABEL_EXTRAS)]:
             target = self.aliases.get(name, name)
             if target not in found.values() and (match := _match(name, names, found)) is not None:
                 found[match] = target

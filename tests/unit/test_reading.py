@@ -193,6 +193,11 @@ def test_fields_are_found_whatever_case_and_blanks(tmp_path, name, header):
     assert (row.pair.query, row.pair.candidate, row.label, row.extra) == ("cup", "red cup", 1, {})
 
 
+def test_extras_that_mean_something_are_found_likewise(tmp_path):
+    path = lines(tmp_path / "a.csv", "Query,Candidate,Label,Source_ID,Label Weight,Note", "a,b,1,7.0,0.5,x")
+    assert read(path)[0].extra == {"Note": "x", "source_id": "7", "label_weight": "0.5"}
+
+
 def test_the_exact_name_goes_before_one_that_is_like_it(tmp_path):
     path = json_lines(tmp_path / "a.jsonl", ROW | {"Label": 0, "ID": 7})
     [row] = read(path)
