@@ -110,6 +110,12 @@ def test_what_is_there_stays_without_overwrite(place, name):
     assert not (place / "other.jsonl").exists()
 
 
+@pytest.mark.parametrize("command", [["pipeline", "run"], ["ablate"]])
+def test_a_work_folder_inside_an_input_folder_is_refused(place, command):
+    message = refused(*command, CONFIG, place / "out", "--train", place, folder=place)
+    assert "lies in the file to be read" in message
+
+
 def test_a_folder_that_holds_the_input_is_no_output(place):
     assert "holds" in refused("data", "split", "{in}", place, *READ, "--overwrite", folder=place)
     assert (place / "rows.jsonl").exists()

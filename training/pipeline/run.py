@@ -15,7 +15,7 @@ from typing import Any
 from relevance.card import Calibration
 from relevance.errors import ConfigError
 from relevance.metrics import Report
-from relevance.outputs import write_text
+from relevance.outputs import check_outputs, write_text
 from relevance.tasks import LabeledPair
 from training.pipeline import datastages, modelstages
 from training.pipeline.datastages import Caches, Datasets
@@ -62,6 +62,8 @@ class Pipeline:
     def __init__(self, recipe: PipelineRecipe, store: Store) -> None:
         if not recipe.data.train:
             raise ConfigError("data.train: no file is given; expected one (in the recipe, or --train)")
+        files = (*recipe.data.train, *recipe.data.dev, *recipe.data.test)
+        check_outputs([store.folder], [path for path in files if path.is_dir()], overwrite=True)
         self.recipe, self.store = recipe, store
         self.caches = Caches(store.folder / "cache")
         self.stages: dict[str, Result] = {}
