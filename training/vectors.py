@@ -43,10 +43,10 @@ class PairEncoder(Protocol):
 
 
 class PrefixedEmbedder(Embedder, Protocol):
-    """An embedder that names its model and its weights, and can be had with another prefix."""
+    """An embedder that can be had with another prefix; beside text and prefix its vectors depend on `key` alone."""
 
     name: str
-    revision: str
+    key: str
 
     def with_prefix(self, prefix: str) -> "Embedder":
         """Return the same model with another prefix."""
@@ -66,7 +66,7 @@ class CachedEncoder:
         unique = list(dict.fromkeys(texts))
         if not unique:
             return embedder.embed([])
-        name = hashlib.sha256(json.dumps([self.name, self._embedder.revision, prefix]).encode()).hexdigest()[:24]
+        name = hashlib.sha256(json.dumps([self._embedder.key, prefix]).encode()).hexdigest()[:24]
         try:
             with writing(self._folder / name):
                 if prefix not in self._stores:

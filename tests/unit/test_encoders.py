@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
@@ -20,7 +21,7 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from relevance.errors import CheckpointError, ConfigError
+from relevance.errors import CheckpointError, ConfigError, MachineError
 from training.encoders import (
     BaseModel,
     EncoderOptions,
@@ -351,3 +352,21 @@ def test_a_folder_without_weights_is_refused(tmp_path, base):
     (base.path / "model.safetensors").unlink()
     with pytest.raises(ConfigError, match=r"expected a folder with config.json and \*.safetensors"):
         resolve_base_model(str(base.path))
+
+
+def test_a_cache_that_cannot_be_made_is_named_with_its_mend(tmp_path, monkeypatch):
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.delenv("RELEVANCE_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with pytest.raises(MachineError, match=r"home.* is no folder; set RELEVANCE_CACHE to a folder that can be written"):
+        resolve_base_model("packaged:multilingual-e5-small")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("RELEVANCE_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(MachineError, match="home folder: none is known; set RELEVANCE_CACHE"):
+        resolve_base_model("packaged:multilingual-e5-small")

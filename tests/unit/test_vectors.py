@@ -9,7 +9,7 @@ from training.vectors import CachedEncoder
 class Counting:
     """An embedder that counts what it is asked for; a text's vector follows from its hash and prefix."""
 
-    name, revision = "counting", "1"
+    name, key = "counting", "1"
 
     def __init__(self, prefix="", asked=None):
         self.prefix, self.asked = prefix, [] if asked is None else asked

@@ -20,14 +20,13 @@ from pydantic import ValidationError
 from relevance.card import explain
 from relevance.errors import ConfigError, InputError
 from relevance.files import whole_file
-from relevance.formatting import FORMAT_VERSION
 from relevance.metrics import best_threshold
 from relevance.tasks import LabeledPair
-from training.probe import VERSION as PROBE_VERSION
 from training.provenance import fingerprint
 from training.recipe import Recipe
 from training.selfvalidation.folds import assign_folds, dev_part
 from training.selfvalidation.options import FilterModel, Judge, SelfValidationOptions
+from training.sources import code_key
 from training.vectors import PairEncoder
 
 log = logging.getLogger(__name__)
@@ -117,20 +116,27 @@ class _Judge:
         self._kind, self._recipe, self._revision, self._work = kind, recipe, revision, work
         self._encoder: PairEncoder | None = None
 
+    def key(self, parts: Sequence[Rows]) -> str:
+        """Return the fingerprint of all that the scores of a fold depend on."""
+        if self._kind is Judge.PROBE:  # which reads little of the recipe
+            settings = self._recipe.model_dump_json(include={"task", "seed", "format"})
+            code = code_key("training.probe:Probe", "training.encoder_embedder:EncoderEmbedder")
+        else:
+            settings = self._recipe.model_dump_json(exclude={"name", "base_model"})
+            code = code_key("training.checkpoint:_train", "training.evaluation:score_rows")
+        return fingerprint(self._kind, settings, self._revision, code, rows=parts)[:32]
+
     def fold_scores(self, rows: Sequence[LabeledPair], plan: FoldPlan) -> tuple[Floats, float]:
         """Return the scores of a fold's rows and the threshold of their model, from disk where they are there."""
         train_rows, dev_rows, held_rows = parts = tuple(
             [rows[i] for i in part] for part in (plan.train, plan.dev, plan.held)
         )
-        is_probe = self._kind is Judge.PROBE  # which depends on little of the recipe
-        others = self._revision, str(FORMAT_VERSION)
-        seeded = f"{PROBE_VERSION} {self._recipe.task} {self._recipe.seed}"
-        key = fingerprint(self._kind, seeded if is_probe else self._recipe.model_dump_json(), *others, rows=parts)[:32]
+        key = self.key(parts)
         file = self._work / "scores" / f"{key}.npz"
         if file.is_file():
             return _load(file, len(held_rows))
         log.info("%d rows to train on, %d for dev, %d to judge", len(train_rows), len(dev_rows), len(held_rows))
-        if is_probe:
+        if self._kind is Judge.PROBE:
             scores, threshold = self._by_probe(train_rows, dev_rows, held_rows)
             _save(file, scores, threshold)
         else:

@@ -4,6 +4,7 @@ A model folder holds the converted model and its tokenizer's files; `convert_mod
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from relevance.errors import ConfigError, MachineError
-from relevance.files import sha256_of, whole_folder
+from relevance.files import whole_folder
+from training.provenance import content_of
 from training.quiet import quiet_tokenizers
+from training.sources import code_key
 from training.translation.families import Family, family_of
 from training.translation.protocol import Cost, TranslationStoppedError
 
@@ -66,12 +69,14 @@ class CTranslate2Translator:
             )
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"translation model {folder}: cannot be loaded ({error})") from None
-        weights = sha256_of(folder / "model.bin") + sha256_of(folder / "tokenizer_config.json")
-        self._digest = hashlib.sha256(weights.encode()).hexdigest()[:16]
+        run = [self._model.device, self._model.compute_type]
+        code = code_key("training.translation.ctranslate2:CTranslate2Translator")
+        content = json.dumps([content_of(folder), run, code])
+        self._digest = hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @property
     def key(self) -> str:
-        """Weights and search: a cache serves whatever folder the same model lies in."""
+        """The files of the model, search, device, arithmetic and program, whatever folder the model lies in."""
         return f"ctranslate2 {self._digest} beam {self._options.beam_size} longest {self._options.longest_tokens}"
 
     def supports(self, source: str, target: str) -> bool:

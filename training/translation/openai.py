@@ -6,18 +6,18 @@ translation are asked for one by one.
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from relevance.errors import ConfigError, RelevanceError
+from training.sources import code_key
 from training.translation.budget import Budget, Prices
 from training.translation.chatclient import ChatClient, RefusedError, upper_bound
-from training.translation.openai_options import OpenAIOptions
+from training.translation.openai_options import SHAPING, OpenAIOptions
 from training.translation.protocol import Cost, TranslationStoppedError
-from training.translation.replies import MODES, PROMPT_VERSION, messages, response_format, translations_in
+from training.translation.replies import MODES, messages, response_format, translations_in
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +40,13 @@ class OpenAITranslator:
 
     @property
     def key(self) -> str:
-        """Model and all that shapes its answers; the URL is not in it, so that a server may move."""
-        shaping = [PROMPT_VERSION, self._options.temperature, self._options.extra_body]
-        digest = hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+        """Model and all that shapes its answers: the options of SHAPING, and the source that asks and reads replies.
+
+        The URL is not in it, so that a server may move; nor is how often and how fast is asked, or what it may cost.
+        """
+        shaping = self._options.model_dump_json(include=set(SHAPING))
+        code = code_key("training.translation.replies:messages", "training.translation.replies:translations_in")
+        digest = hashlib.sha256(f"{shaping} {code}".encode()).hexdigest()
         return f"{self.name} {digest[:16]}"
 
     @property

@@ -6,6 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from relevance.secrets import without_secrets
 
+# Options that an answer depends on; the others say where, how fast, how often and at what cost to ask.
+SHAPING = ("model", "texts_per_request", "temperature", "tokens_per_text", "extra_body", "max_tokens_field")
+
 
 class OpenAIOptions(BaseModel):
     """How to reach a chat endpoint and what it may cost. Raising `concurrency` is faster until the server says 429."""

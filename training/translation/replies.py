@@ -7,7 +7,6 @@ from typing import Any
 from training.translation.languages import language_name
 
 MODES = ("json_schema", "json_object", "text")
-PROMPT_VERSION = "1"
 _SYSTEM = (
     "You translate search queries of an online shop from {source} into {target}, as a native shopper would type them. "
     "Keep brands, model numbers, digits and units as they are. Mend obvious typing errors. Add nothing, explain "
