@@ -146,7 +146,8 @@ class Gate:
             return
         left = deadline - time.monotonic()
         before = self.scheduler.tokens_before(tokens) + sum([min(each, tokens) for each in self._reserved])
-        needed = (before + tokens) / speed if speed else 0.0
+        own = 2 * tokens if ahead > NEXT_TO_NOTHING * limit else tokens  # newer requests may overtake it
+        needed = (before + own) / speed if speed else 0.0
         if left <= needed:
             raise DeadlineError(
                 f"{1000 * max(0.0, left):.0f} ms are left of the time given and scoring would take about "

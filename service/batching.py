@@ -48,6 +48,7 @@ class Job:
         self.run_seconds = 0.0  # in which at least one run had pairs of it
         self._runs, self._running_since = 0, 0.0
         self.arrived = self.due = 0.0
+        self.served = 0.0  # when it last had pairs in a run, or came in
         self.led = -1  # the last turn that it led, or the turn that it came in at
         self.new = True  # has not led yet
         lengths = [len(pair.input_ids) for pair in pairs]
@@ -86,6 +87,7 @@ class Job:
 
     def run_begins(self, now: float) -> None:
         """Note that a run has pairs of this job; several may at once."""
+        self.served = now
         self._runs += 1
         if self._runs == 1:
             self._running_since = now

@@ -6,10 +6,11 @@
   two runs, and a stream of small requests leaves every second run to the large ones.
 - A request that would be late at half the model's speed takes the whole batch when it leads, most urgent first. One
   that is oversized, so that even alone it would be far too late, is urgent for its own deadline only.
-- Bulk work runs when nothing else waits, at this model or another, rides along where a run costs nothing more for it,
-  and gets one run of its own when it has waited `bulk_patience_seconds`.
+- Bulk work runs when nothing else waits, at this model or another, and rides along where a run costs nothing more for
+  it. While others wait, bulk work leads one run every `bulk_patience_seconds` at most: that of the bulk job that has
+  been in no run for longest, once this is so long. So each of N bulk jobs is in a run after N times that time.
 - Where several runs go side by side, what waits is shared out among those that are free, so that all end together.
-- What has expired is dropped when a batch forms.
+- What has expired, or cannot be done by its deadline even if it has the model to itself, is dropped when a batch forms.
 """
 
 import math
@@ -21,6 +22,8 @@ from service.errors import DeadlineError
 from service.speed import Speed
 
 OVERSIZED = 2.0  # times the target latency that a request would take even alone
+HOPE = 1.25  # times the speed of late that a job may need to meet its deadline: the speed is a guess
+RUNS_BEFORE = 2  # the one under way, and one of those that are not new
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Turns:
         self._oversized: set[Job] = set()  # interactive ones
         self._turn = 0
         self._newcomers_led = False
-        self._bulk_rode = -math.inf
+        self._bulk_led = -math.inf  # when bulk work last led a run
 
     def __contains__(self, job: Job) -> bool:
         return job in self._jobs
@@ -66,9 +69,7 @@ class Turns:
 
     def add(self, job: Job, now: float) -> None:
         """Take a job in."""
-        if job.priority is Priority.BULK and not self.queued_tokens[Priority.BULK]:
-            self._bulk_rode = now
-        job.arrived, job.led = now, self._turn
+        job.arrived, job.served, job.led = now, now, self._turn
         target, speed = self.policy.target_latency_seconds, self.tokens_per_second
         alone = job.tokens_left / speed if speed else 0.0
         oversized = alone > OVERSIZED * target
@@ -93,9 +94,13 @@ class Turns:
             job.finished()
 
     def tokens_before(self, tokens: int) -> int:
-        """Return how many tokens are scored before an interactive job of so many would be done."""
-        jobs = (job for job in self._jobs if job.priority is Priority.INTERACTIVE)
-        return sum(min(job.tokens_left, tokens) for job in jobs)
+        """Return how many tokens are scored before an interactive job of so many would be done.
+
+        Each job that is there gets as much as the new one; but a run under way, and one before its own, go first whole.
+        """
+        left = [job.tokens_left for job in self._jobs if job.priority is Priority.INTERACTIVE]
+        runs = RUNS_BEFORE * self.policy.concurrent_runs * self._shape().max_tokens
+        return max(sum([min(each, tokens) for each in left]), min(sum(left), runs))
 
     def tokens_ahead(self) -> int:
         """Return how many tokens those are that an interactive newcomer must leave time for.
@@ -112,27 +117,26 @@ class Turns:
         return next((job.arrived for job in self._jobs if job.waiting), None)
 
     def next_batch(self, now: float, free_runs: int = 1) -> Batch | None:
-        """Drop what has expired and return the next batch, or None where nothing waits, or bulk work for others.
+        """Drop what is or will be late and return the next batch, or None where nothing waits, or bulk work for others.
 
         `free_runs` could begin now, this one included.
         """
         self._expire(now)
         waiting = [job for job in self._jobs if job.waiting]
-        bulk = [job for job in waiting if job.priority is Priority.BULK]
+        bulk = sorted([job for job in waiting if job.priority is Priority.BULK], key=_served)
         people = [job for job in waiting if job.priority is Priority.INTERACTIVE]
-        patient = now - self._bulk_rode < self.policy.bulk_patience_seconds
-        if not waiting or (not people and patient and self.others_wait()):
+        overdue = bool(bulk) and now - max(bulk[0].served, self._bulk_led) >= self.policy.bulk_patience_seconds
+        if not waiting or (not people and not overdue and self.others_wait()):
             return None
         self._turn += 1
         whole = self._shape()
         shape = _share_of(whole, sum([job.tokens_waiting for job in people or bulk]), free_runs)
-        if bulk and not (people and patient):
-            batch = self._lead(sorted(bulk, key=_turn) + people, shape, shape.max_tokens if people else 1)
+        if bulk and (overdue or not people):
+            batch = self._lead(bulk + people, shape, shape.max_tokens if people else 1)
+            self._bulk_led = now
         else:
             batch = self._interactive(people, shape, now)
             fill(batch, bulk, min(shape.free_tokens, shape.max_tokens) // batch.width - batch.rows)
-        if any(job.priority is Priority.BULK for job, _ in batch.parts):
-            self._bulk_rode = now
         left = shape is whole and any(job.waiting for job in waiting)
         batch.full = left or 2 * batch.rows * batch.width >= whole.max_tokens
         for job in batch.jobs:
@@ -186,8 +190,13 @@ class Turns:
         return bool(speed) and now + 2 * job.tokens_left / speed > job.due
 
     def _expire(self, now: float) -> None:
-        for job in [job for job in self._jobs if job.deadline <= now]:
-            self.end(job, DeadlineError("the deadline passed while the request waited"))
+        """Drop jobs whose deadline has passed, or will pass before all that waits of them could be run."""
+        most = HOPE * self.speed.padded_tokens_per_second * self.policy.concurrent_runs
+        for job in [job for job in self._jobs if not math.isinf(job.deadline)]:
+            if job.deadline <= now:
+                self.end(job, DeadlineError("the deadline passed while the request waited"))
+            elif most and now + job.tokens_waiting / most > job.deadline:
+                self.end(job, DeadlineError("the request waited until too little of the time given was left"))
 
 
 def _share_of(shape: Shape, tokens: int, free_runs: int) -> Shape:
@@ -198,6 +207,10 @@ def _share_of(shape: Shape, tokens: int, free_runs: int) -> Shape:
 
 def _turn(job: Job) -> int:
     return job.led
+
+
+def _served(job: Job) -> tuple[float, int]:
+    return job.served, -job.tokens_waiting
 
 
 def _newcomers(jobs: Sequence[Job], shape: Shape) -> list[Job]:
