@@ -248,8 +248,8 @@ def test_one_stuck_run_of_two_counts_as_dead(monkeypatch):
         gate = Gate()
         scheduler = scheduler_of(gate, 8, concurrent_runs=2)
         stuck = await busy(gate, scheduler, [pair(8)])
-        await asyncio.sleep(0.1)
-        assert not scheduler.alive
+        while scheduler.alive:
+            await asyncio.sleep(0.001)
         gate.open.release(100)
         await stuck
         await scheduler.close()
@@ -321,11 +321,12 @@ def test_small_runs_that_are_faster_than_expected_tell_the_speed():
 
 def test_bulk_work_gives_way_to_another_model():
     async def scenario():
-        others = True
+        others, asked = True, threading.Semaphore(0)
         scheduler = TurnScheduler(value_of_each, Policy(Shape(160), bulk_patience_seconds=100))
-        scheduler.give_way(lambda: others)
+        scheduler.give_way(lambda: asked.release() or others)
         bulk = asyncio.create_task(scheduler.score([pair(8, 3)], Priority.BULK))
-        await asyncio.sleep(0.05)
+        for _ in range(3):
+            await asyncio.to_thread(asked.acquire)  # each time the answer was to give way
         assert not bulk.done()
         assert (await scheduler.score([pair(8, 5)])).logits.tolist() == [5]
         others = False
