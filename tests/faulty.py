@@ -99,6 +99,22 @@ class Dying(FaultyEngine):
             sys.exit("this engine dies")
 
 
+class Panic(BaseException):
+    """What the tokeniser's Rust code raises where it panics: no Exception (`pyo3_runtime.PanicException`)."""
+
+
+class Panicking(FaultyEngine):
+    """The tokeniser panics on every text."""
+
+    def warm_up(self, shape):
+        found = super().warm_up(shape)
+        self.tokenizer.encode_texts = self.fault
+        return found
+
+    def fault(self, *given):
+        raise Panic("index out of bounds")
+
+
 class Leaking(FaultyEngine):
     """Every run keeps some memory."""
 
@@ -116,6 +132,7 @@ FAULTS = {
     "gated": Gated,
     "dying-once": DyingOnce,
     "dying": Dying,
+    "panicking": Panicking,
     "leaking": Leaking,
 }
 

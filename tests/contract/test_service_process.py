@@ -180,6 +180,21 @@ def test_what_the_end_cuts_off_is_draining_and_no_caller_gone(bundle, tmp_path, 
     assert [(line["status"], line["reason"]) for line in lines] == [(503, "draining")]
 
 
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/score/bulk?task=qc"])
+def test_a_panic_of_the_tokeniser_is_counted_as_a_fault(bundle, path):
+    body = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]}
+    line = json.dumps(body if path == "/v1/score" else {"query": "shoes", "candidate": "Shoes"})
+    with running({"qc": bundle}, command("panicking")) as process:
+        url = process.wait_ready()
+        with contextlib.suppress(httpx.RemoteProtocolError):  # of lines the answer had begun
+            answer = httpx.post(url + path, content=line, headers=JSON, timeout=60)
+            assert (answer.status_code, answer.json()["reason"]) == (500, "internal")
+        page = httpx.get(url + "/metrics").text
+    route = path.partition("?")[0]
+    assert f'relevance_requests_total{{route="{route}",status="500"}} 1.0' in page
+    assert f'relevance_requests_total{{route="{route}",status="499"}} 0.0' in page
+
+
 def test_workers_share_a_port_and_tell_the_sum_of_their_metrics(bundle):
     with running({"qc": bundle}, workers=2) as process:
         url = process.wait_ready()
