@@ -21,6 +21,8 @@ demo: $(VENV)/.installed models
 	@echo "  curl -s http://127.0.0.1:$(PORT)/v1/score -H 'Content-Type: application/json' -d \\"
 	@echo "    '{\"task\":\"qc\",\"query\":\"ランニングシューズ\",\"language\":\"ja\",\"candidates\":[\"shoes,sports shoes,running shoes\",\"furniture,office furniture,office chairs\"]}'"
 	@echo
+	@echo "The command is $(RELEVANCE) : try $(RELEVANCE) --help ; or activate first: source $(VENV)/bin/activate , then relevance --help"
+	@echo
 	@exec $(RELEVANCE) serve --bundle qc=$(DEMO)/qc/bundle --bundle qi=$(DEMO)/qi/bundle --port $(PORT)
 
 models: $(DEMO)/qc/bundle/manifest.json $(DEMO)/qi/bundle/manifest.json

@@ -16,7 +16,7 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PROJECT = "relevance"
+PROJECT = "query-relevance"
 
 
 def needed(package: str, extras: frozenset[str]) -> Iterator[Requirement]:

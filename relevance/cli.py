@@ -9,24 +9,66 @@ import os
 import sys
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
+from typer.models import CommandInfo, TyperInfo
 
 from relevance.errors import MachineError, RelevanceError
 from relevance.files import write_failure
+from relevance.version import project_version
 
 HELP = "Multilingual query-category (QC) and query-item (QI) relevance: fine-tune, export to ONNX, serve."
 
+# The commands in the order of the work, by the titles that `--help` groups them under.
+STEPS = {
+    "Rows": ("sample", "data", "translate", "convert-translator", "negatives", "validate", "apply-review"),
+    "Models": ("encoder", "train", "evaluate", "pipeline", "ablate"),
+    "Bundles": ("export", "verify"),
+    "Scores": ("score", "serve"),
+    "Operation": ("settings", "keys"),
+}
+ORDER = {command: (title, place) for title, commands in STEPS.items() for place, command in enumerate(commands)}
+
 
 def build_app() -> typer.Typer:
-    """Return one Typer app holding the commands of every installed part, in the order of the work."""
+    """Return one Typer app holding the commands of every installed part, grouped by the steps of the work."""
     app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    order = {"training": 0, "export": 1, "service": 2}
-    for entry in sorted(entry_points(group="relevance.commands"), key=lambda e: order.get(e.name, len(order))):
+    app.callback()(_options)
+    for entry in sorted(set(entry_points(group="relevance.commands")), key=lambda entry: entry.name):
         if find_spec(entry.module.partition(".")[0]):  # the image of the service leaves training and export out
-            app.add_typer(entry.load())
+            part = entry.load()
+            app.registered_commands += part.registered_commands
+            app.registered_groups += part.registered_groups
+    found: list[CommandInfo | TyperInfo] = [*app.registered_commands, *app.registered_groups]
+    for info in found:
+        info.rich_help_panel = ORDER.get(_name(info), ("Further", 0))[0]
+    app.registered_commands.sort(key=_place)
+    app.registered_groups.sort(key=_place)
     return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"relevance {project_version()}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and end.")
+    ] = False,
+) -> None:
+    del version  # its callback has dealt with it
+
+
+def _name(info: CommandInfo | TyperInfo) -> str:
+    return str(info.name or getattr(info.callback, "__name__", "")).replace("_", "-")
+
+
+def _place(info: CommandInfo | TyperInfo) -> tuple[int, int]:
+    title, place = ORDER.get(_name(info), ("", 0))
+    return (list(STEPS).index(title) if title else len(STEPS)), place
 
 
 def main() -> None:

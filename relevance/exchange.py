@@ -27,7 +27,7 @@ from relevance.errors import MachineError
 try:
     import httpx
 except ModuleNotFoundError as error:
-    raise MachineError("relevance.client needs the package httpx: pip install 'relevance[client]'") from error
+    raise MachineError("relevance.client needs the package httpx: pip install 'query-relevance[client]'") from error
 
 __all__ = ["Answer", "Call", "Exchange", "Question", "deadline_in", "httpx"]
 

@@ -9,13 +9,13 @@ import ipaddress
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 
 from relevance.errors import ConfigError
+from relevance.version import project_version
 from service import routes
 from service.admin_schemas import AllModels, Change, TaskModels
 from service.candidates import Mode
@@ -110,7 +110,7 @@ def create_admin_app(service: Service, roots: Sequence[Path]) -> FastAPI:
     """Return the app of the admin interface, which loads bundles from below the `roots`. It starts nothing itself."""
     app = FastAPI(
         title="relevance admin",
-        version=version("relevance"),
+        version=project_version(),
         docs_url=None,
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # as in service.app

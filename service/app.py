@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 
 from relevance.tasks import Task
+from relevance.version import project_version
 from service import bulk, kserve, rerank, routes
 from service.edge import OTHER, PATHS, SCORE_PATH, SCORING_PATHS, Edge
 from service.keys import Keys
@@ -44,7 +44,7 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
     app = FastAPI(
         title="relevance",
         summary=ABOUT,
-        version=version("relevance"),
+        version=project_version(),
         lifespan=lifespan,
         # FastAPI's own telemetry, which variables turn on, tells of bodies that are refused; service.tracing does not
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},

@@ -5,7 +5,6 @@ problem details with that key on top.
 """
 
 import json
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -13,6 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from relevance.errors import RelevanceError
+from relevance.version import project_version
 from service.errors import UnavailableError, UnknownTaskError
 from service.jsonroute import JsonRoute
 from service.models import ServedModel
@@ -77,7 +77,7 @@ NOT_THERE: dict[int | str, dict[str, Any]] = {404: PROBLEMS[404], 503: PROBLEMS[
 @router.get("")
 async def server_metadata() -> ServerMetadata:
     """Say what the server is."""
-    return ServerMetadata(name="relevance", version=version("relevance"), extensions=[])
+    return ServerMetadata(name="relevance", version=project_version(), extensions=[])
 
 
 @router.get("/health/live", response_model=Live, responses=NOT_READY)

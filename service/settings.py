@@ -231,7 +231,7 @@ class Settings(BaseSettings):
         None,
         pattern=r"https?://.+",
         description="URL of an OpenTelemetry collector that takes OTLP over HTTP, as http://collector:4318: requests "
-        "are traced to it. Needs relevance[tracing]; absent: nothing is traced",
+        "are traced to it. Needs query-relevance[tracing]; absent: nothing is traced",
     )
     trace_share: float = Field(
         0.01,

