@@ -1,5 +1,6 @@
 """One table from error class to HTTP status, and every error as problem details (RFC 9457)."""
 
+import difflib
 import json
 import logging
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from starlette.responses import Response
 
 from relevance.errors import RelevanceError
 from service import errors
+from service.schemas import SCORE_FIELDS
 
 log = logging.getLogger(__name__)
 
@@ -132,5 +134,8 @@ async def on_validation_error(request: Request, error: Exception) -> Response:
 def _fault(fault: dict[str, Any]) -> dict[str, str]:
     """Return where a fault is and what was expected, without the value: it may be long, and it is user text."""
     place = [str(part)[:100] for part in fault["loc"] if part != "body"]
-    message = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        alike = difflib.get_close_matches(place[-1], SCORE_FIELDS, 1)
+        message = "unknown key" + (f"; did you mean `{alike[0]}`?" if alike else "")
     return {"where": ".".join(place) or "body", "message": message}

@@ -63,6 +63,8 @@ class ScoreRequest(BaseModel):
         return [Pair(pair.query, pair.candidate, normalize_language(pair.language)) for pair in self.pairs]
 
 
+SCORE_FIELDS = tuple({**ScoreRequest.model_fields, **PairIn.model_fields})
+
 EXAMPLES: dict[str, Any] = {
     "candidates": {
         "summary": "One query, many candidates",

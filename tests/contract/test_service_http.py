@@ -202,7 +202,11 @@ def test_body_not_declared_as_json_is_refused(client):
             "pairs[1].query",
         ),
         ({"task": "qc", "query": "a", "candidates": ["b"], "top_k": 3}, "top_k: unknown key"),
-        ({"task": "qc", "pairs": [{"query": "a", "candidate": "b", "lang": "en"}]}, "pairs.0.lang: unknown key"),
+        ({"task": "qc", "querry": "a", "candidates": ["b"]}, "querry: unknown key; did you mean `query`?"),
+        (
+            {"task": "qc", "pairs": [{"query": "a", "candidate": "b", "lang": "en"}]},
+            "pairs.0.lang: unknown key; did you mean `language`?",
+        ),
         ({"task": "qc", "query": "a", "candidates": ["b", 3]}, "candidates.1: Input should be a valid string"),
         ({"task": "qc", "query": "a", "candidates": "b"}, "candidates: Input should be a valid list"),
         (
