@@ -159,5 +159,8 @@ class Service:
 
     async def _keep_fresh(self) -> None:
         while True:  # for the scrapes of other workers, which read what this one wrote last
-            self.refresh_metrics()
+            try:
+                self.refresh_metrics()
+            except OSError as error:
+                log.error(f"metrics are not up to date: {error}")
             await asyncio.sleep(REFRESH_SECONDS)

@@ -15,6 +15,7 @@ from relevance.tasks import UNKNOWN_LANGUAGE, Task
 from service.changemetrics import ChangeMetrics
 from service.driftmetrics import DriftMetrics
 from service.gpu import GpuCollector
+from service.metricfiles import allocate_metric_files
 from service.tally import OTHER_LANGUAGE
 from service.workers import SHARED_FOLDER
 
@@ -37,6 +38,9 @@ NO_PAIRS = "0"  # the class of requests that scored nothing
 PHASES = ("queue", "tokenize", "run", "serialize")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
+
+
+allocate_metric_files()
 
 
 def count_class(pairs: int) -> str:
