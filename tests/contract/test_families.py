@@ -23,6 +23,8 @@ FAMILIES = (
     *("albert", "bert", "deberta", "deberta-v2", "distilbert", "electra", "llama", "modernbert", "mpnet"),
     *("qwen2", "qwen3", "roberta", "xlm-roberta"),
 )
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # DeBERTa's
+
 TYPED = {"bert", "deberta", "deberta-v2", "electra", "albert"}
 
 

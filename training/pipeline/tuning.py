@@ -11,7 +11,7 @@ from relevance.card import Calibration, ThresholdSource
 from relevance.metrics import best_threshold
 from relevance.tasks import LabeledPair
 from training.pipeline.recipe import CalibrationSection
-from training.thresholds import choose_thresholds
+from training.thresholds import choose_thresholds, warn_of_missing
 
 Floats = NDArray[np.float64]
 
@@ -59,6 +59,7 @@ def tune(rows: Sequence[LabeledPair], logits: ArrayLike, section: CalibrationSec
             sources[language] = ThresholdSource(
                 method="labelled", source="dev rows", rows=int(mask.sum()), positive_share=share
             )
+    warn_of_missing(chosen, seen, languages.tolist())
     return Tuned(
         calibration=calibration,
         threshold=chosen.overall,
