@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -37,7 +37,7 @@ from training.provenance import now, source_commit
 
 AT_ONCE = 2
 BULK_BYTES = 256 * 1024
-PAUSE_SECONDS = 0.003
+PAUSE_SECONDS, ALONE_SECONDS = 0.003, 5.0
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 GOAL_MS, GOAL_BODIES = 50, 3
@@ -91,12 +91,28 @@ def sending() -> Iterator[Connection]:
         child.join()
 
 
-def health_while(pipe: Connection, port: int) -> list[float]:
-    """Return how many milliseconds each health answer took until the sender is done."""
+def health_alone(port: int) -> dict[str, float]:
+    """Return what health answers take while nobody else sends: what the machine adds by itself."""
+    until = time.monotonic() + ALONE_SECONDS
+    return _figures(health_while(lambda: time.monotonic() > until, port))
+
+
+def _figures(times: list[float]) -> dict[str, float]:
+    times = sorted(times)
+    return {
+        "health_answers": len(times),
+        "health_p50_ms": round(times[len(times) // 2], 2),
+        "health_p99_ms": round(times[int(0.99 * (len(times) - 1))], 2),
+        "health_slowest_ms": round(times[-1], 2),
+    }
+
+
+def health_while(done: Callable[[], bool], port: int) -> list[float]:
+    """Return how many milliseconds each health answer took until it is done."""
     found = []
     with socket.create_connection(("127.0.0.1", port), timeout=60) as link:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while not pipe.poll():
+        while not done():
             began = time.perf_counter()
             link.sendall(HEALTH)
             answer = b""
@@ -120,14 +136,12 @@ def one(process: Process, pipe: Connection, port: int, request: bytes, seconds: 
     before = memory(pid, "VmRSS")
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the largest from now on
     pipe.send((port, request, seconds))
-    times = sorted(health_while(pipe, port))
+    times = health_while(pipe.poll, port)
     statuses = pipe.recv()
     above = memory(pid, "VmHWM") - before
     return {
         "statuses": statuses,
-        "health_answers": len(times),
-        "health_p99_ms": round(times[int(0.99 * (len(times) - 1))], 2),
-        "health_slowest_ms": round(times[-1], 2),
+        **_figures(times),
         "memory_above_before_bytes": above,
         "memory_above_before_bodies": round(above / (AT_ONCE * size), 2),
     }
@@ -197,6 +211,7 @@ def main(arguments: Sequence[str]) -> None:
         limits = {"max_body_bytes": options.body_bytes, "admin_port": 0}
         with running({"qc": Path(folder) / "qc"}, threads=1, **limits) as process:
             process.wait_ready()
+            alone = health_alone(port_of(process, admin=False))
             result = measure(process, options.seconds, options.body_bytes)
             if process.child.poll() is not None:
                 raise SystemExit("the service has ended")
@@ -209,6 +224,8 @@ def main(arguments: Sequence[str]) -> None:
         "python": platform.python_version(),
         "body_bytes": options.body_bytes,
         "at_once": AT_ONCE,
+        "load_average": os.getloadavg()[0],
+        "alone": alone,
     }
     text = json.dumps(about | {"worst": worst(result), "routes": result}, indent=1, ensure_ascii=False)
     options.out.write_text(text + "\n", encoding="utf-8")
