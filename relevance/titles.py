@@ -74,8 +74,10 @@ def without_repeats(title: str) -> str:
 
 def _fold(words: list[str], keys: list[str], at: int, length: int) -> bool:
     """Write the phrase of so many words that stands at a place once, if it is a stutter; say whether it was."""
+    if not _is_plain(keys[at : at + length]):  # first, since counting goes over all of a long text
+        return False
     times = _times(keys, at, length)
-    if times < _LEAST_TIMES[length] or not _is_plain(keys[at : at + length]):
+    if times < _LEAST_TIMES[length]:
         return False
     del words[at + length : at + length * times], keys[at + length : at + length * times]
     return True

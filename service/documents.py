@@ -19,7 +19,7 @@ from service.settings import Settings
 from service.state import Service
 
 BLANK_LOGIT = float(np.finfo(np.float32).min)  # the lowest number that a float32 holds
-CHARACTERS_A_TOKEN = 32  # twice the longest piece of the vocabularies in use
+CHARACTERS_A_TOKEN = 128  # eight times the longest piece of the vocabularies in use: formatting may fold text away
 WORD_STEP = 5040  # a multiple of 1 to 10, the lengths of pieces that such words are split into
 
 

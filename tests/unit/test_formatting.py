@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relevance import titles
 from relevance.formatting import NAMES_WITH_COMMA, PairFormat, find_separator, path_levels, split_levels
 from relevance.tasks import Pair, Task, query_key
 
@@ -127,3 +128,20 @@ def test_parameters_survive_json_and_use():
     form = PairFormat(promotions=("big deal",), path_separator="|")
     form.candidate_text(Task.QI, "cup, big deal")
     assert PairFormat.model_validate_json(form.model_dump_json()) == form
+
+
+@pytest.mark.parametrize("unit", ["a ", "red shoes, size 42 ", "ab ab cd cd ", "La La ", ". "])
+def test_repeats_in_a_long_text_are_looked_at_once(unit, monkeypatch):
+    compared = 0
+
+    def counted(keys, at, length):
+        nonlocal compared
+        found = times(keys, at, length)
+        compared += found
+        return found
+
+    times = titles._times
+    monkeypatch.setattr(titles, "_times", counted)
+    text = unit * 4000
+    titles.without_repeats(text)
+    assert compared <= 4 * len(text.split())
