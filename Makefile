@@ -10,7 +10,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 DEMO := build/demo
 OBSERVABILITY := tests/e2e/test_observability.py
 
-.PHONY: demo models test lint unit image setup clean
+.PHONY: demo models test lint unit image setup clients clean
 .DELETE_ON_ERROR:
 .PRECIOUS: $(DEMO)/%/checkpoint/card.json
 
@@ -71,6 +71,14 @@ unit: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 --ignore $(OBSERVABILITY) || failed=1; \
 	$(VENV)/bin/python -m pytest $(OBSERVABILITY) || failed=1; \
 	exit $$failed
+
+# Other rerankers' clients, in an environment of their own: some hundred packages, for tests/contract/test_real_clients.py.
+clients: .venv-clients/.installed
+
+.venv-clients/.installed: requirements/clients.txt
+	@$(PYTHON) -m venv --clear .venv-clients
+	@.venv-clients/bin/python -m pip --disable-pip-version-check install -q --no-deps --no-compile -r $<
+	@touch $@
 
 image: $(VENV)/.installed-dev
 	CHECK_IMAGE=1 $(VENV)/bin/python -m pytest tests/contract/test_image.py  # as root: the Dockerfile's steps in a chroot
