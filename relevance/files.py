@@ -39,7 +39,9 @@ def writing(path: Path, needs: int | None = None, temporary: Path | None = None)
         reason = write_failure(error)
         if reason is None or not _is_of(error, path):
             raise
-        raise MachineError(f"{path}: cannot be written: {reason}{_room(path, needs, temporary)}") from error
+        closed = isinstance(error, OSError) and error.errno not in _NO_ROOM
+        mend = "; expected a place that is open to writing" if closed else ""
+        raise MachineError(f"{path}: cannot be written: {reason}{_room(path, needs, temporary)}{mend}") from error
 
 
 def write_failure(error: BaseException) -> str | None:

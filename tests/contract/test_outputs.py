@@ -261,8 +261,8 @@ def test_a_submission_keeps_what_it_holds_without_overwrite(place):
 def test_a_place_that_cannot_be_written_is_named_with_the_mend(place):
     tiny_bundle(place / "bundle")
     done = run("score", "{bundle}", "{in}", "/proc/none/out.jsonl", folder=place)
-    assert "nothing can be written beside it" in str(done.exception)
-    assert "expected an output in a folder that is open to writing" in str(done.exception)
+    assert "/proc/none/out.jsonl: cannot be written: No such file" in str(done.exception)
+    assert "expected a place that is open to writing" in str(done.exception)
 
 
 def test_sample_and_split_replace_only_when_asked(place):
