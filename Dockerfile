@@ -66,7 +66,7 @@ LABEL org.opencontainers.image.title="relevance-training" \
       org.opencontainers.image.version=$VERSION \
       org.opencontainers.image.revision=$REVISION
 
-# What both service images share. The root file system may be read-only; /tmp must be writable (workers share metrics).
+# What both service images share. The root file system may be read-only; /tmp must be writable.
 FROM python AS service
 COPY deploy/healthcheck.py /opt/healthcheck.py
 ENV RELEVANCE_HOST=0.0.0.0

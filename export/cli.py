@@ -26,9 +26,6 @@ def export(
     max_f1_difference: Annotated[
         float | None, typer.Option(help="Refuse a bundle whose F1 on dev pairs moves by more; default by precision.")
     ] = None,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Fuse nothing: standard ONNX operators only, as TensorRT needs them.")
-    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
@@ -42,7 +39,7 @@ def export(
         limits = replace(limits, max_logit_difference=max_logit_difference)
     if max_f1_difference is not None:
         limits = replace(limits, max_f1_difference=max_f1_difference)
-    manifest = export_bundle(checkpoint, bundle, precision, limits, overwrite=overwrite, plain=plain)
+    manifest = export_bundle(checkpoint, bundle, precision, limits, overwrite=overwrite)
     if as_json:
         print(manifest.model_dump_json(indent=2))
         return

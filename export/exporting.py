@@ -13,7 +13,7 @@ from export.onnx import OPSET, OUTPUT_NAME, versions, write_onnx
 from export.runner import graph_inputs, run_onnx
 from relevance.bundle import MODEL_FILE, Bundle, Golden, Manifest, Parity, Precision, write_bundle_files
 from relevance.card import DEV_PAIRS_FILE, TOKENIZER_FILE, ModelCard
-from relevance.errors import CheckpointError, ConfigError, ParityError
+from relevance.errors import CheckpointError, ParityError
 from relevance.files import whole_folder
 from relevance.locks import locks_output
 from relevance.metrics import f1
@@ -43,23 +43,19 @@ DEFAULT_LIMITS: dict[Precision, Limits] = {
 
 
 @locks_output("out")
-def export_bundle(
-    checkpoint: Path, out: Path, precision: Precision, limits: Limits, *, overwrite: bool, plain: bool = False
-) -> Manifest:
-    """Write the bundle folder `out` and return its manifest; a plain one's graph has standard operators only.
+def export_bundle(checkpoint: Path, out: Path, precision: Precision, limits: Limits, *, overwrite: bool) -> Manifest:
+    """Write the bundle folder `out` and return its manifest.
 
-    Raises ConfigError where `out` exists and may not be replaced, or int8 is to be plain, CheckpointError where the
+    Raises ConfigError where `out` exists and may not be replaced, CheckpointError where the
     checkpoint is incomplete, ParityError where the exported model is farther from the checkpoint than `limits` allow.
     """
     check_outputs([out], [checkpoint], overwrite=overwrite)
-    if plain and precision == "int8":
-        raise ConfigError("--plain: int8 is of onnxruntime's own operators; expected fp32 or fp16")
     source = Checkpoint.open(checkpoint)
     golden = _read_dev_pairs(checkpoint)
     tokens = source.tokenizer.encode_pairs(source.card.texts([g.pair for g in golden]))
     expected = source.logits(tokens)
     with whole_folder(out) as folder:
-        fusions = write_onnx(source.scorer, folder / MODEL_FILE, precision, plain=plain)
+        fusions = write_onnx(source.scorer, folder / MODEL_FILE, precision)
         log.info("fusions: %s", ", ".join(f"{n} {name}" for name, n in fusions.items()) or "none")
         shutil.copyfile(checkpoint / TOKENIZER_FILE, folder / TOKENIZER_FILE)
         logits = run_onnx(folder / MODEL_FILE, source.tokenizer, tokens, gpu=precision == "fp16")

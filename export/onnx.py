@@ -28,10 +28,8 @@ LARGEST_GRAPH = 2**31 - 2**20  # protobuf ends at 2 GiB
 FUSED_FAMILIES = frozenset({"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"})
 
 
-def write_onnx(scorer: Scorer, path: Path, precision: Precision, *, plain: bool = False) -> dict[str, int]:
+def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> dict[str, int]:
     """Write `path` in a precision, fused as far as onnxruntime can; return how many of which fusion were made.
-
-    A plain graph has standard operators only, for other runtimes than onnxruntime's own kernels (TensorRT).
 
     Raises CheckpointError where optimum knows no export for the architecture, or the model is too large for one file.
     """
@@ -43,7 +41,7 @@ def write_onnx(scorer: Scorer, path: Path, precision: Precision, *, plain: bool 
         )
     raw = path.with_suffix(".raw.onnx")
     _export(scorer, raw)
-    fusions = _optimize(scorer, raw, path, precision, plain)
+    fusions = _optimize(scorer, raw, path, precision)
     if precision == "int8":
         path.replace(raw)
         _quantize(raw, path)
@@ -78,9 +76,9 @@ def _with_inputs(config: Any, names: tuple[str, ...]) -> Any:
     return config
 
 
-def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision, plain: bool) -> dict[str, int]:
+def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision) -> dict[str, int]:
     if scorer.config.model_type in FUSED_FAMILIES:
-        options = _no_fusions() if plain else FusionOptions("bert")
+        options = FusionOptions("bert")
         options.enable_embed_layer_norm = False  # its operator wants int32 ids and a mask of lengths
         model = optimize_model(
             str(raw),
@@ -94,7 +92,7 @@ def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision, plain
         fusions = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
     else:
         model, fusions = OnnxModel(onnx.load(str(raw))), {}
-    if precision != "fp16" and not plain and (replaced := use_fast_cpu_kernels(model.model.graph)):
+    if precision != "fp16" and (replaced := use_fast_cpu_kernels(model.model.graph)):
         fusions["for the CPU"] = replaced
     if shortened := keep_first_token(model.model.graph):
         model.topological_sort()
@@ -103,15 +101,6 @@ def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision, plain
         model.convert_float_to_float16(keep_io_types=True)
     model.save_model_to_file(str(path))
     return fusions
-
-
-def _no_fusions() -> FusionOptions:
-    """Return options of an optimiser that only clears away what does nothing."""
-    options = FusionOptions("bert")
-    for name in vars(options):
-        if name.startswith("enable_"):
-            setattr(options, name, False)
-    return options
 
 
 def _quantize(source: Path, path: Path) -> None:

@@ -153,11 +153,6 @@ def check_admin(settings: Settings) -> None:
     """Raise ConfigError where the admin interface cannot be had with these settings."""
     if settings.admin_port is None:
         return
-    if settings.workers > 1:
-        raise ConfigError(
-            f"admin_port {settings.admin_port}: with workers {settings.workers} it would change the models of one of "
-            "them only; expected workers 1, or watch_seconds, with which each worker sees that a bundle was replaced"
-        )
     if settings.api_keys is None and not _of_this_machine_only(settings.admin_host):
         raise ConfigError(
             f"admin_host {settings.admin_host}: whoever reaches it could change models; expected 127.0.0.1, or "

@@ -33,7 +33,7 @@ class Engine:
         """Load the model and score the golden pairs.
 
         Raises BundleError where the model does not load, does not fit its manifest or disagrees with its golden
-        logits, and MachineError where CUDA or TensorRT is asked for and not there.
+        logits, and MachineError where CUDA is asked for and not there.
         """
         self.bundle = bundle
         self._counting = threading.Lock()
@@ -41,7 +41,7 @@ class Engine:
         gpu = gpu or GpuOptions(Shape(1))
         self._threads, self._asked_device, self._gpu = threads, device, gpu
         self._session = self._opened()
-        self.device = device_of(self._session, device, gpu)
+        self.device = device_of(self._session, device)
         if gpu.cuda_graphs and self.device == "cuda":
             self._fixed = self._fixed_runs()
         elif gpu.cuda_graphs:
@@ -105,7 +105,7 @@ class Engine:
         """Open a session; one without CUDA graphs where onnxruntime refuses to capture the model's."""
         try:
             with OPENING:
-                return open_session(self.bundle, self._threads, providers(self.bundle, self._asked_device, self._gpu))
+                return open_session(self.bundle, self._threads, providers(self._asked_device, self._gpu))
         except BundleError as error:
             if not self._gpu.cuda_graphs:
                 raise

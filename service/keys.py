@@ -1,6 +1,6 @@
 """Who may call: finds the key of a request, and room within the key's own scopes and limits.
 
-Limits hold for one process: each of several workers grants them. The file is looked at once a second, when a request
+Limits hold for one process: each replica grants them. The file is looked at once a second, when a request
 comes, and read again where it has changed; one that is broken leaves the keys as they were.
 """
 

@@ -42,7 +42,7 @@ def open_engine(bundle: Bundle, settings: Settings) -> Engine:
     """Return the engine of a bundle. Raises BundleError, MachineError or ConfigError."""
     cores = usable_cores()
     shape = settings.policy("cuda", bundle.manifest.max_length, cores).shape
-    gpu = GpuOptions(shape, settings.gpu_memory_mb, settings.cuda_graphs, settings.tensorrt_cache)
+    gpu = GpuOptions(shape, settings.gpu_memory_mb, settings.cuda_graphs)
     return Engine(bundle, settings.threads_a_run(cores), settings.device, gpu)
 
 

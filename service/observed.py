@@ -12,7 +12,6 @@ from service.drift import Drift
 from service.scheduler import BatchReport, Load
 from service.tally import Flags, Floats, ScoreTally
 from service.telemetry import Metrics, count_class
-from service.workers import several_workers
 
 
 class Role(StrEnum):
@@ -45,9 +44,7 @@ class ModelMetrics:
         """Tell what the model is there for from now on; None: it is gone. What does not answer is not counted."""
         info = self._metrics.model_info
         if self._role is not None:
-            info.labels(*self._info, self._role).set(0)
-            if not several_workers():  # the files that workers share keep every series
-                info.remove(*self._info, self._role)
+            info.remove(*self._info, self._role)
         self._role, self._answers = role, answers
         if role is not None:
             info.labels(*self._info, role).set(1)
@@ -106,7 +103,7 @@ class ModelMetrics:
         drift.add(both)
         for row in np.flatnonzero(both.any(axis=1)).tolist():
             language = self._tally.languages[row]
-            self._metrics.drift.scores.labels(self._task, language).add(both[row].tolist(), float(sums[row]))
+            self._metrics.drift.scores.add(self._task, language, both[row], float(sums[row]))
             for label, count in enumerate(counts[row].sum(axis=1).tolist()):
                 self._metrics.scores.labels(self._task, language, str(label)).inc(count)
         if self._role is Role.ACTIVE:

@@ -29,12 +29,10 @@ from service.models import OpenEngine, open_engine
 from service.settings import Settings
 from service.state import Service
 from service.tls import tls_options
-from service.workers import Link, serve_with_workers
 
 log = logging.getLogger(__name__)
 
 BACKLOG = 2048
-LOOK_SECONDS, WATCH_SECONDS = 0.01, 0.5
 SWITCH_SECONDS = 0.001  # how long the event loop and the inference threads wait for one another's Python at most
 COLLECT_AFTER = (10_000, 20, 50)  # seldom: Python's cycle collector looks through all caches, which takes its time
 
@@ -51,29 +49,21 @@ def serve(settings: Settings, bundles: Mapping[Task, Path], open_engine: OpenEng
     """Serve until SIGTERM or SIGINT. Raises MachineError for a taken port and whatever made loading fail."""
     check_files(settings)
     check_admin(settings)
-    several = settings.workers > 1
     listener = bind(settings.host, settings.port)  # before anything slow, so that a taken port shows at once
-    if several:  # this socket claims the port and never listens; from now on sockets of the workers may share it
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    else:
-        listener.listen(BACKLOG)
+    listener.listen(BACKLOG)
     url = _url(listener, "https" if settings.tls_certificate else "http")
     if settings.api_keys is None:
         _tell_that_it_is_open(settings, listener, url)
 
     def ready() -> None:
         tasks = [task.value for task in bundles]
-        log.info(f"ready at {url}", extra={"url": url, "tasks": tasks, "workers": settings.workers})
+        log.info(f"ready at {url}", extra={"url": url, "tasks": tasks})
 
     with contextlib.closing(listener):
-        if several:
-            work = functools.partial(_serve_beside_others, open_engine=open_engine)
-            serve_with_workers(settings, bundles, listener.getsockname()[1], work, ready)
-        else:
-            _prepare()
-            app = create_app(settings, bundles, open_engine)
-            serving = _serve(settings, app, listener, ready)
-            _run(serving if settings.admin_port is None else _serve_beside_admin(settings, bundles, app, serving))
+        _prepare()
+        app = create_app(settings, bundles, open_engine)
+        serving = _serve(settings, app, listener, ready)
+        _run(serving if settings.admin_port is None else _serve_beside_admin(settings, bundles, app, serving))
 
 
 def check_files(settings: Settings) -> None:
@@ -104,15 +94,6 @@ async def _serve_beside_admin(
             await administering
 
 
-def _serve_beside_others(
-    settings: Settings, bundles: Mapping[Task, Path], port: int, link: Link, open_engine: OpenEngine
-) -> None:
-    """Be one of several workers at a port: load, wait for the others, then serve until a signal."""
-    _prepare()
-    with contextlib.closing(bind(settings.host, port, shared=True)) as listener:
-        _run(_serve(settings, create_app(settings, bundles, open_engine), listener, link.tell, link))
-
-
 def _prepare() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*COLLECT_AFTER)
@@ -141,8 +122,8 @@ def _is_local(listener: socket.socket) -> bool:
     return (mapped or address).is_loopback
 
 
-def bind(host: str, port: int, shared: bool = False, setting: str = "--port") -> socket.socket:
-    """Return a socket that has the port, if need be shared with others; `setting` is what it is set by.
+def bind(host: str, port: int, setting: str = "--port") -> socket.socket:
+    """Return a socket that has the port; `setting` is what it is set by.
 
     Raises MachineError where the address is taken or not of this machine.
     """
@@ -153,8 +134,6 @@ def bind(host: str, port: int, shared: bool = False, setting: str = "--port") ->
         raise MachineError(f"host {host}: {error.strerror or error}; expected an address of this machine") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
     except OSError as error:
         listener.close()
@@ -162,20 +141,11 @@ def bind(host: str, port: int, shared: bool = False, setting: str = "--port") ->
     return listener
 
 
-async def _serve(
-    settings: Settings,
-    app: FastAPI,
-    listener: socket.socket,
-    ready: Callable[[], None],
-    link: Link | None = None,
-) -> None:
-    """Serve until a signal; calls `ready` once the bundles are loaded. With a link, accept when all workers may."""
+async def _serve(settings: Settings, app: FastAPI, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until a signal; call `ready` once the bundles are loaded."""
     service: Service = app.state.service
     server = _Server(_config(app, settings, lifespan="on"))
     _handle_signals(server, service, settings.drain_seconds)
-    if link is not None and not await _all_loaded(service, link):
-        await service.close()
-        return
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     settled = asyncio.create_task(service.settled.wait())
     await asyncio.wait({serving, settled}, return_when=asyncio.FIRST_COMPLETED)
@@ -184,13 +154,8 @@ async def _serve(
     if service.failure is not None:
         server.should_exit = True
     elif not serving.done():
-        while link is not None and not (server.started or serving.done()):
-            await asyncio.sleep(LOOK_SECONDS)
         ready()
-    watching = asyncio.create_task(_end_when_dead(server, service, link)) if link is not None else None
     await serving
-    if watching is not None and watching.done():
-        raise MachineError("this worker could not go on; see the log")
     if service.failure is not None:
         raise service.failure
     log.info("stopped")
@@ -215,24 +180,6 @@ def _config(app: FastAPI, settings: Settings, lifespan: Literal["on", "off"]) ->
         proxy_headers=False,
         **tls_options(settings),
     )
-
-
-async def _all_loaded(service: Service, link: Link) -> bool:
-    """Load, and wait for the other workers; False where a signal came first. Raises what made loading fail."""
-    service.start()
-    await service.settled.wait()
-    if service.failure is not None:
-        raise service.failure
-    link.tell()
-    return await link.everybody(lambda: service.draining)
-
-
-async def _end_when_dead(server: uvicorn.Server, service: Service, link: Link) -> None:
-    """End a worker that can no longer score, and so the whole service: /readyz of another would not tell of it."""
-    while (not service.dead or service.draining) and not link.lost:
-        await asyncio.sleep(WATCH_SECONDS)
-    log.error("a model can no longer score, or the other workers are gone: this worker ends")
-    server.should_exit = True
 
 
 def _handle_signals(server: uvicorn.Server, service: Service, drain_seconds: float) -> None:

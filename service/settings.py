@@ -159,12 +159,6 @@ class Settings(BaseSettings):
         "/healthz and /readyz say 503, so that the service is started again. Higher: later. One run that succeeds "
         "ends it",
     )
-    workers: int = Field(
-        1,
-        ge=1,
-        description="processes that serve; each loads the models itself, and `threads` at 0 shares the cores out. "
-        "Higher: more memory, and Python's part of the work on more cores. Keep it at 1 on a GPU",
-    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto takes CUDA where onnxruntime offers it; cuda fails at start where it does not"
     )
@@ -176,12 +170,6 @@ class Settings(BaseSettings):
         description="capture the small batches' shapes on a GPU at start and repeat them by one call each. true: less "
         "waiting for kernels to start, a slower start, and all models' runs one after another. Not yet measured "
         "(docs/serving.md)",
-    )
-    tensorrt_cache: Path | None = Field(
-        None,
-        description="folder that TensorRT keeps its engines in: models run by TensorRT, which builds an engine for "
-        "minutes where the folder has none. Needs bundles exported with --plain; not yet measured (docs/serving.md); "
-        "absent: models run by CUDA",
     )
     api_keys: Path | None = Field(
         None,
@@ -282,15 +270,12 @@ class Settings(BaseSettings):
         return AIM * self.target_latency_ms / 1000
 
     def runs_at_once(self, device: str, cores: int) -> int:
-        """Return how many runs of a model on `cpu` or `cuda` go side by side, of those cores that workers share."""
-        return self.concurrent_runs or (self._threads(cores) if device == "cpu" else 1)
+        """Return how many runs of a model on `cpu` or `cuda` go side by side on `cores`."""
+        return self.concurrent_runs or ((self.threads or cores) if device == "cpu" else 1)
 
     def threads_a_run(self, cores: int) -> int:
         """Return how many threads each of these runs has on the CPU."""
-        return max(1, self._threads(cores) // self.runs_at_once("cpu", cores))
-
-    def _threads(self, cores: int) -> int:
-        return self.threads or max(1, cores // self.workers)
+        return max(1, (self.threads or cores) // self.runs_at_once("cpu", cores))
 
     def policy(self, device: str, max_length: int, cores: int) -> Policy:
         """Return what the scheduler of a model of `max_length` tokens on `cpu` or `cuda` aims at."""

@@ -22,7 +22,6 @@ from service.watch import Watch
 log = logging.getLogger(__name__)
 
 TOKENIZING_THREADS = 2  # each call of the tokenizer already spreads over the cores
-REFRESH_SECONDS = 1.0
 
 
 class Service:
@@ -54,15 +53,13 @@ class Service:
         self.rollouts = {task: Rollout(task, self.models, loader, self._others_wait) for task in bundles}
         self._loading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._refreshing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to load the bundles, once; /healthz answers meanwhile."""
         if self._loading is not None:
             return
         self._loading = asyncio.create_task(self._load())
-        self._loading.add_done_callback(lambda task: self._settle())
-        self._refreshing = asyncio.create_task(self._keep_fresh())
+        self._loading.add_done_callback(lambda task: self.settled.set())
 
     @property
     def failure(self) -> BaseException | None:
@@ -130,7 +127,7 @@ class Service:
     async def close(self) -> None:
         """Stop loading and scoring; whatever still waits fails."""
         self.draining = True
-        for task in (self._loading, self._refreshing, self._watching):
+        for task in (self._loading, self._watching):
             if task is not None and not task.done():
                 task.cancel()
         for rollout in self.rollouts.values():
@@ -148,19 +145,7 @@ class Service:
         if watch is not None:
             self._watching = asyncio.create_task(watch.run(seconds))
 
-    def _settle(self) -> None:
-        self.settled.set()
-        self.refresh_metrics()  # other workers tell of this one from now on, and must not say that it loads
-
     def _others_wait(self, scheduler: TurnScheduler) -> bool:
         """Say whether somebody waits for another model than that of `scheduler`; called on its inference thread."""
         others = [model.scheduler for rollout in self.rollouts.values() for model in rollout.loaded]
         return any(other.queued_tokens for other in others if other is not scheduler)
-
-    async def _keep_fresh(self) -> None:
-        while True:  # for the scrapes of other workers, which read what this one wrote last
-            try:
-                self.refresh_metrics()
-            except OSError as error:
-                log.error(f"metrics are not up to date: {error}")
-            await asyncio.sleep(REFRESH_SECONDS)

@@ -1,7 +1,4 @@
-"""What the operator sees: Prometheus metrics. Every series is there before the first request.
-
-With several worker processes each writes to files that all of them read, so that any of them tells the sum of all.
-"""
+"""What the operator sees: Prometheus metrics. Every series is there before the first request."""
 
 import itertools
 import os
@@ -9,15 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from relevance.tasks import UNKNOWN_LANGUAGE, Task
 from service.changemetrics import ChangeMetrics
 from service.driftmetrics import DriftMetrics
 from service.gpu import GpuCollector
-from service.metricfiles import allocate_metric_files
 from service.tally import OTHER_LANGUAGE
-from service.workers import SHARED_FOLDER
 
 # Dense from 1 to 100 ms, where the latency targets are.
 SECONDS = (
@@ -40,9 +34,6 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 
-allocate_metric_files()
-
-
 def count_class(pairs: int) -> str:
     """Return the class of candidate counts that a request of so many pairs belongs to."""
     return next((name for limit, name in COUNT_CLASSES.items() if pairs <= limit), MOST) if pairs else NO_PAIRS
@@ -60,17 +51,15 @@ class Metrics:
         parts are told from the start (on others with their first request, since a page is read every few seconds).
         """
         self.registry = registry = CollectorRegistry()
-        if SHARED_FOLDER not in os.environ:
-            ProcessCollector(registry=registry)
-        self._gpus = GpuCollector.of_machine()
-        if self._gpus is not None:
-            registry.register(self._gpus)
+        ProcessCollector(registry=registry)
+        if (gpus := GpuCollector.of_machine()) is not None:
+            registry.register(gpus)
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"relevance_{name}", text, labels, registry=registry)
 
-        def gauge(name: str, text: str, *labels: str, across: str = "livesum") -> Gauge:
-            return Gauge(f"relevance_{name}", text, labels, registry=registry, multiprocess_mode=across)  # type: ignore[arg-type]
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"relevance_{name}", text, labels, registry=registry)
 
         def histogram(name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
             return Histogram(f"relevance_{name}", text, labels, registry=registry, buckets=tuple(buckets))
@@ -96,12 +85,12 @@ class Metrics:
         self.cache_lookups = counter("cache_lookups", "Look-ups in a cache", "task", "cache", "result")
         self.restarts = counter("inference_restarts", "Inference threads started again", "task")
         self.queued_tokens = gauge("queued_tokens", "Tokens not yet scored", "task", "priority")
-        self.queue_age = gauge("oldest_wait_seconds", "How long the oldest has waited", "task", across="livemax")
+        self.queue_age = gauge("oldest_wait_seconds", "How long the oldest has waited", "task")
         self.speed = gauge("tokens_per_second", "Speed of the model of late", "task")
-        self.model_info = gauge("model_info", "1 for what is loaded", *MODEL_LABELS, across="livemax")
-        self.resident = gauge("resident_memory_bytes", "Resident memory of all worker processes")
-        self.memory_limit = gauge("memory_limit_bytes", "Memory that they may have", across="livemax")
-        self.ready = gauge("ready", "1 where /readyz says 200", across="livemin")
+        self.model_info = gauge("model_info", "1 for what is loaded", *MODEL_LABELS)
+        self.resident = gauge("resident_memory_bytes", "Resident memory of the process")
+        self.memory_limit = gauge("memory_limit_bytes", "Memory that it may have")
+        self.ready = gauge("ready", "1 where /readyz says 200")
         tasks = list(tasks)
         self.changes = ChangeMetrics(tasks, SECONDS, registry)
         self.drift = DriftMetrics(registry)
@@ -145,20 +134,13 @@ class Metrics:
     def preset_languages(self, task: Task, languages: Iterable[str]) -> None:
         """Register the languages that a model knows; all others count as one."""
         for language in (*languages, UNKNOWN_LANGUAGE, OTHER_LANGUAGE):
-            self.drift.scores.labels(task, language)
+            self.drift.scores.preset(task, language)
             for label in ("0", "1"):
                 self.scores.labels(task, language, label)
 
     def page(self) -> bytes:
-        """Return all metrics, of all workers, in the Prometheus text format."""
-        registry = CollectorRegistry()
-        if SHARED_FOLDER not in os.environ:
-            registry.register(self.drift.page_of(self.registry))
-            return generate_latest(registry)
-        registry.register(self.drift.page_of(MultiProcessCollector(None)))  # type: ignore[no-untyped-call]
-        if self._gpus is not None:
-            registry.register(self._gpus)
-        return generate_latest(registry)
+        """Return all metrics in the Prometheus text format."""
+        return generate_latest(self.registry)
 
 
 def resident_bytes() -> int:

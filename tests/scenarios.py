@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import random
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -77,14 +75,9 @@ class Scenario:
     later: Callable[[Process, Path], None] = lambda process, bundle: None  # what befalls the running service
 
 
-def kill_worker(process: Process, bundle: Path) -> None:
-    """Kill one worker process of a service."""
-    pid = process.child.pid
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-            os.kill(int(child), signal.SIGKILL)
-            return
-    raise AssertionError("no worker process found")
+def kill(process: Process, bundle: Path) -> None:
+    """Kill the process of a service."""
+    process.child.kill()
 
 
 def spoil(process: Process, bundle: Path) -> None:
@@ -129,7 +122,7 @@ SCENARIOS = {
         must=ERRORS | {"RelevanceInferenceRestarted", "RelevanceNotReady"},
         fault="dying",
     ),
-    "worker-killed": Scenario(must=frozenset({"RelevanceTargetDown"}), settings={"workers": 2}, later=kill_worker),
+    "killed": Scenario(must=frozenset({"RelevanceTargetDown"}), later=kill),
     "refused": Scenario(must=frozenset({"RelevanceBundleRefused"}), settings={"watch_seconds": 0.5}, later=spoil),
     "leaking": Scenario(must=frozenset({"RelevanceMemoryGrowing"}), fault="leaking"),
     "scores-drift": Scenario(

@@ -23,7 +23,7 @@ from relevance.bundle import Bundle, Manifest
 from relevance.tasks import Pair
 
 PEERS = Path(__file__).parent / "peers"
-START_SECONDS = 600  # TensorRT builds its engines first
+START_SECONDS = 600
 QUIET = {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
 
 

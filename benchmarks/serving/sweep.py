@@ -5,8 +5,7 @@ each budget of padded tokens a run: pairs a second at saturation, requests of 50
 share of that time outside the session; and latency by candidate count with the usual budget, one request after another.
 Beside it, how far the scores of each bundle are from those of the first one. Says which device was used.
 
-On a GPU each bundle is measured again with CUDA graphs and, where onnxruntime offers it and the bundle was exported
-with --plain, by TensorRT, whose engines are built first and kept beside OUT.json.
+On a GPU each bundle is measured again with CUDA graphs.
 """
 
 import argparse
@@ -28,12 +27,10 @@ from servers import Server, ours, started
 from traffic import Client, Sent, by_query, closed_loop, milliseconds, pairs_a_second
 
 from relevance.bundle import Bundle
-from relevance.errors import BundleError
 from relevance.session import usable_cores
 from relevance.tasks import Pair
 from service.providers import CUDA
 from service.settings import Settings
-from service.tensorrt import TENSORRT, check_plain
 
 COUNTS = (1, 10, 50, 100, 500)
 BUDGETS = {"cpu": (128, 512, 2048), "cuda": (2048, 8192, 16_384, 32_768, 65_536)}
@@ -94,18 +91,12 @@ def _device(url: str) -> str:
         return str(json.load(answer)["models"][0]["device"])
 
 
-def sessions(folder: Path, out: Path) -> dict[str, dict[str, object]]:
-    """Return the settings of all kinds of session that this machine can run a bundle by."""
+def sessions() -> dict[str, dict[str, object]]:
+    """Return the settings of all kinds of session that this machine can run."""
     offered = onnxruntime.get_available_providers()
     found: dict[str, dict[str, object]] = {"plain": {}}
     if CUDA in offered:
         found["cuda_graphs"] = {"cuda_graphs": True}
-    if TENSORRT in offered:
-        try:
-            check_plain(Bundle.open(folder))
-            found["tensorrt"] = {"tensorrt_cache": out.with_suffix(".tensorrt")}
-        except BundleError as error:
-            print(f"without TensorRT: {error}", file=sys.stderr)
     return found
 
 
@@ -139,7 +130,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     pairs = pairs_of(options.rows, Bundle.open(options.bundles[0]))
     found, first = [], None
-    kinds = [(folder, *each) for folder in options.bundles for each in sessions(folder, options.out).items()]
+    kinds = [(folder, *each) for folder in options.bundles for each in sessions().items()]
     for folder, session, settings in kinds:
         measured, given = measure(folder, pairs, options, settings)
         first = given if first is None else first

@@ -233,14 +233,14 @@ def machine() -> Sequence[Panel]:
     return (
         over_time(
             "Memory",
-            "Resident memory of all worker processes, and what they may have.",
+            "Resident memory of the process, and what it may have.",
             Look("bytes", runbook="RelevanceMemoryNearLimit"),
             Query(f"relevance_resident_memory_bytes{{{OF_JOB}}}", "{{instance}} in use"),
             Query(f"relevance_memory_limit_bytes{{{OF_JOB}}}", "{{instance}} limit"),
         ),
         over_time(
             "Processor",
-            "Cores in use by the process. Prometheus gets no such figure of several workers.",
+            "Cores in use by the process.",
             Look("none"),
             Query(f"rate(process_cpu_seconds_total{{{OF_JOB}}}{RATE})", "{{instance}}"),
         ),

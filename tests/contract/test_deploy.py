@@ -213,20 +213,3 @@ def test_unread_bulk_answers_and_tmp_are_a_small_part_of_the_shipped_memory():
     assert len(sizes) == 4
     for memory, tmp in sizes:
         assert 2 * bulk + tmp <= memory / 16
-
-
-def test_shipped_tmp_has_room_for_the_metrics_of_several_workers(tmp_path):
-    """Two tasks, 50 languages seen in each, requests to every route: far more than a worker tells of."""
-    code = (
-        "from service.app import create_app; from service.settings import Settings; from relevance.tasks import Task\n"
-        "app = create_app(Settings(), {task: None for task in Task})\n"
-        "metrics = app.state.service.metrics\n"
-        "for task in Task: metrics.preset_languages(task, [chr(97 + n // 26) + chr(97 + n % 26) for n in range(50)])\n"
-        "from service.edge import SCORING_PATHS\n"
-        "metrics._preset_durations(list(Task), metrics.phases.values(), SCORING_PATHS)"
-    )
-    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=ROOT)
-    of_one_worker = sum(file.stat().st_size for file in tmp_path.iterdir())
-    assert of_one_worker
-    assert 8 * of_one_worker <= min(tmp for _, tmp in shipped_memory())

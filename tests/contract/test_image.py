@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    """The started image, two workers: its process, URL and everything that it wrote."""
+    """The started image: its process, URL and everything that it wrote."""
     if not can_mount():
         pytest.skip("needs root, unshare, setpriv and overlayfs")
     folder = tmp_path_factory.mktemp("image")
@@ -46,9 +46,7 @@ def service(tmp_path_factory):
         port = free.getsockname()[1]
     start = " ".join(json.loads(setting(TARGET, "ENTRYPOINT")))
     health = " ".join(json.loads(setting(TARGET, "HEALTHCHECK").partition("CMD ")[2]))
-    line = (
-        f"{LOOK_INSIDE}export RELEVANCE_PORT={port} RELEVANCE_WORKERS=2 RELEVANCE_DRAIN_SECONDS=0 RELEVANCE_THREADS=1\n"
-    )
+    line = f"{LOOK_INSIDE}export RELEVANCE_PORT={port} RELEVANCE_DRAIN_SECONDS=0 RELEVANCE_THREADS=1\n"
     line += f"(until {health} 2>/dev/null; do sleep 0.2; done; echo health check passed >&2) &\n"
     line += f"exec {start} --bundle qc=/bundles/qc"
     log = folder / "log"
@@ -80,7 +78,7 @@ def test_the_image_serves_as_an_unprivileged_user_from_a_read_only_root(service)
     body = {"task": "qc", "query": "zapatos", "language": "es", "candidates": ["Shoes"]}
     answer = httpx.post(f"{url}/v1/score", json=body)
     assert answer.status_code == 200
-    assert "relevance_requests_total" in httpx.get(f"{url}/metrics").text  # read from files in /tmp
+    assert "relevance_requests_total" in httpx.get(f"{url}/metrics").text
 
 
 def test_its_health_check_passes(service):

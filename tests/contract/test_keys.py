@@ -296,7 +296,7 @@ def test_a_process_logs_names_and_never_secrets(bundle, path):
 
 
 def test_a_process_with_a_wrong_file_does_not_start(bundle, path):
-    with running({"qc": bundle}, api_keys=path, workers=2) as process:
+    with running({"qc": bundle}, api_keys=path) as process:
         assert process.end() == 2
     assert f"error: api_keys {path}: No such file or directory; expected a TOML file of keys" in process.lines
 

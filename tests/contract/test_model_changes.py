@@ -344,7 +344,6 @@ def test_admin_interface_wants_a_key_of_its_scope(root, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"admin_port": 0, "workers": 2}, "expected workers 1, or watch_seconds"),
         ({"admin_port": 0, "admin_host": "0.0.0.0"}, "api_keys with a key of scope admin"),
         ({"admin_port": 0, "bundle_root": "/nothing"}, "bundle_root /nothing: no such folder"),
     ],
@@ -395,22 +394,3 @@ def test_watched_folder_is_followed_and_a_bad_bundle_refused_once(root, versions
             wait_for(lambda: by_native(client)[0] == versions["b"])
     refusals = [json.loads(line) for line in process.lines if "bundle refused" in line]
     assert 1 <= len(refusals) <= 3  # the flipped one, and perhaps the half-copied one
-
-
-def test_every_worker_follows_the_watched_folder(root, versions, tmp_path):
-    current = tmp_path / "current"
-    current.symlink_to(root / "a")
-    with running({"qc": current}, watch_seconds=0.05, workers=2) as process:
-        url = process.wait_ready()
-        pointed(current, root / "b")
-        seen = []
-
-        def all_new():  # each over a connection of its own, so that both workers get some
-            answers = [httpx.post(url + "/v1/score", json=BODY).raise_for_status().json() for _ in range(12)]
-            seen.extend(answers)
-            return {answer["model"]["version"] for answer in answers} == {versions["b"]}
-
-        wait_for(all_new)
-        page = httpx.get(url + "/metrics").text
-    assert 'changes_total{result="switched",task="qc"} 2.0' in page
-    assert f'role="active",task="qc",version="{versions["b"]}"}} 1.0' in page

@@ -1,16 +1,11 @@
-"""Drift in the metrics of a real service: in this process, and over several workers."""
+"""Drift in the metrics of a real service: in this process."""
 
-import json
-import os
 import re
-import subprocess
-import sys
-import time
 
-import httpx
 import numpy as np
 import onnxruntime
 import pytest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from tokenizers import models, pre_tokenizers
 
 from relevance.bundle import MODEL_FILE, Bundle, Golden, write_bundle_files
@@ -18,8 +13,9 @@ from relevance.card import TOKENIZER_FILE, ModelCard, score_reference
 from relevance.tasks import Pair, Task
 from relevance.tokenization import PairTokenizer
 from service.drift import Drift, Reference
+from service.driftmetrics import TWENTIETHS, ScoreHistogram
 from service.engine import Engine
-from tests.serving import in_process, running
+from tests.serving import in_process
 from tests.tiny import MAX_LENGTH, PAD_ID, tiny_bundle, tiny_tokenizer
 
 TEXTS = [f"Shoes {number}" for number in range(300)]
@@ -176,47 +172,19 @@ def test_another_version_starts_with_an_empty_window():
     )
 
 
-def test_workers_tell_the_index_of_all_their_scores(bundle):
-    with running({"qi": bundle}, workers=2, drift_min_scores=1800) as process:
-        url = process.wait_ready()
-        for _ in range(8):  # each on a connection of its own, dealt out among the workers
-            assert httpx.post(f"{url}/v1/score", json=body()).status_code == 200
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            page = httpx.get(f"{url}/metrics").text
-            if values(page, "relevance_score_count")['language="en",task="qi"'] == 2400:
-                break
-            time.sleep(0.1)
-    assert values(page, "relevance_score_count")['language="en",task="qi"'] == 2400
-    assert values(page, "relevance_score_psi")['language="en",task="qi"'] == pytest.approx(0, abs=1e-9)
-    assert values(page, "relevance_score_bucket")['language="en",le="+Inf",task="qi"'] == 2400
-
-
-SHARED = """
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
-from service.driftmetrics import TWENTIETHS, ScoreHistogram
-registry = CollectorRegistry()
-one = Histogram("one", "", registry=registry, buckets=TWENTIETHS)
-many = ScoreHistogram("many", "", registry=registry, buckets=TWENTIETHS)
-for place, count in enumerate(range(20)):
-    for _ in range(count):
-        one.observe(place / 20 + 0.01)
-many.add(list(range(20)), sum(count * (place / 20 + 0.01) for place, count in enumerate(range(20))))
-shared = CollectorRegistry()
-MultiProcessCollector(shared)
-for each in (registry, shared):
-    pages = [line.rsplit(" ", 1) for line in generate_latest(each).decode().splitlines() if line[0] != "#"]
-    for name in "one", "many":
-        print([round(float(value), 6) for key, value in pages if key.startswith(name) and "created" not in key])
-"""
-
-
-def test_many_observations_at_once_are_as_one_by_one_in_files_too(tmp_path):
-    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", SHARED], env=environment, capture_output=True, text=True, check=True)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert lines[0] == lines[1]
-    assert lines[2] == lines[3]
-    assert len(lines[0]) == len(lines[2]) == 23
-    assert 190 in lines[2]
+def test_many_observations_at_once_are_as_one_by_one():
+    one = Histogram("one", "", registry=(registry := CollectorRegistry()), buckets=TWENTIETHS)
+    registry.register(many := ScoreHistogram("many", ""))
+    for place, count in enumerate(range(20)):
+        for _ in range(count):
+            one.observe(place / 20 + 0.01)
+    many.add("qi", "en", np.arange(20), sum(count * (place / 20 + 0.01) for place, count in enumerate(range(20))))
+    lines = [line.rsplit(" ", 1) for line in generate_latest(registry).decode().splitlines() if line[0] != "#"]
+    values = [
+        [float(v) for key, v in lines if key.startswith(name) and "created" not in key] for name in ("one", "many")
+    ]
+    assert values[0] == pytest.approx(values[1])
+    assert len(values[1]) == 23
+    assert {re.sub(r".*le=|[,}].*", "", key) for key, _ in lines if "one_bucket" in key} == {
+        re.sub(r".*le=|[,}].*", "", key) for key, _ in lines if "many_bucket" in key
+    }

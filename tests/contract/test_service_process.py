@@ -12,12 +12,10 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import httpx
 import pytest
 
-from relevance.errors import MachineError
 from service.keyfile import entry
 from service.settings import Settings
 from tests.faulty import BREAK_RUNS, command
@@ -195,43 +193,6 @@ def test_a_panic_of_the_tokeniser_is_counted_as_a_fault(bundle, path):
     assert f'relevance_requests_total{{route="{route}",status="499"}} 0.0' in page
 
 
-def test_workers_share_a_port_and_tell_the_sum_of_their_metrics(bundle):
-    with running({"qc": bundle}, workers=2) as process:
-        url = process.wait_ready()
-        body = {"task": "qc", "query": "shoes", "candidates": ["Shoes", "Socks"]}
-        for _ in range(20):  # each over a connection of its own, so that both workers get some
-            assert httpx.post(url + "/v1/score", json=body).status_code == 200
-        pages = [httpx.get(url + "/metrics").text for _ in range(6)]
-        assert httpx.get(url + "/readyz").status_code == 200
-        code = process.end(signal.SIGTERM)
-    for page in pages:
-        assert 'relevance_requests_total{route="/v1/score",status="200"} 20.0' in page
-        assert 'relevance_batch_pairs_sum{task="qc"} 40.0' in page
-        assert "relevance_ready 1.0" in page
-    assert code == 0
-    assert sum(json.loads(line)["event"] == "stopped" for line in process.lines) == 2
-
-
-def test_worker_that_dies_ends_the_service(bundle):
-    with running({"qc": bundle}, workers=2) as process:
-        process.wait_ready()
-        os.kill(children_of(process.child.pid)[0], signal.SIGKILL)
-        assert process.end() == 128 + signal.SIGKILL
-
-
-def test_worker_that_can_score_no_more_ends_the_service(bundle):
-    body = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]}
-    with running({"qc": bundle}, command("dying"), workers=2, threads=1) as process:
-        url, until = process.wait_ready(), time.monotonic() + 120
-        while process.child.poll() is None:  # over a connection each, so that both workers get some
-            assert time.monotonic() < until
-            with contextlib.suppress(httpx.TransportError):
-                httpx.post(url + "/v1/score", json=body)
-        assert process.end() == MachineError.exit_code
-    assert any("this worker ends" in line for line in process.lines)
-    assert any('"a worker ended"' in line for line in process.lines)
-
-
 @pytest.mark.parametrize("concurrent_runs", [1, 2])
 def test_session_that_fails_from_now_on_fails_the_health_check(bundle, concurrent_runs):
     body = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]}
@@ -250,74 +211,6 @@ def test_session_that_fails_from_now_on_fails_the_health_check(bundle, concurren
         assert health == [200] * (len(health) - 1) + [503]
         assert (ready.status_code, ready.json()["detail"]) == (503, "qc: the last 4 model runs failed")
         assert client.get("/v2/health/live").status_code == 503
-
-
-def test_workers_with_a_session_that_fails_from_now_on_end_the_service(bundle):
-    body = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]}
-    with running({"qc": bundle}, command("breaking"), workers=2, threads=1) as process:
-        url = process.wait_ready()
-        while process.child.poll() is None:  # over a connection each, so that both workers get some
-            with contextlib.suppress(httpx.TransportError):
-                httpx.post(url + "/v1/score", json=body)
-        assert process.end() == MachineError.exit_code
-
-
-def test_connections_are_dealt_out_among_the_workers(bundle):
-    with running({"qc": bundle}, workers=2, threads=1) as process:
-        port = int(process.wait_ready().rsplit(":", 1)[1])
-        workers = children_of(process.child.pid)
-        before = [descriptors(worker) for worker in workers]
-        held = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
-        until = time.monotonic() + 120
-        while sum(taken := [descriptors(w) - n for w, n in zip(workers, before, strict=True)]) < 40:
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        for connection in held:
-            connection.close()
-        code, complaint = refusal({"qc": bundle}, port=port, workers=2)
-    assert min(taken) >= 5
-    assert (code, f"port {port}" in complaint) == (5, True)
-
-
-def test_workers_end_with_the_process_that_started_them(bundle):
-    with running({"qc": bundle}, workers=2, threads=1) as process:
-        process.wait_ready()
-        process.child.kill()
-        assert process.end() == -signal.SIGKILL  # its log ends when the last worker does
-
-
-def test_no_worker_accepts_before_all_have_loaded(bundle):
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with running({"qc": bundle}, workers=2, threads=1, port=port) as process:
-        while len(workers := children_of(process.child.pid)) < 2:
-            time.sleep(0.01)
-        os.kill(workers[1], signal.SIGSTOP)
-        until = time.monotonic() + 120
-        while not any('"bundle loaded"' in line for line in process.lines):
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        time.sleep(0.2)
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port))
-        os.kill(workers[1], signal.SIGCONT)
-        assert httpx.get(process.wait_ready() + "/readyz").status_code == 200
-
-
-def descriptors(pid):
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def children_of(pid):
-    """The worker processes: those that Python spawned, without its resource tracker."""
-    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [child for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-
-
-def test_worker_that_cannot_load_ends_the_service(bundle):
-    process = Process({"qi": bundle}, workers=2)
-    assert process.end() == 3
-    assert any("its task is 'qc', expected 'qi'" in line for line in process.lines)
 
 
 def test_stalled_upload_gives_its_place_back(bundle):
@@ -365,7 +258,7 @@ def test_log_is_text_on_a_terminal_and_json_elsewhere(bundle):
         while process.child.poll() is None and not any("ready at http://" in line for line in process.lines):
             time.sleep(0.02)
     ready = next(line for line in process.lines if "ready at" in line)
-    assert re.fullmatch(r'\d\d:\d\d:\d\d ready at http://127\.0\.0\.1:\d+  tasks=\["qc"\] workers=1', ready), ready
+    assert re.fullmatch(r'\d\d:\d\d:\d\d ready at http://127\.0\.0\.1:\d+  tasks=\["qc"\]', ready), ready
 
 
 def test_terminal_gets_text():

@@ -75,7 +75,7 @@ def test_scores_come_over_https_only(files, bundle):
 
 
 def test_only_certificates_of_the_authority_are_let_in(files, bundle):
-    with running({"qc": bundle}, tls_client_ca=files / "ca.pem", **served(files), workers=2) as process:
+    with running({"qc": bundle}, tls_client_ca=files / "ca.pem", **served(files)) as process:
         url = process.wait_ready()
         assert httpx.get(f"{url}/healthz", verify=trusting(files, "client")).status_code == 200
         for client in (None, "stranger"):

@@ -77,11 +77,19 @@ def test_model_older_than_the_previous_is_closed_and_its_memory_freed(bundles):
             await rollout.switch(bundles[2][0])
             while rollout._closing:
                 await asyncio.sleep(0.001)
-            return kept, engine()
+            return kept, await freed(engine)
         finally:
             gc.enable()
 
     assert with_rollout(bundles, scenario) == (True, None)
+
+
+async def freed(reference):
+    """Return None once the object is gone (a run may be under way, and its thread), the object after a minute."""
+    until = time.monotonic() + 60
+    while reference() is not None and time.monotonic() < until:
+        await asyncio.sleep(0.001)
+    return reference()
 
 
 def test_memory_of_a_model_that_has_failed_is_freed_too(bundles):
@@ -105,7 +113,7 @@ def test_memory_of_a_model_that_has_failed_is_freed_too(bundles):
                 await rollout.switch(folder)
             while rollout._closing:
                 await asyncio.sleep(0.001)
-            return engine()
+            return await freed(engine)
         finally:
             gc.enable()
 
@@ -308,10 +316,7 @@ def test_memory_of_a_dropped_candidate_is_freed(bundles, mode):
             await rollout.drop()
             while rollout._closing:
                 await asyncio.sleep(0.001)
-            until = time.monotonic() + 60
-            while engine() is not None and time.monotonic() < until:  # a run that is under way, and its thread
-                await asyncio.sleep(0.001)
-            return engine()
+            return await freed(engine)
         finally:
             gc.enable()
 
