@@ -352,7 +352,7 @@ def test_unknown_key_of_v2_comes_with_the_known_one(client, key, meant):
 
 
 def test_many_unknown_keys_of_v2_are_one_error(client):
-    detail = problem(post(client, "v2", ["a"], **{f"{n:x}" * 9: n for n in range(5000)}), 422)
+    detail = problem(post(client, "v2", ["a"], **{f"{n:x}" * 9: n for n in range(200)}), 422)
     assert detail.count("unknown key") == 1
     assert "did you mean" not in detail
 
