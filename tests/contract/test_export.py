@@ -148,7 +148,7 @@ def test_a_bundle_past_the_limit_is_refused_and_leaves_nothing(tmp_path):
 def test_an_existing_bundle_is_kept(tmp_path):
     (tmp_path / "bundle").mkdir()
     with pytest.raises(ConfigError, match="exists already"):
-        exported(tmp_path, tmp_path / "bundle")
+        exported(tmp_path / "checkpoint", tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("name", ["card.json", "tokenizer.json", "config.json", "head.safetensors", "dev_pairs.jsonl"])

@@ -103,7 +103,7 @@ def test_memory_of_a_model_that_has_failed_is_freed_too(bundles):
         engine = weakref.ref(rollout.active.engine)
         gc.disable()
         try:
-            rollout.active.scheduler._run = fail
+            rollout.active.scheduler._health._make_run = fail
             with pytest.raises(DeadlineError):
                 await asyncio.create_task(rollout.active.scheduler.score([TOKENS], deadline=time.monotonic() + 0.01))
             released.set()
