@@ -265,7 +265,7 @@ def test_refused_bulk_job_ends(service):
         (("qc", " ", ["b"]), 422, "invalid_request"),
         (("qc", "a", []), 422, "invalid_request"),
         (("qc", "a" * 5000, ["b"]), 413, "too_large"),
-        (("qc", "\ud800", ["b"]), 422, "invalid_request"),
+        (("qc", "\ud800", ["b"]), 400, "malformed_json"),
     ],
 )
 def test_refusal_carries_the_problem_and_is_not_retried(service, kind, arguments, status, reason):
