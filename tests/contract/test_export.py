@@ -52,10 +52,10 @@ def checkpoint(folder, family="bert", kind="paired", typed=False):
     return out
 
 
-def exported(source, out, precision="fp32", limits=None, plain=False):
+def exported(source, out, precision="fp32", limits=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own deprecations
-        return export_bundle(source, out, precision, limits or DEFAULT_LIMITS[precision], overwrite=False, plain=plain)
+        return export_bundle(source, out, precision, limits or DEFAULT_LIMITS[precision], overwrite=False)
 
 
 @pytest.mark.parametrize("kind", ["stock", "mean", "paired"])
@@ -105,21 +105,6 @@ def test_reduced_precisions(tmp_path, precision, operator):
     assert precision == "int8" or not wide
 
 
-@pytest.mark.parametrize(("family", "kind"), [("bert", "stock"), ("xlm-roberta", "paired"), ("distilbert", "mean")])
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_plain_bundle_has_standard_operators_only(tmp_path, family, kind, precision):
-    manifest = exported(checkpoint(tmp_path, family, kind), tmp_path / "bundle", precision, plain=True)
-    assert manifest.parity.max_logit_difference < (1e-4 if precision == "fp32" else 0.1)
-    model = onnx.load(tmp_path / "bundle" / MODEL_FILE)
-    assert {node.domain for node in model.graph.node} == {""}
-    assert b"com.microsoft" not in model.SerializeToString()  # what the service looks for
-
-
-def test_a_plain_int8_bundle_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="fp32 or fp16"):
-        exported(checkpoint(tmp_path), tmp_path / "bundle", "int8", plain=True)
-
-
 def test_export_and_training_load_one_model(tmp_path):
     source = checkpoint(tmp_path)
     opened = Checkpoint.open(source)
@@ -148,7 +133,7 @@ def test_a_bundle_past_the_limit_is_refused_and_leaves_nothing(tmp_path):
 def test_an_existing_bundle_is_kept(tmp_path):
     (tmp_path / "bundle").mkdir()
     with pytest.raises(ConfigError, match="exists already"):
-        exported(tmp_path / "checkpoint", tmp_path / "bundle")
+        exported(checkpoint(tmp_path), tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("name", ["card.json", "tokenizer.json", "config.json", "head.safetensors", "dev_pairs.jsonl"])
