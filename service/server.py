@@ -6,10 +6,12 @@ import functools
 import gc
 import ipaddress
 import logging
+import math
 import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +35,7 @@ from service.tls import tls_options
 log = logging.getLogger(__name__)
 
 BACKLOG = 2048
+WATCH_SECONDS = 0.25
 SWITCH_SECONDS = 0.001  # how long the event loop and the inference threads wait for one another's Python at most
 COLLECT_AFTER = (10_000, 20, 50)  # seldom: Python's cycle collector looks through all caches, which takes its time
 
@@ -155,10 +158,25 @@ async def _serve(settings: Settings, app: FastAPI, listener: socket.socket, read
         server.should_exit = True
     elif not serving.done():
         ready()
+    watching = asyncio.create_task(_end_when_dead(server, service, settings.end_when_dead_seconds))
     await serving
+    if watching.done():
+        raise MachineError("a model can no longer score; see the log")
+    watching.cancel()
     if service.failure is not None:
         raise service.failure
     log.info("stopped")
+
+
+async def _end_when_dead(server: uvicorn.Server, service: Service, seconds: float) -> None:
+    """End a service that has been unable to score for `seconds`; 0: never, which waits for ever."""
+    since = math.inf
+    while not seconds or time.monotonic() - since < seconds:
+        await asyncio.sleep(WATCH_SECONDS)
+        dead = service.dead and not service.draining
+        since = min(since, time.monotonic()) if dead else math.inf
+    log.error(f"a model could not score for {seconds:g} s: the service ends, to be started again")
+    server.should_exit = True
 
 
 def _config(app: FastAPI, settings: Settings, lifespan: Literal["on", "off"]) -> uvicorn.Config:

@@ -159,6 +159,12 @@ class Settings(BaseSettings):
         "/healthz and /readyz say 503, so that the service is started again. Higher: later. One run that succeeds "
         "ends it",
     )
+    end_when_dead_seconds: float = Field(
+        90,
+        ge=0,
+        description="a service that can no longer score (/healthz says 503) ends itself after so long, so that what "
+        "started it starts it again. Higher: more time to look at it; 0: never",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto takes CUDA where onnxruntime offers it; cuda fails at start where it does not"
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from relevance.bundle import Bundle
+from relevance.errors import RelevanceError
 from relevance.tasks import Task
 from service.engine import Engine
 from service.logs import configure_logging
@@ -152,11 +153,15 @@ def main(arguments: Sequence[str]) -> None:
     given = [each.removeprefix("--bundle=").split("=", 1) for each in bundles]
     settings = Settings.build()
     configure_logging(settings.log_level)
-    serve(
-        settings,
-        {Task(task): Path(folder) for task, folder in given},
-        functools.partial(open_faulty, fault),
-    )
+    try:
+        serve(
+            settings,
+            {Task(task): Path(folder) for task, folder in given},
+            functools.partial(open_faulty, fault),
+        )
+    except RelevanceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -163,7 +163,12 @@ def services(folder: Path, window_seconds: float) -> Iterator[dict[str, tuple[Pr
         for name, scenario in SCENARIOS.items():
             bundle = make_bundle(folder / name / "qc", name)
             chosen = command(scenario.fault) if scenario.fault else tuple(COMMAND)
-            drift = {"drift_window_seconds": window_seconds, "drift_min_scores": 200, "threads": 1}
+            drift = {
+                "drift_window_seconds": window_seconds,
+                "drift_min_scores": 200,
+                "threads": 1,
+                "end_when_dead_seconds": 0,
+            }
             running_one = running({"qc": bundle}, chosen, **{**drift, **scenario.settings})
             started[name] = stack.enter_context(running_one), bundle
         yield {name: (process, bundle, process.wait_ready()) for name, (process, bundle) in started.items()}

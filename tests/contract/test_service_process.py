@@ -16,6 +16,7 @@ import time
 import httpx
 import pytest
 
+from relevance.errors import MachineError
 from service.keyfile import entry
 from service.settings import Settings
 from tests.faulty import BREAK_RUNS, command
@@ -211,6 +212,18 @@ def test_session_that_fails_from_now_on_fails_the_health_check(bundle, concurren
         assert health == [200] * (len(health) - 1) + [503]
         assert (ready.status_code, ready.json()["detail"]) == (503, "qc: the last 4 model runs failed")
         assert client.get("/v2/health/live").status_code == 503
+
+
+@pytest.mark.parametrize("fault", ["breaking", "dying"])
+def test_a_service_that_can_score_no_more_ends_itself(bundle, fault):
+    body = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]}
+    with running({"qc": bundle}, command(fault), end_when_dead_seconds=0.5) as process:
+        url = process.wait_ready()
+        while process.child.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                httpx.post(url + "/v1/score", json=body, timeout=60)
+        assert process.end() == MachineError.exit_code
+    assert process.lines[-1] == "error: a model can no longer score; see the log"
 
 
 def test_stalled_upload_gives_its_place_back(bundle):
