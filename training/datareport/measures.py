@@ -7,7 +7,7 @@ from itertools import combinations
 
 from pydantic import BaseModel, ConfigDict
 
-from relevance.formatting import split_levels
+from relevance.formatting import find_separator, path_levels
 from relevance.tasks import LabeledPair, Task, query_key
 from training.cleaning.tags import TagReport, report_tags
 from training.cleaning.votes import Contradictions, VoteReport, merge_votes
@@ -162,7 +162,8 @@ def _histogram(lengths: "map[int]", width: int) -> Histogram:
 
 
 def _depths(paths: Sequence[str]) -> dict[int, int]:
-    return dict(sorted(Counter(len(split_levels(path)) for path in paths).items()))
+    separator = find_separator(paths)
+    return dict(sorted(Counter(len(path_levels(path, separator)) for path in paths).items()))
 
 
 def _leak(first: tuple[str, Sequence[LabeledPair]], second: tuple[str, Sequence[LabeledPair]]) -> Leak:

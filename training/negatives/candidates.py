@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from relevance.errors import InputError
-from relevance.formatting import split_levels
+from relevance.formatting import find_separator, path_levels
 from relevance.tasks import LabeledPair, Task, query_key
 
 
@@ -29,12 +29,13 @@ class CandidatePool:
     """The different candidates of some rows, and `extra` ones of no row, by number, in the order in which they come.
 
     Category paths are one where their levels are the same, titles where their words are, whatever case, white space
-    and compatibility forms. The first spelling stands for all.
+    and compatibility forms. The first spelling stands for all. What parts the levels is found (relevance.formatting).
     """
 
     def __init__(self, rows: Sequence[LabeledPair], task: Task, near_title: float, extra: Sequence[str] = ()) -> None:
         self.texts: list[str] = []
         self._task, self._near_title = task, near_title
+        self._separator = find_separator([*(row.pair.candidate for row in rows), *extra]) if task is Task.QC else ""
         self._number_of: dict[str, int] = {}  # spelling -> number
         # Made again when they are asked for: kept, the keys of a million titles would take as much room as all else.
         self._keys = functools.lru_cache(maxsize=1 << 16)(lambda number: self._key(self.texts[number]))
@@ -79,7 +80,7 @@ class CandidatePool:
     def _key(self, candidate: str) -> tuple[str, ...]:
         if self._task is Task.QI:
             return (query_key(candidate),)
-        return tuple(query_key(level) for level in split_levels(candidate))
+        return tuple(query_key(level) for level in path_levels(candidate, self._separator))
 
 
 def _likeness(a: str, b: str) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from relevance.tasks import LabeledPair, query_key
 from training.negatives.candidates import CandidatePool
 from training.negatives.known import KnownPairs
+from training.negatives.nearqueries import NearQueries
 from training.negatives.options import NegativeOptions
 from training.negatives.search import SearchName, Shortlist
 
@@ -58,9 +59,14 @@ class Drawer:
     """Draws by seed: the same rows, shortlists and earlier draws give the same negatives."""
 
     def __init__(
-        self, rows: list[LabeledPair], pool: CandidatePool, known: KnownPairs, options: NegativeOptions
+        self,
+        rows: list[LabeledPair],
+        pool: CandidatePool,
+        known: KnownPairs,
+        options: NegativeOptions,
+        near: NearQueries | None = None,
     ) -> None:
-        self._rows, self._pool, self._known, self._options = rows, pool, known, options
+        self._rows, self._pool, self._known, self._options, self._near = rows, pool, known, options, near
 
     def asks(self, row: int, count: int, attempt: int, positive_similarity: float) -> list[Ask]:
         """Return what a row is asked for, a strategy each. `attempt` tells repeated calls for a row apart."""
@@ -134,7 +140,10 @@ class Drawer:
         if self._known.has(row, candidate):
             return "already_there"
         reasons = (self._pool.kinship(candidate, positive) for positive in positives)
-        return next((reason for reason in reasons if reason is not None), None)
+        reason = next((reason for reason in reasons if reason is not None), None)
+        if reason is None and self._near is not None and self._near.has_positive(row, candidate):
+            return "near_query"
+        return reason
 
 
 def in_random_order(allowed: NDArray[np.bool_], rng: random.Random) -> Iterator[int]:

@@ -58,6 +58,13 @@ class NegativeOptions(BaseModel):
     near_title: float = Field(
         0.85, gt=0, le=1, description="QI: titles whose bigrams' F1 is so high are one product, or variants of it"
     )
+    near_query: float = Field(
+        0.85,
+        gt=0,
+        le=1,
+        description="centred cosine from which two queries with the same numbers ask for the same: positives of one "
+        "are no negatives of the other (`iphone 12 case` and `cases` have .96, `red shoes` and `blue shoes` .41)",
+    )
     vet_above: float = Field(
         0.9,
         gt=0,

@@ -17,6 +17,7 @@ from training.linking import SOURCE_ID
 from training.negatives.candidates import CandidatePool
 from training.negatives.drawing import Ask, Drawer, Pick
 from training.negatives.known import KnownPairs
+from training.negatives.nearqueries import NearQueries, near_groups
 from training.negatives.options import NegativeOptions
 from training.negatives.quota import Quota
 from training.negatives.report import Histogram, NegativesReport
@@ -55,8 +56,10 @@ def sample_negatives(
     pool = CandidatePool(rows, task, options.near_title, extra_candidates)
     found: list[LabeledPair] = []
     if any(quota.wanted for quota in quotas):
-        drawer = Drawer(rows, pool, KnownPairs(rows, pool), options)
-        _Filling(rows, task, pool, quotas, encoder, options).run(drawer, vet, options.vet_above)
+        known = KnownPairs(rows, pool, near_groups(rows))
+        filling = _Filling(rows, task, pool, quotas, encoder, options)
+        near = filling.near_queries(known, options.near_query) if options.centred else None
+        filling.run(Drawer(rows, pool, known, options, near), vet, options.vet_above)
         found = _negatives(rows, pool, [pick for quota in quotas for pick in quota.made])
         if not found:
             raise ConfigError(_nothing(rows, pool, options, quotas))
@@ -75,7 +78,7 @@ class _Filling:
         encoder: PairEncoder,
         options: NegativeOptions,
     ) -> None:
-        form = PairFormat()
+        form = PairFormat().fitted(task, pool.texts)
         self._rows, self._pool, self._quotas = rows, pool, quotas
         sources = [row for quota in quotas if quota.wanted for row in quota.sources]
         texts = [form.query_text(rows[row].pair.query) for row in sources]
@@ -83,8 +86,12 @@ class _Filling:
         self._query_of = {row: number[text] for row, text in zip(sources, texts, strict=True)}
         paths = [form.candidate_text(task, text) for text in pool.texts]
         candidates = Vectors(encoder, paths, CANDIDATE_PREFIX, centred=options.centred)
-        queries = Vectors(encoder, list(number), QUERY_PREFIX, centred=options.centred)
-        self._search = CandidateSearch(queries, candidates, options)
+        self._queries = Vectors(encoder, list(number), QUERY_PREFIX, centred=options.centred)
+        self._search = CandidateSearch(self._queries, candidates, options)
+
+    def near_queries(self, known: KnownPairs, least: float) -> NearQueries:
+        """Return what finds candidates that are positive for a query near another."""
+        return NearQueries(self._queries, self._query_of, self._rows, known, least)
 
     def run(self, drawer: Drawer, vet: Vet | None, vet_above: float) -> None:
         """Fill the quotas as far as can be. All languages take a round together, so that a vet is called seldom."""
