@@ -49,7 +49,8 @@ folds = 2
 dev_share = 0.2
 methods = ["boundary"]
 band = 0.5
-max_share = 0.1
+worst_share = 0.1
+least_auc = 0
 
 [export]
 enabled = false

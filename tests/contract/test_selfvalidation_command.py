@@ -76,9 +76,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-def arguments(folder, out):
+def arguments(folder, out, limits=("max_share=0.25", "least_auc=0")):
     given = ("validate", folder / "rows.jsonl", out, "--task", "qc", "--recipe", folder / "recipe.toml", "--folds", "2")
-    return *given, "--method", "boundary", "--option", "band=0.9", "--option", "max_share=0.25"
+    options = [word for each in ("band=0.9", "worst_share=0.25", *limits) for word in ("--option", each)]
+    return *given, "--action", "drop", "--method", "boundary", *options
 
 
 def ids(path):
@@ -100,6 +101,22 @@ def test_dropping_reviewing_and_the_control_fit_together(folder, tmp_path):
     )
     assert left["decisions"] == {"drop": 20}
     assert ids(tmp_path / "reviewed.jsonl") == ids(tmp_path / "out.jsonl")
+
+
+def test_nothing_is_deleted_unless_asked_for(folder, tmp_path):
+    given = [word for word in map(str, arguments(folder, tmp_path / "out.jsonl")) if word not in ("--action", "drop")]
+    printed = json.loads(done(*given, "--json"))
+    assert (printed["actions"], printed["rounds"][0]["flagged"]) == ({}, 20)
+    assert len(ids(tmp_path / "out.jsonl")) == 80
+    assert len((tmp_path / "out.jsonl.review.csv").read_text(encoding="utf-8-sig").splitlines()) == 21
+
+
+def test_weak_judges_and_too_many_flags_are_refused(folder, tmp_path):
+    out = tmp_path / "out.jsonl"
+    assert "below least_auc 0.99" in refused(*arguments(folder, out, ["least_auc=0.99"]))
+    message = refused(*arguments(folder, out, ["least_auc=0"]))
+    assert "20 of 80 rows (25%) would be dropped, more than max_share 10%" in message
+    assert not out.exists()
 
 
 def test_a_killed_run_goes_on_to_the_same_file(folder, tmp_path):

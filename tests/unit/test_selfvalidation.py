@@ -250,7 +250,7 @@ def test_a_flip_turns_the_share_of_votes():
 
 def test_dropping_takes_at_most_its_share_worst_first():
     made = [row(i, label=1) for i in range(4)]
-    found, options = judged([1] * 4, [0.2, 0.1, 0.25, 0.9], max_share=0.5)
+    found, options = judged([1] * 4, [0.2, 0.1, 0.25, 0.9], worst_share=0.5)
     assert [r.id for r in act(made, found, options)] == ["2", "3"]
 
 
@@ -296,7 +296,9 @@ def test_options_that_contradict_each_other_are_refused():
         SelfValidationOptions(rounds=2, action="weight")
 
 
-# The stage, with a real, tiny model.
+# The stage, with a real, tiny model. It knows next to nothing, so that its judgement is taken as it is.
+
+LENIENT = {"max_share": 1.0, "least_auc": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -338,13 +340,13 @@ def test_a_stopped_run_trains_only_the_folds_that_are_left(recipe, tmp_path, mon
 
 def test_other_flags_and_actions_train_nothing_anew(recipe, tmp_path, monkeypatch):
     made, work = rows(60), tmp_path / "work"
-    self_validate(made, SelfValidation(recipe, SelfValidationOptions(folds=2), work))
+    self_validate(made, SelfValidation(recipe, SelfValidationOptions(folds=2, **LENIENT), work))
 
     def never(job):
         raise AssertionError(job.out)
 
     monkeypatch.setattr(training.checkpoint, "train", never)
-    options = SelfValidationOptions(folds=2, methods=list(Flag), action="weight", band=0.2)
+    options = SelfValidationOptions(folds=2, methods=list(Flag), action="weight", band=0.2, **LENIENT)
     left, report = self_validate(made, SelfValidation(recipe, options, work))
     assert [(r.id, r.label) for r in left] == [(r.id, r.label) for r in made]
     weighed = sum("label_weight" in r.extra for r in left)
@@ -353,7 +355,9 @@ def test_other_flags_and_actions_train_nothing_anew(recipe, tmp_path, monkeypatc
 
 def test_rounds_judge_what_the_one_before_left(recipe, tmp_path):
     made = rows(90)
-    options = SelfValidationOptions(folds=2, rounds=2, methods=["boundary"], band=0.5, max_share=0.1)
+    options = SelfValidationOptions(
+        folds=2, rounds=2, methods=["boundary"], band=0.5, worst_share=0.1, max_share=0.18, least_auc=0
+    )
     done = validate_rows(made, SelfValidation(recipe, options, tmp_path))
     first, second = done.report.rounds
     assert (first.rows, first.flagged) == (108, 10)
@@ -363,11 +367,19 @@ def test_rounds_judge_what_the_one_before_left(recipe, tmp_path):
     assert {each.row.id for each in done.flagged} == {r.id for r in made} - {r.id for r in done.rows}
 
 
+def test_all_rounds_together_act_on_no_more_than_the_share_allowed(recipe, tmp_path):
+    options = SelfValidationOptions(
+        folds=2, rounds=2, methods=["boundary"], band=0.5, worst_share=0.1, max_share=0.15, least_auc=0
+    )
+    with pytest.raises(InputError, match=r"19 of 108 rows .18%. would be dropped, more than max_share 15%"):
+        validate_rows(rows(90), SelfValidation(recipe, options, tmp_path))
+
+
 def test_relabelling_reports_agreement_and_quality(recipe, tmp_path):
     made = [row(r.id, r.pair.query, r.label, r.pair.candidate, true_label=1) for r in rows(60)]
     methods, models = ["contradiction", "confident"], TWO_MODELS
     options = SelfValidationOptions(
-        folds=2, action="relabel", methods=methods, margin=0, relabel_confidence=0.51, models=models
+        folds=2, action="relabel", methods=methods, margin=0, relabel_confidence=0.51, models=models, **LENIENT
     )
     left, report = self_validate(made, SelfValidation(recipe, options, tmp_path))
     flips = [(a, b) for a, b in zip(made, left, strict=True) if a.label != b.label]

@@ -27,6 +27,8 @@ def standard_arms(recipe: PipelineRecipe, only: Sequence[str] = ()) -> list[Arm]
     filtering, and with as many rows dropped at random (its control, where it drops rows); and all strategies together.
     `only` keeps the arms of these names, and the baseline. ConfigError for a name that is none.
     """
+    # What filtering is worth is measured here, also where it would be refused elsewhere.
+    recipe = _changed(recipe, "filtering", max_share=1.0, least_auc=0.0)
     off = _switched(recipe, translation=False, negatives=False, filtering=False)
     arms = [Arm(BASELINE, off)]
     base, prefix = BASELINE, ""

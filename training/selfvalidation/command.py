@@ -30,7 +30,7 @@ def validate(
     reading: ReadOptions = AS_IT_COMES,
     folds: Annotated[int, typer.Option(help="Into so many parts; each is judged by models of the others.", min=2)] = 5,
     method: Annotated[list[Flag] | None, typer.Option(help="Rules that flag rows; repeat. [adaptive]")] = None,
-    action: Annotated[Action, typer.Option(help="What becomes of flagged rows; review: nothing.")] = Action.DROP,
+    action: Annotated[Action, typer.Option(help="What becomes of flagged rows; review: nothing.")] = Action.REVIEW,
     judge: Annotated[
         Judge, typer.Option(help="probe: over frozen embeddings; crossencoder: fine-tuned by the recipe.")
     ] = Judge.PROBE,
@@ -41,7 +41,9 @@ def validate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0)] = 0,
     report: Annotated[Path | None, typer.Option(help="Write the report as JSON.")] = None,
-    review: Annotated[Path | None, typer.Option(help="Write flagged rows: a page (.html) and a CSV beside.")] = None,
+    review: Annotated[
+        Path | None, typer.Option(help="Write flagged rows: a page (.html), a CSV beside [OUT.review.html for review].")
+    ] = None,
     control: Annotated[Path | None, typer.Option(help="Write FILE less as many rows, dropped at random.")] = None,
     work: Annotated[Path | None, typer.Option(help="Scores of finished folds [OUT with .validation].")] = None,
     option: Annotated[list[str] | None, typer.Option("--option", help="NAME=VALUE, as margin=0.3; repeat.")] = None,
@@ -49,10 +51,14 @@ def validate(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find wrong labels by models that never saw the row: drop, relabel or down-weight them, or list them for review.
+    """Find wrong labels by models that never saw the row and list them for review; other actions change rows.
 
+    drop, relabel and weight are refused where they would change more than max_share of the rows (0.1) or where the
+    judges' AUC is below least_auc (0.6): see --option. `apply-review` applies what a person decided on the list.
     A run that was killed goes on when the same command is given again; other flags or actions then train nothing anew.
     """
+    if review is None and action is Action.REVIEW:
+        review = out.with_name(f"{out.name}.review.html")
     options = _options(
         option or [],
         folds=folds,

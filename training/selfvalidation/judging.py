@@ -67,7 +67,7 @@ def judge(labels: Sequence[int], found: OutOfFold, options: SelfValidationOption
         scores=mean,
         doubts=doubts,
         flags=flags,
-        flagged=rules.worst(anyhow, doubts, int(options.max_share * len(y))),
+        flagged=rules.worst(anyhow, doubts, int(options.worst_share * len(y))),
         unanimous=rules.all_disagree(y, found.scores, options.relabel_confidence),
         same_side=rules.agreement(found.scores, cuts),
         joint=rules.confident_joint(y, mean),

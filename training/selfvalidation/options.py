@@ -90,7 +90,16 @@ class SelfValidationOptions(BaseModel):
         0.8, gt=0.5, le=1, description="every model must give the other label at least this probability"
     )
     min_weight: float = Field(0.1, gt=0, le=1, description="down-weighting goes no lower")
-    max_share: float = Field(1.0, gt=0, le=1, description="act on at most this share of the rows, worst first")
+    worst_share: float = Field(1.0, gt=0, le=1, description="flag at most this share of the rows, worst first")
+    max_share: float = Field(
+        0.1, gt=0, le=1, description="refuse to drop, relabel or down-weight more than this share of the rows"
+    )
+    least_auc: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="refuse to act where the judges' AUC out of fold is below; at .55, 17 % of flags were right",
+    )
     models: tuple[FilterModel, ...] = Field((FilterModel(),), min_length=1, description="their scores are averaged")
     settings: dict[str, Any] = Field(
         default_factory=dict, description="what all models set over the recipe: judges may be cheaper than the judged"

@@ -27,11 +27,18 @@ def review_page(groups: Sequence[Group], title: str, total: int) -> str:
     intro += "the score is the probability of label 1 by models that never saw the row or its query."
     return Template(template).substitute(
         script_hash=f"sha256-{digest}",
+        review=_identity(groups),
         title=escape(title),
         intro=escape(intro),
         contents="".join(_link(at, group) for at, group in enumerate(groups)),
         groups="".join(_section(at, group) for at, group in enumerate(groups)),
     )
+
+
+def _identity(groups: Sequence[Group]) -> str:
+    """Return what tells this review from others in the same browser: a hash of its rows."""
+    rows = sorted((found.row.id, found.row.label, found.row.pair.query) for group in groups for found in group.rows)
+    return hashlib.sha256(repr(rows).encode(errors="backslashreplace")).hexdigest()[:16]
 
 
 def _link(at: int, group: Group) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.errors import InputError
+from relevance.metrics import auc
 from relevance.tasks import LabeledPair, query_key
 from training.recipe import Recipe
 from training.selfvalidation.actions import act, acted_on
@@ -21,7 +22,12 @@ from training.weights import label_weights
 
 log = logging.getLogger(__name__)
 
+_POOR_AUC = 0.7
+_REVIEW = "expected better judges or more rows; action review lists the rows and changes none"
 DONE = {Action.DROP: "dropped", Action.RELABEL: "relabelled", Action.WEIGHT: "down-weighted"}
+
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +74,23 @@ def validate_rows(rows: Sequence[LabeledPair], stage: SelfValidation) -> Validat
     """Judge every row by models that never saw it, act on those flagged, and again for as many rounds as asked.
 
     Rounds end early when one changes nothing. Raises InputError where a row is in `held_out` too, where queries or
-    labels are too few for the folds, or where a round would leave no row of a label.
+    labels are too few for the folds, where a round would leave no row of a label, would act on more than `max_share` of
+    the rows, or where the judges' AUC is below `least_auc`. Action review is never refused.
     """
     _check(rows, stage)
     options = stage.options
     now, places = list(rows), np.arange(len(rows))
     flagged: dict[int, FlaggedRow] = {}
     reports: list[RoundReport] = []
+    acted = 0
     for number in range(options.rounds):
         found = out_of_fold(now, stage.recipe, options, stage.work, rounds_done=number)
         judged = judge([row.label for row in now], found, options)
         changed = acted_on(judged, options.action)
+        if options.action is not Action.REVIEW:
+            acted += int(changed.sum())
+            _check_judges([row.label for row in now], judged.scores, options)
+            _check_share(acted, len(rows), options)
         for i in np.flatnonzero(judged.flagged):
             flagged.setdefault(int(places[i]), _flagged_row(now[i], judged, int(i)))
         actions = {DONE[options.action]: int(changed.sum())} if changed.any() else {}
@@ -132,6 +144,27 @@ def _check(rows: Sequence[LabeledPair], stage: SelfValidation) -> None:
         label_weights(rows)  # those out of range are named before anything is trained
 
 
+def _check_judges(labels: Sequence[int], scores: Floats, options: SelfValidationOptions) -> None:
+    """Raise InputError where judges rank the labels [N] too badly to act on; warn where poorly."""
+    area = auc(labels, scores)
+    if area is not None and area < options.least_auc:
+        raise InputError(
+            f"self-validation: the judges' AUC out of fold is {area:.2f}, below least_auc {options.least_auc:g}: most "
+            f"of their flags would be wrong; {_REVIEW}"
+        )
+    if area is not None and area < _POOR_AUC:
+        log.warning("self-validation: the judges' AUC out of fold is %.2f: expect many wrong flags; review them", area)
+
+
+def _check_share(acted: int, rows: int, options: SelfValidationOptions) -> None:
+    """Raise InputError where all rounds together would act on too many rows."""
+    if acted > options.max_share * rows:
+        raise InputError(
+            f"self-validation: {acted:,} of {rows:,} rows ({acted / rows:.0%}) would be {DONE[options.action]}, more "
+            f"than max_share {options.max_share:.0%}; {_REVIEW}; a larger max_share allows it"
+        )
+
+
 def _identity(row: LabeledPair) -> tuple[str, str]:
     return query_key(row.pair.query), query_key(row.pair.candidate)
 
@@ -141,5 +174,5 @@ def _check_labels(rows: Sequence[LabeledPair], number: int) -> None:
     if labels != {0, 1}:
         raise InputError(
             f"round {number} leaves {len(rows)} rows with labels {sorted(labels)}; expected both 0 and 1: the judges "
-            "are too weak for these rows, or flag too much: lower max_share"
+            "are too weak for these rows, or flag too much: lower worst_share"
         )
