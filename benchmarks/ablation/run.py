@@ -15,8 +15,10 @@ dirty-alike: the same share, flipped the more often the more alike query and tit
 dirty-most-alike: the quarter whose query and title are most alike flipped, all of them: nothing is left to learn from
     there, so that no filter can know better.
 
-Nothing is tuned on the test rows; dev, which chooses checkpoints, penalties and thresholds, is split from training
-(before any damage, and is as damaged as training is).
+No arm is tuned on the test rows; dev, which chooses checkpoints and thresholds, is split from training (before any
+damage, and is as damaged as training is). Defaults that all arms share were chosen earlier, some on these very rows:
+the adaptive rule in the setting of `dirty`, the probe's penalty and features on real dev rows (docs/quality.md, What
+was chosen where).
 """
 
 import argparse

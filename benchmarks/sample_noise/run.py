@@ -2,7 +2,8 @@
 
 On the embedded sample (synthetic; 8 % of the training labels turned round, and the row says which). Writes results.json
 beside this file: precision and recall of every flagging rule, for judges of several kinds, beside a random flagger that
-flags as many rows. Work is kept in build/sample_noise: a killed run goes on.
+flags as many rows. The adaptive rule was set on this sample, and take the margin as chosen on it
+(docs/log.md), so that their figures flatter. Work is kept in build/sample_noise: a killed run goes on.
 """
 
 import argparse

@@ -1,5 +1,7 @@
 """The main job with the real encoder, by the commands a user gives: sample, train, export, verify, serve, score.
 
+The encoder's weights come out of 4-bit blocks (training.packaged).
+
 The demo's own recipe for QC at half its epochs and half its layers, since every `make test` runs it: what is tested
 is the way from rows to scores. How good the demo's model is, benchmarks/demo measures.
 """
