@@ -388,7 +388,7 @@ def test_a_folder_or_pattern_of_part_files_is_read_in_order(tmp_path):
         f"{HEADER}\n1,en,größe,x,1\n".encode(),
         f"{HEADER}\n1,en,größe,x,1\n".replace(",", "\t").encode(),
         json.dumps(ROW | {"origin_query": "größe"}).encode(),
-        gzip.compress(f"{HEADER}\n1,en,größe,x,1\n".encode()),
+        gzip.compress(f"{HEADER}\n1,en,größe,x,1\n".encode(), mtime=0),
         json.dumps([ROW | {"origin_query": "größe"}], indent=2).encode(),
         "parquet",
     ],
