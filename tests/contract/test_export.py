@@ -132,6 +132,7 @@ def test_a_bundle_past_the_limit_is_refused_and_leaves_nothing(tmp_path):
 
 def test_an_existing_bundle_is_kept(tmp_path):
     (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").touch()
     with pytest.raises(ConfigError, match="exists already"):
         exported(checkpoint(tmp_path), tmp_path / "bundle")
 
