@@ -11,12 +11,19 @@ from relevance.bundle import MODEL_FILE, Bundle
 from relevance.tasks import Pair
 
 BATCH_TOKENS = 512
+PROVIDERS: dict[str, list[str | tuple[str, dict[str, str]]]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"],  # fp32 products, as the service's
+}
 
 
 class RawSession:
     """A session with onnxruntime's own defaults, and some pairs tokenised and batched for it beforehand."""
 
-    def __init__(self, bundle: Bundle, pairs: Sequence[Pair], batch_tokens: int = BATCH_TOKENS) -> None:
+    def __init__(
+        self, bundle: Bundle, pairs: Sequence[Pair], batch_tokens: int = BATCH_TOKENS, device: str = "cpu"
+    ) -> None:
+        """Tokenise the pairs, sort them into batches and open the session on `cpu` or `cuda`."""
         tokenizer, self._manifest = bundle.tokenizer(), bundle.manifest
         tokens = tokenizer.encode_pairs(bundle.manifest.texts(pairs))
         self.pairs, self.tokens = len(pairs), sum(len(each) for each in tokens)
@@ -27,8 +34,12 @@ class RawSession:
             arrays = tokenizer.collate([tokens[i] for i in rows])
             self._batches.append((rows, {name: arrays[name] for name in self._manifest.input_names}))
             start += len(rows)
-        path, providers = str(bundle.folder / MODEL_FILE), ["CPUExecutionProvider"]
-        self._session = onnxruntime.InferenceSession(path, providers=providers)
+        if device == "cuda":
+            onnxruntime.preload_dlls()
+        path = str(bundle.folder / MODEL_FILE)
+        self._session = onnxruntime.InferenceSession(path, providers=PROVIDERS[device])
+        if self._session.get_providers()[0] != _name(PROVIDERS[device][0]):
+            raise SystemExit(f"error: onnxruntime could not start {device}; see its messages above")
 
     def run(self) -> tuple[NDArray[np.float64], float]:
         """Return the scores of the pairs, and the seconds that the session took; tokenisation is not counted."""
@@ -42,3 +53,7 @@ class RawSession:
     def pairs_a_second(self) -> float:
         """Run once more and return the speed."""
         return self.pairs / self.run()[1]
+
+
+def _name(provider: str | tuple[str, dict[str, str]]) -> str:
+    return provider if isinstance(provider, str) else provider[0]

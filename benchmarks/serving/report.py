@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,8 +28,19 @@ def about(arguments: Sequence[str]) -> dict[str, Any]:
             "processor": platform.machine(),
             "onnxruntime": onnxruntime.__version__,
             "load": os.getloadavg()[0],
+            **gpu(),
         },
     }
+
+
+def gpu() -> dict[str, str]:
+    """Return the GPU's name, memory and driver, as its tool gives them; nothing where there is none."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        lines = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(zip(("gpu", "gpu_memory", "driver"), lines[0].split(", "), strict=True)) if lines else {}
 
 
 def model_of(bundle: Bundle) -> dict[str, Any]:

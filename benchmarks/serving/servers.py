@@ -79,14 +79,17 @@ def infinity(checkpoint: Path, manifest: Manifest, python: Path) -> Server:
     return Server("infinity", (*command, *address), "/health", Dialect("/rerank", body, scores), QUIET)
 
 
-def of_ours(name: str, script: str, folder: Path, manifest: Manifest, python: Path) -> Server:
-    """Return a server written for this comparison in peers/: it takes `pairs` of texts and answers `scores`."""
+def of_ours(name: str, script: str, folder: Path, manifest: Manifest, python: Path, *more: str) -> Server:
+    """Return a server written for this comparison in peers/: it takes `pairs` of texts and answers `scores`.
+
+    `more` are further arguments of its script.
+    """
 
     def body(pairs: Sequence[Pair]) -> bytes:
         return json.dumps({"pairs": manifest.texts(pairs)}).encode()
 
     dialect = Dialect("/predict", body, lambda answer: json.loads(answer)["scores"])
-    arguments = (str(folder.resolve()), str(manifest.max_length), "{port}")
+    arguments = (str(folder.resolve()), str(manifest.max_length), "{port}", *more)
     return Server(name, (str(python), str(PEERS / script), *arguments), "/health", dialect, QUIET)
 
 

@@ -45,7 +45,7 @@ async def saturated(server: Server, url: str, pairs: Sequence[Pair], seconds: fl
     sent = await closed_loop(client, by_query(pairs, LARGE), CONCURRENT, seconds)
     used, elapsed = told(url), time.perf_counter() - began
     in_runs = used["relevance_batch_duration_seconds_sum"] - before["relevance_batch_duration_seconds_sum"]
-    threads = Settings().runs_at_once(_device(url), usable_cores())
+    threads = Settings().runs_at_once(device_at(url), usable_cores())
     tokens = used["relevance_tokens_total"] - before["relevance_tokens_total"]
     padding = used["relevance_padding_tokens_total"] - before["relevance_padding_tokens_total"]
     return {
@@ -86,7 +86,8 @@ def told(url: str) -> dict[str, float]:
     return found
 
 
-def _device(url: str) -> str:
+def device_at(url: str) -> str:
+    """Return the device that a server's first model runs on."""
     with urllib.request.urlopen(url + "/v1/models", timeout=30) as answer:
         return str(json.load(answer)["models"][0]["device"])
 
@@ -107,7 +108,7 @@ def measure(
     bundle = Bundle.open(folder)
     server = ours(folder, **PATIENT, **settings)
     with started(server) as (url, _):
-        device = _device(url)
+        device = device_at(url)
         found = asyncio.run(scores(server, url, pairs))
         latencies = asyncio.run(by_candidates(server, url, pairs, options.requests))
     budgets = {}
