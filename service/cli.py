@@ -35,8 +35,8 @@ def serve(
     tls_client_ca: Annotated[Path | None, typer.Option(help="PEM file: callers need a certificate of these.")] = None,
 ) -> None:
     """Score pairs over HTTP. Every setting is an environment variable, too; `relevance settings` lists them all."""
-    from service.logs import configure_logging
-    from service.server import serve as serve_bundles
+    from service.observability.logs import configure_logging
+    from service.process.server import serve as serve_bundles
     from service.settings import Settings, suggested, unknown_variables
 
     bundles = parse_bundles(bundle)
@@ -75,7 +75,7 @@ def new_key(
     ] = None,
 ) -> None:
     """Make an API key: prints its secret, this once, and the entry to add to the file of keys, which holds a hash."""
-    from service.keyfile import entry, new_secret
+    from service.auth.key_file import entry, new_secret
 
     secret = new_secret()
     written = entry(name, secret, scope or ["score"])

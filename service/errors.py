@@ -1,4 +1,4 @@
-"""What can be wrong with a request, or with the service while it handles one; see `service.problems` for statuses."""
+"""What can be wrong with a request, or with the service meanwhile; `service.api.problems` has the statuses."""
 
 from relevance.errors import InputError, MachineError
 

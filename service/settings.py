@@ -16,8 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from relevance.card import explain
 from relevance.errors import ConfigError
 from relevance.secrets import without_secrets
-from service.batching import Shape
-from service.turns import Policy
+from service.scheduling.batching import Shape
+from service.scheduling.fair_queue import Policy
 
 # On a CPU the time of a run grows with its padded tokens from the first on: exact lengths, and little is free. On a GPU
 # small runs all take the same time, and a few lengths keep the number of shapes small. docs/serving.md has figures.

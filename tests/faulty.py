@@ -15,9 +15,9 @@ import numpy as np
 from relevance.bundle import Bundle
 from relevance.errors import RelevanceError
 from relevance.tasks import Task
-from service.engine import Engine
-from service.logs import configure_logging
-from service.server import serve
+from service.observability.logs import configure_logging
+from service.process.server import serve
+from service.runtime.session import Engine
 from service.settings import Settings
 
 SLOW_SECONDS, BUSY_SECONDS = 0.6, 0.12

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from relevance.tasks import LabeledPair, Pair, Task
 from tests.models import tiny_model
+from training.data.splits import write_pairs
 from training.pipeline.recipe import PipelineRecipe
-from training.splits import write_pairs
 
 PATHS = [f"{top},{leaf}" for top in ("home", "sport", "garden") for leaf in ("cups", "shoes", "lamps", "balls")]
 GERMAN = {"cups": "tassen", "shoes": "schuhe", "lamps": "lampen", "balls": "bälle"}

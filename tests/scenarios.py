@@ -18,7 +18,7 @@ import onnx
 from relevance.bundle import MODEL_FILE, Bundle, write_bundle_files
 from relevance.card import score_reference
 from relevance.tasks import Pair
-from service.engine import Engine
+from service.runtime.session import Engine
 from tests.faulty import command
 from tests.serving import COMMAND, Process, running
 from tests.tiny import tiny_bundle, tiny_model

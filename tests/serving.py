@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import httpx
 
 from relevance.tasks import Task
-from service.app import create_app
+from service.api.app import create_app
+from service.lifecycle.service import Service
 from service.settings import Settings
-from service.state import Service
 
 COMMAND = [sys.executable, "-c", "from relevance.cli import main; main()", "serve"]
 START_SECONDS = 120  # a limit for a busy machine; nothing waits for it

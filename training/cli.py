@@ -12,20 +12,28 @@ from relevance.languages import chosen_languages
 from relevance.locks import locks_output
 from relevance.outputs import check_outputs
 from relevance.tasks import LabeledPair, Task
-from training.ablation.command import ablate
-from training.cleaning.command import clean_file
-from training.datareport.command import report as report_data
-from training.negatives.command import negatives
-from training.pipeline.command import pipeline
-from training.reading import AS_IT_COMES, OUT_HELP, ROWS_HELP, JsonOption, OverwriteOption, ReadOptions, reads_rows
-from training.scoring.command import score
-from training.selfvalidation.command import apply_review, validate
-from training.translation.command import convert_translator, translate
-from training.writers import check_files, say
+from training.commands.ablate import ablate
+from training.commands.clean import clean_file
+from training.commands.negatives import negatives
+from training.commands.pipeline import pipeline
+from training.commands.report import report as report_data
+from training.commands.score import score
+from training.commands.translate import convert_translator, translate
+from training.commands.validate import apply_review, validate
+from training.data.files.reading import (
+    AS_IT_COMES,
+    OUT_HELP,
+    ROWS_HELP,
+    JsonOption,
+    OverwriteOption,
+    ReadOptions,
+    reads_rows,
+)
+from training.data.files.writers import check_files, say
 
 if TYPE_CHECKING:
     from relevance.metrics import Report
-    from training.recipe import Recipe
+    from training.fitting.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +88,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Read a file as training would; name every bad row, else count rows and positives by language."""
-    from training.dataset import read_rows
+    from training.data.dataset import read_rows
 
     check_files([bad_rows], [file], overwrite=overwrite)
     found = read_rows(file, task, reading=reading, require_labels=not unlabeled, bad_rows_file=bad_rows)
@@ -119,8 +127,8 @@ def split(
 ) -> None:
     """Split a file by query into train, dev and test: no query is in two of them; stratified by language and label."""
     from relevance.files import whole_folder
-    from training.linking import linked_groups
-    from training.splits import split_pairs, summarize, write_pairs
+    from training.data.groups import linked_groups
+    from training.data.splits import split_pairs, summarize, write_pairs
 
     check_files([], [file], others=[out], overwrite=overwrite)
     rows = _read(file, task, reading, _bad_rows_file(out, "rows", skip_bad_rows))
@@ -155,7 +163,7 @@ def encoder(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a base model as a transformers folder: fewer layers, a smaller vocabulary."""
-    from training.encoders import EncoderOptions, prepare_encoder, resolve_base_model
+    from training.models.base_models import EncoderOptions, prepare_encoder, resolve_base_model
 
     check_files([], [Path(name), trim_corpus], others=[out], overwrite=overwrite)
     corpus = _lines(trim_corpus) if trim_corpus else None
@@ -188,11 +196,11 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a cross-encoder. A run that was interrupted goes on when the same command is given again."""
-    from training.checkpoint import Job
-    from training.checkpoint import train as run
-    from training.dataset import read_rows
-    from training.keepout import linked_with
-    from training.splits import draw
+    from training.data.dataset import read_rows
+    from training.data.keep_out import linked_with
+    from training.data.splits import draw
+    from training.fitting.checkpoint import Job
+    from training.fitting.checkpoint import train as run
 
     check_files([], [recipe, *train_file, dev_file], others=[out], overwrite=overwrite)
     chosen = _recipe(recipe, [*(overrides or ())], base_model, seed)
@@ -226,7 +234,7 @@ def evaluate(
 
     Labels are those that the service would give: by the threshold of each language. Intervals resample linked rows.
     """
-    from training.evaluation import card_of, judge_labels, report_model, score_rows
+    from training.fitting.evaluation import card_of, judge_labels, report_model, score_rows
 
     bad_rows_file = _bad_rows_file(model, "rows", skip_bad_rows)
     rows = _read(file, card_of(model).task, reading, bad_rows_file)
@@ -248,7 +256,7 @@ def _recipe(path: Path, overrides: list[str], base_model: str | None, seed: int 
 
 def _read(file: Path, task: Task, reading: ReadOptions, bad_rows_file: Path | None) -> list[LabeledPair]:
     """Read a labelled file; bad rows go to `bad_rows_file`, or end the command where there is none."""
-    from training.dataset import read_pairs
+    from training.data.dataset import read_pairs
 
     found = read_pairs(file, task, reading=reading, bad_rows_file=bad_rows_file)
     if found.report.bad_rows:
@@ -279,7 +287,7 @@ def _lines(path: Path) -> list[str]:
 def _print_report(report: "Report | None", title: str, as_json: bool) -> None:
     from rich.console import Console
 
-    from training.evaluation import metrics_table
+    from training.fitting.evaluation import metrics_table
 
     if report is None:
         return

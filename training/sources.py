@@ -26,7 +26,7 @@ NEUTRAL_MODULES = frozenset(
         "relevance.files",
         "relevance.locks",
         "training.progress",
-        "training.quiet",
+        "training.models.quiet",
         "training.threads",
     }
 )

@@ -16,13 +16,13 @@ import numpy as np
 from relevance.metrics import auc
 from relevance.outputs import write_text
 from relevance.tasks import LabeledPair, Task
-from training.ablation.command import provenance
-from training.dataset import read_pairs
+from training.commands.ablate import provenance
+from training.data.dataset import read_pairs
+from training.data.splits import split_pairs
+from training.models.probe import Probe
 from training.negatives.options import NegativeOptions
 from training.negatives.sampling import sample_negatives
 from training.pipeline.datastages import Caches
-from training.probe import Probe
-from training.splits import split_pairs
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

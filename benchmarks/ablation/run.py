@@ -36,15 +36,15 @@ import numpy as np
 from relevance.outputs import write_text
 from relevance.tasks import LabeledPair, Task, query_key
 from training.ablation.arms import Arm, standard_arms
-from training.ablation.command import provenance
 from training.ablation.report import by_language, markdown, plot
 from training.ablation.study import run_study
-from training.dataset import read_pairs
+from training.commands.ablate import provenance
+from training.data.dataset import read_pairs
+from training.data.splits import draw, split_pairs, write_pairs
+from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX
 from training.pipeline.datastages import Caches
 from training.pipeline.recipe import PipelineRecipe
 from training.pipeline.store import Store
-from training.splits import draw, split_pairs, write_pairs
-from training.vectors import CANDIDATE_PREFIX, QUERY_PREFIX
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from training.provenance import now, source_commit
+from training.data.provenance import now, source_commit
 
 TEST = "tests/e2e/test_observability.py"
 

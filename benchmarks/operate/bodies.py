@@ -26,14 +26,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, which is no part of the package
 
 from relevance.tasks import Task
-from service.admin import create_admin_app
-from service.app import create_app
-from service.edge import OTHER_BODY_BYTES
+from service.api.admin import create_admin_app
+from service.api.app import create_app
+from service.api.middleware import OTHER_BODY_BYTES
 from service.settings import Settings
 from tests.hostile import Route, bodies, routes_of
 from tests.serving import Process, running
 from tests.tiny import tiny_bundle
-from training.provenance import now, source_commit
+from training.data.provenance import now, source_commit
 
 AT_ONCE = 2
 BULK_BYTES = 256 * 1024

@@ -26,13 +26,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, which is no p
 
 from relevance.errors import RelevanceError
 from relevance.tasks import Task
-from service.keyfile import entry, new_secret
+from service.auth.key_file import entry, new_secret
 from tests.malformed import SCORE, malformed, send_all
 from tests.openapi_fuzz import fuzz
 from tests.serving import Process, running
 from tests.spoiled import files_opened, read, spoil, strays
 from tests.tiny import tiny_bundle
-from training.provenance import now, source_commit
+from training.data.provenance import now, source_commit
 
 BATCH = 100
 

@@ -32,8 +32,8 @@ from onnx import helper, numpy_helper
 from relevance.bundle import MODEL_FILE, Bundle, write_bundle_files
 from relevance.card import TOKENIZER_FILE
 from relevance.tasks import Pair
-from service.engine import Engine
-from training.provenance import now, source_commit
+from service.runtime.session import Engine
+from training.data.provenance import now, source_commit
 
 SWITCHES, PAUSE_SECONDS, RATE, CANDIDATES = 20, 2.0, 5.0, 4
 PROBE_SECONDS, TOLERANCE = 0.02, 1e-3

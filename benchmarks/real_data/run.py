@@ -30,16 +30,16 @@ from relevance.card import ModelCard
 from relevance.formatting import PairFormat
 from relevance.metrics import Report, Scored, best_threshold, evaluate
 from relevance.tasks import LabeledPair, Pair, Task, query_key
-from training.checkpoint import Job, train
-from training.crossencoder import CrossEncoder, load_tokenizer
-from training.dataset import read_pairs
-from training.encoders import resolve_base_model
-from training.evaluation import score_rows
+from training.data.dataset import read_pairs
+from training.data.provenance import now, source_commit
+from training.data.splits import draw
+from training.fitting.checkpoint import Job, train
+from training.fitting.evaluation import score_rows
+from training.fitting.recipe import HeadSection
+from training.models.base_models import resolve_base_model
+from training.models.cross_encoder import CrossEncoder, load_tokenizer
 from training.pipeline.recipe import PipelineRecipe
-from training.provenance import now, source_commit
-from training.recipe import HeadSection
 from training.selfvalidation.folds import dev_part
-from training.splits import draw
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -2,7 +2,7 @@
 
 A probe (logistic regression over the packaged encoder's embeddings) is trained on English QI rows; the overall
 threshold is tuned on English dev rows; dev rows with TRANSLATED queries are labelled by it (before) and by thresholds
-matched to their scores (after, training.thresholds). Labels of translated rows serve for the figures
+matched to their scores (after, training.fitting.thresholds). Labels of translated rows serve for the figures
 alone. Needs ../shared/data. Writes `thresholds.json` beside this file and prints its table.
 """
 
@@ -15,12 +15,12 @@ import numpy as np
 
 from relevance.metrics import always_yes_f1, auc, f1
 from relevance.tasks import Task
-from training.encoder_embedder import EncoderEmbedder
-from training.probe import Probe
-from training.provenance import now, source_commit
-from training.splits import draw
-from training.thresholds import choose_thresholds
-from training.vectors import CachedEncoder
+from training.data.provenance import now, source_commit
+from training.data.splits import draw
+from training.embedding.vectors import CachedEncoder
+from training.fitting.thresholds import choose_thresholds
+from training.models.encoder_embedder import EncoderEmbedder
+from training.models.probe import Probe
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

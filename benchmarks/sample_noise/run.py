@@ -16,8 +16,8 @@ import numpy as np
 
 from relevance.outputs import write_text
 from relevance.tasks import LabeledPair, Task
-from training.ablation.command import provenance
-from training.dataset import read_pairs
+from training.commands.ablate import provenance
+from training.data.dataset import read_pairs
 from training.pipeline.recipe import PipelineRecipe
 from training.sample.generate import write_sample
 from training.selfvalidation.judging import judge

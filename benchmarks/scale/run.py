@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 
 from relevance.formatting import PairFormat, split_levels
 from relevance.tasks import LabeledPair, Task, query_key
-from training.dataset import read_pairs
-from training.provenance import now, source_commit
-from training.splits import split_pairs, write_pairs
+from training.data.dataset import read_pairs
+from training.data.provenance import now, source_commit
+from training.data.splits import split_pairs, write_pairs
 
 HERE = Path(__file__).parent
 STAGES = ("clean", "split", "mine", "report")
@@ -173,8 +173,8 @@ def _mine(rows: Sequence[LabeledPair], task: Task, mining: Mapping[str, Any]) ->
 
 
 def _report(files: Mapping[str, Sequence[LabeledPair]], task: Task, out: Path) -> Done:
-    from training.datareport.measures import measure
-    from training.datareport.page import render
+    from training.reports.measures import measure
+    from training.reports.page import render
 
     page = render(measure(files, task))
     out.write_text(page, encoding="utf-8")

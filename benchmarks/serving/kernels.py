@@ -25,7 +25,7 @@ import export.onnx as exporting
 from export.checkpoint import Checkpoint
 from relevance.session import usable_cores
 from relevance.tokenization import TokenizedPair
-from training.dataset import read_pairs
+from training.data.dataset import read_pairs
 
 BATCH_TOKENS, ROUNDS = 256, 4
 Batches = list[dict[str, np.ndarray]]

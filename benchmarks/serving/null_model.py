@@ -26,11 +26,11 @@ from report import about, write
 
 from relevance.bundle import Bundle
 from relevance.tokenization import TokenizedPair
-from service.engine import Engine
-from service.logs import configure_logging
-from service.server import serve
+from service.observability.logs import configure_logging
+from service.process.server import serve
+from service.runtime.session import Engine
 from service.settings import Settings
-from training.dataset import read_pairs
+from training.data.dataset import read_pairs
 
 CANDIDATES, CONCURRENT, POOL, SECONDS, WARM_REQUESTS = 500, 4, 2000, 8.0, 12
 BATCH_TOKENS = 16_384  # as on a GPU: a model that takes no time has no use for short runs

@@ -25,8 +25,8 @@ from traffic import Client, by_query, closed_loop
 from relevance.bundle import Bundle
 from relevance.tasks import Pair
 from relevance.tokenization import TokenizedPair
-from service.logs import configure_logging
-from service.server import serve
+from service.observability.logs import configure_logging
+from service.process.server import serve
 from service.settings import Settings
 
 TOKENS_PER_SECOND = 1_600_000

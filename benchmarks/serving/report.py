@@ -13,8 +13,8 @@ import onnxruntime
 
 from relevance.bundle import Bundle
 from relevance.tasks import Pair
-from training.dataset import read_pairs
-from training.provenance import now, source_commit
+from training.data.dataset import read_pairs
+from training.data.provenance import now, source_commit
 
 
 def about(arguments: Sequence[str]) -> dict[str, Any]:

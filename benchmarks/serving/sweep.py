@@ -29,7 +29,7 @@ from traffic import Client, Sent, by_query, closed_loop, milliseconds, pairs_a_s
 from relevance.bundle import Bundle
 from relevance.session import usable_cores
 from relevance.tasks import Pair
-from service.providers import CUDA
+from service.runtime.providers import CUDA
 from service.settings import Settings
 
 COUNTS = (1, 10, 50, 100, 500)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from training.provenance import now, source_commit
+from training.data.provenance import now, source_commit
 from training.threads import PASSIVE, allowed_cores, others_busy
 
 HERE = Path(__file__).parent
@@ -24,8 +24,8 @@ import sys, time, tempfile
 from pathlib import Path
 from relevance.tasks import LabeledPair, Pair
 from training import finetune
-from training.checkpoint import Job, train
-from training.recipe import Recipe
+from training.fitting.checkpoint import Job, train
+from training.fitting.recipe import Recipe
 seconds = float(sys.argv[1])
 class Over(Exception): pass
 step, times = finetune.FineTuner._step, []

@@ -16,8 +16,8 @@ from relevance.errors import CheckpointError, ConfigError, ParityError
 from relevance.formatting import PairFormat
 from relevance.tasks import Task
 from tests.models import tiny_model
-from training.crossencoder import CrossEncoder, load_tokenizer, predict_logits
-from training.recipe import HeadSection
+from training.fitting.recipe import HeadSection
+from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
 
 ROWS = [
     ("red shoes", "home & garden,cups", "en", 1),

@@ -14,10 +14,10 @@ from relevance.errors import ConfigError
 from relevance.tasks import LabeledPair, Pair, Task
 from tests.models import DECODERS, tiny_model, tiny_tokenizer
 from tests.serving import in_process
-from training import servable
-from training.checkpoint import Job, train
-from training.evaluation import score_rows
-from training.recipe import Recipe
+from training.fitting import servable
+from training.fitting.checkpoint import Job, train
+from training.fitting.evaluation import score_rows
+from training.fitting.recipe import Recipe
 
 FAMILIES = (
     *("albert", "bert", "deberta", "deberta-v2", "distilbert", "electra", "llama", "modernbert", "mpnet"),

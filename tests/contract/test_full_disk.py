@@ -19,9 +19,9 @@ from relevance.tasks import Task
 from tests.models import tiny_model
 from tests.pipelines import labelled, write_inputs
 from tests.tiny import tiny_bundle
-from training.checkpoint import Job, train
-from training.recipe import Recipe
-from training.splits import write_pairs
+from training.data.splits import write_pairs
+from training.fitting.checkpoint import Job, train
+from training.fitting.recipe import Recipe
 
 PROJECT = Path(__file__).parents[2]
 

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper
 
 from relevance.bundle import MODEL_FILE, Bundle, write_bundle_files
 from relevance.tokenization import TokenizedPair
-from service.cudagraphs import buckets_of
-from service.engine import Engine
-from service.providers import CUDA, GpuOptions
+from service.runtime.cuda_graphs import buckets_of
+from service.runtime.providers import CUDA, GpuOptions
+from service.runtime.session import Engine
 from service.settings import GPU_SHAPE
 from tests.tiny import MAX_LENGTH, tiny_bundle, tiny_model
 

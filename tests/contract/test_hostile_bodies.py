@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from relevance.tasks import Task
-from service.admin import create_admin_app
-from service.app import create_app
+from service.api.admin import create_admin_app
+from service.api.app import create_app
 from service.settings import Settings
 from tests.hostile import bodies, bomb, routes_of
 from tests.serving import running

@@ -15,9 +15,9 @@ from relevance.client import Client
 from relevance.clienttypes import RefusedError
 from relevance.errors import ConfigError
 from relevance.tasks import Task
-from service import keys as keys_module
-from service.keyfile import entry, new_secret, read_keys
-from service.keys import Grant, Keys
+from service.auth import keys as keys_module
+from service.auth.key_file import entry, new_secret, read_keys
+from service.auth.keys import Grant, Keys
 from tests.serving import in_process, running
 from tests.tiny import tiny_bundle
 

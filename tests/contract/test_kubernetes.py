@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry
 from deploy.capacity import parser
 from deploy.kubernetes.rules import TARGET, manifest
 from relevance.tasks import Task
-from service.app import create_app
-from service.edge import PATHS
+from service.api.app import create_app
+from service.api.middleware import PATHS
+from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.telemetry import Metrics
 from tests.manifests import KUBERNETES, check_schema, compose, one, read, render
 
 EVERYTHING = ("monitoring", "bundle-url", "api-keys", "admin")

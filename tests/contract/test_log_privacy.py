@@ -73,7 +73,7 @@ def test_no_text_of_a_request_is_logged(bundle):
 def test_no_text_is_logged_where_the_model_fails(bundle):
     """A fault is logged with its traceback, which must not hold what the request said."""
     code = (
-        "from service.engine import Engine\n"
+        "from service.runtime.session import Engine\n"
         "whole = Engine.logits\n"
         "def logits(self, pairs, width=0):\n"
         "    if any(len(pair) > 90 for pair in pairs): raise ValueError('zQ7marker') from KeyError('zQ7marker')\n"

@@ -16,8 +16,8 @@ from relevance.bundle import Bundle
 from relevance.client import AsyncClient, Client
 from relevance.clienttypes import RetryPolicy
 from relevance.tasks import Pair
-from service.engine import Engine
-from service.keyfile import entry
+from service.auth.key_file import entry
+from service.runtime.session import Engine
 from tests.serving import Process, running
 from tests.tiny import tiny_bundle
 

@@ -5,9 +5,9 @@ import pytest
 
 from relevance.bundle import Bundle
 from relevance.tasks import Task
-from service.keyfile import entry, new_secret
-from service.prefix import RERANK_PATHS
-from service.rerank import router
+from service.api.model_prefix import RERANK_PATHS
+from service.api.rerank.routes import router
+from service.auth.key_file import entry, new_secret
 from tests.serving import in_process, running
 from tests.tiny import tiny_bundle
 

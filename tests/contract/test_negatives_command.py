@@ -11,17 +11,17 @@ import pytest
 from relevance.errors import ConfigError, InputError, RelevanceError
 from relevance.tasks import LabeledPair, Pair, Task
 from tests.models import tiny_model
-from training.checkpoint import Job, train
-from training.dataset import read_pairs
-from training.negatives.command import negatives
+from training.commands.negatives import negatives
+from training.data.dataset import read_pairs
+from training.data.splits import write_pairs
+from training.fitting.checkpoint import Job, train
+from training.fitting.recipe import Recipe
 from training.negatives.vet import CheckpointVet
-from training.recipe import Recipe
-from training.splits import write_pairs
 
 RUN = """
 import logging, sys, typer
 from relevance.errors import RelevanceError
-from training.negatives.command import negatives
+from training.commands.negatives import negatives
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(negatives)

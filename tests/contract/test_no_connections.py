@@ -94,7 +94,7 @@ def test_serve_connects_to_nobody(home, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "package", ["relevance", "relevance.scorer", "service.engine", "training.scoring.run", "export.runner"]
+    "package", ["relevance", "relevance.scorer", "service.runtime.session", "training.scoring.run", "export.runner"]
 )
 def test_every_package_turns_telemetry_off_before_onnxruntime_is_imported(package, home):
     code = f"""

@@ -3,7 +3,7 @@
 import pytest
 
 from relevance.tasks import Task
-from service.keyfile import entry, new_secret
+from service.auth.key_file import entry, new_secret
 from tests.openapi_fuzz import INSTALLED, fuzz
 from tests.serving import running
 from tests.tiny import tiny_bundle

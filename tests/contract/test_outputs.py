@@ -17,7 +17,7 @@ from relevance.cli import build_app
 from relevance.errors import RelevanceError
 from relevance.tasks import Task
 from tests.tiny import tiny_bundle
-from training.dataset import read_pairs
+from training.data.dataset import read_pairs
 from training.scoring.submission import write_submission
 
 CONFIG = Path(__file__).parents[2] / "configs" / "qc.toml"

@@ -20,12 +20,12 @@ from transformers import AutoModel, AutoTokenizer, BertModel
 from relevance.errors import CheckpointError, MachineError
 from relevance.files import sha256_of
 from relevance.tokenization import PairTokenizer
-from service.documents import CHARACTERS_A_TOKEN, beginning
-from training import packaged
-from training.encoders import EncoderOptions, prepare_encoder, resolve_base_model
-from training.packaged import WEIGHTS_FILE, WHEEL, dequantise, packaged_encoder, read_packed
-from training.quiet import quiet_tokenizers
-from training.vocabulary import needed_ids, trimmed_tokenizer
+from service.api.rerank.documents import CHARACTERS_A_TOKEN, beginning
+from training.models import packaged
+from training.models.base_models import EncoderOptions, prepare_encoder, resolve_base_model
+from training.models.packaged import WEIGHTS_FILE, WHEEL, dequantise, packaged_encoder, read_packed
+from training.models.quiet import quiet_tokenizers
+from training.models.vocabulary import needed_ids, trimmed_tokenizer
 
 EXPECTED = json.loads((Path(__file__).parents[1] / "data" / "e5_tokenizer_ids.json").read_text(encoding="utf-8"))
 NAME = "packaged:multilingual-e5-small"
@@ -48,7 +48,7 @@ SENTENCES = [
 
 UNPACK = """
 import sys, pathlib
-from training.packaged import packaged_encoder
+from training.models.packaged import packaged_encoder
 folder, revision = packaged_encoder(pathlib.Path(sys.argv[1]))
 print(folder, folder.stat().st_ino, revision, sep="|")
 """

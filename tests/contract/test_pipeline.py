@@ -9,14 +9,14 @@ from relevance.bundle import Bundle
 from relevance.errors import ConfigError, InputError, MachineError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from tests.pipelines import labelled, load, run, write_inputs
-from training.linking import linked_groups
+from training.data.groups import linked_groups
+from training.data.splits import write_pairs
 from training.pipeline.datastages import with_own_ids
 from training.pipeline.run import Pipeline
 from training.pipeline.show import describe_row, describe_run, read_run
 from training.pipeline.store import Ingredients, Store
 from training.pipeline.summary import summary
 from training.pipeline.tables import read_rows
-from training.splits import write_pairs
 
 
 @pytest.fixture(scope="module")

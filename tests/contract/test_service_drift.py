@@ -12,9 +12,9 @@ from relevance.bundle import MODEL_FILE, Bundle, Golden, write_bundle_files
 from relevance.card import TOKENIZER_FILE, ModelCard, score_reference
 from relevance.tasks import Pair, Task
 from relevance.tokenization import PairTokenizer
-from service.drift import Drift, Reference
-from service.driftmetrics import TWENTIETHS, ScoreHistogram
-from service.engine import Engine
+from service.observability.drift import Drift, Reference
+from service.observability.drift_metrics import TWENTIETHS, ScoreHistogram
+from service.runtime.session import Engine
 from tests.serving import in_process
 from tests.tiny import MAX_LENGTH, PAD_ID, tiny_bundle, tiny_tokenizer
 

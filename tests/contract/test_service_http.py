@@ -10,7 +10,7 @@ import pytest
 
 from relevance.bundle import Bundle
 from relevance.tasks import Pair, Task
-from service.engine import Engine
+from service.runtime.session import Engine
 from tests.serving import running
 from tests.tiny import MAX_LENGTH, tiny_bundle
 

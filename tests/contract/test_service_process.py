@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from relevance.errors import MachineError
-from service.keyfile import entry
+from service.auth.key_file import entry
 from service.settings import Settings
 from tests.faulty import BREAK_RUNS, command
 from tests.serving import Process, running
@@ -275,7 +275,8 @@ def test_log_is_text_on_a_terminal_and_json_elsewhere(bundle):
 
 
 def test_terminal_gets_text():
-    code = "import logging, service.logs; service.logs.configure_logging('INFO'); logging.warning('hello')"
+    code = "import logging; from service.observability.logs import configure_logging; "
+    code += "configure_logging('INFO'); logging.warning('hello')"
     ours, theirs = pty.openpty()
     subprocess.run([sys.executable, "-c", code], stderr=theirs, check=True)
     assert os.read(ours, 1000).decode().endswith("WARNING: hello\r\n")

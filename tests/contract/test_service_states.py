@@ -16,11 +16,11 @@ from relevance.bundle import MODEL_FILE, Bundle, write_bundle_files
 from relevance.errors import BundleError, ConfigError, MachineError
 from relevance.tasks import Task
 from relevance.tokenization import PairTokenizer
-from service import scoring
-from service.app import create_app
-from service.batching import Shape
+from service.api import score_call
+from service.api.app import create_app
 from service.cli import parse_bundles
-from service.engine import Engine
+from service.runtime.session import Engine
+from service.scheduling.batching import Shape
 from service.settings import Settings
 from tests.serving import in_process
 from tests.tiny import MAX_LENGTH, tiny_bundle, tiny_model
@@ -238,7 +238,7 @@ def test_deadline_that_passes_while_waiting_ends_the_work(bundle, monkeypatch):
     async def scenario(client, service):
         model = service.models[Task.QC]
         model.gate, go_on = OpenGate(), hold_runs(service)  # no run ends before the deadline has passed
-        monkeypatch.setattr(scoring, "deadline_of", lambda request, settings: time.monotonic() + 0.05)
+        monkeypatch.setattr(score_call, "deadline_of", lambda request, settings: time.monotonic() + 0.05)
         answer = await client.post("/v1/score", json=BODY)
         go_on.set()
         assert (counted(service, "admitted_requests"), counted(service, "dropped_requests", why="expired")) == (1, 1)
@@ -359,7 +359,7 @@ def test_fault_of_the_service_is_a_500_without_details(bundle):
 
 def test_service_imports_neither_torch_nor_transformers():
     code = (
-        "import sys, service.app, service.server; "
+        "import sys, service.api.app, service.process.server; "
         "print([m for m in ('torch', 'transformers', 'optimum', 'onnx', 'pyarrow') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

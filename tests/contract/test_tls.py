@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from relevance.errors import ConfigError
+from service.process.tls import tls_options
 from service.settings import Settings
-from service.tls import tls_options
 from tests.serving import running
 from tests.tiny import tiny_bundle
 

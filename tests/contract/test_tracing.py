@@ -12,8 +12,8 @@ import pytest
 
 from relevance.errors import MachineError
 from relevance.tasks import Task
+from service.observability.tracing import Answered, Tracer
 from service.settings import Settings
-from service.tracing import Answered, Tracer
 from tests.serving import in_process, running
 from tests.tiny import tiny_bundle
 
@@ -216,7 +216,8 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
 
 
 def test_tracing_that_is_off_imports_nothing():
-    code = "import service.server, service.tracing, sys; from service.settings import Settings; "
-    code += "assert service.tracing.Tracer.open(Settings()) is None; print('opentelemetry.sdk' in sys.modules)"
+    code = "import service.process.server, sys; from service.observability.tracing import Tracer; "
+    code += "from service.settings import Settings; assert Tracer.open(Settings()) is None; "
+    code += "print('opentelemetry.sdk' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

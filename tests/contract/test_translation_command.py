@@ -11,12 +11,12 @@ import pytest
 
 from relevance.tasks import Task
 from tests.chat_server import chat_server
-from training.dataset import read_pairs
+from training.data.dataset import read_pairs
 
 RUN = """
 import logging, sys, typer
 from relevance.errors import RelevanceError
-from training.translation.command import translate
+from training.commands.translate import translate
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(translate)

@@ -18,7 +18,7 @@ import pytest
 from relevance.tasks import Task, query_key
 from tests.models import tiny_model
 from tests.serving import Process
-from training.dataset import read_pairs
+from training.data.dataset import read_pairs
 from training.sample.generate import SampleSettings, generate
 from training.sample.shop import load_shop
 

@@ -1,6 +1,6 @@
 """The main job with the real encoder, by the commands a user gives: sample, train, export, verify, serve, score.
 
-The encoder's weights come out of 4-bit blocks (training.packaged).
+The encoder's weights come out of 4-bit blocks (training.models.packaged).
 
 The demo's own recipe for QC at half its epochs and half its layers, since every `make test` runs it: what is tested
 is the way from rows to scores. How good the demo's model is, benchmarks/demo measures.
@@ -17,8 +17,8 @@ import pytest
 from relevance.bundle import Bundle
 from relevance.tasks import LabeledPair, Task
 from tests.serving import running
-from training.dataset import read_pairs
-from training.evaluation import score_rows
+from training.data.dataset import read_pairs
+from training.fitting.evaluation import score_rows
 from training.sample.shop import showcase
 
 ROOT = Path(__file__).parents[2]

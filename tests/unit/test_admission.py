@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relevance.tasks import Pair
-from service.admission import CANDIDATES, Gate, check
-from service.batching import Priority, Shape
 from service.errors import DeadlineError, InvalidRequestError, OverloadedError, TooLargeError
-from service.lengths import Lengths, utf8_bytes
+from service.scheduling.batching import Priority, Shape
+from service.scheduling.fair_queue import Policy
+from service.scheduling.throughput import MEMORY_SECONDS, Speed
+from service.scoring.admission import CANDIDATES, Gate, check
+from service.scoring.lengths import Lengths, utf8_bytes
 from service.settings import Settings
-from service.speed import MEMORY_SECONDS, Speed
-from service.turns import Policy
 from tests.unit.test_scheduler_turns import TOKENS_PER_SECOND, Simulation
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.edge import INTERACTIVE_PATHS, SCORING_PATHS
-from service.problems import REASONS
-from service.telemetry import COUNT_CLASSES, SECONDS
+from service.api.middleware import INTERACTIVE_PATHS, SCORING_PATHS
+from service.api.problems import REASONS
+from service.observability.metrics import COUNT_CLASSES, SECONDS
 from tests import prometheus
 from tests.prometheus import scaled
 from tests.scenarios import SCENARIOS

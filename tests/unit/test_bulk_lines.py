@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bulklines import FIELDS, read
-from service.lines import LINE_BYTES, Line
+from service.api.bulk.bulk_lines import FIELDS, read
+from service.api.bulk.line_reader import LINE_BYTES, Line
 from service.settings import Settings
 
 SETTINGS = Settings()

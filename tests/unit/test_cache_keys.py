@@ -7,9 +7,9 @@ import pytest
 
 from relevance.tasks import LabeledPair, Pair
 from tests.models import tiny_model
-from training.encoder_embedder import EncoderEmbedder
-from training.encoders import resolve_base_model
-from training.recipe import Recipe
+from training.fitting.recipe import Recipe
+from training.models.base_models import resolve_base_model
+from training.models.encoder_embedder import EncoderEmbedder
 from training.selfvalidation.options import Judge
 from training.selfvalidation.outoffold import _Judge
 from training.translation.openai import OpenAITranslator

@@ -13,11 +13,11 @@ from relevance.errors import ConfigError, InputError
 from relevance.formatting import PairFormat, split_levels
 from relevance.tasks import LabeledPair, Pair, Task
 from training.cleaning import CleaningOptions, Contradictions, Tags, clean
-from training.dataset import read_pairs
-from training.extras import own_ids, source_ids
-from training.languages import Outcome, check_tags
-from training.linking import linked_groups
-from training.splits import write_pairs
+from training.data.dataset import read_pairs
+from training.data.files.extras import own_ids, source_ids
+from training.data.groups import linked_groups
+from training.data.splits import write_pairs
+from training.text.languages import Outcome, check_tags
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 NO_TAGS = CleaningOptions(tags=Tags.OFF)
@@ -273,7 +273,7 @@ def test_language_that_no_detector_knows_is_refused() -> None:
 
 @pytest.mark.real_data
 def test_each_claimed_step_changes_real_titles() -> None:
-    from training.dataset import read_pairs
+    from training.data.dataset import read_pairs
 
     file = DATA / "home_depot_qi" / "train_QI.txt"
     if not file.exists():

@@ -14,11 +14,11 @@ from onnx import TensorProto, helper
 
 from relevance.bundle import MODEL_FILE, Bundle
 from relevance.errors import MachineError
-from service.batching import Shape
-from service.cudagraphs import Bucket, FixedRuns, buckets_of, fill_up, smallest
-from service.devicethread import DeviceThread
-from service.engine import Engine
-from service.providers import GpuOptions
+from service.runtime.cuda_graphs import Bucket, FixedRuns, buckets_of, fill_up, smallest
+from service.runtime.device_thread import DeviceThread
+from service.runtime.providers import GpuOptions
+from service.runtime.session import Engine
+from service.scheduling.batching import Shape
 from service.settings import GPU_SHAPE
 from tests.tiny import PAD_ID, tiny_bundle, tiny_model
 

@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Pair, Task
-from training.datareport.charts import Bar, bar_chart, histogram
-from training.datareport.command import report as report_command
-from training.datareport.density import SEGMENT, density
-from training.datareport.measures import DataReport, measure
-from training.datareport.page import render
-from training.scripts import language_scripts, scripts_of
-from training.splits import write_pairs
+from training.commands.report import report as report_command
+from training.data.splits import write_pairs
+from training.reports.charts import Bar, bar_chart, histogram
+from training.reports.density import SEGMENT, density
+from training.reports.measures import DataReport, measure
+from training.reports.page import render
+from training.text.scripts import language_scripts, scripts_of
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from relevance.errors import InputError
 from relevance.tasks import Pair, Task
-from training.dataset import BadRow, BadRowsError, Row, iter_rows, read_pairs, read_rows
-from training.reading import ReadOptions
-from training.splits import write_pairs
+from training.data.dataset import BadRow, BadRowsError, Row, iter_rows, read_pairs, read_rows
+from training.data.files.reading import ReadOptions
+from training.data.splits import write_pairs
 
 REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 GOOD = {"id": 1, "task": "QC", "language": "fr", "origin_query": "lampe", "category_path": "maison,lampes", "label": 1}

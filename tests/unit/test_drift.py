@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import arrays
 from relevance.card import ModelCard, score_reference
 from relevance.formatting import PairFormat
 from relevance.heads import HeadSpec
-from service.drift import ALL, ROWS_A_BIN, SLICES, Bins, Drift, Reference, psi
-from service.tally import WAITING_PAIRS, ScoreTally
+from service.observability.drift import ALL, ROWS_A_BIN, SLICES, Bins, Drift, Reference, psi
+from service.observability.score_histogram import WAITING_PAIRS, ScoreTally
 
 counts = arrays(np.int64, 10, elements=st.integers(0, 1000)).filter(lambda rows: rows.sum() > 0)
 histograms = st.lists(st.integers(0, 500), min_size=20, max_size=20)

@@ -22,14 +22,14 @@ from transformers import (
 )
 
 from relevance.errors import CheckpointError, ConfigError, MachineError
-from training.encoders import (
+from training.models.base_models import (
     BaseModel,
     EncoderOptions,
     prepare_encoder,
     resolve_base_model,
     select_word_embeddings,
 )
-from training.vocabulary import SCRIPTS, needed_ids, trimmed_tokenizer
+from training.models.vocabulary import SCRIPTS, needed_ids, trimmed_tokenizer
 
 CORPUS = [
     "red running shoes for women",

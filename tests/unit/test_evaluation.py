@@ -11,8 +11,8 @@ from relevance.metrics import f1
 from relevance.tasks import LabeledPair, Pair, Task
 from tests.tiny import tiny_bundle
 from training.cli import evaluate
-from training.evaluation import OpenedModel, report_model
-from training.splits import write_pairs
+from training.data.splits import write_pairs
+from training.fitting.evaluation import OpenedModel, report_model
 
 
 def rows(count=120):

@@ -15,12 +15,12 @@ from relevance.errors import CheckpointError, ConfigError, DivergedError, InputE
 from relevance.locks import output_lock
 from relevance.tasks import LabeledPair, Pair
 from tests.models import tiny_model, unigram_model
-from training import finetune
-from training.checkpoint import Job, _fitted, _open_work, train
-from training.encoders import resolve_base_model
-from training.evaluation import score_rows
-from training.finetune import STATE_FILE
-from training.recipe import EncoderSection, Recipe
+from training.fitting import finetune
+from training.fitting.checkpoint import Job, _fitted, _open_work, train
+from training.fitting.evaluation import score_rows
+from training.fitting.finetune import STATE_FILE
+from training.fitting.recipe import EncoderSection, Recipe
+from training.models.base_models import resolve_base_model
 
 COLOURS = ("red", "blue", "green", "black")
 THINGS = ("shoes", "cups", "lamps", "chairs", "phones")
@@ -105,9 +105,9 @@ def test_frozen_word_embeddings_stay(base, tmp_path):
 KILLED = """
 import sys, os, signal
 from pathlib import Path
-import training.finetune as finetune
+import training.fitting.finetune as finetune
 from tests.unit.test_finetune import recipe, rows
-from training.checkpoint import Job, train
+from training.fitting.checkpoint import Job, train
 finetune.SNAPSHOT_SECONDS = 0.0
 step = finetune.FineTuner._step
 def slow(self, *arguments):

@@ -4,9 +4,9 @@ from typer.testing import CliRunner
 
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.cli import app
-from training.dataset import read_pairs
-from training.keepout import files_beside, linked_with
-from training.splits import write_pairs
+from training.data.dataset import read_pairs
+from training.data.keep_out import files_beside, linked_with
+from training.data.splits import write_pairs
 
 
 def row(id, query, **extra):

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevance.errors import MachineError
-from training import detector
-from training.detector import Detector, detectable
-from training.languages import Outcome, check_tags
-from training.scripts import LATIN, OTHER, script_of, scripts_of
+from training.text import detector
+from training.text.detector import Detector, detectable
+from training.text.languages import Outcome, check_tags
+from training.text.scripts import LATIN, OTHER, script_of, scripts_of
 
 needs_lingua = pytest.mark.skipif(importlib.util.find_spec("lingua") is None, reason="lingua is not installed")
 QUERIES = ["wasserdichte jacke", "giacca impermeabile", "zielona sukienka", "124008", "コーヒー カップ", "chaise bébé"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
-from training.linking import linked_groups
+from training.data.groups import linked_groups
 from training.negatives.options import NegativeOptions
 from training.negatives.sampling import sample_negatives
 from training.pipeline.datastages import Datasets, split_stage

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevance.tasks import LabeledPair, Pair, query_key
-from training.linking import linked_groups
+from training.data.groups import linked_groups
 
 
 def row(id, query, **extra):

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from service.gpu import GpuCollector
-from service.telemetry import PAGE_BYTES, memory_limit_bytes
+from service.observability.gpu import GpuCollector
+from service.observability.metrics import PAGE_BYTES, memory_limit_bytes
 
 
 class StubError(Exception):

@@ -12,13 +12,13 @@ import pytest
 
 from relevance.errors import MachineError
 from relevance.tasks import LabeledPair, Pair, Task
+from training.embedding.candidate_vectors import BLOCK_TEXTS, Vectors
+from training.embedding.nearest import NearestIndex
 from training.negatives import search
 from training.negatives.drawing import in_random_order
-from training.negatives.nearest import NearestIndex
 from training.negatives.options import NegativeOptions
 from training.negatives.sampling import sample_negatives
 from training.negatives.search import CandidateSearch
-from training.negatives.vectors import BLOCK_TEXTS, Vectors
 
 DIMENSIONS, TOPICS = 32, 20
 

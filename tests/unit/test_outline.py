@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.api.body.outline import Outline
 from service.errors import MalformedJsonError, TooLargeError
-from service.outline import Outline
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-1000, 1000) | st.text('ab"\\,[]{} é😀', max_size=8),

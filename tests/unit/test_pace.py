@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.pace import Pace
+from service.api.bulk.minimum_rate import Pace
 
 RATE, SILENCE = 100.0, 60.0
 

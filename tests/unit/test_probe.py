@@ -4,8 +4,8 @@ import pytest
 from relevance.errors import InputError
 from relevance.metrics import auc
 from relevance.tasks import LabeledPair, Pair, Task
-from training.probe import Probe
-from training.weights import label_weights
+from training.data.weights import label_weights
+from training.models.probe import Probe
 
 
 class Words:

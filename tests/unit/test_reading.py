@@ -13,11 +13,11 @@ import pytest
 
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import Task
-from training.dataset import BadRow, BadRowsError, iter_rows, read_pairs, read_rows
-from training.linking import linked_groups
+from training.data.dataset import BadRow, BadRowsError, iter_rows, read_pairs, read_rows
+from training.data.files.reading import ReadOptions
+from training.data.groups import linked_groups
+from training.data.weights import label_weights
 from training.pipeline.tables import write_rows as write_stage
-from training.reading import ReadOptions
-from training.weights import label_weights
 
 HEADER = "id,language,origin_query,item_title,label"
 ROW = {"id": 1, "language": "en", "origin_query": "cup", "item_title": "red cup", "label": 1}
@@ -399,7 +399,7 @@ def test_standard_input_is_told_by_its_content(content):
         pq.write_table(pa.Table.from_pylist([ROW | {"origin_query": "größe"}]), stream)
         content = stream.getvalue()
     code = (
-        "from training.dataset import read_pairs; from relevance.tasks import Task\n"
+        "from training.data.dataset import read_pairs; from relevance.tasks import Task\n"
         "for _ in range(2): print([row.pair.query for row in read_pairs('-', Task.QI).rows])"
     )
     done = subprocess.run([sys.executable, "-X", "utf8", "-c", code], input=content, capture_output=True, check=True)
@@ -438,7 +438,7 @@ def test_a_first_line_of_excel_says_the_delimiter(tmp_path):
 def test_a_cell_of_five_megabytes_is_read_and_one_without_end_is_named(tmp_path, monkeypatch):
     path = lines(tmp_path / "a.csv", HEADER, f"1,en,cup,{'x' * 5_000_000},1")
     assert len(read(path)[0].pair.candidate) == 5_000_000
-    monkeypatch.setattr("training.filetypes.LARGEST_CELL", 2**20)
+    monkeypatch.setattr("training.data.files.file_types.LARGEST_CELL", 2**20)
     assert "cells of at most 1 MiB; is a quote not closed?" in refused(path)
 
 

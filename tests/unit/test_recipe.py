@@ -4,8 +4,8 @@ import pytest
 
 from relevance.errors import ConfigError
 from relevance.heads import HeadKind
+from training.fitting.recipe import Recipe
 from training.pipeline.recipe import PipelineRecipe, load_fine_tuning
-from training.recipe import Recipe
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -13,9 +13,9 @@ from relevance.bundle import Bundle, write_bundle_files
 from relevance.errors import BundleError
 from relevance.tasks import Pair, Task
 from relevance.tokenization import PairTokenizer, TokenizedPair
-from service.candidates import Mode, in_share
-from service.engine import Engine
 from service.errors import BundleRefusedError, ConflictError, DeadlineError, ScoringError
+from service.lifecycle.challenger import Mode, in_share
+from service.runtime.session import Engine
 from tests.serving import in_process
 from tests.tiny import tiny_bundle
 

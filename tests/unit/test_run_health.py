@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.runhealth import RunHealth
+from service.scheduling.run_health import RunHealth
 from tests.unit.test_batching import pair
 
 GOOD, BAD = [pair(3, 1)], [pair(3, 666)]

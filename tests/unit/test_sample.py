@@ -9,7 +9,7 @@ import pytest
 
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import Task, query_key
-from training.dataset import read_pairs
+from training.data.dataset import read_pairs
 from training.sample.generate import FLIPPED, NOTE_FILE, generate, write_sample
 from training.sample.plan import SPLITS, SampleSettings, rows_by_language, train_languages
 from training.sample.shop import LANGUAGES, SHOWCASE_CANDIDATES, load_shop, showcase

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.schedule import evaluation_steps, length_grouped_batches, rate_factor
+from training.fitting.schedule import evaluation_steps, length_grouped_batches, rate_factor
 
 
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=300), st.integers(1, 20), st.integers(0, 5))

@@ -19,12 +19,12 @@ from relevance.locks import output_lock
 from relevance.session import BundleSession, batches
 from relevance.tasks import Task
 from tests.tiny import MAX_LENGTH, tiny_bundle
-from training.dataset import read_rows
+from training.data.dataset import read_rows
+from training.data.files.writers import Columns, write_file, write_records
 from training.scoring import run as scoring
 from training.scoring.input import Source
 from training.scoring.run import ADDED, AFTER_SCORING, ScoreOptions, _mark, score_file
 from training.scoring.work import Work
-from training.writers import Columns, write_file, write_records
 
 OPTIONS = ScoreOptions(threads=1, device="cpu", shard_rows=7, max_batch_tokens=400)
 LANGUAGES = ("en", "ja", "vn", "")

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from relevance.card import explain
 from relevance.errors import ConfigError
 from relevance.secrets import bearer, without_secrets
-from service.logs import JsonFormatter
+from service.observability.logs import JsonFormatter
+from service.observability.tracing import Tracer
 from service.settings import Settings
-from service.tracing import Tracer
 from training.translation.backends import backend_settings, open_translators
 from training.translation.openai_options import OpenAIOptions
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-import training.checkpoint
+import training.fitting.checkpoint
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from tests.models import tiny_model
-from training.recipe import Recipe
+from training.fitting.recipe import Recipe
 from training.selfvalidation import flags
 from training.selfvalidation.actions import act, drop_at_random
 from training.selfvalidation.decisions import apply_review, read_decisions

@@ -8,7 +8,11 @@ import pytest
 from training import sources
 
 PROJECT = Path(__file__).parents[2]
-CLEAN, TUNE, TRAIN = "training.cleaning.stage:clean", "training.pipeline.tuning:tune", "training.checkpoint:train"
+CLEAN, TUNE, TRAIN = (
+    "training.cleaning.stage:clean",
+    "training.fitting.calibration:tune",
+    "training.fitting.checkpoint:train",
+)
 
 
 @pytest.fixture
@@ -52,9 +56,11 @@ def test_a_changed_function_far_down_changes_the_digest(tree):
 def test_docstrings_comments_and_annotations_do_not_count(tree):
     before = digest(TUNE)
     edit(
-        tree / "training/pipeline/tuning.py", '"""Return what dev rows', '# a comment\n    """Return what the dev rows'
+        tree / "training/fitting/calibration.py",
+        '"""Return what dev rows',
+        '# a comment\n    """Return what the dev rows',
     )
-    edit(tree / "training/pipeline/tuning.py", "def _sigmoid(z: Floats) -> Floats:", "def _sigmoid(z):")
+    edit(tree / "training/fitting/calibration.py", "def _sigmoid(z: Floats) -> Floats:", "def _sigmoid(z):")
     assert digest(TUNE) == before
 
 
@@ -67,7 +73,7 @@ def test_a_table_beside_the_module_counts(tree):
 def test_imports_within_functions_are_followed(tree):
     before = digest("training.pipeline.run:Pipeline._train")
     edit(
-        tree / "training/finetune.py",
+        tree / "training/fitting/finetune.py",
         "clip_grad_norm_(self.model.parameters(), 1.0)",
         "clip_grad_norm_(self.model.parameters(), 2.0)",
     )

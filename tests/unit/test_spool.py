@@ -6,7 +6,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.spool import Piece, Spool
+from service.api.bulk.spool import Piece, Spool
 
 
 def piece(number: int, size: int) -> Piece:

@@ -8,9 +8,9 @@ from relevance.formatting import PairFormat
 from relevance.heads import HeadKind, HeadSpec
 from relevance.tasks import Pair, Task
 from relevance.tokenization import PairTokenizer
-from service.lengths import Lengths
-from service.scores import Known, ScoreCache
-from service.tokens import TOKEN_BYTES, Reading, TokenCache, cost
+from service.scoring.lengths import Lengths
+from service.scoring.score_cache import Known, ScoreCache
+from service.scoring.tokenization import TOKEN_BYTES, Reading, TokenCache, cost
 from tests.tiny import MAX_LENGTH, PAD_ID, tiny_tokenizer
 
 TOKENIZER = PairTokenizer(tiny_tokenizer(), MAX_LENGTH, PAD_ID)

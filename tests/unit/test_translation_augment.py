@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from relevance.errors import ConfigError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
-from training.dataset import read_pairs
-from training.splits import leaks, split_pairs, write_pairs
+from training.data.dataset import read_pairs
+from training.data.splits import leaks, split_pairs, write_pairs
 from training.translation.augment import augment
 from training.translation.desk import Desk
 from training.translation.gates import GateOptions

@@ -5,7 +5,7 @@ import pytest
 
 from relevance.errors import ConfigError
 from tests.models import tiny_model
-from training.encoder_embedder import EncoderEmbedder
+from training.models.encoder_embedder import EncoderEmbedder
 
 TEXTS = ["red shoes", "zapatos rojos", "حذاء أحمر", "cups", "red shoes", "a much longer query about red shoes and cups"]
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from relevance.errors import InputError
-from training.rows import BadRowsError
+from training.data.rows import BadRowsError
 from training.translation.memory import MemoryTranslator
 from training.translation.memoryfiles import Unit, read_units
 

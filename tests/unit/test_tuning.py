@@ -3,8 +3,8 @@ import pytest
 from scipy.special import expit
 
 from relevance.tasks import LabeledPair, Pair
+from training.fitting.calibration import platt, tune
 from training.pipeline.recipe import CalibrationSection
-from training.pipeline.tuning import platt, tune
 
 
 def drawn(count, scale, offset, seed=0):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from relevance.errors import InputError
-from training import vectors
-from training.vectors import CachedEncoder
+from training.embedding import vectors
+from training.embedding.vectors import CachedEncoder
 
 
 class Counting:

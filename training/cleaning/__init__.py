@@ -2,6 +2,6 @@
 
 from training.cleaning.options import CleaningOptions, Tags
 from training.cleaning.stage import CleaningReport, clean
-from training.cleaning.votes import Contradictions
+from training.data.votes import Contradictions
 
 __all__ = ["CleaningOptions", "CleaningReport", "Contradictions", "Tags", "clean"]

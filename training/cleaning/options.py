@@ -5,7 +5,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 from relevance.languages import LanguageCode
-from training.cleaning.votes import Contradictions
+from training.data.votes import Contradictions
 
 
 class Tags(StrEnum):

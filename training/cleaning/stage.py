@@ -14,7 +14,7 @@ from relevance.tasks import LabeledPair, Task
 from training.cleaning.options import CleaningOptions
 from training.cleaning.rowtexts import RowTexts, StepReport, Tally
 from training.cleaning.tags import TagReport, check_rows
-from training.cleaning.votes import VoteReport, merge_votes
+from training.data.votes import VoteReport, merge_votes
 
 
 class CleaningReport(BaseModel):
@@ -36,7 +36,7 @@ def clean(
 ) -> tuple[list[LabeledPair], CleaningReport]:
     """Return the cleaned rows, in their order with ids and extras kept, and the report.
 
-    Texts first, then votes (rows of one pair become one row, see training.cleaning.votes), then tags. A row given
+    Texts first, then votes (rows of one pair become one row, see training.data.votes), then tags. A row given
     another language keeps its tag in the extra `tagged_language`. Raises InputError for a weight
     out of range, ConfigError for a language that cannot be detected, MachineError when tags are to be checked
     and lingua is not installed.

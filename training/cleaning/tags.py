@@ -1,4 +1,4 @@
-"""Rows whose language tag disagrees with their query: found by `training.languages`, dealt with as the options say."""
+"""Rows whose language tag disagrees with their query: found by `text.languages`, dealt with as the options say."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relevance.tasks import UNKNOWN_LANGUAGE, LabeledPair
 from training.cleaning.options import CleaningOptions, Tags
-from training.cleaning.votes import TAGGED_LANGUAGE, tag_of
-from training.languages import Caution, Outcome, Verdict, check_tags
+from training.data.votes import TAGGED_LANGUAGE, tag_of
+from training.text.languages import Caution, Outcome, Verdict, check_tags
 
 _SHOWN = 20
 

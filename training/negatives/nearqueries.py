@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.tasks import LabeledPair, query_key
-from training.extras import SOURCE_ID, source_ids
-from training.linking import linked_groups
+from training.data.files.extras import SOURCE_ID, source_ids
+from training.data.groups import linked_groups
+from training.embedding.candidate_vectors import Vectors
 from training.negatives.known import KnownPairs
-from training.negatives.vectors import Vectors
-from training.translation.numbers import lost_number
+from training.text.numbers import lost_number
 
 _APOSTROPHES = re.compile("['’`´ʼ]")
 _POINTS = re.compile(r"(?<!\d)[.,]|[.,](?!\d)")
@@ -31,7 +31,7 @@ _KEPT_MATRICES = 64
 
 
 def near_groups(rows: Sequence[LabeledPair]) -> list[str]:
-    """Return one group id [N] per row: rows linked as training.linking says, or by queries of the same words.
+    """Return one group id [N] per row: rows linked as training.data.groups says, or by queries of the same words.
 
     Word order, punctuation, accents, endings of plurals and blanks between words make no difference; digits do.
     """
@@ -75,7 +75,7 @@ class NearQueries:
 
 
 def _by_form(row: LabeledPair, words: str, joined: str) -> LabeledPair:
-    """Return a row that training.linking links by both forms of its query."""
+    """Return a row that training.data.groups links by both forms of its query."""
     extra = {SOURCE_ID: [*source_ids(row), f"\0{joined}"]}
     return replace(row, pair=replace(row.pair, query=words), extra=row.extra | extra)
 

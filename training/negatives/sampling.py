@@ -13,7 +13,9 @@ from dataclasses import replace
 from relevance.errors import ConfigError, InputError
 from relevance.formatting import PairFormat
 from relevance.tasks import LabeledPair, Pair, Task
-from training.linking import SOURCE_ID
+from training.data.groups import SOURCE_ID
+from training.embedding.candidate_vectors import Vectors
+from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder
 from training.negatives.candidates import CandidatePool
 from training.negatives.drawing import Ask, Drawer, Pick
 from training.negatives.known import KnownPairs
@@ -22,10 +24,8 @@ from training.negatives.options import NegativeOptions
 from training.negatives.quota import Quota
 from training.negatives.report import Histogram, NegativesReport
 from training.negatives.search import CandidateSearch
-from training.negatives.vectors import Vectors
 from training.negatives.vet import Vet
 from training.progress import Meter
-from training.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder
 
 _NEGATIVE = "negative"
 _BLOCK_ROWS = 8192  # rows that are drawn for before progress is shown

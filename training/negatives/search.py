@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from training.negatives.nearest import NearestIndex
+from training.embedding.candidate_vectors import Vectors
+from training.embedding.nearest import NearestIndex
 from training.negatives.options import NegativeOptions
-from training.negatives.vectors import Vectors
 
 SearchName = Literal["exact", "sample", "index"]
 

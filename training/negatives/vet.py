@@ -31,6 +31,6 @@ class CheckpointVet:
 
     def scores(self, rows: Sequence[LabeledPair]) -> NDArray[np.float64]:
         """Return scores [N]."""
-        from training.evaluation import score_rows
+        from training.fitting.evaluation import score_rows
 
         return np.asarray(score_rows(self._checkpoint, rows)[1], dtype=np.float64)

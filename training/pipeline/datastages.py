@@ -12,13 +12,13 @@ from typing import Any
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, query_key
 from training.cleaning.stage import clean
-from training.dataset import read_pairs
-from training.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
-from training.keepout import linked_with
-from training.linking import linked_groups
+from training.data.dataset import read_pairs
+from training.data.files.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
+from training.data.groups import linked_groups
+from training.data.keep_out import linked_with
+from training.data.splits import TRAIN, draw, split_pairs, summarize
+from training.embedding.vectors import QUERY_PREFIX, CachedEncoder, PairEncoder, Vectors
 from training.pipeline.recipe import DataSection, PipelineRecipe, SplitSection
-from training.splits import TRAIN, draw, split_pairs, summarize
-from training.vectors import QUERY_PREFIX, CachedEncoder, PairEncoder, Vectors
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Caches:
 
     def encoder(self, name: str) -> PairEncoder:
         """Return the pair encoder over a base model, its vectors kept."""
-        from training.encoder_embedder import EncoderEmbedder
+        from training.models.encoder_embedder import EncoderEmbedder
 
         return CachedEncoder(EncoderEmbedder(name), self.folder / "embeddings")
 
@@ -144,7 +144,7 @@ def clean_stage(rows: list[LabeledPair], recipe: PipelineRecipe) -> tuple[list[L
 def split_stage(given: Datasets, raw: Sequence[LabeledPair], section: SplitSection) -> tuple[Datasets, Report]:
     """Leave training rows out that hang together with given dev or test rows, then split off what is not given.
 
-    Rows hang together by query, translations and made rows included (training.linking). What is split off gets its
+    Rows hang together by query, translations and made rows included (training.data.groups). What is split off gets its
     rows from `raw`, as they came.
     """
     rows, dev, test = given.train, given.dev, given.test

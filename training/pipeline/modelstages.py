@@ -20,11 +20,11 @@ from relevance.files import whole_file
 from relevance.metrics import Report, Scored, evaluate
 from relevance.soundness import Labelling, findings
 from relevance.tasks import LabeledPair
-from training.linking import linked_groups
+from training.data.groups import linked_groups
+from training.fitting.calibration import Tuned
 from training.pipeline.datastages import Caches, Datasets
 from training.pipeline.recipe import PipelineRecipe
 from training.pipeline.stages import BUNDLE, CHECKPOINT
-from training.pipeline.tuning import Tuned
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ Floats = NDArray[np.float64]
 
 def train_stage(data: Datasets, recipe: PipelineRecipe, work: Path) -> ModelCard:
     """Fine-tune into `work`/checkpoint; goes on where an interrupted run was."""
-    from training.checkpoint import Job, train
+    from training.fitting.checkpoint import Job, train
 
     out = work / CHECKPOINT
     if out.is_dir():  # killed between training and the end of the stage
@@ -48,14 +48,14 @@ def train_stage(data: Datasets, recipe: PipelineRecipe, work: Path) -> ModelCard
 
 def checkpoint_logits(checkpoint: Path, rows: Sequence[LabeledPair]) -> Floats:
     """Return the raw logits [N] of a checkpoint."""
-    from training.evaluation import score_logits
+    from training.fitting.evaluation import score_logits
 
     return np.asarray(score_logits(checkpoint, rows)[1], dtype=np.float64) if rows else np.zeros(0)
 
 
 def probe_logits(data: Datasets, recipe: PipelineRecipe, caches: Caches) -> tuple[Floats, Floats]:
     """Return the logits of dev and test by a probe trained on the training rows; the recipe's seed changes nothing."""
-    from training.probe import Probe
+    from training.models.probe import Probe
 
     probe = Probe(caches.encoder(recipe.base_model), recipe.task).fit(data.train)
     return probe.logits(data.dev), probe.logits(data.test)

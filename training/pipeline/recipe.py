@@ -1,4 +1,4 @@
-"""The recipe of a whole pipeline: that of fine-tuning (training.recipe) with a section for each stage beside it.
+"""The recipe of a whole pipeline: that of fine-tuning (`fitting.recipe`) with a section for each stage beside it.
 
 Paths are relative to the working directory, as on the command line.
 """
@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from relevance.errors import ConfigError
 from relevance.languages import LanguageCode
 from training.cleaning.options import CleaningOptions
+from training.data.files.reading import ReadOptions
+from training.fitting.recipe import Recipe
 from training.negatives.options import NegativeOptions
-from training.reading import ReadOptions
-from training.recipe import Recipe
 from training.selfvalidation.options import Action, SelfValidationOptions
 from training.translation.plan import TranslationOptions
 

@@ -17,6 +17,8 @@ from relevance.errors import ConfigError
 from relevance.metrics import Report
 from relevance.outputs import check_outputs, write_text
 from relevance.tasks import LabeledPair
+from training.fitting.calibration import Tuned, tune
+from training.fitting.thresholds import seen_languages
 from training.pipeline import datastages, modelstages
 from training.pipeline.datastages import Caches, Datasets
 from training.pipeline.recipe import PipelineRecipe
@@ -35,8 +37,6 @@ from training.pipeline.stages import (
 from training.pipeline.store import Result, Store
 from training.pipeline.summary import summary
 from training.pipeline.tables import read_rows, write_rows
-from training.pipeline.tuning import Tuned, tune
-from training.thresholds import seen_languages
 
 Make = Callable[[PipelineRecipe, Path], dict[str, Any]]  # writes into a folder, returns the report
 RowsStage = Callable[[Datasets, PipelineRecipe, Caches], tuple[list[LabeledPair], dict[str, Any]]]

@@ -11,10 +11,10 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
+from training.data.provenance import content_of
+from training.fitting.recipe import Recipe
 from training.pipeline.recipe import PipelineRecipe
 from training.pipeline.store import Ingredients
-from training.provenance import content_of
-from training.recipe import Recipe
 from training.sources import source_of
 
 TRAIN, DEV, TEST = "train.parquet", "dev.parquet", "test.parquet"
@@ -98,7 +98,7 @@ def ingredients(
 
 def base_revision(name: str) -> str:
     """Return the revision of a base model: the hash of its content, or its commit on a hub."""
-    from training.encoders import resolve_base_model
+    from training.models.base_models import resolve_base_model
 
     return resolve_base_model(name).revision
 

@@ -22,7 +22,7 @@ from relevance.errors import InputError
 from relevance.files import publish_folder, sha256_of, writing
 from relevance.locks import output_lock
 from relevance.outputs import write_text
-from training.provenance import content_of, now, source_commit
+from training.data.provenance import content_of, now, source_commit
 
 MANIFEST = "manifest.json"
 _SHOWN_KEY = 16

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from relevance.errors import InputError
 from relevance.files import whole_file
 from relevance.tasks import LabeledPair, Pair, Task
-from training.fields import QUERY_FIELD
+from training.data.fields import QUERY_FIELD
 
 _ROW_GROUP = 16_384
 _EXTRA = "extra"

@@ -16,10 +16,10 @@ from pathlib import Path
 from relevance.errors import ConfigError, InputError
 from relevance.files import whole_folder
 from relevance.tasks import LabeledPair, Pair, Task, query_key
+from training.data.splits import write_pairs
 from training.sample.plan import POSITIVE_SHARES, SPLITS, SampleSettings, rows_by_language, train_languages
 from training.sample.queries import Query, Wording
 from training.sample.shop import LANGUAGES, Leaf, Shop, load_shop
-from training.splits import write_pairs
 
 NOTE_FILE = "SYNTHETIC.txt"
 FLIPPED = "flipped"

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relevance.errors import InputError
-from training.parts import parts_of
+from training.data.files.parts import parts_of
+from training.data.files.writers import ROW_GROUP
 from training.scoring.input import Source
-from training.writers import ROW_GROUP
 
 
 def write_joined(path: Path, source: Source, added: Iterator[tuple[int, dict[str, Any]]]) -> None:

@@ -19,17 +19,17 @@ from relevance.files import sha256_of, whole_file
 from relevance.outputs import STANDARD, check_outputs
 from relevance.session import BundleSession, Device
 from relevance.tasks import Task
-from training.fields import QUERY_FIELD
-from training.parts import PARQUET, parts_of
-from training.provenance import fingerprint
-from training.reading import AS_IT_COMES, ReadOptions
+from training.data.fields import QUERY_FIELD
+from training.data.files.parts import PARQUET, parts_of
+from training.data.files.reading import AS_IT_COMES, ReadOptions
+from training.data.files.writers import Columns, check_files, output_file, output_type, write_file, write_records
+from training.data.provenance import fingerprint
 from training.scoring.input import Source, Survey, survey
 from training.scoring.joined import write_joined
 from training.scoring.shards import Scored, Shards
 from training.scoring.submission import check_submission, has_member, member_name, write_submission
 from training.scoring.work import open_work, work_folder
 from training.sources import code_key
-from training.writers import Columns, check_files, output_file, output_type, write_file, write_records
 
 ADDED = ("score", "label_predicted", "truncated", "model_version")
 OUTPUT_FILE = "output"

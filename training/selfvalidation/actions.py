@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.tasks import LabeledPair
+from training.data.weights import LABEL_SHARE, LABEL_WEIGHT, label_shares, label_weights
 from training.selfvalidation.judging import Judged
 from training.selfvalidation.options import Action, SelfValidationOptions
-from training.weights import LABEL_SHARE, LABEL_WEIGHT, label_shares, label_weights
 
 ORIGINAL_LABEL = "original_label"
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair
-from training.rows import SHOWN_ROWS, listed, shown
+from training.data.rows import SHOWN_ROWS, listed, shown
 from training.selfvalidation.actions import ORIGINAL_LABEL, flipped
 from training.selfvalidation.judging import Suggestion
 

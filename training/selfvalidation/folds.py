@@ -1,6 +1,6 @@
 """Folds that no query crosses, nor its translations, nor the negatives made of its rows.
 
-Groups are those of training.linking; a group goes to one fold whole.
+Groups are those of training.data.groups; a group goes to one fold whole.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.tasks import LabeledPair, Pair
-from training.linking import linked_groups
-from training.splits import split_pairs
+from training.data.groups import linked_groups
+from training.data.splits import split_pairs
 
 
 def assign_folds(rows: Sequence[LabeledPair], folds: int, seed: int) -> NDArray[np.int64]:
@@ -27,7 +27,7 @@ def dev_part(rows: Sequence[LabeledPair], share: float, seed: int) -> NDArray[np
 
 
 def _dealt(rows: Sequence[LabeledPair], fractions: dict[str, float], seed: int) -> NDArray[np.int64]:
-    """Deal groups out as training.splits deals queries: it gets rows whose query is the name of their group."""
+    """Deal groups out as training.data.splits deals queries: it gets rows whose query is the name of their group."""
     named = [
         LabeledPair(Pair(group, "", row.pair.language), row.label, str(at))
         for at, (group, row) in enumerate(zip(linked_groups(rows), rows, strict=True))

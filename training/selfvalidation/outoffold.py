@@ -22,12 +22,12 @@ from relevance.errors import ConfigError, InputError
 from relevance.files import whole_file
 from relevance.metrics import best_threshold
 from relevance.tasks import LabeledPair
-from training.provenance import fingerprint
-from training.recipe import Recipe
+from training.data.provenance import fingerprint
+from training.embedding.vectors import PairEncoder
+from training.fitting.recipe import Recipe
 from training.selfvalidation.folds import assign_folds, dev_part
 from training.selfvalidation.options import FilterModel, Judge, SelfValidationOptions
 from training.sources import code_key
-from training.vectors import PairEncoder
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +89,9 @@ def out_of_fold(
     """Train every model on every fold's complement and score the fold; `work` keeps what is finished.
 
     `rounds_done` shifts the seed of the folds, so that each round deals them anew. Raises as `plan_folds`,
-    `model_recipe` and training.checkpoint.train do, before the first training where it can.
+    `model_recipe` and training.fitting.checkpoint.train do, before the first training where it can.
     """
-    from training.encoders import resolve_base_model
+    from training.models.base_models import resolve_base_model
 
     plans = plan_folds(rows, options.model_copy(update={"seed": options.seed + 104729 * rounds_done}))
     recipes = [model_recipe(recipe, model, options.settings) for model in options.models]
@@ -120,10 +120,10 @@ class _Judge:
         """Return the fingerprint of all that the scores of a fold depend on."""
         if self._kind is Judge.PROBE:  # which reads little of the recipe
             settings = self._recipe.model_dump_json(include={"task", "seed", "format"})
-            code = code_key("training.probe:Probe", "training.encoder_embedder:EncoderEmbedder")
+            code = code_key("training.models.probe:Probe", "training.models.encoder_embedder:EncoderEmbedder")
         else:
             settings = self._recipe.model_dump_json(exclude={"name", "base_model"})
-            code = code_key("training.checkpoint:_train", "training.evaluation:score_rows")
+            code = code_key("training.fitting.checkpoint:_train", "training.fitting.evaluation:score_rows")
         return fingerprint(self._kind, settings, self._revision, code, rows=parts)[:32]
 
     def fold_scores(self, rows: Sequence[LabeledPair], plan: FoldPlan) -> tuple[Floats, float]:
@@ -148,8 +148,8 @@ class _Judge:
 
     def _by_crossencoder(self, train_rows: Rows, dev_rows: Rows, held_rows: Rows, model: Path) -> tuple[Floats, float]:
         # Heavy: torch and transformers come with them.
-        from training.checkpoint import Job, train
-        from training.evaluation import score_rows
+        from training.fitting.checkpoint import Job, train
+        from training.fitting.evaluation import score_rows
 
         if not model.exists():  # else the run was killed between training and scoring
             train(Job(self._recipe, train_rows, dev_rows, model))
@@ -157,9 +157,9 @@ class _Judge:
         return np.asarray(scores, dtype=np.float64), card.threshold
 
     def _by_probe(self, train_rows: Rows, dev_rows: Rows, held_rows: Rows) -> tuple[Floats, float]:
-        from training.encoder_embedder import EncoderEmbedder
-        from training.probe import Probe
-        from training.vectors import CachedEncoder
+        from training.embedding.vectors import CachedEncoder
+        from training.models.encoder_embedder import EncoderEmbedder
+        from training.models.probe import Probe
 
         if self._encoder is None:
             self._encoder = CachedEncoder(EncoderEmbedder(self._recipe.base_model), self._work.parent / "embeddings")

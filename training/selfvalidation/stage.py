@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from relevance.errors import InputError
 from relevance.metrics import auc
 from relevance.tasks import LabeledPair, query_key
-from training.recipe import Recipe
+from training.data.splits import leaks
+from training.data.weights import label_weights
+from training.fitting.recipe import Recipe
 from training.selfvalidation.actions import act, acted_on
 from training.selfvalidation.judging import Judged, Suggestion, judge, round_report
 from training.selfvalidation.options import Action, Flag, SelfValidationOptions
 from training.selfvalidation.outoffold import out_of_fold
 from training.selfvalidation.report import RoundReport, SelfValidationReport
-from training.splits import leaks
-from training.weights import label_weights
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from relevance.tasks import LabeledPair, query_key
-from training.cleaning.votes import TAGGED_LANGUAGE
-from training.embedder import Embedder
-from training.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID
-from training.linking import held_keys
+from training.data.files.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID
+from training.data.groups import held_keys
+from training.data.votes import TAGGED_LANGUAGE
+from training.embedding.embedder import Embedder
 from training.progress import Meter
 from training.translation.desk import Desk, Found
 from training.translation.gates import Candidate, Gatekeeper, Verdict

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relevance.errors import ConfigError, MachineError
 from relevance.files import whole_folder
-from training.provenance import content_of
-from training.quiet import quiet_tokenizers
+from training.data.provenance import content_of
+from training.models.quiet import quiet_tokenizers
 from training.sources import code_key
 from training.translation.families import Family, family_of
 from training.translation.protocol import Cost, TranslationStoppedError

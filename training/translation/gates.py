@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from relevance.errors import ConfigError
 from relevance.tasks import query_key
-from training.embedder import Embedder
+from training.embedding.embedder import Embedder
+from training.text.numbers import lost_number
 from training.translation import kept
-from training.translation.numbers import lost_number
 from training.translation.writing import LanguageCheck, wrong_script
 
 _WIDE_WEIGHT = 2.2  # one ideograph, kana or hangul syllable says as much as so many Latin letters (median of 4,800)

@@ -10,11 +10,12 @@ from pydantic import BaseModel, ConfigDict
 from relevance.errors import InputError
 from relevance.outputs import write_text
 from relevance.tasks import Task
-from training.dataset import read_pairs
-from training.embedder import Embedder
-from training.keepout import kept_out_files, read_kept_out, without_linked
-from training.reading import AS_IT_COMES, ReadOptions
-from training.splits import write_pairs
+from training.data.dataset import read_pairs
+from training.data.files.reading import AS_IT_COMES, ReadOptions
+from training.data.files.writers import write_file
+from training.data.keep_out import kept_out_files, read_kept_out, without_linked
+from training.data.splits import write_pairs
+from training.embedding.embedder import Embedder
 from training.translation.augment import augment
 from training.translation.backends import backend_settings, open_translators
 from training.translation.cache import TranslationCache
@@ -22,7 +23,6 @@ from training.translation.desk import Desk
 from training.translation.gates import GateOptions
 from training.translation.plan import TranslationOptions, target_languages
 from training.translation.report import Rejection, TranslationReport
-from training.writers import write_file
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def run_job(job: TranslationJob) -> TranslationReport:
 def _embedder(gates: GateOptions) -> Embedder | None:
     if gates.similarity is None:
         return None
-    from training.encoder_embedder import EncoderEmbedder
+    from training.models.encoder_embedder import EncoderEmbedder
 
     return EncoderEmbedder()
 

@@ -8,9 +8,9 @@ import difflib
 import re
 import unicodedata
 
-from training.scripts import LATIN, language_scripts
-from training.translation.numbers import folded
-from training.translation.units import SPELLINGS
+from training.text.numbers import folded
+from training.text.scripts import LATIN, language_scripts
+from training.text.units import SPELLINGS
 
 _NO_CODE = frozenset({"x", "st", "nd", "rd", "th"})  # 5x3 and ordinals are numbers, not model numbers
 _MEASURE = re.compile(r"\d\s*([^\W\d_]+)")

@@ -18,9 +18,9 @@ from xml.etree import ElementTree
 
 from relevance.errors import InputError
 from relevance.languages import UNKNOWN_LANGUAGE, normalize_language
-from training.lines import lines_of
-from training.parts import COMPRESSIONS, Part
-from training.rows import WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport
+from training.data.files.lines import lines_of
+from training.data.files.parts import COMPRESSIONS, Part
+from training.data.rows import WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport
 
 FORMATS = (".jsonl", ".ndjson", ".txt", ".tsv", ".tmx")
 _INDONESIAN = "id"  # or the name of what tells units apart

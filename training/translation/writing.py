@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Sequence
 
 from relevance.tasks import query_key
-from training.detector import Detector
-from training.scripts import LATIN, OTHER, language_scripts, script_of
+from training.text.detector import Detector
+from training.text.scripts import LATIN, OTHER, language_scripts, script_of
 
 _ALIKE = 0.75  # mended spellings of a brand are still words of the source
 _DOUBTFUL_COPY = 0.1

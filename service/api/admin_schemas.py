@@ -1,0 +1,107 @@
+"""The requests and answers of the admin interface, as pydantic models."""
+
+from datetime import datetime
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from service.lifecycle.challenger import Mode
+from service.lifecycle.rollout import Refusal, Rollout
+from service.scoring.served_model import ServedModel
+
+LONGEST_PATH = 4096
+
+
+class Change(BaseModel):
+    """A bundle, and what to do with it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bundle: str = Field(min_length=1, max_length=LONGEST_PATH, description="its folder on the machine of the service")
+    mode: Literal["switch", "shadow", "canary"] = Field(
+        description="serve it; let it score requests that the active model answers; let it answer requests"
+    )
+    share: float | None = Field(
+        None, ge=0, le=1, allow_inf_nan=False, description="of the requests, for a shadow or a canary"
+    )
+
+    @model_validator(mode="after")
+    def _share_fits(self) -> Self:
+        if (self.mode == "switch") != (self.share is None):
+            wanted = "none" if self.mode == "switch" else "0 to 1"
+            raise ValueError(f"`share`: {self.share}, expected {wanted} with mode {self.mode!r}")
+        return self
+
+
+class Loaded(BaseModel):
+    """A model that is loaded."""
+
+    name: str
+    version: str
+    bundle: str
+    device: str
+    loaded_at: datetime
+    in_work: int = Field(description="requests that it is answering")
+
+    @classmethod
+    def of(cls, model: ServedModel) -> Self:
+        """Tell of a model."""
+        return cls(
+            name=model.manifest.name,
+            version=model.manifest.version,
+            bundle=str(model.engine.bundle.folder),
+            device=model.engine.device,
+            loaded_at=model.loaded_at,
+            in_work=model.holds.count,
+        )
+
+
+class OnTrial(BaseModel):
+    """A candidate, and how it is tried out."""
+
+    model: Loaded
+    mode: Mode
+    share: float
+
+
+class Refused(BaseModel):
+    """The last bundle that was not taken."""
+
+    bundle: str
+    detail: str
+    at: datetime
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> Self:
+        """Tell of a refusal."""
+        return cls(bundle=str(refusal.bundle), detail=refusal.detail, at=refusal.at)
+
+
+class TaskModels(BaseModel):
+    """The models of a task."""
+
+    task: str
+    active: Loaded | None
+    previous: Loaded | None = Field(description="what a roll-back returns to")
+    candidate: OnTrial | None
+    change: str | None = Field(description="the change that is under way")
+    refusal: Refused | None
+
+    @classmethod
+    def of(cls, task: str, rollout: Rollout) -> Self:
+        """Tell of a task."""
+        tried = rollout.candidate
+        return cls(
+            task=task,
+            active=Loaded.of(rollout.active) if rollout.active else None,
+            previous=Loaded.of(rollout.previous) if rollout.previous else None,
+            candidate=OnTrial(model=Loaded.of(tried.model), mode=tried.mode, share=tried.share) if tried else None,
+            change=rollout.change,
+            refusal=Refused.of(rollout.refusal) if rollout.refusal else None,
+        )
+
+
+class AllModels(BaseModel):
+    """The models of all tasks."""
+
+    models: list[TaskModels]

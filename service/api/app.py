@@ -1,0 +1,98 @@
+"""The FastAPI app: routes, the edge around them, and the loading of bundles while it lives."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from relevance.tasks import Task
+from relevance.version import project_version
+from service.api import kserve, score
+from service.api.bulk import route
+from service.api.middleware import OTHER, PATHS, SCORE_PATH, SCORING_PATHS, Edge
+from service.api.model_prefix import PREFIX, RERANK_PATHS, ModelPrefix
+from service.api.problems import REASONS, STATUSES, handle_problems
+from service.api.rerank import routes
+from service.api.rerank.schemas import MODEL
+from service.api.schemas import Problem
+from service.auth.keys import Keys
+from service.lifecycle.service import Service
+from service.observability.metrics import Metrics
+from service.scoring.served_model import OpenEngine, open_engine
+from service.settings import Settings
+
+ABOUT = "Scores how relevant category paths (`qc`) and item titles (`qi`) are to a search query, in any language."
+
+
+def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: OpenEngine = open_engine) -> FastAPI:
+    """Return the app. Its lifespan starts to load the bundles and returns at once: `app.state.service` tells the rest.
+
+    Loading goes on while the app already answers, so that liveness and readiness are apart from the first second.
+    """
+    metrics = Metrics(bundles, (*PATHS, OTHER), SCORING_PATHS, [SCORE_PATH])
+    metrics.preset_reasons(REASONS, STATUSES, SCORING_PATHS)
+    service = Service(settings, bundles, metrics, open_engine)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            await service.close()
+
+    app = FastAPI(
+        title="relevance",
+        summary=ABOUT,
+        version=project_version(),
+        lifespan=lifespan,
+        # FastAPI's own telemetry, which variables turn on, tells of refused bodies; ours does not
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
+    app.router.redirect_slashes = False  # to an address made of the caller's own Host header
+    app.state.service = service
+    for router in (score.router, route.router, routes.router, kserve.router):
+        app.include_router(router)
+    app.add_middleware(Edge, service=service)
+    app.add_middleware(ModelPrefix)  # around the edge
+    handle_problems(app)
+    _complete_openapi(app, service.keys)
+    return app
+
+
+def _complete_openapi(app: FastAPI, keys: Keys | None) -> None:
+    """Add the schema of problem details, and keys where they are needed, to what the page knows from the routes."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        page = generate()
+        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        page["components"]["schemas"] |= schema.pop("$defs", {}) | {"Problem": schema}
+        _describe_prefix(page)
+        if keys is not None:
+            _describe_keys(page, keys)
+        return page
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _describe_prefix(page: dict[str, Any]) -> None:
+    """Add the addresses that name the model; those that the page has already are left as they are."""
+    name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}, "description": MODEL}
+    for path in RERANK_PATHS:
+        post = page["paths"][path]["post"]
+        others = [each for each in post.get("parameters", ()) if each["name"] != "model"]
+        prefixed = post | {"operationId": f"{post['operationId']}_of_model", "parameters": [name, *others]}
+        page["paths"].setdefault(PREFIX + path, {"post": prefixed})
+
+
+def _describe_keys(page: dict[str, Any], keys: Keys) -> None:
+    text = "an API key; it may be sent as `X-API-Key` too"
+    page["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": text}}
+    for path, operations in page["paths"].items():
+        for operation in operations.values() if keys.scope_of(path) is not None else ():
+            operation["security"] = [{"key": []}]
+            for status in (401, 403, 429):
+                operation["responses"].setdefault(str(status), score.PROBLEMS[status])

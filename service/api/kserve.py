@@ -1,0 +1,179 @@
+"""Health and metadata as the Open Inference Protocol (KServe v2) has them; scoring goes over the other routes.
+
+https://github.com/kserve/open-inference-protocol, inference_rest.md. Its error objects hold `error`: here they are
+problem details with that key on top.
+"""
+
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse, Response
+
+from relevance.errors import RelevanceError
+from relevance.version import project_version
+from service.api.body.json_route import JsonRoute
+from service.api.problems import on_relevance_error
+from service.api.score import PROBLEMS
+from service.errors import UnavailableError, UnknownTaskError
+from service.lifecycle.service import Service
+from service.scoring.served_model import ServedModel
+
+PLATFORM = "onnxruntime_onnx"
+ANY = -1  # how the protocol writes a dimension of any size
+
+
+class ServerMetadata(BaseModel):
+    """What the server is."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Live(BaseModel):
+    """Whether the server lives."""
+
+    live: bool
+
+
+class Ready(Live):
+    """Whether the server is ready: `ready` for KServe's client and server, `live` as the protocol's page has it."""
+
+    ready: bool
+
+
+class ModelReady(BaseModel):
+    """Whether one model can score."""
+
+    name: str
+    ready: bool
+
+
+class Tensor(BaseModel):
+    """An input or output of a model."""
+
+    name: str
+    datatype: str
+    shape: list[int] = Field(description="-1: of any size")
+
+
+class ModelMetadata(BaseModel):
+    """What a model is called, and what goes in and out. A pair is one query and one candidate, as text."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"], route_class=JsonRoute)
+NOT_READY: dict[int | str, dict[str, Any]] = {503: PROBLEMS[503]}
+NOT_THERE: dict[int | str, dict[str, Any]] = {404: PROBLEMS[404], 503: PROBLEMS[503]}
+
+
+@router.get("")
+async def server_metadata() -> ServerMetadata:
+    """Say what the server is."""
+    return ServerMetadata(name="relevance", version=project_version(), extensions=[])
+
+
+@router.get("/health/live", response_model=Live, responses=NOT_READY)
+async def live(request: Request) -> Response:
+    """Say that the process answers and that no model has stopped for good, as `/healthz`."""
+    service: Service = request.app.state.service
+    if service.dead and not service.draining:
+        return await _problem(request, UnavailableError(service.obstacle or "a model can no longer score"), live=False)
+    return JSONResponse(Live(live=True).model_dump())
+
+
+@router.get("/health/ready", response_model=Ready, responses=NOT_READY)
+async def ready(request: Request) -> Response:
+    """Say that every model can score, as `/readyz`."""
+    service: Service = request.app.state.service
+    if service.obstacle:
+        return await _problem(request, UnavailableError(service.obstacle), live=False, ready=False)
+    return JSONResponse(Ready(live=True, ready=True).model_dump())
+
+
+@router.get("/models/{name}", response_model=ModelMetadata, responses=NOT_THERE)
+async def model_metadata(name: str, request: Request) -> Response:
+    """Say what a model is; its name is that of its bundle, or its task (`qc`, `qi`)."""
+    return await _metadata(request, name, None)
+
+
+@router.get("/models/{name}/versions/{model_version}", response_model=ModelMetadata, responses=NOT_THERE)
+async def version_metadata(name: str, model_version: str, request: Request) -> Response:
+    """Say what one version of a model is."""
+    return await _metadata(request, name, model_version)
+
+
+@router.get("/models/{name}/ready", response_model=ModelReady, responses=NOT_THERE)
+async def model_ready(name: str, request: Request) -> Response:
+    """Say that a model can score."""
+    return await _readiness(request, name, None)
+
+
+@router.get("/models/{name}/versions/{model_version}/ready", response_model=ModelReady, responses=NOT_THERE)
+async def version_ready(name: str, model_version: str, request: Request) -> Response:
+    """Say that one version of a model can score."""
+    return await _readiness(request, name, model_version)
+
+
+async def _metadata(request: Request, name: str, model_version: str | None) -> Response:
+    try:
+        manifest = _find(request, name, model_version).manifest
+    except (UnknownTaskError, UnavailableError) as error:
+        return await _problem(request, error)
+    metadata = ModelMetadata(
+        name=manifest.name,
+        versions=[manifest.version],
+        platform=PLATFORM,
+        inputs=[Tensor(name=part, datatype="BYTES", shape=[ANY]) for part in ("query", "candidate")],
+        outputs=[
+            Tensor(name="score", datatype="FP64", shape=[ANY]),
+            Tensor(name="label", datatype="INT64", shape=[ANY]),
+        ],
+    )
+    return JSONResponse(metadata.model_dump())
+
+
+async def _readiness(request: Request, name: str, model_version: str | None) -> Response:
+    service: Service = request.app.state.service
+    try:
+        model = _find(request, name, model_version)
+        if service.draining or not model.scheduler.alive:
+            raise UnavailableError(service.obstacle or f"model {name!r} can no longer score")
+    except UnknownTaskError as error:
+        return await _problem(request, error)
+    except UnavailableError as error:
+        return await _problem(request, error, name=name, ready=False)
+    return JSONResponse(ModelReady(name=model.manifest.name, ready=True).model_dump())
+
+
+def _find(request: Request, name: str, model_version: str | None) -> ServedModel:
+    """Return a model by its name or task, and by its version where one is given.
+
+    Raises UnavailableError while bundles are still loading, else UnknownTaskError for what is not served.
+    """
+    service: Service = request.app.state.service
+    for task, model in service.models.items():
+        if name in (task.value, model.manifest.name) and model_version in (None, model.manifest.version):
+            return model
+    if not service.settled.is_set() or service.failure is not None:
+        raise UnavailableError(service.obstacle or "no model is loaded")
+    asked = f"{name[:100]!r}" + (f" version {model_version[:100]!r}" if model_version else "")
+    served = ", ".join(
+        f"{model.manifest.name!r} version {model.manifest.version!r}" for model in service.models.values()
+    )
+    raise UnknownTaskError(f"model {asked} is not served here; expected {served}")
+
+
+async def _problem(request: Request, error: RelevanceError, **also: Any) -> Response:
+    """Return problem details that also hold `error`, as the protocol asks for, and what else it has in an answer."""
+    response = await on_relevance_error(request, error)
+    response_body = json.loads(bytes(response.body)) | {"error": str(error)} | also
+    kept = {name: value for name, value in response.headers.items() if name == "retry-after"}
+    return Response(json.dumps(response_body), response.status_code, kept, media_type="application/problem+json")

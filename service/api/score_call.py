@@ -1,0 +1,86 @@
+"""From pairs to scores for one request: the one way in that every scoring route uses.
+
+Chooses the model, checks the limits, keeps the deadline, drops the work of a caller that went away, and notes what
+the log line and the Server-Timing header of the request hold.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from relevance.tasks import Pair
+from service.api.middleware import TIMEOUT_HEADER, Timing, deadline_of
+from service.errors import ClientGoneError, InvalidRequestError
+from service.lifecycle.service import Service
+from service.scoring.admission import PAIRS, Names, check
+from service.scoring.model_metrics import Role
+from service.scoring.served_model import Scored, ServedModel
+
+Answer = TypeVar("Answer")
+
+MODEL_HEADER = "X-Relevance-Model"
+
+__all__ = ["PAIRS", "TIMEOUT_HEADER", "Names", "Scored", "choose", "score_checked", "score_pairs"]
+
+
+def choose(request: Request, task: str, *, by_share: bool = True) -> ServedModel:
+    """Return the model that answers a request for `task`: the one its header asks for, else by the canary's share.
+
+    It must be held, as `score_pairs` does, before anything is awaited. Raises UnknownTaskError, UnavailableError, and
+    InvalidRequestError for a header that names no model.
+    """
+    service: Service = request.app.state.service
+    active, asked = service.model(task), request.headers.get(MODEL_HEADER)
+    rollout = service.rollouts[active.task]
+    if asked is None:
+        # By the id as the caller sent it, even one that is too odd for the log: all requests of a call go to one model.
+        caller = request.headers.get("x-request-id") or request.state.request_id
+        return (rollout.answering(caller) if by_share else None) or active
+    named = {Role.ACTIVE.value: active} | ({Role.CANDIDATE.value: rollout.canary} if rollout.canary else {})
+    if asked not in named:
+        raise InvalidRequestError(f"{MODEL_HEADER} {asked[:100]!r}: expected {' or '.join(named)}; {task} has no other")
+    return named[asked]
+
+
+async def score_pairs(request: Request, model: ServedModel, pairs: Sequence[Pair], names: Names = PAIRS) -> Scored:
+    """Return the scores of pairs, in their order, by one model.
+
+    `names` says what the query and the candidates are called in errors. Raises TooLargeError and InvalidRequestError
+    for pairs over a limit or without text, and what `score_checked` raises.
+    """
+    service: Service = request.app.state.service
+    check(pairs, service.settings, names)
+    return await score_checked(request, model, pairs)
+
+
+async def score_checked(request: Request, model: ServedModel, pairs: Sequence[Pair]) -> Scored:
+    """Return the scores of pairs that keep the limits, in their order, by one model.
+
+    Raises OverloadedError, DeadlineError, ScoringError, UnavailableError, ClientGoneError, and InvalidRequestError
+    for a timeout header that is odd.
+    """
+    service: Service = request.app.state.service
+    request.state.logged |= {"task": model.task.value, "version": model.manifest.version, "pairs": len(pairs)}
+    deadline = deadline_of(request, service.settings)
+    with model.holds.hold():
+        scored = await while_connected(request, model.score(pairs, deadline))
+    service.rollouts[model.task].answered(request.state.request_id, model, pairs, scored)
+    request.state.logged["tokens"] = scored.tokens
+    request.state.timing = Timing(scored.seconds, model.metrics, len(pairs), time.monotonic())
+    return scored
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Return what `work` returns, or cancel it when the caller closes the connection (the body is read by then)."""
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError("the caller closed the connection before the answer was there")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()

@@ -1,0 +1,161 @@
+"""Who may call: finds the key of a request, and room within the key's own scopes and limits.
+
+Limits hold for one process: each replica grants them. The file is looked at once a second, when a request
+comes, and read again where it has changed; one that is broken leaves the keys as they were.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import logging
+import math
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from relevance.errors import ConfigError
+from service.auth.key_file import Key, Scope, read_keys
+from service.errors import ForbiddenError, KeyConcurrencyError, KeyRateError, UnauthorizedError
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
+METRICS_PATH = "/metrics"
+
+Headers = Iterable[tuple[bytes, bytes]]
+Stamp = tuple[int, int, int]
+
+
+class Grant:
+    """A key in use: its limits, and what of them is taken."""
+
+    def __init__(self, key: Key) -> None:
+        self.key, self.in_work = key, 0
+        self._tokens, self._filled = math.inf, time.monotonic()
+        self.renew(key)
+
+    def renew(self, key: Key) -> None:
+        """Take over limits and scopes that the file now has for this secret; what is taken stays taken."""
+        self.key, self.digest = key, bytes.fromhex(key.sha256)
+        self.expires = key.expires.timestamp() if key.expires else math.inf
+        self._rate = key.requests_per_second or math.inf
+        self._burst = key.burst or max(1.0, self._rate)
+        self._tokens = min(self._tokens, self._burst)
+
+    @contextlib.contextmanager
+    def admitted(self, scope: Scope) -> Iterator[None]:
+        """Let a request in while it lasts. Raises ForbiddenError, KeyConcurrencyError and KeyRateError."""
+        key = self.key
+        if scope not in key.scopes:
+            raise ForbiddenError(f"key {key.name!r} is for {', '.join(sorted(key.scopes))}; expected {scope.value}")
+        if key.max_concurrent is not None and self.in_work >= key.max_concurrent:
+            raise KeyConcurrencyError(
+                f"key {key.name!r}: {self.in_work} requests are in work, expected at most {key.max_concurrent}", 1
+            )
+        self._count()
+        self.in_work += 1
+        try:
+            yield
+        finally:
+            self.in_work -= 1
+
+    def _count(self) -> None:
+        """Take one token of a bucket that holds `burst` and fills at `requests_per_second`."""
+        if self._rate == math.inf:
+            return
+        now = time.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
+        self._filled = now
+        if self._tokens < 1:
+            wait = max(1, math.ceil((1 - self._tokens) / self._rate))
+            raise KeyRateError(f"key {self.key.name!r}: expected at most {self._rate:g} requests a second", wait)
+        self._tokens -= 1
+
+
+class Keys:
+    """The keys of a file. Used on one event loop."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file. Raises ConfigError."""
+        self._path = path
+        self._grants: list[Grant] = []
+        self._stamp, self._look_at = _stamp(path), time.monotonic() + LOOK_SECONDS
+        self._take_over(read_keys(path))
+
+    def scope_of(self, path: str) -> Scope | None:
+        """Return the scope that a path of the data listener needs; None where it is open to all.
+
+        Health is always open, `/metrics` unless a key names that scope; everything else, known or not, is for `score`.
+        """
+        if path in OPEN_PATHS:
+            return None
+        if path == METRICS_PATH:
+            self._keep_fresh()
+            return Scope.METRICS if any(Scope.METRICS in grant.key.scopes for grant in self._grants) else None
+        return Scope.SCORE
+
+    def find(self, headers: Headers) -> Grant:
+        """Return the grant of the key that headers carry. Raises UnauthorizedError."""
+        self._keep_fresh()
+        secret = _secret(headers)
+        if secret is None:
+            raise UnauthorizedError("no API key; expected `Authorization: Bearer KEY` or `X-API-Key: KEY`")
+        digest, found = hashlib.sha256(secret).digest(), None
+        for grant in self._grants:  # all of them, so that the time tells nothing
+            if hmac.compare_digest(grant.digest, digest):
+                found = grant
+        if found is None:
+            raise UnauthorizedError("the API key is unknown")
+        if found.expires <= time.time():
+            raise UnauthorizedError(f"the API key {found.key.name!r} has expired")
+        return found
+
+    def _keep_fresh(self) -> None:
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        stamp = _stamp(self._path)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            self._take_over(read_keys(self._path))
+        except ConfigError as error:
+            log.error("the keys stay as they were", extra={"fault": str(error)})
+
+    def _take_over(self, keys: Iterable[Key]) -> None:
+        known = {grant.key.sha256: grant for grant in self._grants}
+        grants = []
+        for key in keys:
+            grant = known.get(key.sha256) or Grant(key)
+            grant.renew(key)
+            grants.append(grant)
+        self._grants = grants
+        names = sorted({grant.key.name for grant in grants})
+        log.info("API keys read", extra={"keys": len(grants), "names": names})
+
+
+def open_keys(path: Path | None) -> Keys | None:
+    """Return the keys of a file, or None where there is none: then everybody may call."""
+    return None if path is None else Keys(path)
+
+
+def _secret(headers: Headers) -> bytes | None:
+    """Return the secret that a request carries: a bearer token, else the value of `X-API-Key`."""
+    key = None
+    for name, value in headers:
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            return value[7:].strip()
+        if name == b"x-api-key":
+            key = value.strip()
+    return key
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Return what changes when a file does; None where it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

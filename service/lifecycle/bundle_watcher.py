@@ -1,0 +1,77 @@
+"""Looks at the folders that the service was started with, and switches where one of them is another bundle now."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from relevance.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, stated_version
+from relevance.card import TOKENIZER_FILE
+from relevance.tasks import Task
+from service.errors import BundleRefusedError, ConflictError, UnavailableError
+from service.lifecycle.rollout import Rollout
+
+log = logging.getLogger(__name__)
+
+FILES = (MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE)
+
+Mark = tuple[Path, tuple[tuple[int, int, int], ...]]
+
+
+def mark_of(folder: Path) -> Mark | None:
+    """Return what tells a folder's bundle from another in its place, or None where it is not whole.
+
+    That is where the path leads to, and inode, time and size of each file: a late file changes it once more.
+    """
+    try:
+        real = folder.resolve(strict=True)
+        found = [(real / name).stat() for name in FILES]
+    except (OSError, RuntimeError):  # RuntimeError: a circle of symbolic links
+        return None
+    return real, tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in found)
+
+
+class Watch:
+    """Remembers what was tried last of each folder, so that a bad bundle is refused once and not at every look."""
+
+    def __init__(self, rollouts: Mapping[Task, Rollout], folders: Mapping[Task, Path]) -> None:
+        """Take the folders as they are now for what is served."""
+        self._rollouts, self._folders = rollouts, folders
+        self._tried = {task: mark_of(folder) for task, folder in folders.items()}
+        self._missing: set[Task] = set()
+
+    async def run(self, every_seconds: float) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(every_seconds)
+            for task in self._folders:
+                await self._look(task)
+
+    async def _look(self, task: Task) -> None:
+        rollout, mark = self._rollouts[task], await asyncio.to_thread(mark_of, self._folders[task])
+        if mark is None:
+            self._tell_missing(task)
+            return
+        self._missing.discard(task)
+        if mark == self._tried[task]:
+            return
+        version = await asyncio.to_thread(stated_version, mark[0])
+        active = rollout.active
+        try:
+            if active is None or active.manifest.version != version:
+                await rollout.switch(mark[0])
+        except BundleRefusedError:
+            pass  # told and counted where it was refused
+        except (ConflictError, UnavailableError) as error:
+            log.info("the watched bundle waits for its turn", extra={"task": task, "detail": str(error)})
+            return  # and is tried again at the next look
+        self._tried[task] = mark
+
+    def _tell_missing(self, task: Task) -> None:
+        """Say once that a folder is no whole bundle: a link that leads nowhere would else go unnoticed."""
+        if task not in self._missing:
+            self._missing.add(task)
+            log.warning(
+                "the watched folder holds no whole bundle: what is loaded serves on",
+                extra={"task": task, "bundle": str(self._folders[task])},
+            )

@@ -1,0 +1,31 @@
+"""A model that is tried out beside the active one, and which requests it sees."""
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+from service.lifecycle.shadow import Shadow
+from service.scoring.served_model import ServedModel
+
+
+class Mode(StrEnum):
+    """What a candidate does: answers nobody and is compared, or answers a share of the callers."""
+
+    SHADOW = "shadow"
+    CANARY = "canary"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that is tried out on a share (0 to 1) of the requests."""
+
+    model: ServedModel
+    mode: Mode
+    share: float
+    shadow: Shadow | None
+
+
+def in_share(request_id: str, share: float) -> bool:
+    """Say whether a request belongs to a share (0 to 1) of all: equal ids always do, or never, in any process."""
+    digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64

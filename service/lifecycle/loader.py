@@ -1,0 +1,53 @@
+"""From a folder to a model that can score: hashes, golden self-test and warm-up, away from the event loop."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from relevance.bundle import Bundle
+from relevance.errors import BundleError
+from relevance.tasks import Task
+from service.observability.metrics import Metrics
+from service.scoring.served_model import Executors, OpenEngine, ServedModel
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """Loads the bundles of one process."""
+
+    settings: Settings
+    metrics: Metrics
+    executors: Executors
+    open_engine: OpenEngine
+
+    def load(self, task: Task, folder: Path, beside: ServedModel | None = None) -> ServedModel:
+        """Open a bundle, load its model and run its self-test; takes seconds, for any thread but the event loop's.
+
+        The tokeniser of the model `beside` which it is loaded is used again where it is the same. Raises BundleError,
+        or MachineError for the device.
+        """
+        started = time.perf_counter()
+        bundle = Bundle.open(folder)
+        if bundle.manifest.task is not task:
+            raise BundleError(f"bundle {folder}: its task is {bundle.manifest.task.value!r}, expected {task.value!r}")
+        if beside is not None:
+            bundle.borrow_tokenizer(beside.manifest, beside.engine.tokenizer)
+        model = ServedModel(self.open_engine(bundle, self.settings), self.settings, self.metrics, self.executors)
+        log.info(
+            "bundle loaded",
+            extra={
+                "task": task.value,
+                "model": bundle.manifest.name,
+                "version": bundle.manifest.version,
+                "device": model.engine.device,
+                "golden_pairs": len(bundle.golden),
+                "golden_difference": model.engine.golden_difference,
+                "tokens_per_second": round(model.scheduler.tokens_per_second),
+                "duration_ms": round(1000 * (time.perf_counter() - started)),
+            },
+        )
+        return model

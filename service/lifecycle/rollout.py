@@ -1,0 +1,230 @@
+"""The models of one task: the active one, the previous one to roll back to, and a candidate that is tried out.
+
+A bundle is loaded and tested beside what serves; only then do roles change, at once and on the event loop. A request
+keeps the model that it began with: one that has lost its role is closed when its last request is done.
+"""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from relevance.bundle import stated_version
+from relevance.errors import RelevanceError
+from relevance.tasks import Pair, Task
+from service.errors import BundleRefusedError, ConflictError, UnavailableError
+from service.lifecycle.challenger import Candidate, Mode, in_share
+from service.lifecycle.loader import Loader
+from service.lifecycle.shadow import Shadow
+from service.scheduling.scheduler import TurnScheduler
+from service.scoring.model_metrics import Role
+from service.scoring.served_model import Scored, ServedModel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A bundle that was not taken, and why."""
+
+    bundle: Path
+    detail: str
+    at: datetime
+
+
+class Rollout:
+    """Changes the models of one task, one change at a time. Used on the event loop."""
+
+    def __init__(
+        self,
+        task: Task,
+        models: dict[Task, ServedModel],
+        loader: Loader,
+        others_wait: Callable[[TurnScheduler], bool],
+    ) -> None:
+        """Take care of `models[task]`; `others_wait` says whether somebody waits for another scheduler than that."""
+        self.previous: ServedModel | None = None
+        self.candidate: Candidate | None = None
+        self.change: str | None = None  # what is under way
+        self.refusal: Refusal | None = None  # the last one
+        self._task, self._models, self._loader, self._others_wait = task, models, loader, others_wait
+        self._metrics = loader.metrics.changes
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def active(self) -> ServedModel | None:
+        """The model that answers; None while the service is starting."""
+        return self._models.get(self._task)
+
+    @property
+    def loaded(self) -> list[ServedModel]:
+        """All models that have a role; may be asked on any thread."""
+        candidate = self.candidate
+        tried = candidate.model if candidate is not None else None
+        return [model for model in (self.active, self.previous, tried) if model is not None]
+
+    @property
+    def canary(self) -> ServedModel | None:
+        """The candidate, where it answers callers."""
+        return self.candidate.model if self.candidate and self.candidate.mode is Mode.CANARY else None
+
+    @property
+    def versions(self) -> dict[str, ServedModel]:
+        """The models that answer callers, by their versions."""
+        return {model.manifest.version: model for model in (self.canary, self.active) if model is not None}
+
+    def answering(self, request_id: str) -> ServedModel | None:
+        """Return the model that answers a request: the canary where it can and the request is in its share."""
+        canary = self.canary
+        if canary is None or self.candidate is None or not canary.scheduler.alive:
+            return self.active
+        return canary if in_share(request_id, self.candidate.share) else self.active
+
+    def answered(self, request_id: str, model: ServedModel, pairs: Sequence[Pair], scored: Scored) -> None:
+        """Let a shadow score what the active model has answered, where the request is in its share."""
+        tried = self.candidate
+        if tried and tried.shadow and model is self.active and in_share(request_id, tried.share):
+            tried.shadow.offer(pairs, scored)
+
+    async def start(self, folder: Path) -> None:
+        """Load the first model. Raises BundleError or MachineError."""
+        model = await self._load(folder.resolve())  # a symbolic link may change while files are read
+        self._models[self._task] = model
+        model.metrics.play(Role.ACTIVE)
+
+    async def switch(self, folder: Path) -> None:
+        """Serve a bundle from now on. Raises BundleRefusedError, after which nothing has changed, and ConflictError."""
+        with self._changing(f"switch to {folder}"):
+            self._activate(await self._tested(folder), "switched")
+
+    async def try_out(self, folder: Path, mode: Mode, share: float) -> None:
+        """Make a bundle the candidate; one that is it already is not loaded again. Raises as `switch` does."""
+        with self._changing(f"{mode} of {folder}"):
+            old, version = self.candidate, await asyncio.to_thread(stated_version, folder)
+            if old is not None and old.model.manifest.version == version and old.model.scheduler.alive:
+                model = old.model
+                await _end(old)
+            else:
+                model = await self._tested(folder)
+                await self._drop_candidate()
+            model.metrics.play(Role.CANDIDATE, answers=mode is Mode.CANARY)
+            shadow = Shadow(model, self._metrics) if mode is Mode.SHADOW else None
+            self.candidate = Candidate(model, mode, share, shadow)
+            log.info("candidate", extra=self._told(model) | {"mode": mode, "share": share})
+
+    def roll_back(self) -> None:
+        """Let active and previous model change places. Raises ConflictError where there is no previous one."""
+        with self._changing("roll-back"):
+            if self.previous is None or not self.previous.scheduler.alive:
+                raise ConflictError(f"{self._task}: no previous model is loaded; expected one switch at least")
+            self._activate(self.previous, "rolled_back")
+
+    async def promote(self) -> None:
+        """Make the candidate the active model. Raises ConflictError where there is none."""
+        with self._changing("promotion"):
+            if self.candidate is None or not self.candidate.model.scheduler.alive:
+                raise ConflictError(f"{self._task}: no candidate is loaded; expected a shadow or a canary")
+            tried, self.candidate = self.candidate, None
+            await _end(tried)
+            self._activate(tried.model, "promoted")
+
+    async def drop(self) -> None:
+        """Let go of the candidate. Raises ConflictError where there is none."""
+        with self._changing("dropping of the candidate"):
+            if self.candidate is None:
+                raise ConflictError(f"{self._task}: no candidate is loaded; expected a shadow or a canary")
+            await self._drop_candidate()
+
+    async def close(self) -> None:
+        """Close all models at once; whatever still waits fails."""
+        if self.candidate:
+            await _end(self.candidate)
+        for closing in self._closing:
+            closing.cancel()
+        for model in self.loaded:
+            await model.scheduler.close()
+
+    @contextmanager
+    def _changing(self, what: str) -> Iterator[None]:
+        if self.active is None:
+            raise UnavailableError(f"{self._task}: the first bundle is still being loaded")
+        if self.change is not None:
+            raise ConflictError(f"{self._task}: another change is under way ({self.change}); expected one at a time")
+        self.change = what
+        try:
+            yield
+        finally:
+            self.change = None
+
+    async def _load(self, folder: Path) -> ServedModel:
+        model = await asyncio.to_thread(self._loader.load, self._task, folder, self.active)
+        model.scheduler.give_way(functools.partial(self._others_wait, model.scheduler))
+        return model
+
+    async def _tested(self, folder: Path) -> ServedModel:
+        try:
+            return await self._load(folder)
+        except Exception as error:  # whatever is wrong with a bundle, the models that are there serve on
+            detail = str(error) if isinstance(error, RelevanceError) else f"bundle {folder}: {type(error).__name__}"
+            fault = None if isinstance(error, RelevanceError) else error
+            told = {"task": self._task, "bundle": str(folder), "detail": detail}
+            log.error("bundle refused: what is loaded serves on", extra=told, exc_info=fault)
+            self.refusal = Refusal(folder, detail, datetime.now(UTC))
+            self._metrics.changes.labels(self._task, "refused").inc()
+            raise BundleRefusedError(detail) from error
+
+    def _activate(self, model: ServedModel, result: str) -> None:
+        """Give the roles anew: no request is handled meanwhile, so that each sees them as before or as after."""
+        old, oldest = self.active, self.previous
+        model.metrics.play(None)  # first, since models of the same bundle share their series
+        if oldest is not None and oldest is not model:
+            self._retire(oldest)
+        self.previous = None
+        if old is not None and self._loader.settings.keep_previous:
+            self.previous = old
+            old.metrics.play(Role.PREVIOUS)
+        elif old is not None:
+            self._retire(old)
+        self._models[self._task] = model
+        model.metrics.play(Role.ACTIVE)
+        self._metrics.changes.labels(self._task, result).inc()
+        log.info(f"model {result.replace('_', ' ')}", extra=self._told(model))
+
+    async def _drop_candidate(self) -> None:
+        if self.candidate is None:
+            return
+        tried, self.candidate = self.candidate, None
+        await _end(tried)
+        self._retire(tried.model, answers=tried.shadow is None)
+        log.info("candidate dropped", extra=self._told(tried.model))
+
+    def _retire(self, model: ServedModel, answers: bool = True) -> None:
+        model.metrics.play(None, answers)
+        closing = asyncio.create_task(self._close(model))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _close(self, model: ServedModel) -> None:
+        await model.holds.released(self._loader.settings.bulk_retired_seconds)
+        model.refresh()  # tells the metrics the last that it has scored
+        await model.scheduler.close()
+        model.scheduler.give_way(_nobody_waits)  # the circle of references would keep the session's memory
+        log.info("model closed", extra=self._told(model))
+
+    def _told(self, model: ServedModel) -> dict[str, str]:
+        return {"task": self._task, "model": model.manifest.name, "version": model.manifest.version}
+
+
+async def _end(tried: Candidate) -> None:
+    """Stop what scores in the shadow, where it does; what that counts is told while it answers nobody."""
+    if tried.shadow:
+        await tried.shadow.end()
+        tried.model.refresh()
+
+
+def _nobody_waits() -> bool:
+    return False

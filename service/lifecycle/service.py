@@ -1,0 +1,151 @@
+"""The life of the service: loading, ready, draining, closed. What /readyz tells is decided here."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from relevance.tasks import Task
+from service.auth.keys import open_keys
+from service.errors import OverloadedError, TooManyRequestsError, UnavailableError, UnknownTaskError
+from service.lifecycle.bundle_watcher import Watch
+from service.lifecycle.loader import Loader
+from service.lifecycle.rollout import Rollout
+from service.observability.metrics import Metrics, memory_limit_bytes, resident_bytes
+from service.observability.tracing import Tracer
+from service.scheduling.batching import Priority
+from service.scheduling.scheduler import TurnScheduler
+from service.scoring.served_model import OpenEngine, ServedModel, open_engine
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TOKENIZING_THREADS = 2  # each call of the tokenizer already spreads over the cores
+
+
+class Service:
+    """The served models and whether they can be used. Made and used on the event loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bundles: Mapping[Task, Path],
+        metrics: Metrics,
+        open_engine: OpenEngine = open_engine,
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.models: dict[Task, ServedModel] = {}
+        self.keys = open_keys(settings.api_keys)
+        self.draining = False
+        self.settled = asyncio.Event()  # loaded, or failed to
+        self.tracer = Tracer.open(settings)
+        self.in_work = 0  # scoring requests, bulk ones apart
+        self.bulk_in_work = 0
+        self._bundles = bundles
+        self._executors = {
+            Priority.INTERACTIVE: ThreadPoolExecutor(TOKENIZING_THREADS, "tokenize"),
+            Priority.BULK: ThreadPoolExecutor(1, "tokenize-bulk"),
+        }
+        self.parser = ThreadPoolExecutor(1, "parse")  # large bodies, one after another: parsing holds Python's lock
+        loader = Loader(settings, metrics, self._executors, open_engine)
+        self.rollouts = {task: Rollout(task, self.models, loader, self._others_wait) for task in bundles}
+        self._loading: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to load the bundles, once; /healthz answers meanwhile."""
+        if self._loading is not None:
+            return
+        self._loading = asyncio.create_task(self._load())
+        self._loading.add_done_callback(lambda task: self.settled.set())
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What made loading fail, if it did."""
+        done = self._loading is not None and self._loading.done() and not self._loading.cancelled()
+        return self._loading.exception() if self._loading is not None and done else None
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the service is not ready, or None where it is."""
+        if self.draining:
+            return "the service is shutting down"
+        if self.failure is not None:
+            return f"loading failed: {self.failure}"
+        if not self.settled.is_set():
+            return "bundles are being loaded and tested"
+        faults = {task.value: fault for task, model in self.models.items() if (fault := model.scheduler.fault)}
+        return "; ".join(f"{task}: {fault}" for task, fault in faults.items()) or None
+
+    @property
+    def dead(self) -> bool:
+        """Whether a model can no longer score."""
+        return any(not model.scheduler.alive for model in self.models.values())
+
+    def model(self, task: str) -> ServedModel:
+        """Return the model of a task. Raises UnknownTaskError naming what is served, or UnavailableError."""
+        known = {each.value: each for each in self._bundles}
+        if task not in known:
+            raise UnknownTaskError(f"task {task[:100]!r} is not served here; expected one of {', '.join(known)}")
+        model = self.models.get(known[task])
+        if model is None:
+            raise UnavailableError(self.obstacle or f"task {task!r} is not loaded")
+        return model
+
+    def rollout(self, task: str) -> Rollout:
+        """Return what changes the models of a task. Raises UnknownTaskError, or UnavailableError at start and end."""
+        served = self.model(task).task
+        if self.obstacle and (self.draining or not self.settled.is_set()):
+            raise UnavailableError(self.obstacle)
+        return self.rollouts[served]
+
+    def check_room(self) -> None:
+        """Raise what any scoring request would get now, whatever it holds; costs next to nothing.
+
+        Raises TooManyRequestsError at the request cap, and OverloadedError where every model's queue is full.
+        """
+        limit = self.settings.max_requests
+        if self.in_work >= limit:
+            raise TooManyRequestsError(f"{self.in_work} requests are in work, expected at most {limit}", 1)
+        gates = [model.gate for model in self.models.values()]
+        if gates and all(gate.full for gate in gates):
+            gate = min(gates, key=lambda gate: gate.retry_after_seconds)
+            queued, most = gate.queued_tokens, gate.limit
+            raise OverloadedError(f"{queued} tokens wait, expected at most {most}", gate.retry_after_seconds)
+
+    def refresh_metrics(self) -> None:
+        """Bring the metrics up to date that tell a state rather than an event."""
+        self.metrics.ready.set(self.obstacle is None)
+        self.metrics.resident.set(resident_bytes())
+        self.metrics.memory_limit.set(memory_limit_bytes())
+        for rollout in self.rollouts.values():
+            for model in rollout.loaded:
+                model.refresh()
+
+    async def close(self) -> None:
+        """Stop loading and scoring; whatever still waits fails."""
+        self.draining = True
+        for task in (self._loading, self._watching):
+            if task is not None and not task.done():
+                task.cancel()
+        for rollout in self.rollouts.values():
+            await rollout.close()
+        for executor in (self.parser, *self._executors.values()):
+            executor.shutdown(wait=False, cancel_futures=True)
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close)
+
+    async def _load(self) -> None:
+        seconds = self.settings.watch_seconds
+        watch = Watch(self.rollouts, self._bundles) if seconds else None
+        for task, folder in self._bundles.items():
+            await self.rollouts[task].start(folder)
+        if watch is not None:
+            self._watching = asyncio.create_task(watch.run(seconds))
+
+    def _others_wait(self, scheduler: TurnScheduler) -> bool:
+        """Say whether somebody waits for another model than that of `scheduler`; called on its inference thread."""
+        others = [model.scheduler for rollout in self.rollouts.values() for model in rollout.loaded]
+        return any(other.queued_tokens for other in others if other is not scheduler)

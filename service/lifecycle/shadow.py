@@ -1,0 +1,71 @@
+"""A candidate that scores what the active model has answered, and is compared with it; no caller waits for it.
+
+Its pairs are bulk work: they run when nobody waits for any model. What it has no time for is dropped and counted.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from relevance.tasks import Pair
+from service.observability.change_metrics import ChangeMetrics
+from service.scheduling.batching import Priority
+from service.scoring.served_model import Scored, ServedModel
+
+log = logging.getLogger(__name__)
+
+WAITING_REQUESTS = 32
+
+
+class Shadow:
+    """Scores requests again with a candidate, one after another. Used on the event loop."""
+
+    def __init__(self, model: ServedModel, metrics: ChangeMetrics) -> None:
+        self._model, self._metrics, self._task = model, metrics, model.task
+        self._waiting: asyncio.Queue[tuple[Sequence[Pair], Scored]] = asyncio.Queue(WAITING_REQUESTS)
+        self._failed = False
+        self._working = asyncio.create_task(self._work())
+
+    def offer(self, pairs: Sequence[Pair], scored: Scored) -> None:
+        """Take in what the active model has answered, where there is room."""
+        try:
+            self._waiting.put_nowait((pairs, scored))
+        except asyncio.QueueFull:
+            self._metrics.dropped.labels(self._task).inc()
+
+    async def end(self) -> None:
+        """Stop scoring; what waits or is under way is dropped."""
+        self._working.cancel()
+        await asyncio.wait({self._working})
+        self._metrics.dropped.labels(self._task).inc(self._waiting.qsize())
+
+    async def _work(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):  # which the task would keep, and so the model in its frames
+            while True:
+                await self._score(*await self._waiting.get())
+
+    async def _score(self, pairs: Sequence[Pair], scored: Scored) -> None:
+        try:
+            found = await self._model.score(pairs, priority=Priority.BULK)
+        except asyncio.CancelledError:
+            self._metrics.dropped.labels(self._task).inc()
+            raise
+        except Exception as error:  # whatever it fails on, it may do better with the next
+            self._metrics.dropped.labels(self._task).inc()
+            if not self._failed:  # a broken candidate fails on everything
+                log.warning("a candidate failed in the shadow", extra={"task": self._task}, exc_info=error)
+            self._failed = True
+            return
+        await asyncio.to_thread(self._compare, scored, found)
+
+    def _compare(self, scored: Scored, found: Scored) -> None:
+        metrics, task = self._metrics, self._task
+        metrics.pairs.labels(task).inc(len(found.labels))
+        metrics.disagreements.labels(task).inc(int(np.sum(np.array(scored.labels) != np.array(found.labels))))
+        metrics.run_seconds.labels(task).observe(found.seconds["run"])
+        shift = metrics.shift.labels(task)
+        for difference in np.abs(scored.scores - found.scores).tolist():
+            shift.observe(difference)

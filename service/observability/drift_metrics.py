@@ -1,0 +1,74 @@
+"""The metrics of scores and their drift, as collectors that read the counts when a page is made."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from relevance.metrics import HISTOGRAM_BINS
+from relevance.tasks import Task
+from service.observability.drift import Drift
+from service.observability.score_histogram import Counts
+
+TWENTIETHS = tuple((place + 1) / HISTOGRAM_BINS for place in range(HISTOGRAM_BINS))
+BOUNDS = (*map(floatToGoString, TWENTIETHS), "+Inf")
+
+
+class ScoreHistogram(Collector):
+    """A histogram by task and language that takes in many observations at once."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name, self._text = name, text
+        self._counts: dict[tuple[str, str], Counts] = {}
+        self._sums: dict[tuple[str, str], float] = {}
+
+    def preset(self, task: str, language: str) -> None:
+        """Have the series of a task and language, at 0, before anything was observed."""
+        self._counts.setdefault((task, language), np.zeros(HISTOGRAM_BINS, dtype=np.int64))
+        self._sums.setdefault((task, language), 0.0)
+
+    def add(self, task: str, language: str, counts: Counts, total: float) -> None:
+        """Count observations in [0, 1] by twentieth [HISTOGRAM_BINS], and their sum."""
+        self.preset(task, language)
+        self._counts[task, language] += counts
+        self._sums[task, language] += total
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the histogram."""
+        family = HistogramMetricFamily(self._name, self._text, labels=("task", "language"))
+        for labels, counts in self._counts.items():
+            upto = [*np.cumsum(counts).tolist(), int(counts.sum())]
+            family.add_metric(labels, list(zip(BOUNDS, upto, strict=True)), self._sums[labels])
+        yield family
+
+
+class DriftMetrics(Collector):
+    """Scores by language, and how far recent ones are from those of the bundle's dev set."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.scores = ScoreHistogram("relevance_score", "Scores given")
+        self._drifts: dict[Task, Drift] = {}
+        registry.register(self.scores)
+        registry.register(self)
+
+    def show(self, task: Task, drift: Drift) -> None:
+        """Show the window of the model that is active."""
+        self._drifts[task] = drift
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the population stability indices of the active models' windows."""
+        scores = GaugeMetricFamily(
+            "relevance_score_psi", "Population stability index of recent scores", labels=("task", "language")
+        )
+        mix = GaugeMetricFamily("relevance_language_mix_psi", "The same of their languages", labels=("task",))
+        for task, drift in self._drifts.items():
+            seen = drift.seen()
+            for language, index in drift.reference.score_psi(seen).items():
+                scores.add_metric((task, language), index)
+            if (index_of_mix := drift.reference.mix_psi(seen)) is not None:
+                mix.add_metric((task,), index_of_mix)
+        yield from (scores, mix)

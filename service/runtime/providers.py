@@ -1,0 +1,63 @@
+"""Which of onnxruntime's execution providers run a model, and what they are told."""
+
+import logging
+from dataclasses import dataclass
+
+import onnxruntime
+
+from relevance.errors import MachineError
+from service.scheduling.batching import Shape
+
+log = logging.getLogger(__name__)
+
+CUDA = "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
+
+Providers = list[str | tuple[str, dict[str, str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class GpuOptions:
+    """What the operator asks of a GPU; `shape` is that of the batches that a model there will get."""
+
+    shape: Shape
+    memory_mb: int = 0
+    cuda_graphs: bool = False
+
+
+def providers(device: str, gpu: GpuOptions) -> Providers:
+    """Return the providers for `cpu`, `cuda` or `auto`, the preferred one first.
+
+    Raises MachineError where CUDA is asked for and not available.
+    """
+    available = onnxruntime.get_available_providers()
+    if device == "cuda" and CUDA not in available:
+        raise MachineError(f"device cuda: onnxruntime offers {available}; expected the package onnxruntime-gpu")
+    if device == "cpu" or CUDA not in available:
+        return [CPU]
+    onnxruntime.preload_dlls()  # the CUDA and cuDNN libraries of the Python packages, where they are installed
+    return [(CUDA, _cuda_options(gpu)), CPU]
+
+
+def device_of(session: onnxruntime.InferenceSession, device: str) -> str:
+    """Return `cpu` or `cuda`, where a session has come to run. Raises MachineError where that is not what was asked."""
+    first = session.get_providers()[0]
+    if first != CPU:
+        return "cuda"
+    if device == "cuda":
+        raise MachineError("device cuda: onnxruntime could not start CUDA; see its messages above")
+    if device == "auto" and CUDA in onnxruntime.get_available_providers():
+        log.warning("onnxruntime offers CUDA but could not start it; scoring on the CPU")
+    return "cpu"
+
+
+def _cuda_options(gpu: GpuOptions) -> dict[str, str]:
+    options = {
+        "arena_extend_strategy": "kSameAsRequested",  # grow by what is needed, not to the next power of two
+        "use_tf32": "0",  # products in fp32 are what an fp32 bundle promises; who wants speed takes fp16
+    }
+    if gpu.memory_mb:
+        options["gpu_mem_limit"] = str(gpu.memory_mb * 1024 * 1024)
+    if gpu.cuda_graphs:
+        options["enable_cuda_graph"] = "1"
+    return options

@@ -1,0 +1,97 @@
+"""From pairs of text to token ids, with a memory: candidates recur from request to request, so their ids are kept.
+
+Each different text of a request is formatted and tokenised once, and not at all where the memory knows it.
+"""
+
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from relevance.card import ModelCard
+from relevance.tasks import Pair
+from relevance.tokenization import PairTokenizer, TokenizedPair
+from service.scoring.lengths import Lengths, utf8_bytes
+
+ENTRY_TOKENS = 8  # what an entry costs beside its tokens and its text, counted in tokens
+TOKEN_BYTES = 40
+
+Key = str | tuple[str, str]  # a candidate, or a query and its language
+Ids = list[int]
+
+
+class TokenCache:
+    """Token ids by text, `max_tokens` at most; what was used least recently goes first. Used from one thread."""
+
+    def __init__(self, max_tokens: int) -> None:
+        self._max_tokens = max_tokens
+        self.tokens = self.hits = self.misses = 0
+        self._kept: dict[Key, Ids] = {}  # in order of use
+
+    def get(self, keys: Mapping[Key, Any]) -> dict[Key, Ids]:
+        """Return what is known of the keys."""
+        taken = zip(keys, map(self._kept.pop, keys, itertools.repeat(None)), strict=False)
+        found = {key: ids for key, ids in taken if ids is not None}
+        self._kept |= found  # at the end, as the last that were used
+        self.hits += len(found)
+        self.misses += len(keys) - len(found)
+        return found
+
+    def put(self, fresh: Mapping[Key, Ids]) -> None:
+        """Keep ids, and let go of those that then have no room."""
+        for key, ids in fresh.items():
+            if key not in self._kept and cost(key, ids) <= self._max_tokens:
+                self._kept[key] = ids
+                self.tokens += cost(key, ids)
+        while self.tokens > self._max_tokens:
+            oldest = next(iter(self._kept))
+            self.tokens -= cost(oldest, self._kept.pop(oldest))
+
+
+def cost(key: Key, ids: Ids) -> int:
+    """Return what an entry takes of memory, counted in tokens."""
+    return len(ids) + ENTRY_TOKENS + sys.getsizeof(key if isinstance(key, str) else key[0]) // TOKEN_BYTES
+
+
+class Reading:
+    """The texts of one request on their way to token ids."""
+
+    def __init__(self, pairs: Sequence[Pair], card: ModelCard, tokenizer: PairTokenizer, cache: TokenCache) -> None:
+        self._card, self._tokenizer, self._cache = card, tokenizer, cache
+        self._queries: list[Key] = [(pair.query, pair.language) for pair in pairs]
+        self._candidates: list[Key] = [pair.candidate for pair in pairs]
+        keys = dict.fromkeys(self._queries + self._candidates)
+        self._ids = cache.get(keys)
+        fresh = [key for key in keys if key not in self._ids] if len(self._ids) < len(keys) else []
+        self._fresh = {key: utf8_bytes(key if isinstance(key, str) else key[0]) for key in fresh}
+
+    @property
+    def fresh_bytes(self) -> int:
+        """Bytes that have to be tokenised."""
+        return sum(self._fresh.values())
+
+    def estimate(self, lengths: Lengths) -> int:
+        """Return about how many tokens the pairs have, special ones included: those of known texts are no guess."""
+        overhead, most = self._tokenizer.template.overhead, self._tokenizer.max_length
+        tokens = {key: len(ids) for key, ids in self._ids.items()}
+        tokens |= {key: lengths.estimate(size) for key, size in self._fresh.items()}
+        queries, candidates = ([tokens[key] for key in keys] for keys in (self._queries, self._candidates))
+        return int(np.minimum(most, np.add(queries, candidates) + overhead).sum())
+
+    def encode(self) -> dict[Key, Ids]:
+        """Return the ids of the texts that are not in the cache; may be called on any thread."""
+        return dict(zip(self._fresh, self._tokenizer.encode_texts(list(map(self._text, self._fresh))), strict=True))
+
+    def join(self, fresh: Mapping[Key, Ids]) -> list[TokenizedPair]:
+        """Return the pairs as token ids and put the fresh ones into the cache; called where the cache is used."""
+        self._cache.put(fresh)
+        ids = {**self._ids, **fresh}
+        queries, candidates = map(ids.__getitem__, self._queries), map(ids.__getitem__, self._candidates)
+        return list(map(self._tokenizer.join, queries, candidates))
+
+    def _text(self, key: Key) -> str:
+        if isinstance(key, str):
+            return self._card.format.candidate_text(self._card.task, key)
+        return self._card.format.query_text(*key)

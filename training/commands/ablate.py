@@ -1,0 +1,76 @@
+"""The command `ablate`."""
+
+import json
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from relevance.outputs import write_text
+from training.data.files.reading import AS_IT_COMES, JsonOption, ReadOptions, reads_rows
+
+FilesOption = Annotated[list[Path] | None, typer.Option(help="In place of the recipe's files; repeat.")]
+
+
+@reads_rows
+def ablate(
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe; its sections say how each strategy runs.")],
+    out: Annotated[Path, typer.Argument(help="The folder to work in; gets study.json, study.md and study.svg.")],
+    reading: ReadOptions = AS_IT_COMES,
+    train: FilesOption = None,
+    dev: FilesOption = None,
+    test: FilesOption = None,
+    seeds: Annotated[int, typer.Option(help="Runs an arm.", min=1)] = 3,
+    only: Annotated[list[str] | None, typer.Option(help="An arm to run beside the baseline; repeat.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeat.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what each strategy is worth: translation, negatives, filtering and its control, and the tuned threshold.
+
+    Arms differ in one thing and are judged on the same rows. Stages that arms share run once; a study that was killed
+    goes on when the same command is given again. `--set model=probe` gives a quick look in minutes.
+    """
+    from training.ablation.arms import standard_arms
+    from training.ablation.report import by_language, markdown, plot
+    from training.ablation.study import run_study
+    from training.commands.pipeline import file_overrides
+    from training.pipeline.recipe import PipelineRecipe
+    from training.pipeline.store import Store
+
+    files = file_overrides(train=train, dev=dev, test=test)
+    chosen = PipelineRecipe.load(recipe, [*(overrides or ()), *files])
+    chosen = chosen.model_copy(update={"data": chosen.data.read_as(reading)})
+    arms = standard_arms(chosen, only or ())
+    store = Store(out)
+    with store.locked():
+        study = run_study(arms, store, seeds)
+        content = provenance() | {"recipe": chosen.model_dump(mode="json")} | study.model_dump(mode="json")
+        title = f"{chosen.name}: difference of AUC on {study.evaluated_on}, {seeds} seeds ({study.model})"
+        write_text(out / "study.json", json.dumps(content, indent=1) + "\n")
+        write_text(out / "study.md", markdown(study) + "\n" + by_language(study))
+        write_text(out / "study.svg", plot(study, title))
+    print(json.dumps(content) if as_json else markdown(study))
+
+
+def provenance() -> dict[str, Any]:
+    """Return what a study's figures came from: command, time, commit and machine."""
+    import torch
+
+    from training.data.provenance import now, source_commit
+
+    return {
+        "command": shlex.join(["relevance" if Path(sys.argv[0]).name != "run.py" else sys.argv[0], *sys.argv[1:]]),
+        "created": now(),
+        "source_commit": source_commit(),
+        "machine": {
+            "cpus": os.cpu_count(),
+            "processor": platform.machine(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        },
+    }

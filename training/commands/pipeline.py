@@ -1,0 +1,75 @@
+"""The commands `pipeline run` and `pipeline show`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.data.files.reading import AS_IT_COMES, JsonOption, ReadOptions, reads_rows
+
+pipeline = typer.Typer(help="Run a recipe from rows to bundle, and look at what each stage did.", no_args_is_help=True)
+
+FilesOption = Annotated[list[Path] | None, typer.Option(help="In place of the recipe's files; repeat.")]
+
+
+@pipeline.command()
+@reads_rows
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, see configs/.")],
+    out: Annotated[Path | None, typer.Argument(help="The folder to work in [build/pipeline/NAME].")] = None,
+    reading: ReadOptions = AS_IT_COMES,
+    train: FilesOption = None,
+    dev: FilesOption = None,
+    test: FilesOption = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeat.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Clean, split, translate, mine, filter, train, calibrate, evaluate and export, each as the recipe says.
+
+    What is in OUT already is used again: a rerun redoes only what changed, a run that was killed goes on.
+    """
+    from rich.console import Console
+
+    from training.fitting.evaluation import metrics_table
+    from training.pipeline.recipe import PipelineRecipe
+    from training.pipeline.run import Pipeline
+    from training.pipeline.store import Store
+
+    chosen = PipelineRecipe.load(recipe, [*(overrides or ()), *file_overrides(train=train, dev=dev, test=test)])
+    chosen = chosen.model_copy(update={"data": chosen.data.read_as(reading)})
+    store = Store(out or Path("build") / "pipeline" / chosen.name)
+    with store.locked():
+        outcome = Pipeline(chosen, store).run()
+    if as_json:
+        stages = {name: str(result.folder) for name, result in outcome.stages.items()}
+        found = {"out": str(store.folder), "made": store.made, "found": store.found, "stages": stages}
+        found |= {"evaluated_on": outcome.evaluated_on, "metrics": outcome.report.model_dump(mode="json")}
+        print(json.dumps(found))
+        return
+    flattering = "" if outcome.evaluated_on == "test" else " (the rows that threshold and calibration were tuned on)"
+    title = f"{chosen.name} on {outcome.evaluated_on}{flattering}"
+    Console(width=140).print(metrics_table(outcome.report, title))
+    for name in ("card", "export"):
+        if name in outcome.stages:
+            kind = {"card": "checkpoint", "export": "bundle"}[name]
+            print(f"{kind}: {outcome.stages[name].file(kind)}")
+
+
+@pipeline.command()
+def show(
+    out: Annotated[Path, typer.Argument(help="A folder that `relevance pipeline run` worked in.")],
+    row: Annotated[str | None, typer.Option(help="The id of a row: what each stage did with it.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print where the data of the last run come from, stage by stage; or the way of one row through the stages."""
+    from training.pipeline.show import describe_row, describe_run, read_run
+
+    last = read_run(out)
+    found = describe_run(last) if row is None else describe_row(last, row)
+    print(json.dumps([event.model_dump() for event in found]) if as_json else "\n".join(map(str, found)))
+
+
+def file_overrides(**given: list[Path] | None) -> list[str]:
+    """Return overrides of the recipe's files."""
+    return [f"data.{name}={json.dumps([str(path) for path in paths])}" for name, paths in given.items() if paths]

@@ -1,0 +1,143 @@
+"""Rows of data files, checked: AnalytiCup JSON lines, CSV, TSV and Parquet become pairs, and every bad row is named.
+
+Knows the file formats and what a row must hold; knows nothing of splits, models or how a pair is formatted.
+
+Fields are `origin_query`, the task's candidate (`category_path` for QC, `item_title` for QI) and `label`; `id`,
+`language` and `task` may be left out. `query` and `candidate` are read as `origin_query` and the candidate where a row
+lacks these; `ReadOptions.columns` maps any other name of the file to a field. All further fields are kept as extras.
+
+A row's number is the line on which it starts, as an editor shows it (a CSV header is line 1); in Parquet and JSON
+arrays, rows count from 1. A row without `id` takes its number as id, one without `language` is `unk`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from relevance.errors import InputError
+from relevance.tasks import LabeledPair, Task
+from training.data.fields import Fields, missing_column, plain_id
+from training.data.files.file_types import Record, records_of
+from training.data.files.parts import Part, parts_of
+from training.data.files.reading import AS_IT_COMES, ReadOptions
+from training.data.files.writers import check_files, write_file
+from training.data.rows import MISSING, WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport, ReadResult, Row
+
+__all__ = [
+    "BadRow",
+    "BadRowsError",
+    "Problem",
+    "ReadReport",
+    "ReadResult",
+    "Row",
+    "iter_rows",
+    "read_pairs",
+    "read_rows",
+]
+
+
+def read_pairs(
+    path: Path | str,
+    task: Task,
+    *,
+    reading: ReadOptions = AS_IT_COMES,
+    bad_rows_file: Path | str | None = None,
+) -> ReadResult[LabeledPair]:
+    """Read a labelled file; arguments and errors as for `read_rows`."""
+    found = read_rows(path, task, reading=reading, bad_rows_file=bad_rows_file)
+    return ReadResult([row.labeled() for row in found.rows], found.report)
+
+
+def read_rows(
+    path: Path | str,
+    task: Task,
+    *,
+    reading: ReadOptions = AS_IT_COMES,
+    require_labels: bool = True,
+    bad_rows_file: Path | str | None = None,
+) -> ReadResult[Row]:
+    """Read all rows of a file, of a folder or pattern of part files, or of standard input (`-`).
+
+    Bad rows are an error unless `bad_rows_file` says where to put them. It then gets one JSON line a problem (file,
+    row, kind, field, value, expected, raw), whole or not at all; it is written, empty, when every row is good. Without
+    `require_labels` a row may lack its label, but a label that is there must be 0 or 1.
+
+    Raises BadRowsError when rows are bad and `bad_rows_file` is None, when no row is good, or when a label is a number
+    other than 0 and 1: then all are grades; InputError when the file cannot be read at all or lacks a column.
+    """
+    path = Path(path)
+    target = None if bad_rows_file is None else Path(bad_rows_file)
+    if target is not None:
+        check_files([target], [path], overwrite=True)
+    good: list[Row] = []
+    bad: list[BadRow] = []
+    for row in iter_rows(path, task, reading=reading, require_labels=require_labels):
+        if isinstance(row, Row):
+            good.append(row)
+        else:
+            bad.append(row)
+    if not good:
+        raise_if_column_missing(path, bad)
+    repeated = [key for key, count in Counter(row.id for row in good).items() if count > 1]
+    report = ReadReport(str(path), len(good) + len(bad), tuple(bad), tuple(repeated))
+    if target is not None:
+        write_file(target, (record for row in bad for record in row.records()))
+    if bad and (target is None or not good or report.has_grades):
+        raise BadRowsError(report)
+    return ReadResult(good, report)
+
+
+def iter_rows(
+    path: Path | str, task: Task, *, reading: ReadOptions = AS_IT_COMES, require_labels: bool = True
+) -> Iterator[Row | BadRow]:
+    """Yield every row, good or bad, in order, holding one row (Parquet: one row group and batch) at a time.
+
+    The files and `reading` are checked at once; InputError comes from here, or later when a file breaks off. Where
+    there are several part files, a row without id gets its file's name and its number in it.
+    """
+    parts = parts_of(Path(path))
+    fields = Fields(task, reading, require_labels)
+    return _checked_rows(Path(path), parts, fields)
+
+
+def iter_records(path: Path, task: Task, reading: ReadOptions = AS_IT_COMES) -> Iterator[tuple[Part, Record]]:
+    """Yield every record as the files have it: nothing renamed, mended or checked."""
+    fields = Fields(task, reading, require_labels=False)
+    return ((part, record) for part in parts_of(path) for record in records_of(part, fields))
+
+
+def _checked_rows(path: Path, parts: Sequence[Part], fields: Fields) -> Iterator[Row | BadRow]:
+    last: Record | None = None
+    names: list[str] = []
+    for part in parts:
+        for record in records_of(part, fields):
+            last = record
+            number, content, raw = record
+            if isinstance(content, dict):
+                names = list(content)
+            row = content if isinstance(content, Problem) else fields.row(content, number)
+            if isinstance(row, Row):
+                has_id = len(parts) == 1 or not isinstance(content, dict) or plain_id(content.get("id")) is not None
+                yield row if has_id else replace(row, id=f"{part.path.name}:{number}")
+                continue
+            if raw is None:
+                raw = json.dumps(content, ensure_ascii=False, default=str)
+            yield BadRow(part.name, number, (row,) if isinstance(row, Problem) else row, _printable(raw))
+    if last is None:
+        raise InputError(f"{path}: holds no rows; expected at least one")
+    for name in sorted(fields.unseen) if names else ():
+        raise missing_column(str(path), name, names)
+
+
+def raise_if_column_missing(path: Path, bad: Sequence[BadRow]) -> None:
+    """Raise one error in place of one a row when all rows that are objects lack the same field."""
+    objects = [row for row in bad if row.problems[0].field != WHOLE_ROW]
+    absent = [{p.field for p in row.problems if p.kind == MISSING} for row in objects]
+    for name in sorted(set.intersection(*absent)) if absent else ():
+        raise missing_column(str(path), name, list(json.loads(objects[0].raw)))
+
+
+def _printable(text: str) -> str:
+    return text.rstrip("\r\n").encode(errors="surrogateescape").decode(errors="backslashreplace")

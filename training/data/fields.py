@@ -1,0 +1,293 @@
+"""The fields that a row must hold: under which names a file has them, and the checks of their values."""
+
+import decimal
+import difflib
+import json
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+from relevance.errors import InputError
+from relevance.languages import normalize_language
+from relevance.tasks import Pair, Task
+from training.data.files.extras import SOURCE_ID
+from training.data.files.reading import AS_IT_COMES, ReadOptions
+from training.data.grades import GRADE, label_of
+from training.data.rows import LABEL_EXTRAS, MISSING, UNKNOWN_LABEL, Problem, Row, listed
+
+QUERY_FIELD = "origin_query"
+LANGUAGE_TAG = "language_tag"  # the extra that keeps a language tag which was normalised
+PACKED_EXTRAS = "extra"  # the column of a pipeline's Parquet files that holds all extras as a JSON object
+# How programs write a value that is not there: pandas, Python, MySQL.
+MISSING_WORDS = frozenset({"None", "nan", "NaN", "NULL", "null", "\\N", "<NA>"})
+_MISSING_LANGUAGES = frozenset(word.lower() for word in MISSING_WORDS)
+# White space, control and format characters (zero-width space, byte order mark): a text of these alone shows nothing.
+_UNSEEN = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
+# Parts of the names that such columns have in other people's files.
+_LIKELY = {
+    QUERY_FIELD: ("query", "search", "keyword", "term"),
+    "category_path": ("categor", "path", "taxonomy", "breadcrumb"),
+    "item_title": ("title", "product", "item", "name"),
+    "label": ("label", "relevan", "grade", "target"),
+    "language": ("lang", "locale"),
+}
+
+
+@dataclass(frozen=True)
+class Fields:
+    """What a row of a task must hold and under which names the file has it.
+
+    A field is found whatever the case of its name and the blanks around and in it; the exact name goes first.
+    """
+
+    task: Task
+    reading: ReadOptions = AS_IT_COMES
+    require_labels: bool = True
+    unseen: set[str] = field(default_factory=set)  # names in `columns` that no row had so far
+
+    def __post_init__(self) -> None:
+        self.unseen.update(self.reading.columns)
+        targets = list(self.renames.values())
+        for name, count in Counter(targets).items():
+            if name not in self.known:
+                expected = listed(sorted(self.known))
+                raise InputError(
+                    f"columns: unknown field {name!r}; expected one of {expected}{_meant(name, self.known)}"
+                )
+            if count > 1:
+                raise InputError(f"columns: {count} columns are mapped to {name!r}; expected one")
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Plain names that stand for a field where a row lacks the field's own name."""
+        return {"query": QUERY_FIELD, "candidate": self.task.candidate_field}
+
+    @cached_property
+    def renames(self) -> dict[str, str]:
+        """The user's column names, each with the field that it gives."""
+        given = {source: _plain(name) for source, name in self.reading.columns.items()}
+        return {source: self.aliases.get(name, name) for source, name in given.items()}
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """Names of all fields; whatever else a row has is an extra."""
+        return frozenset({"id", "task", "language", QUERY_FIELD, self.task.candidate_field, "label"})
+
+    def check_header(self, path: str, names: Sequence[str]) -> None:
+        """Refuse a table whose columns are repeated, missing or claimed twice: one message for all its rows."""
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated:
+            raise InputError(f"{path}: columns {listed(repeated)} appear more than once; expected each name once")
+        found = self._found(tuple(names))
+        if isinstance(found, Problem):
+            raise InputError(f"{path}: columns {found.value} both give {found.field!r}; expected {found.expected}")
+        for name in sorted(self.unseen):
+            raise missing_column(path, name, names)
+        required = [QUERY_FIELD, self.task.candidate_field, *(["label"] if self.require_labels else [])]
+        for name in required:
+            if name not in found.values():
+                raise missing_column(path, name, names)
+
+    def is_label(self, name: str, names: Sequence[str]) -> bool:
+        """Whether a column of a header holds the label, 0 or 1."""
+        found = self._found(tuple(names))
+        return self.reading.grades is None and isinstance(found, dict) and found.get(name) == "label"
+
+    def rename(self, record: dict[str, Any]) -> Problem | None:
+        """Give the record's values their field names, in place; return the problem when two columns claim one."""
+        found = self._found(tuple(record))
+        if isinstance(found, Problem):
+            return found
+        if moved := [source for source, name in found.items() if source != name]:
+            values = {found[source]: record.pop(source) for source in moved}
+            record |= values
+        return None
+
+    def row(self, record: dict[str, Any], number: int) -> Row | tuple[Problem, ...]:
+        """Return the checked row, or everything wrong with it."""
+        clash = self.rename(record)
+        problems = [clash] if clash else []
+        query = _text(record, QUERY_FIELD, problems)
+        candidate = _text(record, self.task.candidate_field, problems)
+        language = _language(record, problems)
+        label = self._label(record, problems)
+        row_id = _row_id(record, number, problems)
+        stated = record.get("task")
+        if not is_missing(stated) and str(stated).strip().lower() != self.task:
+            problems.append(Problem("other task", "task", stated, f"{self.task.upper()!r}"))
+        if problems:
+            return tuple(problems)
+        return Row(Pair(query, candidate, language), label, row_id, number, self._extra(record, language))
+
+    def _found(self, names: tuple[str, ...]) -> dict[str, str] | Problem:
+        """Return which name of a record gives which field, or the problem when two give the same."""
+        if names not in self._headers:
+            self._headers[names] = self._find(names)
+            self.unseen.difference_update({name for name in self.unseen if _match(name, names, ()) is not None})
+        return self._headers[names]
+
+    @cached_property
+    def _headers(self) -> dict[tuple[str, ...], dict[str, str] | Problem]:
+        return {}
+
+    def _find(self, names: tuple[str, ...]) -> dict[str, str] | Problem:
+        found: dict[str, str] = {}
+        for source, name in self.renames.items():
+            if (match := _match(source, names, found)) is not None:
+                if name in names and match != name:
+                    return Problem("two columns for one field", name, listed([source, name]), "one of them")
+                found[match] = name
+        for name in [*sorted(self.known), *self.aliases, SOURCE_ID, *sorted(LABEL_EXTRAS)]:
+            target = self.aliases.get(name, name)
+            if target not in found.values() and (match := _match(name, names, found)) is not None:
+                found[match] = target
+        return found
+
+    def _label(self, record: dict[str, Any], problems: list[Problem]) -> int | None:
+        value, grades = record.get("label"), self.reading.grades
+        if not self.require_labels and is_missing(value):
+            return None
+        expected = "0 or 1" if grades is None else grades.expected()
+        if "label" not in record:
+            problems.append(Problem(MISSING, "label", None, expected))
+            return None
+        label = label_of(value) if grades is None else grades.label_of(value)
+        if label is None:
+            problems.append(Problem(UNKNOWN_LABEL, "label", value, expected))
+        return label
+
+    def _extra(self, record: dict[str, Any], language: str) -> dict[str, Any]:
+        """Return what the row has beside its fields."""
+        known = self.known
+        extra = {name: value for name, value in record.items() if name not in known}
+        if PACKED_EXTRAS in extra:
+            extra = _unpacked(extra, known)
+        tag = record.get("language")
+        if isinstance(tag, str) and tag != language and tag.strip().lower() not in (language, "", *_MISSING_LANGUAGES):
+            extra.setdefault(LANGUAGE_TAG, tag.strip())
+        if self.reading.grades is not None and not is_missing(record.get("label")):
+            extra.setdefault(GRADE, record["label"])
+        if not isinstance(extra.get(SOURCE_ID, []), list) and (source := plain_id(extra.pop(SOURCE_ID))) is not None:
+            extra[SOURCE_ID] = source
+        for name in LABEL_EXTRAS & extra.keys():
+            if is_missing(extra[name]):
+                del extra[name]
+        return extra
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is none: null, blank text, NaN (which pandas writes), or a word for it (`None`, `\\N`)."""
+    if isinstance(value, str):
+        return not value.strip() or value.strip() in MISSING_WORDS
+    return value is None or (isinstance(value, float | decimal.Decimal) and math.isnan(value))
+
+
+def plain_id(value: Any) -> str | None:
+    """Return an id as text: `5.0`, which pandas makes of 5, is `5`, and blanks around it go. None where it is none."""
+    if type(value) is int:
+        return str(value)
+    if is_missing(value):
+        return None
+    if isinstance(value, float | decimal.Decimal) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    text = str(value).strip()
+    whole, point, zeros = text.partition(".")
+    return whole if point and whole.isdigit() and zeros and not zeros.strip("0") else text
+
+
+def missing_column(path: str, name: str, found: Sequence[str]) -> InputError:
+    """Return the error for a column that a whole file lacks, with the option that names it."""
+    message = f"{path}: column {name!r} is missing; columns found: {listed(found)}"
+    if name not in _LIKELY and name != "id":
+        return InputError(f"{message}{_meant(name, found)}")
+    if found and all(column.startswith('"') and column.endswith('"') for column in found):
+        return InputError(f"{message}; the cells are in quotes: give --quotes")
+    guess = _likely(name, found)
+    if guess is None:
+        return InputError(f"{message}; if one of them holds it, name it: --column NAME={name}")
+    shown = f"{guess}={name}" if re.fullmatch(r"[\w.-]+", guess) else f"'{guess}={name}'"
+    return InputError(f"{message}; did you mean {guess!r}? Then give --column {shown}")
+
+
+def _likely(name: str, found: Sequence[str]) -> str | None:
+    others = [column for column in found if _plain(column) not in _LIKELY]
+    plain = {_plain(column): column for column in reversed(others)}
+    if close := difflib.get_close_matches(name, plain, n=1, cutoff=0.7):
+        return plain[close[0]]
+    hints = (column for part in _LIKELY.get(name, ()) for key, column in reversed(plain.items()) if part in key)
+    return next(hints, None)
+
+
+def _meant(name: str, names: Sequence[str] | frozenset[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(names), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _match(name: str, names: Sequence[str], taken: Mapping[str, str] | tuple[()]) -> str | None:
+    """Return the one of `names` that is a field's name, or else the first that is it but for case and blanks."""
+    if name in names:
+        return None if name in taken else name
+    return next((each for each in names if each not in taken and _plain(each) == _plain(name)), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name.strip().strip("\ufeff").casefold())
+
+
+def _text(record: dict[str, Any], name: str, problems: list[Problem]) -> str:
+    value = record.get(name)
+    if isinstance(value, str):
+        if value in MISSING_WORDS:
+            problems.append(Problem("empty text", name, value, "text; this word stands for a missing value"))
+            return ""
+        if value.isprintable() and value.strip():
+            return value
+        categories = set(map(unicodedata.category, value))
+        if "Cs" in categories:
+            problems.append(Problem("broken text", name, value, "text without half a surrogate pair"))
+        elif categories <= _UNSEEN:
+            problems.append(Problem("empty text", name, value, "text that can be seen"))
+    elif name not in record:
+        problems.append(Problem(MISSING, name, None, "text"))
+    else:
+        problems.append(Problem("empty text" if is_missing(value) else "not text", name, value, "text"))
+    return value if isinstance(value, str) else ""
+
+
+_code = lru_cache(maxsize=1 << 12)(normalize_language)
+
+
+def _language(record: dict[str, Any], problems: list[Problem]) -> str:
+    value = record.get("language")
+    if isinstance(value, str) or is_missing(value):
+        return _code(value if isinstance(value, str) else None)
+    problems.append(Problem("not a language", "language", value, "a code such as 'en', or none"))
+    return ""
+
+
+def _row_id(record: dict[str, Any], number: int, problems: list[Problem]) -> str:
+    value = record.get("id")
+    found = plain_id(value)
+    is_whole = isinstance(value, str | int) or found is None or found.lstrip("-").isdigit()
+    if isinstance(value, bool) or not is_whole:
+        problems.append(Problem("not an id", "id", value, "a whole number or text"))
+    return str(number) if found is None else found
+
+
+def _unpacked(extra: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """Return extras with those of the column `extra`, where it holds a JSON object as the pipeline writes it."""
+    try:
+        packed = json.loads(extra[PACKED_EXTRAS]) if isinstance(extra[PACKED_EXTRAS], str) else None
+    except ValueError:
+        return extra
+    others = {name: value for name, value in extra.items() if name != PACKED_EXTRAS}
+    if packed is None and is_missing(extra[PACKED_EXTRAS]):
+        return others
+    if not isinstance(packed, dict) or packed.keys() & (known | others.keys()):
+        return extra
+    return packed | others

@@ -1,0 +1,101 @@
+"""Parquet files as numbered records. Values of types that JSON lacks come as text, and nothing ends in a traceback.
+
+Times in nanoseconds, durations and dates beyond Python's become text; binary values are text where they are UTF-8, and
+hexadecimal digits where not.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from relevance.errors import InputError
+from training.data.fields import Fields
+from training.data.files.parts import Part
+from training.data.rows import Problem
+
+BATCH_ROWS = 4096
+_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+def parquet_records(part: Part, fields: Fields) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
+    """Yield every row's number, from 1, and its values or what keeps them from being read."""
+    number = 0
+    try:
+        with pq.ParquetFile(part.path) as file:
+            fields.check_header(part.name, file.schema_arrow.names)
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                for content in _batch_rows(batch):
+                    number += 1
+                    yield number, content
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{part.name}: cannot be read after row {number} ({error}); expected a Parquet file"
+        ) from error
+
+
+def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Problem]:
+    names = batch.schema.names
+    columns = [_values(column, name) for name, column in zip(names, batch.columns, strict=True)]
+    for values in zip(*columns, strict=True):
+        problem = next((value for value in values if isinstance(value, Problem)), None)
+        yield problem or dict(zip(names, values, strict=True))
+
+
+def _values(column: pa.Array, name: str) -> list[Any]:
+    """Return a column's values, a Problem in place of each that Python cannot hold."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    try:
+        if not _is_plain(column.type):
+            raise ValueError
+        return column.to_pylist()
+    # Parquet strings are not checked when written, and one bad value fails its whole batch.
+    except (ValueError, OverflowError, pa.ArrowException):
+        return [_value(column[at], name) for at in range(len(column))]
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether values of a type are always what Python's own types say."""
+    is_binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    return not is_binary and not pa.types.is_duration(kind) and getattr(kind, "unit", None) != "ns"
+
+
+def _value(scalar: pa.Scalar, name: str) -> Any:
+    if not scalar.is_valid:
+        return None
+    try:
+        if isinstance(scalar, pa.StructScalar):
+            values = {key: _value(item, name) for key, item in scalar.items()}
+            return next((value for value in values.values() if isinstance(value, Problem)), values)
+        if isinstance(scalar, pa.ListScalar) and not pa.types.is_map(scalar.type):
+            items = [_value(item, name) for item in scalar.values]
+            return next((item for item in items if isinstance(item, Problem)), items)
+        if pa.types.is_duration(scalar.type):
+            return _seconds(scalar.value, scalar.type.unit)
+        if not _is_plain(scalar.type) and pa.types.is_temporal(scalar.type):
+            return scalar.cast(pa.string()).as_py()
+        found = scalar.as_py()
+        return _text(found) if isinstance(found, bytes) else found
+    except UnicodeDecodeError as error:
+        shown = error.object.decode(errors="backslashreplace")
+        return Problem("bad UTF-8", name, shown, f"UTF-8 (byte {error.start} is not)")
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        found = getattr(scalar, "value", None)  # the scalar itself cannot be shown
+        return Problem("unreadable value", name, found, f"a value of {scalar.type} in Python's range ({error})")
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
+
+
+def _seconds(count: int, unit: str) -> str:
+    """Return a duration in seconds, with as many digits as its unit has, as `1.500 s`."""
+    scale = _UNITS[unit]
+    whole, part = divmod(abs(count), scale)
+    digits = f".{part:0{len(str(scale)) - 1}d}" if scale > 1 else ""
+    return f"{'-' if count < 0 else ''}{whole}{digits} s"

@@ -1,0 +1,238 @@
+"""Records with any fields, written as JSON lines, CSV, TSV or Parquet: the name of the file decides.
+
+Knows nothing of what the fields mean. JSON keeps every value. A table cell holds text, a number or a truth value;
+whatever a table cannot hold as it is (lists, objects, columns of mixed types, whole numbers beyond 64 bits) becomes its
+JSON text. TSV has no quotes, so that a cell with a tab or a line break is an error.
+"""
+
+import csv
+import gzip
+import io
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from relevance.errors import InputError
+from relevance.files import whole_file
+from relevance.outputs import STANDARD, check_outputs
+from training.data.files.json_lines import json_line
+from training.data.files.parts import DELIMITERS, PARQUET, files_of, type_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Record = Mapping[str, Any]
+_KINDS = {type(None): "null", bool: "bool", float: "float", str: "text"}
+ROW_GROUP = 16_384
+EXACT_IN_FLOAT = 2**53  # a larger whole number may change when it becomes a float
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table, in the order of their first record, and the kinds of value that each holds."""
+
+    kinds: dict[str, set[str]] = field(default_factory=dict)
+
+    def see(self, record: Record) -> None:
+        """Take note of a record's columns and values."""
+        for name, value in record.items():
+            kind = _KINDS.get(type(value)) or _kind(value)
+            if kind not in self.kinds.setdefault(name, set()):
+                self.kinds[name].add(kind)
+
+
+def check_files(
+    rows: Iterable[Path | None],
+    inputs: Iterable[Path | None] = (),
+    *,
+    others: Iterable[Path | None] = (),
+    overwrite: bool = False,
+) -> None:
+    """Check the outputs of a command, before any work: `rows` are files of records, `others` are of any kind.
+
+    Raises InputError where a name says no known type, and whatever `check_outputs` raises.
+    """
+    rows = [path for path in rows if path is not None]
+    for path in rows:
+        output_type(path)
+    inputs = list(inputs)
+    if inputs.count(STANDARD) > 1:
+        raise InputError("-: standard input is named twice; expected it once, since its rows come once")
+    check_outputs([*rows, *others], [file for path in inputs if path for file in files_of(path)], overwrite=overwrite)
+
+
+def check_ending(path: Path | None, *endings: str) -> None:
+    """Raise InputError where the name of an output of one format says another."""
+    if path is not None and path.suffix.lower() not in endings:
+        raise InputError(f"output {path}: expected a name that ends in {' or '.join(endings)}")
+
+
+def output_type(path: Path) -> tuple[str, str]:
+    """Return the type and compression that an output's name says; JSON lines on standard output."""
+    return (".jsonl", "") if path == STANDARD else type_of(path, "output ")
+
+
+def write_file(path: Path, records: Iterable[Record]) -> None:
+    """Write records as the file's name says, whole or not at all; `-` is standard output.
+
+    Folders on the way are made. InputError where the file cannot be written, or cannot hold a record.
+    """
+    records = list(records)
+    columns = Columns()
+    for number, record in enumerate(records, 1):
+        columns.see(record)
+        check_record(path, record, f"record {number}")
+    with output_file(path) as beside:
+        write_records(beside, output_type(path), records, columns)
+
+
+@contextmanager
+def output_file(path: Path) -> Iterator[Path]:
+    """Yield a place to write to, which becomes the file when it is whole, or goes to standard output for `-`."""
+    if path != STANDARD:
+        with whole_file(path) as beside:
+            yield beside
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder) / "output"
+        with (Path(folder) / "output").open("rb") as stream:
+            shutil.copyfileobj(stream, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+
+
+def beside(out: Path, ending: str) -> Path:
+    """Return the path of a cache that belongs to an output: `OUT.ENDING`."""
+    return Path(f"standard-output.{ending}") if out == STANDARD else out.with_name(f"{out.name}.{ending}")
+
+
+def say(text: str, out: Path | None) -> None:
+    """Print a command's report; on standard error where standard output takes the rows."""
+    print(text, file=sys.stderr if out == STANDARD else sys.stdout)
+
+
+def check_record(path: Path, record: Record, where: str) -> None:
+    """Raise InputError where a TSV file cannot hold a record."""
+    if output_type(path)[0] != ".tsv":
+        return
+    for name, value in record.items():
+        if isinstance(value, str) and not {"\t", "\n", "\r"}.isdisjoint(value):
+            raise InputError(
+                f"output {path}: {where}: {name!r} holds a tab or a line break, which TSV cannot hold; expected a name "
+                "that ends in .csv, .jsonl or .parquet"
+            )
+
+
+def write_records(path: Path, kind: tuple[str, str], records: Iterable[Record], columns: Columns) -> None:
+    """Write the records to `path` as a type and compression, holding a few thousand at a time.
+
+    Tables have the columns given. `path` may be left incomplete by an error: the caller renames it when it is whole.
+    """
+    suffix, compression = kind
+    if suffix == PARQUET:
+        _write_parquet(path, records, columns)
+        return
+    with _compressed(path, compression) as stream:
+        if suffix in DELIMITERS:
+            with io.TextIOWrapper(stream, "utf-8", newline="") as text:
+                _write_table(text, records, list(columns.kinds), DELIMITERS[suffix])
+        elif suffix == ".json":
+            stream.write(b"[")
+            for number, record in enumerate(records):
+                stream.write((b",\n" if number else b"\n") + json_line(record).rstrip())
+            stream.write(b"\n]\n")
+        else:
+            stream.writelines(map(json_line, records))
+
+
+def as_text(value: Any) -> str:
+    """Return text as it is, other JSON values as JSON, and any other value (a date, a decimal) as Python shows it."""
+    if isinstance(value, str):
+        text = value
+    elif value is None or isinstance(value, bool | int | float | list | dict):
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    else:
+        text = str(value)
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()  # half a surrogate pair
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return "int" if abs(value) <= EXACT_IN_FLOAT else "long"
+    return "other"
+
+
+@contextmanager
+def _compressed(path: Path, compression: str) -> Iterator[BinaryIO]:
+    with path.open("wb") as raw:
+        if compression == ".gz":
+            # Without name and time, equal rows give equal bytes.
+            with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as stream:
+                yield cast("BinaryIO", stream)
+        elif compression == ".zst":
+            import pyarrow as pa
+
+            with io.BufferedWriter(pa.CompressedOutputStream(raw, "zstd")) as stream:
+                yield cast("BinaryIO", stream)
+        else:
+            yield raw
+
+
+def _write_table(stream: io.TextIOBase, records: Iterable[Record], names: list[str], delimiter: str) -> None:
+    rows = (["" if (value := record.get(name)) is None else as_text(value) for name in names] for record in records)
+    if delimiter == "\t":
+        stream.writelines(f"{delimiter.join(cells)}\n" for cells in [list(map(as_text, names)), *rows])
+        return
+    plain = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+    # With this line end, csv does not see that a lone carriage return needs quotes.
+    quoting = csv.writer(stream, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow(map(as_text, names))
+    for cells in rows:
+        (quoting if any("\r" in cell for cell in cells) else plain).writerow(cells)
+
+
+def _arrow_type(kinds: set[str]) -> "pa.DataType":
+    import pyarrow as pa
+
+    if not kinds:
+        return pa.string()
+    for held, arrow_type in (
+        ({"bool"}, pa.bool_()),
+        ({"int", "long"}, pa.int64()),
+        ({"int", "float"}, pa.float64()),
+    ):
+        if kinds <= held:
+            return arrow_type
+    return pa.string()
+
+
+def _write_parquet(path: Path, records: Iterable[Record], columns: Columns) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {name: _arrow_type(kinds - {"null"}) for name, kinds in columns.kinds.items()}
+    schema = pa.schema([pa.field(as_text(name), kind) for name, kind in types.items()])
+    with pq.ParquetWriter(path, schema) as writer:
+        for batch in _batched(records, ROW_GROUP):
+            arrays = [_array([record.get(name) for record in batch], kind) for name, kind in types.items()]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+def _array(values: list[Any], column_type: "pa.DataType") -> "pa.Array":
+    import pyarrow as pa
+
+    if pa.types.is_string(column_type):
+        values = [None if value is None else as_text(value) for value in values]
+    return pa.array(values, type=column_type)
+
+
+def _batched(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    stream = iter(records)
+    while batch := list(islice(stream, size)):
+        yield batch

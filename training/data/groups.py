@@ -1,0 +1,66 @@
+"""Which rows hang together: by query, and by the rows that they were made of.
+
+The one rule of the project: rows are linked where their `query_key` is the same, and a row that carries the extra
+`source_id` is linked with the row of that id, there or gone, and with all others made of it. A row that others were
+merged into goes by their ids too. An id that no `source_id` names links nothing, since files put together often repeat
+ids by chance.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from relevance.characters import normalize
+from relevance.tasks import LabeledPair, query_key
+from training.data.files.extras import SOURCE_ID, own_ids, source_ids
+
+__all__ = ["SOURCE_ID", "held_keys", "linked_groups"]
+
+
+def linked_groups(rows: Sequence[LabeledPair]) -> list[str]:
+    """Return one group id [N] per row: the group's smallest query key, in whatever order rows come.
+
+    Rows that share a query or a `source_id`, over any number of steps, are one group.
+    """
+    keys = [query_key(row.pair.query) for row in rows]
+    number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+    sources = [source_ids(row) for row in rows]
+    ids = {name: -1 for names in sources for name in names}  # id -> a query of its group, once known
+    links = _Links(len(number))
+    for row, key, names in zip(rows, keys, sources, strict=True):
+        for name in (*own_ids(row), *names):
+            if name in ids:
+                ids[name] = links.join(ids[name], number[key])
+    least: dict[int, str] = {}
+    for key, n in number.items():
+        root = links.root(n)
+        least[root] = min(key, least.get(root, key))
+    return [least[links.root(number[key])] for key in keys]
+
+
+def held_keys(rows: Iterable[LabeledPair]) -> set[str]:
+    """Return the query keys of held-out rows, as their queries stand and as cleaning would write them.
+
+    Dev and test rows are not cleaned, training rows are: without the second kind `tom &amp; jerry` would not be known
+    for the `tom & jerry` that training then has.
+    """
+    queries = {row.pair.query for row in rows}
+    return {key for query in queries for key in (query_key(query), query_key(normalize(query)[0]))}
+
+
+class _Links:
+    """Union-find with path halving over the numbers below `size`."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = list(range(size))
+
+    def root(self, n: int) -> int:
+        parent = self._parent
+        while parent[n] != n:
+            parent[n] = n = parent[parent[n]]
+        return n
+
+    def join(self, a: int, b: int) -> int:
+        """Join the sets of two numbers and return the number that stands for both; -1 is in no set."""
+        b = self.root(b)
+        if a >= 0:
+            self._parent[b] = b = self.root(a)
+        return b

@@ -1,0 +1,94 @@
+"""Rows to keep out of training: dev and test, where they are found, and which training rows hang together with them.
+
+Rows hang together by query, as it stands or cleaned, and by `source_id`, over any number of steps (see `groups`).
+Files may number their rows alike: a `source_id` names the row of its own file; where that file has none of this id, it
+names the row of another.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from relevance.tasks import LabeledPair, Task, query_key
+from training.data.dataset import read_rows
+from training.data.files.extras import MERGED_IDS, SOURCE_ID, own_ids, source_ids
+from training.data.files.parts import COMPRESSIONS, TYPES
+from training.data.files.reading import AS_IT_COMES, ReadOptions
+from training.data.groups import held_keys, linked_groups
+
+log = logging.getLogger(__name__)
+
+PARTS = ("dev", "test")
+
+
+def files_beside(file: Path, task: Task) -> list[Path]:
+    """Return the dev and test files that `data split` put beside a file; none beside a dev or test file."""
+    stems = [f"{part}_{task.upper()}" for part in PARTS]
+    if file.name.partition(".")[0] in stems:
+        return []
+    names = {f"{stem}{suffix}{end}" for stem in stems for suffix in TYPES for end in ("", *COMPRESSIONS)}
+    return [path for stem in stems for path in sorted(file.parent.glob(f"{stem}.*")) if path.name in names]
+
+
+def kept_out_files(file: Path, task: Task, given: Sequence[Path]) -> list[Path]:
+    """Return the files whose rows are kept out: those given and those beside `file`. Warns where there is none."""
+    found = [path for path in files_beside(file, task) if not any(_is_same(path, other) for other in given)]
+    for path in found:
+        log.info("%s: its rows are kept out (found beside %s)", path, file.name)
+    if not given and not found:
+        log.warning(
+            "no dev or test rows are known, so that theirs may get into training; expected --keep-out FILE, or "
+            "dev_%s and test_%s beside %s, as `relevance data split` writes them",
+            *(task.upper(), task.upper(), file.name),
+        )
+    return [*given, *found]
+
+
+def read_kept_out(files: Sequence[Path], task: Task, reading: ReadOptions = AS_IT_COMES) -> list[list[LabeledPair]]:
+    """Return the rows of each file. Labels may be absent: a row without one gets 0."""
+    return [
+        [
+            LabeledPair(row.pair, 0 if row.label is None else row.label, row.id, row.extra)
+            for row in read_rows(file, task, reading=reading, require_labels=False).rows
+        ]
+        for file in files
+    ]
+
+
+def linked_with(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair]]) -> list[bool]:
+    """Return True [N] for rows that hang together with a row of a held-out file."""
+    files = [rows, *held]
+    ids = [{name for row in file for name in own_ids(row)} for file in files]
+    groups = linked_groups([_named(row, at, ids) for at, file in enumerate(files) for row in file])
+    keys = held_keys(row for file in held for row in file)
+    leaking = set(groups[len(rows) :])
+    leaking |= {group for row, group in zip(rows, groups, strict=False) if query_key(row.pair.query) in keys}
+    return [group in leaking for group in groups[: len(rows)]]
+
+
+def without_linked(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair]]) -> list[LabeledPair]:
+    """Return the rows that hang together with no held-out row; warns how many do."""
+    left = [row for row, is_linked in zip(rows, linked_with(rows, held), strict=True) if not is_linked]
+    if len(left) < len(rows):
+        log.warning(
+            "%d of %d rows left out: dev or test hold their query, or a row that they are linked with by source_id",
+            *(len(rows) - len(left), len(rows)),
+        )
+    return left
+
+
+def _named(row: LabeledPair, at: int, ids: Sequence[set[str]]) -> LabeledPair:
+    """Return a row whose ids say of which file each is."""
+
+    def name(source: str) -> str:
+        owner = next((n for n in (at, *range(len(ids))) if source in ids[n]), "")
+        return f"{owner}/{source}"
+
+    own, *merged = own_ids(row)
+    extra = {SOURCE_ID: [name(source) for source in source_ids(row)], MERGED_IDS: [f"{at}/{each}" for each in merged]}
+    return replace(row, id=f"{at}/{own}", extra=extra)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return path.exists() and other.exists() and path.samefile(other)

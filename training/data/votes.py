@@ -1,0 +1,223 @@
+"""Votes: rows of the same query, candidate and language become one row that keeps the share and number of its votes.
+
+Queries and candidates are the same where their `query_key` is. Each row is one vote for its label, or as many as its
+`label_votes` says, `label_share` of them for label 1; a vote counts as its row's `label_weight`. The row that is left
+is the first original one (the first one where all were made), with
+
+- `label_share`: the weighted share of votes for label 1, and `label_votes`: their number;
+- `label`: 1 where the share is one half or more, so that a tie is a 1, as a score at the threshold is;
+- `label_weight`: the share of votes that agree with the label, times the mean weight of the votes;
+- `merged_ids` and `merged_source_ids`: the ids that the other rows had and named.
+
+Merging what was merged gives what merging all at once would: votes of votes count as votes.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from relevance.tasks import LabeledPair, query_key
+from training.data.files.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
+from training.data.weights import LABEL_SHARE, LABEL_VOTES, LABEL_WEIGHT, label_shares, label_votes, label_weights
+
+TAGGED_LANGUAGE = "tagged_language"  # the extra that holds the tag a row came with, where cleaning gave it another
+_SHOWN = 20
+_SHOWN_IDS = 20
+_ROUNDING = 1e-9
+
+
+class Contradictions(StrEnum):
+    """What becomes of pairs with votes for both labels.
+
+    MERGE keeps each as one row, MAJORITY leaves ties out, DROP leaves all of them out.
+    """
+
+    MERGE = "merge"
+    MAJORITY = "majority"
+    DROP = "drop"
+
+
+class Contradiction(BaseModel):
+    """One pair with both labels: how many votes each has, and the ids of its rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    query: str
+    candidate: str
+    positive: int
+    negative: int
+    ids: tuple[str, ...]
+
+
+class VoteReport(BaseModel):
+    """What merging did. `merged_rows` became part of another row; `votes` are those of all `voted_pairs`.
+
+    `voted_pairs` have several votes, `contradictory_pairs` votes for both labels, `ties` as many for each. `dropped`
+    counts pairs that were left out. `examples` shows the first contradictory pairs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    merged_rows: int
+    voted_pairs: int
+    votes: int
+    contradictory_pairs: int
+    contradictory_votes: int
+    ties: int
+    dropped: int
+    examples: tuple[Contradiction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """Votes on one pair: their number, those for label 1, and both by weight."""
+
+    votes: int
+    positive: float
+    weight: float
+    positive_weight: float
+
+    def __add__(self, other: "Ballot") -> "Ballot":
+        return Ballot(
+            self.votes + other.votes,
+            self.positive + other.positive,
+            self.weight + other.weight,
+            self.positive_weight + other.positive_weight,
+        )
+
+    @property
+    def share(self) -> float:
+        """The weighted share of votes for label 1; the plain one where no vote has a weight."""
+        if self.weight > _ROUNDING:
+            return min(_snapped(self.positive_weight) / _snapped(self.weight), 1.0)
+        return _snapped(self.positive) / self.votes
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether both labels have the same weight."""
+        return abs(self.share - 0.5) < _ROUNDING
+
+    @property
+    def has_both(self) -> bool:
+        """Whether both labels have votes."""
+        return _ROUNDING < self.share < 1 - _ROUNDING
+
+    @property
+    def label(self) -> int:
+        """The label of the majority; 1 for a tie."""
+        return int(self.share >= 0.5 - _ROUNDING)
+
+    @property
+    def label_weight(self) -> float:
+        """The share of votes for the label, times the mean weight of a vote."""
+        return min(_agreement(self.share) * _snapped(self.weight) / self.votes, 1.0)
+
+
+def tag_of(row: LabeledPair) -> str:
+    """Return the language tag that a row came with, whatever cleaning made of it since."""
+    return str(row.extra.get(TAGGED_LANGUAGE, row.pair.language))
+
+
+def merge_votes(rows: Sequence[LabeledPair], action: Contradictions) -> tuple[list[LabeledPair], VoteReport]:
+    """Return one row a pair, where the row that stays stood, and the report. Rows without a twin are the same objects.
+
+    InputError where a `label_weight`, `label_share` or `label_votes` is out of range.
+    """
+    ballots = _ballots(rows)
+    groups = [_Group(places, sum((ballots[at] for at in places[1:]), ballots[places[0]])) for places in _places(rows)]
+    left = [(group.first(rows), group) for group in groups if not _is_dropped(group.ballot, action)]
+    merged = [group.row(rows) for _, group in sorted(left, key=lambda item: item[0])]
+    return merged, _report(rows, groups, len(groups) - len(left))
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The places of the rows of one pair, and their votes together."""
+
+    places: list[int]
+    ballot: Ballot
+
+    def first(self, rows: Sequence[LabeledPair]) -> int:
+        """Return the place of the row that stays: the first original one."""
+        return next((at for at in self.places if SOURCE_ID not in rows[at].extra), self.places[0])
+
+    def row(self, rows: Sequence[LabeledPair]) -> LabeledPair:
+        """Return the one row of the pair."""
+        kept = rows[self.first(rows)]
+        if len(self.places) == 1:
+            return kept
+        members = [rows[at] for at in self.places]
+        ids = dict.fromkeys(name for row in members for name in own_ids(row) if name != kept.id)
+        sources = dict.fromkeys(name for row in members for name in source_ids(row))
+        changed = {LABEL_WEIGHT, LABEL_SHARE, LABEL_VOTES, MERGED_IDS, MERGED_SOURCE_IDS}
+        extra = {name: value for name, value in kept.extra.items() if name not in changed}
+        extra |= {LABEL_SHARE: self.ballot.share, LABEL_VOTES: self.ballot.votes}
+        if self.ballot.label_weight < 1:
+            extra[LABEL_WEIGHT] = self.ballot.label_weight
+        further = [name for name in sources if name != str(extra.get(SOURCE_ID))]
+        extra |= {MERGED_IDS: list(ids)} if ids else {}
+        extra |= {MERGED_SOURCE_IDS: further} if further else {}
+        return replace(kept, label=self.ballot.label, extra=extra)
+
+
+def _places(rows: Sequence[LabeledPair]) -> list[list[int]]:
+    """Return the places of the rows of every (query, candidate, language tag), in order of their first rows."""
+    places: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for at, row in enumerate(rows):
+        places[query_key(row.pair.query), query_key(row.pair.candidate), tag_of(row)].append(at)
+    return list(places.values())
+
+
+def _ballots(rows: Sequence[LabeledPair]) -> list[Ballot]:
+    found = []
+    for row, share, votes, weight in zip(rows, label_shares(rows), label_votes(rows), label_weights(rows), strict=True):
+        # A merged row's weight holds the agreement of its votes: what is left is the mean weight of a vote.
+        is_merged = LABEL_SHARE in row.extra and LABEL_WEIGHT in row.extra
+        total = votes * (min(weight / _agreement(share), 1.0) if is_merged else weight)
+        found.append(Ballot(votes, share * votes, total, share * total))
+    return found
+
+
+def _agreement(share: float) -> float:
+    return max(share, 1 - share)
+
+
+def _is_dropped(ballot: Ballot, action: Contradictions) -> bool:
+    if action is Contradictions.MERGE or not ballot.has_both:
+        return False
+    return action is Contradictions.DROP or ballot.is_tie
+
+
+def _report(rows: Sequence[LabeledPair], groups: Sequence[_Group], dropped: int) -> VoteReport:
+    voted = [group for group in groups if group.ballot.votes > 1]
+    both = [group for group in groups if group.ballot.has_both]
+    return VoteReport(
+        merged_rows=len(rows) - len(groups),
+        voted_pairs=len(voted),
+        votes=sum(group.ballot.votes for group in voted),
+        contradictory_pairs=len(both),
+        contradictory_votes=sum(group.ballot.votes for group in both),
+        ties=sum(group.ballot.is_tie for group in both),
+        dropped=dropped,
+        examples=tuple(_shown(rows, group) for group in both[:_SHOWN]),
+    )
+
+
+def _shown(rows: Sequence[LabeledPair], group: _Group) -> Contradiction:
+    members = [rows[at] for at in group.places]
+    positive = round(group.ballot.positive)
+    return Contradiction(
+        query=members[0].pair.query,
+        candidate=members[0].pair.candidate,
+        positive=positive,
+        negative=group.ballot.votes - positive,
+        ids=tuple(name for row in members for name in own_ids(row))[:_SHOWN_IDS],
+    )
+
+
+def _snapped(value: float) -> float:
+    """Return the whole number that a sum of shares comes next to, else the sum."""
+    return float(round(value)) if abs(value - round(value)) < _ROUNDING else value

@@ -1,1 +1,0 @@
-"""The data report: figures of labelled files, and one HTML page that draws them."""

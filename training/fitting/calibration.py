@@ -1,0 +1,100 @@
+"""What is tuned on dev once the model is trained: calibration of its scores, and the thresholds of its labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy.optimize import minimize
+
+from relevance.card import Calibration, ThresholdSource
+from relevance.metrics import best_threshold
+from relevance.tasks import LabeledPair
+from training.fitting.thresholds import choose_thresholds, warn_of_missing
+from training.pipeline.recipe import CalibrationSection
+
+Floats = NDArray[np.float64]
+
+
+class Tuned(BaseModel):
+    """Calibration and thresholds, with the log loss [nats a row] on dev before and after calibration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calibration: Calibration
+    threshold: float
+    language_thresholds: dict[str, float]
+    threshold_sources: dict[str, ThresholdSource]
+    log_loss_before: float
+    log_loss_after: float
+    dev_rows: int
+
+    def scores(self, logits: ArrayLike) -> Floats:
+        """Return scores [N] in [0, 1] for logits [N]."""
+        return _sigmoid(np.asarray(logits, dtype=np.float64) * self.calibration.scale + self.calibration.offset)
+
+    def threshold_for(self, language: str) -> float:
+        """Return the threshold of a language."""
+        return self.language_thresholds.get(language, self.threshold)
+
+
+def tune(rows: Sequence[LabeledPair], logits: ArrayLike, section: CalibrationSection, seen: Sequence[str]) -> Tuned:
+    """Return what dev rows [N] and their logits [N] say. Thresholds are those of calibrated scores.
+
+    Labels of languages that are not `seen` are looked at for the calibration, and with `by_language` for thresholds.
+    """
+    labels = np.array([row.label for row in rows], dtype=np.float64)
+    z = np.asarray(logits, dtype=np.float64)
+    calibration = platt(labels, z) if section.platt else Calibration()
+    scores = _sigmoid(z * calibration.scale + calibration.offset)
+    languages = np.array([row.pair.language for row in rows])
+    given = None if section.threshold == "tuned" else float(section.threshold)
+    chosen = choose_thresholds(labels, scores, languages.tolist(), seen, given)
+    by_language, sources = chosen.by_language, chosen.sources
+    for language in sorted(set(languages.tolist())) if section.by_language else ():
+        mask = languages == language
+        if mask.sum() >= section.least_rows and 0 < labels[mask].mean() < 1:
+            cut = by_language[language] = best_threshold(labels[mask], scores[mask])[0]
+            share = float((scores[mask] >= cut).mean())
+            sources[language] = ThresholdSource(
+                method="labelled", source="dev rows", rows=int(mask.sum()), positive_share=share
+            )
+    warn_of_missing(chosen, seen, languages.tolist())
+    return Tuned(
+        calibration=calibration,
+        threshold=chosen.overall,
+        language_thresholds=by_language,
+        threshold_sources=sources,
+        log_loss_before=_log_loss(labels, z),
+        log_loss_after=_log_loss(labels, z * calibration.scale + calibration.offset),
+        dev_rows=len(rows),
+    )
+
+
+def platt(labels: ArrayLike, logits: ArrayLike) -> Calibration:
+    """Return the scale and offset of least log loss, with Platt's smoothed targets (Platt 1999).
+
+    Where dev says that higher logits are no more often positive, the scale would turn scores round: then none is
+    applied, so that a poor model is not made to look like a good one.
+    """
+    y, z = np.asarray(labels, dtype=np.float64), np.asarray(logits, dtype=np.float64)
+    positive, negative = y.sum(), len(y) - y.sum()
+    targets = np.where(y == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        moved = parameters[0] * z + parameters[1]
+        slope = (_sigmoid(moved) - targets) / len(y)
+        return float(np.mean(np.logaddexp(0, moved) - targets * moved)), np.array([slope @ z, slope.sum()])
+
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-8}).x
+    if not np.isfinite(found).all() or found[0] <= 0:
+        return Calibration()
+    return Calibration(scale=float(found[0]), offset=float(found[1]))
+
+
+def _sigmoid(z: Floats) -> Floats:
+    return 1 / (1 + np.exp(-np.clip(z, -700, 700)))
+
+
+def _log_loss(labels: Floats, logits: Floats) -> float:
+    return float(np.mean(np.logaddexp(0, logits) - labels * logits))

@@ -1,0 +1,117 @@
+"""How good a checkpoint or a bundle is on labelled rows, as a report (JSON) and as a table that a person reads."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+from rich.table import Table
+
+from relevance.bundle import MANIFEST_FILE, Bundle
+from relevance.card import TOKENIZER_FILE, ModelCard
+from relevance.metrics import Interval, Report, Scored, Slice, evaluate
+from relevance.soundness import Labelling, findings
+from relevance.tasks import LabeledPair
+from relevance.tokenization import PairTokenizer, TokenizedPair
+from training.data.groups import linked_groups
+from training.fitting.cuts import count_cuts
+from training.models.cross_encoder import CrossEncoder, predict_logits
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A checkpoint or a bundle that scores: its card, its tokeniser, and pairs to logits [N]."""
+
+    card: ModelCard
+    tokenizer: PairTokenizer
+    run: Callable[[Sequence[TokenizedPair]], np.ndarray]
+
+    @classmethod
+    def open(cls, folder: Path) -> "OpenedModel":
+        """Open a folder of `relevance train` or of `relevance export`. Raises CheckpointError or BundleError."""
+        if (folder / MANIFEST_FILE).is_file():
+            from relevance.session import BundleSession  # needs onnxruntime
+
+            session = BundleSession.open(Bundle.open(folder))
+            return cls(session.bundle.manifest, session.tokenizer, session.logits)
+        card = ModelCard.load(folder)
+        tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, card.max_length, card.pad_id)
+        model = CrossEncoder.from_checkpoint(folder)
+        return cls(card, tokenizer, lambda pairs: predict_logits(model, tokenizer, pairs))
+
+    def logits(self, rows: Sequence[LabeledPair], name: str = "rows") -> np.ndarray:
+        """Return the logits [N] of rows, before calibration; log how many were cut."""
+        texts = self.card.texts([row.pair for row in rows])
+        pairs = self.tokenizer.encode_pairs(texts)
+        count_cuts(self.tokenizer, texts, pairs).told(name, self.card.task)
+        return self.run(pairs)
+
+
+def card_of(folder: Path) -> ModelCard:
+    """Return the card of a checkpoint or a bundle. Raises CheckpointError or BundleError."""
+    return Bundle.open(folder).manifest if (folder / MANIFEST_FILE).is_file() else ModelCard.load(folder)
+
+
+def score_rows(folder: Path, rows: Sequence[LabeledPair]) -> tuple[ModelCard, np.ndarray]:
+    """Return the card of a checkpoint or a bundle and its scores [N] for rows."""
+    card, logits = score_logits(folder, rows)
+    return card, card.scores(logits)
+
+
+def score_logits(folder: Path, rows: Sequence[LabeledPair]) -> tuple[ModelCard, np.ndarray]:
+    """Return the card of a checkpoint or a bundle and its logits [N] for rows, before calibration."""
+    model = OpenedModel.open(folder)
+    return model.card, model.logits(rows)
+
+
+def report_model(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard, *, seed: int = 0) -> Report:
+    """Return the metrics of rows [N] as the service would label them: by the thresholds of their languages.
+
+    Resampled are groups of linked rows: a query with its translations and the rows made of it.
+    """
+    languages = [row.pair.language for row in rows]
+    scored = Scored(
+        labels=[row.label for row in rows],
+        scores=np.asarray(scores, dtype=np.float64).tolist(),
+        queries=linked_groups(rows),
+        languages=languages,
+        thresholds=card.thresholds(languages).tolist(),
+    )
+    return evaluate(scored, card.threshold, card.seen_languages, seed=seed)
+
+
+def judge_labels(
+    rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard, cosine_auc: float | None = None
+) -> tuple[str, ...]:
+    """Return what is wrong with the labels that a model gives rows [N] of these scores: see relevance.soundness."""
+    languages = [row.pair.language for row in rows]
+    predicted = card.labels(scores, languages)
+    return findings(Labelling(scores, predicted, [row.label for row in rows], languages, cosine_auc))
+
+
+def metrics_table(report: Report, title: str) -> Table:
+    """Return a table with a line for all rows, seen and unseen languages, and each language."""
+    threshold = f"threshold {report.threshold:.3f}, or that of the language"
+    caption = f"{threshold}; 95 % intervals, {report.resamples} bootstrap samples of linked rows"
+    table = Table(title=title, caption=caption)
+    for column in ("rows of", "rows", "positive", "F1", "always-yes F1", "F1 gain", "AUC"):
+        table.add_column(column, justify="left" if column == "rows of" else "right", no_wrap=True)
+    parts = [("all", report.all), ("seen languages", report.seen), ("unseen languages", report.unseen)]
+    for name, part in [*parts, *report.languages.items()]:
+        if part is not None:
+            table.add_row(name, *_cells(part))
+    return table
+
+
+def _cells(part: Slice) -> list[str]:
+    values = [_show(i) for i in (part.f1, part.always_yes_f1, part.f1_gain, part.auc)]
+    return [str(part.rows), f"{part.positives / part.rows:.0%}", *values]
+
+
+def _show(interval: Interval) -> str:
+    if interval.value is None:
+        return "-"
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:.3f}"
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

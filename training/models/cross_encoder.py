@@ -1,0 +1,190 @@
+"""The cross-encoder that is fine-tuned: any transformers model and a head of relevance.heads."""
+
+import inspect
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
+from relevance.errors import CheckpointError, ConfigError
+from relevance.heads import HeadKind, HeadSpec
+from relevance.tokenization import PairTokenizer, TokenizedPair
+from training.fitting.recipe import HeadSection
+from training.models.quiet import quiet_tokenizers, quiet_weights
+from training.progress import Meter, Pace
+from training.threads import use_free_cores
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+class CrossEncoder(nn.Module):
+    """Scores pairs: token ids -> encoder -> head -> one logit."""
+
+    def __init__(self, encoder: nn.Module, spec: HeadSpec, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.spec = spec
+        self.dropout = nn.Dropout(dropout)
+        shapes = spec.shapes().items()
+        self.head = nn.ParameterDict({_key(name): nn.Parameter(torch.zeros(shape)) for name, shape in shapes})
+        self._takes_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
+
+    @classmethod
+    def from_base(cls, base: Path, tokenizer: PairTokenizer, head: HeadSection) -> "CrossEncoder":
+        """Load a base model's folder and put a fresh head on it. Raises ConfigError where the two do not fit."""
+        template = tokenizer.template
+        if head.kind is HeadKind.PAIRED and template.middle and template.middle[0] in template.prefix:
+            raise ConfigError(
+                f"head.kind 'paired': the tokenizer of {base} begins a pair with the token that parts query and "
+                "candidate; expected head.kind 'stock' or 'mean' for this model"
+            )
+        if head.kind is HeadKind.PAIRED and not template.middle:
+            raise ConfigError(
+                f"head.kind 'paired': the tokenizer of {base} puts no separator between query and candidate; "
+                "expected head.kind 'stock' or 'mean' for this model"
+            )
+        spec = HeadSpec(
+            kind=head.kind,
+            hidden_size=AutoConfig.from_pretrained(base).hidden_size,
+            width=head.width,
+            special_ids=tuple(sorted({*template.special_ids, tokenizer.pad_id})),
+            separator_id=template.middle[0] if template.middle else -1,
+        )
+        model = cls(_load_encoder(base, spec, tokenizer.pad_id), spec, head.dropout)
+        model.reset_head()
+        return model
+
+    @classmethod
+    def from_checkpoint(cls, folder: Path) -> "CrossEncoder":
+        """Load a fine-tuned checkpoint folder, in fp32 and evaluation mode."""
+        card = ModelCard.load(folder)
+        try:
+            model = cls(_load_encoder(folder, card.head, card.pad_id), card.head)
+            if card.head.kind is not HeadKind.STOCK:
+                model.load_head(load_file(folder / HEAD_FILE))
+        except (OSError, ValueError, SafetensorError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CheckpointError(f"checkpoint {folder}: its weights cannot be loaded ({reason})") from None
+        use_free_cores()
+        return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+    def reset_head(self) -> None:
+        """Draw fresh head weights from torch's global generator."""
+        with torch.no_grad():
+            for name, parameter in self.head.items():
+                if name.endswith("weight"):
+                    parameter.normal_(0.0, 0.02 if parameter.dim() < 2 else parameter.shape[0] ** -0.5)
+                else:
+                    parameter.zero_()
+
+    @torch.no_grad()
+    def start_head(self, inputs: Mapping[str, Tensor], positive_rate: float) -> None:
+        """Let the head say the positive rate at first; the paired head's logits then vary by the cosine alone.
+
+        `inputs` are some training pairs: over them, the cosine is scaled to a standard deviation of one logit. So a run
+        starts from what the encoder knows already, not from nothing (this project's own device; docs/log.md).
+        """
+        if self.spec.kind is HeadKind.STOCK:
+            return
+        prior = math.log(positive_rate / (1 - positive_rate))
+        self.head["out_bias"].fill_(prior)
+        if self.spec.kind is HeadKind.PAIRED:
+            self.head["skip"].fill_(1.0)
+            self.head["out_weight"].zero_()
+            cosine = self.eval()(**inputs) - prior
+            scale = 1 / float(cosine.std().clamp(min=1e-3))
+            self.head["skip"].fill_(scale)
+            self.head["out_bias"].fill_(prior - scale * float(cosine.mean()))
+
+    def load_head(self, weights: dict[str, Tensor]) -> None:
+        """Set the head's parameters. Raises CheckpointError where a name or shape differs from the spec."""
+        expected = self.spec.shapes()
+        found = {name: tuple(value.shape) for name, value in weights.items()}
+        if found != expected:
+            raise CheckpointError(f"{HEAD_FILE}: parameters {found}, expected {expected}")
+        with torch.no_grad():
+            for name, value in weights.items():
+                self.head[_key(name)].copy_(value)
+
+    def freeze_word_embeddings(self) -> None:
+        """Exclude the word embeddings from training."""
+        self.encoder.get_input_embeddings().weight.requires_grad_(False)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        """Return logits [B] for int64 ids, mask and type ids, each [B, T]."""
+        types = {"token_type_ids": token_type_ids} if self._takes_types else {}
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
+        if self.spec.kind is HeadKind.STOCK:
+            return output.logits[:, 0]
+        hidden = self.dropout(output.last_hidden_state)
+        weights = {name: self.head[_key(name)] for name in self.spec.shapes()}
+        return self.spec.logits(hidden, input_ids, attention_mask, weights)
+
+    def save(self, folder: Path, base: Path) -> None:
+        """Write weights, configuration and head into an existing folder, and copy the base model's tokenizer there."""
+        self.encoder.save_pretrained(folder, safe_serialization=True)
+        for name in TOKENIZER_FILES:
+            if (base / name).is_file():
+                shutil.copyfile(base / name, folder / name)
+        if self.head:
+            weights = {n: self.head[_key(n)].detach().float().cpu().contiguous() for n in self.spec.shapes()}
+            save_file(weights, folder / HEAD_FILE)
+
+
+def load_tokenizer(folder: Path, max_length: int) -> PairTokenizer:
+    """Return the kernel's tokeniser of a model folder. Raises ConfigError where it has no padding or end token."""
+    with quiet_tokenizers():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    if pad_id is None:
+        raise ConfigError(f"base model {folder}: its tokenizer has neither a padding nor an end token; expected one")
+    return PairTokenizer.from_file(folder / TOKENIZER_FILE, max_length, pad_id)
+
+
+@torch.inference_mode()
+def predict_logits(
+    model: CrossEncoder, tokenizer: PairTokenizer, pairs: Sequence[TokenizedPair], batch_tokens: int = 4096
+) -> np.ndarray:
+    """Return float32 logits [N] for tokenised pairs, scored longest first in batches of at most `batch_tokens`.
+
+    Shows its progress where it takes long.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i]))
+    logits = np.zeros(len(pairs), dtype=np.float32)
+    start = 0
+    with Meter("scoring", len(order), "pairs", pace=Pace("pairs")) as meter:
+        while start < len(order):
+            rows = order[start : start + max(1, batch_tokens // len(pairs[order[start]]))]
+            batch = tokenizer.collate([pairs[i] for i in rows])
+            inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+            logits[rows] = model(**inputs).float().cpu().numpy()
+            start += len(rows)
+            meter.advance(len(rows))
+    return logits
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "_")  # torch forbids dots in parameter names
+
+
+def _load_encoder(path: Path, spec: HeadSpec, pad_id: int) -> nn.Module:
+    with quiet_weights():
+        if spec.kind is HeadKind.STOCK:
+            model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, dtype=torch.float32)
+            model.config.pad_token_id = pad_id  # decoders find a row's last token by it
+            return model
+        kind = MODEL_MAPPING[type(AutoConfig.from_pretrained(path))]
+        # No head here reads the pooler, and the packaged encoder has none trained.
+        takes = inspect.signature(kind.__init__).parameters
+        poolerless = {"add_pooling_layer": False} if "add_pooling_layer" in takes else {}
+        return AutoModel.from_pretrained(path, dtype=torch.float32, **poolerless)

@@ -1,0 +1,76 @@
+"""Sentence embeddings by an encoder model."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModel, AutoTokenizer
+
+from training.models.base_models import resolve_base_model
+from training.models.quiet import quiet_tokenizers, quiet_weights
+from training.sources import code_key
+from training.threads import use_free_cores
+
+
+class EncoderEmbedder:
+    """Mean-pooled hidden states of an encoder, each text behind `prefix` (E5 models are trained with `query: `).
+
+    `name` is what `resolve_base_model` takes, with its errors. Runs on a GPU where there is one.
+    """
+
+    def __init__(
+        self,
+        name: str = "packaged:multilingual-e5-small",
+        *,
+        prefix: str = "query: ",
+        batch_size: int = 64,
+        max_length: int = 64,
+        cache_dir: Path | None = None,
+    ) -> None:
+        use_free_cores()
+        base = resolve_base_model(name, cache_dir=cache_dir)
+        self.name = base.name
+        code = code_key("training.models.encoder_embedder:EncoderEmbedder")
+        self.key = json.dumps([base.revision, batch_size, max_length, code])
+        self._prefix, self._batch_size, self._max_length = prefix, batch_size, max_length
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        with quiet_tokenizers():
+            self._tokenizer = AutoTokenizer.from_pretrained(base.path)
+        with quiet_weights():
+            self._model = AutoModel.from_pretrained(base.path, dtype=torch.float32).eval().to(self._device)
+
+    def with_prefix(self, prefix: str) -> Self:
+        """Return an embedder with another prefix over the same model in memory."""
+        other = copy.copy(self)
+        other._prefix = prefix
+        return other
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return float32 [N, D]. Each different text is embedded once, in batches of like length."""
+        unique = sorted(set(texts), key=lambda text: (len(text), hashlib.sha256(text.encode()).digest()))
+        if not unique:
+            return np.zeros((0, int(self._model.config.hidden_size)), dtype=np.float32)
+        starts = range(0, len(unique), self._batch_size)
+        vectors = np.concatenate([self._batch(unique[start : start + self._batch_size]) for start in starts])
+        row_of = {text: row for row, text in enumerate(unique)}
+        return vectors[[row_of[text] for text in texts]]
+
+    @torch.inference_mode()
+    def _batch(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        inputs = self._tokenizer(
+            [self._prefix + text for text in texts],
+            padding=True,
+            truncation=True,
+            max_length=self._max_length,
+            return_tensors="pt",
+        ).to(self._device)
+        hidden = self._model(**inputs).last_hidden_state  # [B, T, D]
+        mask = inputs["attention_mask"].unsqueeze(-1)
+        pooled = (hidden * mask).sum(1) / mask.sum(1)
+        return torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
