@@ -6,7 +6,6 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,13 +15,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from relevance.card import explain
 from relevance.errors import ConfigError
 from relevance.secrets import without_secrets
-from service.scheduling.batching import Shape
-from service.scheduling.fair_queue import Policy
-
-# On a CPU the time of a run grows with its padded tokens from the first on: exact lengths, and little is free. On a GPU
-# small runs all take the same time, and a few lengths keep the number of shapes small. docs/serving.md has figures.
-CPU_SHAPE = Shape(512, free_tokens=32)
-GPU_SHAPE = Shape(16_384, (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512), free_tokens=1024)
 
 AIM = 0.85  # of the target latency
 
@@ -282,18 +274,6 @@ class Settings(BaseSettings):
     def threads_a_run(self, cores: int) -> int:
         """Return how many threads each of these runs has on the CPU."""
         return max(1, (self.threads or cores) // self.runs_at_once("cpu", cores))
-
-    def policy(self, device: str, max_length: int, cores: int) -> Policy:
-        """Return what the scheduler of a model of `max_length` tokens on `cpu` or `cuda` aims at."""
-        shape = (GPU_SHAPE if device == "cuda" else CPU_SHAPE).within(max_length)
-        return Policy(
-            replace(shape, max_tokens=self.max_batch_tokens or shape.max_tokens),
-            target_run_seconds=self.target_run_ms / 1000,
-            target_latency_seconds=self.aimed_latency_seconds,
-            bulk_patience_seconds=self.bulk_patience_ms / 1000,
-            concurrent_runs=self.runs_at_once(device, cores),
-            max_failed_runs=self.max_failed_runs,
-        )
 
     @classmethod
     def build(cls, **overrides: Any) -> Self:

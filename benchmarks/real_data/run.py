@@ -35,9 +35,9 @@ from training.data.provenance import now, source_commit
 from training.data.splits import draw
 from training.fitting.checkpoint import Job, train
 from training.fitting.evaluation import score_rows
-from training.fitting.recipe import HeadSection
 from training.models.base_models import resolve_base_model
 from training.models.cross_encoder import CrossEncoder, load_tokenizer
+from training.models.options import HeadOptions
 from training.pipeline.recipe import PipelineRecipe
 from training.selfvalidation.folds import dev_part
 
@@ -85,7 +85,7 @@ def cosine(rows: Rows, task: Task) -> np.ndarray:
     """Score a row by the cosine of the packaged encoder's embeddings of query and candidate, mapped into [0, 1]."""
     base = Path(resolve_base_model("packaged:multilingual-e5-small").path)
     tokenizer = load_tokenizer(base, 64)
-    encoder = CrossEncoder.from_base(base, tokenizer, HeadSection()).encoder.eval()
+    encoder = CrossEncoder.from_base(base, tokenizer, HeadOptions()).encoder.eval()
     form = PairFormat(query_prefix="query: ", candidate_prefix="passage: ")
     texts = [form.texts(task, row.pair) for row in rows]
     distinct = list(dict.fromkeys(text for pair in texts for text in pair))

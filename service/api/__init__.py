@@ -1,1 +1,4 @@
-"""Room."""
+"""HTTP requests to calls, and results to answers, in our shape and in those of other vendors.
+
+Must not know threads, batches or onnxruntime.
+"""

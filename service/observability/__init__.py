@@ -1,1 +1,4 @@
-"""Room."""
+"""Metrics, logs, traces and drift.
+
+Must not know who reports to it: it imports none of the other rooms.
+"""

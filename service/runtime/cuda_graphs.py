@@ -19,8 +19,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from relevance.errors import MachineError
+from service.batch_shape import Shape
 from service.runtime.device_thread import DeviceThread
-from service.scheduling.batching import Shape
 
 log = logging.getLogger(__name__)
 

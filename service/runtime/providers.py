@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnxruntime
 
 from relevance.errors import MachineError
-from service.scheduling.batching import Shape
+from service.batch_shape import Shape
 
 log = logging.getLogger(__name__)
 

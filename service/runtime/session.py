@@ -14,9 +14,9 @@ from relevance.bundle import Bundle
 from relevance.errors import BundleError, MachineError
 from relevance.session import check_names, checked_logits, open_session, self_test
 from relevance.tokenization import TokenizedPair
+from service.batch_shape import Shape
 from service.runtime.cuda_graphs import OPENING, FixedRuns, buckets_of
 from service.runtime.providers import GpuOptions, device_of, providers
-from service.scheduling.batching import Shape
 
 log = logging.getLogger(__name__)
 

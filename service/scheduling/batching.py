@@ -8,17 +8,15 @@ its long pairs to its short ones, and little is padded.
 import bisect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relevance.tokenization import TokenizedPair
+from service.batch_shape import Shape
 
 Logits = NDArray[np.float32]
-
-NEAR = 0.95  # of a batch's width: much shorter pairs wait for a batch of their own length
 
 
 class Priority(IntEnum):
@@ -105,41 +103,6 @@ class Job:
         tokens = sum([len(self.pairs[place].input_ids) for place in places])
         self.tokens_left -= tokens
         return tokens
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What a batch may look like.
-
-    `lengths` are the padded lengths in use, ascending (none: every length is its own). A run costs `free_tokens` of
-    padded tokens whatever is in it; so much may be wasted to save another run.
-    """
-
-    max_tokens: int
-    lengths: tuple[int, ...] = ()
-    free_tokens: int = 0
-
-    def within(self, max_length: int) -> "Shape":
-        """Return the shape for a model that reads pairs of at most `max_length` tokens."""
-        if not self.lengths:
-            return self
-        return replace(self, lengths=(*(length for length in self.lengths if length < max_length), max_length))
-
-    def padded(self, length: int) -> int:
-        """Return the length that a pair of `length` tokens is padded to where it sets the width."""
-        place = bisect.bisect_left(self.lengths, length)
-        return self.lengths[place] if place < len(self.lengths) else length
-
-    def least(self, width: int) -> int:
-        """Return the tokens from which on a pair is about as long as a batch of this width is wide."""
-        if not self.lengths:
-            return math.ceil(NEAR * width)
-        place = bisect.bisect_left(self.lengths, width)
-        return self.lengths[place - 1] + 1 if place else 1
-
-    def rows(self, width: int) -> int:
-        """Return how many rows of a width fit; one at least."""
-        return max(1, self.max_tokens // width)
 
 
 class Batch:

@@ -17,8 +17,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from service.batch_shape import Shape
 from service.errors import DeadlineError
-from service.scheduling.batching import Batch, Job, Logits, Priority, Shape, fill, form_batch
+from service.scheduling.batching import Batch, Job, Logits, Priority, fill, form_batch
 from service.scheduling.throughput import Speed
 
 OVERSIZED = 2.0  # times the target latency that a request would take even alone

@@ -27,6 +27,7 @@ from service.scoring.admission import Gate
 from service.scoring.leases import Holds
 from service.scoring.lengths import Lengths
 from service.scoring.model_metrics import ModelMetrics
+from service.scoring.policy import scheduling_policy
 from service.scoring.score_cache import Known, ScoreCache
 from service.scoring.tokenization import Ids, Key, Reading, TokenCache
 from service.settings import Settings
@@ -41,7 +42,7 @@ Executors = Mapping[Priority, Executor]  # who tokenises
 def open_engine(bundle: Bundle, settings: Settings) -> Engine:
     """Return the engine of a bundle. Raises BundleError, MachineError or ConfigError."""
     cores = usable_cores()
-    shape = settings.policy("cuda", bundle.manifest.max_length, cores).shape
+    shape = scheduling_policy(settings, "cuda", bundle.manifest.max_length, cores).shape
     gpu = GpuOptions(shape, settings.gpu_memory_mb, settings.cuda_graphs)
     return Engine(bundle, settings.threads_a_run(cores), settings.device, gpu)
 
@@ -82,7 +83,7 @@ class ServedModel:
         self.loaded_at = datetime.now(UTC)
         self.holds = Holds()
         self.metrics = ModelMetrics(metrics, self.manifest, engine.device)
-        policy = settings.policy(engine.device, self.manifest.max_length, usable_cores())
+        policy = scheduling_policy(settings, engine.device, self.manifest.max_length, usable_cores())
         runs = engine.warm_up(policy.shape)  # before there is a thread, which one that fails would leave behind
         self.scheduler = TurnScheduler(engine.logits, policy, self.metrics.batch, f"inference-{self.task}")
         for tokens, padded, seconds in runs:

@@ -16,8 +16,8 @@ from relevance.errors import CheckpointError, ConfigError, ParityError
 from relevance.formatting import PairFormat
 from relevance.tasks import Task
 from tests.models import tiny_model
-from training.fitting.recipe import HeadSection
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
+from training.models.options import HeadOptions
 
 ROWS = [
     ("red shoes", "home & garden,cups", "en", 1),
@@ -32,7 +32,7 @@ def checkpoint(folder, family="bert", kind="paired", typed=False):
     base = tiny_model(folder / f"{family}-{typed}", family, typed=typed)
     tokenizer = load_tokenizer(base, 64)
     torch.manual_seed(0)
-    model = CrossEncoder.from_base(base, tokenizer, HeadSection(kind=kind)).eval()
+    model = CrossEncoder.from_base(base, tokenizer, HeadOptions(kind=kind)).eval()
     out = folder / "checkpoint"
     out.mkdir()
     model.save(out, base)

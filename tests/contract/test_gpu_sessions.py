@@ -11,10 +11,10 @@ from onnx import TensorProto, helper
 
 from relevance.bundle import MODEL_FILE, Bundle, write_bundle_files
 from relevance.tokenization import TokenizedPair
+from service.batch_shape import GPU_SHAPE
 from service.runtime.cuda_graphs import buckets_of
 from service.runtime.providers import CUDA, GpuOptions
 from service.runtime.session import Engine
-from service.settings import GPU_SHAPE
 from tests.tiny import MAX_LENGTH, tiny_bundle, tiny_model
 
 SHAPE = GPU_SHAPE.within(MAX_LENGTH)

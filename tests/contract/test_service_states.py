@@ -18,9 +18,9 @@ from relevance.tasks import Task
 from relevance.tokenization import PairTokenizer
 from service.api import score_call
 from service.api.app import create_app
+from service.batch_shape import Shape
 from service.cli import parse_bundles
 from service.runtime.session import Engine
-from service.scheduling.batching import Shape
 from service.settings import Settings
 from tests.serving import in_process
 from tests.tiny import MAX_LENGTH, tiny_bundle, tiny_model

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relevance.tasks import Pair
+from service.batch_shape import Shape
 from service.errors import DeadlineError, InvalidRequestError, OverloadedError, TooLargeError
-from service.scheduling.batching import Priority, Shape
+from service.scheduling.batching import Priority
 from service.scheduling.fair_queue import Policy
 from service.scheduling.throughput import MEMORY_SECONDS, Speed
 from service.scoring.admission import CANDIDATES, Gate, check

@@ -2,7 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevance.tokenization import TokenizedPair
-from service.scheduling.batching import Job, Shape, form_batch
+from service.batch_shape import Shape
+from service.scheduling.batching import Job, form_batch
 
 lengths_of_requests = st.lists(st.lists(st.integers(1, 64), min_size=1, max_size=30), min_size=1, max_size=6)
 shapes = st.builds(Shape, st.integers(1, 300), st.sampled_from([(), (16, 32, 64)]), st.sampled_from([0, 40, 200]))

@@ -14,7 +14,7 @@ from relevance.formatting import PairFormat, split_levels
 from relevance.tasks import LabeledPair, Pair, Task
 from training.cleaning import CleaningOptions, Contradictions, Tags, clean
 from training.data.dataset import read_pairs
-from training.data.files.extras import own_ids, source_ids
+from training.data.extras import own_ids, source_ids
 from training.data.groups import linked_groups
 from training.data.splits import write_pairs
 from training.text.languages import Outcome, check_tags

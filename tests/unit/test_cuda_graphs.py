@@ -14,12 +14,11 @@ from onnx import TensorProto, helper
 
 from relevance.bundle import MODEL_FILE, Bundle
 from relevance.errors import MachineError
+from service.batch_shape import GPU_SHAPE, Shape
 from service.runtime.cuda_graphs import Bucket, FixedRuns, buckets_of, fill_up, smallest
 from service.runtime.device_thread import DeviceThread
 from service.runtime.providers import GpuOptions
 from service.runtime.session import Engine
-from service.scheduling.batching import Shape
-from service.settings import GPU_SHAPE
 from tests.tiny import PAD_ID, tiny_bundle, tiny_model
 
 SHAPE = Shape(256, (8, 16, 32), free_tokens=128)

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevance.tokenization import TokenizedPair
+from service.batch_shape import Shape
 from service.errors import DeadlineError, ScoringError, UnavailableError
 from service.scheduling import inference_thread as runner_module
 from service.scheduling import scheduler as scheduler_module
-from service.scheduling.batching import Priority, Shape
+from service.scheduling.batching import Priority
 from service.scheduling.fair_queue import Policy
 from service.scheduling.scheduler import BatchReport, TurnScheduler
 from tests.unit.test_batching import lengths_of_requests, pair

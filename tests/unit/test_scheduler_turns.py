@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from service.batch_shape import Shape
 from service.errors import DeadlineError
-from service.scheduling.batching import Batch, Job, Priority, Shape
+from service.scheduling.batching import Batch, Job, Priority
 from service.scheduling.fair_queue import HOPE, Policy, Turns
 from tests.unit.test_batching import pair
 

@@ -4,7 +4,7 @@ from scipy.special import expit
 
 from relevance.tasks import LabeledPair, Pair
 from training.fitting.calibration import platt, tune
-from training.pipeline.recipe import CalibrationSection
+from training.fitting.options import CalibrationOptions
 
 
 def drawn(count, scale, offset, seed=0):
@@ -52,28 +52,28 @@ def test_separable_rows_give_finite_numbers():
 
 def test_calibration_never_raises_the_log_loss_on_dev():
     logits, labels = drawn(400, 0.3, 0.8)
-    found = tune(rows(labels), logits, CalibrationSection(), ["en"])
+    found = tune(rows(labels), logits, CalibrationOptions(), ["en"])
     assert found.log_loss_after < found.log_loss_before
 
 
 def test_thresholds_by_language_need_enough_rows():
     logits, labels = drawn(330, 1.0, 0.0)
     languages = ["en"] * 300 + ["ja"] * 30
-    found = tune(rows(labels, languages), logits, CalibrationSection(by_language=True, least_rows=100), ["en", "ja"])
+    found = tune(rows(labels, languages), logits, CalibrationOptions(by_language=True, least_rows=100), ["en", "ja"])
     assert set(found.language_thresholds) == {"en"}
     assert found.threshold_for("ja") == found.threshold
 
 
 def test_a_fixed_threshold_stays():
     logits, labels = drawn(100, 1.0, 0.0)
-    assert tune(rows(labels), logits, CalibrationSection(threshold=0.4), ["en"]).threshold == 0.4
+    assert tune(rows(labels), logits, CalibrationOptions(threshold=0.4), ["en"]).threshold == 0.4
 
 
 def test_a_language_that_training_lacks_gets_a_matched_threshold_without_its_labels():
     logits, labels = drawn(700, 1.0, 0.5)
     logits[500:] -= 5.0
     languages = ["en"] * 500 + ["pl"] * 200
-    found = tune(rows(labels, languages), logits, CalibrationSection(platt=False), ["en"])
+    found = tune(rows(labels, languages), logits, CalibrationOptions(platt=False), ["en"])
     scores = found.scores(logits)
     share = (scores[:500] >= found.threshold).mean()
     assert (scores[500:] >= found.threshold_for("pl")).mean() == pytest.approx(share, abs=0.01)
@@ -83,5 +83,5 @@ def test_a_language_that_training_lacks_gets_a_matched_threshold_without_its_lab
 def test_labels_asked_for_by_language_come_before_matched_thresholds():
     logits, labels = drawn(700, 1.0, 0.5)
     languages = ["en"] * 500 + ["pl"] * 200
-    section = CalibrationSection(by_language=True, least_rows=100)
+    section = CalibrationOptions(by_language=True, least_rows=100)
     assert tune(rows(labels, languages), logits, section, ["en"]).threshold_sources["pl"].method == "labelled"

@@ -1,1 +1,4 @@
-"""Room."""
+"""Rows in and out: fields, labels, weights, groups and splits.
+
+Must not know models or strategies.
+"""

@@ -15,7 +15,7 @@ from typing import Any
 from relevance.errors import InputError
 from relevance.languages import normalize_language
 from relevance.tasks import Pair, Task
-from training.data.files.extras import SOURCE_ID
+from training.data.extras import SOURCE_ID
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.grades import GRADE, label_of
 from training.data.rows import LABEL_EXTRAS, MISSING, UNKNOWN_LABEL, Problem, Row, listed

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from relevance.characters import normalize
 from relevance.tasks import LabeledPair, query_key
-from training.data.files.extras import SOURCE_ID, own_ids, source_ids
+from training.data.extras import SOURCE_ID, own_ids, source_ids
 
 __all__ = ["SOURCE_ID", "held_keys", "linked_groups"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from relevance.tasks import LabeledPair, Task, query_key
 from training.data.dataset import read_rows
-from training.data.files.extras import MERGED_IDS, SOURCE_ID, own_ids, source_ids
+from training.data.extras import MERGED_IDS, SOURCE_ID, own_ids, source_ids
 from training.data.files.parts import COMPRESSIONS, TYPES
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.groups import held_keys, linked_groups

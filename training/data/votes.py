@@ -20,7 +20,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict
 
 from relevance.tasks import LabeledPair, query_key
-from training.data.files.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
+from training.data.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
 from training.data.weights import LABEL_SHARE, LABEL_VOTES, LABEL_WEIGHT, label_shares, label_votes, label_weights
 
 TAGGED_LANGUAGE = "tagged_language"  # the extra that holds the tag a row came with, where cleaning gave it another

@@ -1,1 +1,4 @@
-"""Room."""
+"""Fine-tuning: the optimiser loop, its schedule, evaluation, calibration, the checkpoint.
+
+Must not know the data strategies.
+"""

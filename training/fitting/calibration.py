@@ -10,8 +10,8 @@ from scipy.optimize import minimize
 from relevance.card import Calibration, ThresholdSource
 from relevance.metrics import best_threshold
 from relevance.tasks import LabeledPair
+from training.fitting.options import CalibrationOptions
 from training.fitting.thresholds import choose_thresholds, warn_of_missing
-from training.pipeline.recipe import CalibrationSection
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ class Tuned(BaseModel):
         return self.language_thresholds.get(language, self.threshold)
 
 
-def tune(rows: Sequence[LabeledPair], logits: ArrayLike, section: CalibrationSection, seen: Sequence[str]) -> Tuned:
+def tune(rows: Sequence[LabeledPair], logits: ArrayLike, section: CalibrationOptions, seen: Sequence[str]) -> Tuned:
     """Return what dev rows [N] and their logits [N] say. Thresholds are those of calibrated scores.
 
     Labels of languages that are not `seen` are looked at for the calibration, and with `by_language` for thresholds.

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from relevance.card import explain
 from relevance.errors import ConfigError
 from relevance.formatting import PairFormat
-from relevance.heads import HeadKind
 from relevance.tasks import Task
+from training.models.options import HeadOptions
 
 
 class _Section(BaseModel):
@@ -35,14 +35,6 @@ class EncoderSection(_Section):
         if (self.trim_scripts or self.whole_scripts) and not self.trim_vocabulary:
             raise ValueError("trim_scripts and whole_scripts need trim_vocabulary = true")
         return self
-
-
-class HeadSection(_Section):
-    """How hidden states become a logit; see relevance.heads."""
-
-    kind: HeadKind = HeadKind.PAIRED
-    width: int = Field(64, gt=0)
-    dropout: float = Field(0.1, ge=0, lt=1)
 
 
 class TrainingSection(_Section):
@@ -72,7 +64,7 @@ class Recipe(_Section):
     seed: int = Field(0, ge=0)
     encoder: EncoderSection = EncoderSection()
     format: PairFormat = PairFormat()
-    head: HeadSection = HeadSection()
+    head: HeadOptions = HeadOptions()
     training: TrainingSection = TrainingSection()
 
     @classmethod

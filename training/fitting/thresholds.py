@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from relevance.card import ThresholdSource
 from relevance.metrics import HISTOGRAM_ROWS, best_threshold
 from relevance.tasks import LabeledPair
-from training.translation.plan import SYNTHETIC_SOURCES
+from training.data.extras import is_made
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Thresholds:
 
 def seen_languages(rows: Sequence[LabeledPair]) -> list[str]:
     """Return the languages of training rows as users wrote them: translated rows make no language a seen one."""
-    return sorted({row.pair.language for row in rows if row.extra.get("source") not in SYNTHETIC_SOURCES})
+    return sorted({row.pair.language for row in rows if not is_made(row)})
 
 
 def choose_thresholds(

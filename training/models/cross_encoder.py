@@ -17,7 +17,7 @@ from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import CheckpointError, ConfigError
 from relevance.heads import HeadKind, HeadSpec
 from relevance.tokenization import PairTokenizer, TokenizedPair
-from training.fitting.recipe import HeadSection
+from training.models.options import HeadOptions
 from training.models.quiet import quiet_tokenizers, quiet_weights
 from training.progress import Meter, Pace
 from training.threads import use_free_cores
@@ -38,7 +38,7 @@ class CrossEncoder(nn.Module):
         self._takes_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
 
     @classmethod
-    def from_base(cls, base: Path, tokenizer: PairTokenizer, head: HeadSection) -> "CrossEncoder":
+    def from_base(cls, base: Path, tokenizer: PairTokenizer, head: HeadOptions) -> "CrossEncoder":
         """Load a base model's folder and put a fresh head on it. Raises ConfigError where the two do not fit."""
         template = tokenizer.template
         if head.kind is HeadKind.PAIRED and template.middle and template.middle[0] in template.prefix:

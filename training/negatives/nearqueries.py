@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.tasks import LabeledPair, query_key
-from training.data.files.extras import SOURCE_ID, source_ids
+from training.data.extras import SOURCE_ID, source_ids
 from training.data.groups import linked_groups
 from training.embedding.candidate_vectors import Vectors
 from training.negatives.known import KnownPairs

@@ -13,7 +13,7 @@ from relevance.errors import InputError
 from relevance.tasks import LabeledPair, query_key
 from training.cleaning.stage import clean
 from training.data.dataset import read_pairs
-from training.data.files.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
+from training.data.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
 from training.data.groups import linked_groups
 from training.data.keep_out import linked_with
 from training.data.splits import TRAIN, draw, split_pairs, summarize

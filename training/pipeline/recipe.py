@@ -13,6 +13,7 @@ from relevance.errors import ConfigError
 from relevance.languages import LanguageCode
 from training.cleaning.options import CleaningOptions
 from training.data.files.reading import ReadOptions
+from training.fitting.options import CalibrationOptions
 from training.fitting.recipe import Recipe
 from training.negatives.options import NegativeOptions
 from training.selfvalidation.options import Action, SelfValidationOptions
@@ -121,21 +122,6 @@ class FilteringSection(SelfValidationOptions):
         return SelfValidationOptions(**_own(self, SelfValidationOptions))
 
 
-class CalibrationSection(_Section):
-    """What is tuned on dev after training."""
-
-    platt: bool = Field(True, description="scale and shift logits so that scores are probabilities (Platt 1999)")
-    threshold: float | Literal["tuned"] = Field("tuned", description="tuned: the one of best F1 on dev")
-    by_language: bool = Field(False, description="a threshold for each language with enough dev rows")
-    least_rows: int = Field(200, gt=1, description="with by_language: dev rows that a language needs")
-
-    @model_validator(mode="after")
-    def _in_range(self) -> Self:
-        if self.threshold != "tuned" and not 0 < self.threshold < 1:
-            raise ValueError(f"threshold {self.threshold}: expected a number in (0, 1), or tuned")
-        return self
-
-
 class ExportSection(_Section):
     """The bundle."""
 
@@ -155,7 +141,7 @@ class PipelineRecipe(Recipe):
     translation: TranslationSection = TranslationSection()
     negatives: NegativesSection = NegativesSection()
     filtering: FilteringSection = FilteringSection()
-    calibration: CalibrationSection = CalibrationSection()
+    calibration: CalibrationOptions = CalibrationOptions()
     export: ExportSection = ExportSection()
 
     def fine_tuning(self) -> Recipe:

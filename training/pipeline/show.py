@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task
-from training.data.files.extras import own_ids, source_ids
+from training.data.extras import own_ids, source_ids
 from training.pipeline.run import STATE_FILE
 from training.pipeline.stages import DATA_STAGES, DEV, TEST, TRAIN
 from training.pipeline.store import Result, read_manifest

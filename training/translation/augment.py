@@ -15,14 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from relevance.tasks import LabeledPair, query_key
-from training.data.files.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID
+from training.data.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, is_made
 from training.data.groups import held_keys
 from training.data.votes import TAGGED_LANGUAGE
 from training.embedding.embedder import Embedder
 from training.progress import Meter
 from training.translation.desk import Desk, Found
 from training.translation.gates import Candidate, Gatekeeper, Verdict
-from training.translation.plan import SYNTHETIC_SOURCES, Quota, TranslationOptions, quota_for, target_languages
+from training.translation.plan import Quota, TranslationOptions, quota_for, target_languages
 from training.translation.report import LanguageReport, Rejection, TranslationReport
 
 _OF_SOURCE_ALONE = frozenset({MERGED_IDS, MERGED_SOURCE_IDS, TAGGED_LANGUAGE})
@@ -51,7 +51,7 @@ def augment(
     targets = target_languages(options, rows, held_out)
     kept_out = held_keys(held_out)
     quotas = [quota_for(target, rows, options, desk.supports, kept_out) for target in targets]
-    queries = ((row.pair.query, row.pair.language) for row in rows if row.extra.get("source") not in SYNTHETIC_SOURCES)
+    queries = ((row.pair.query, row.pair.language) for row in rows if not is_made(row))
     gates = Gatekeeper(options.gates, queries, targets, embedder)
     stage = _Stage(rows, kept_out, _Asker(desk, options.at_budget == "keep"), gates, on_rejected)
     total = sum(quota.wanted or quota.eligible for quota in quotas)

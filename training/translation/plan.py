@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from relevance.errors import ConfigError
 from relevance.languages import UNKNOWN_LANGUAGE, LanguageCode
 from relevance.tasks import LabeledPair, query_key
+from training.data.extras import is_made
 from training.translation.gates import GateOptions
 
-SYNTHETIC_SOURCES = frozenset({"translation", "negative"})
 LABELS = (0, 1)
 SourcePolicy = Literal["all", "one", "most_frequent", "proportional"]
 _Stratum = tuple[str, int]  # source language, label
@@ -133,7 +133,7 @@ def quota_for(
     Eligible are original rows (not made by a stage) of another language whose query is not in `held_out`. The order
     within a source language and label is drawn by the seed.
     """
-    original = [n for n, row in enumerate(rows) if row.extra.get("source") not in SYNTHETIC_SOURCES]
+    original = [n for n, row in enumerate(rows) if not is_made(row)]
     counts = Counter(rows[n].pair.language for n in original)
     weights = _weights(options, counts, target)
     known = {language for language in weights if supports(language, target)}

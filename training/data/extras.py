@@ -15,6 +15,12 @@ from relevance.tasks import LabeledPair
 SOURCE_ID = "source_id"
 MERGED_IDS = "merged_ids"
 MERGED_SOURCE_IDS = "merged_source_ids"
+_MADE = frozenset({"translation", "negative"})
+
+
+def is_made(row: LabeledPair) -> bool:
+    """Say whether a row was made by augmentation: a translation or a sampled negative."""
+    return row.extra.get("source") in _MADE
 
 
 def own_ids(row: LabeledPair) -> list[str]:

@@ -1,0 +1,20 @@
+"""What the scheduler of a model aims at, from the settings, the device and the model's maximum length."""
+
+from dataclasses import replace
+
+from service.batch_shape import CPU_SHAPE, GPU_SHAPE
+from service.scheduling.fair_queue import Policy
+from service.settings import Settings
+
+
+def scheduling_policy(settings: Settings, device: str, max_length: int, cores: int) -> Policy:
+    """Return the policy of a model that reads `max_length` tokens on `cpu` or `cuda`."""
+    shape = (GPU_SHAPE if device == "cuda" else CPU_SHAPE).within(max_length)
+    return Policy(
+        replace(shape, max_tokens=settings.max_batch_tokens or shape.max_tokens),
+        target_run_seconds=settings.target_run_ms / 1000,
+        target_latency_seconds=settings.aimed_latency_seconds,
+        bulk_patience_seconds=settings.bulk_patience_ms / 1000,
+        concurrent_runs=settings.runs_at_once(device, cores),
+        max_failed_runs=settings.max_failed_runs,
+    )

@@ -1,0 +1,22 @@
+"""Options of calibration and threshold tuning, for recipes; imports no torch."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class CalibrationOptions(BaseModel):
+    """What is tuned on dev after training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    platt: bool = Field(True, description="scale and shift logits so that scores are probabilities (Platt 1999)")
+    threshold: float | Literal["tuned"] = Field("tuned", description="tuned: the one of best F1 on dev")
+    by_language: bool = Field(False, description="a threshold for each language with enough dev rows")
+    least_rows: int = Field(200, gt=1, description="with by_language: dev rows that a language needs")
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        if self.threshold != "tuned" and not 0 < self.threshold < 1:
+            raise ValueError(f"threshold {self.threshold}: expected a number in (0, 1), or tuned")
+        return self
