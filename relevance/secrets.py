@@ -5,14 +5,21 @@ import re
 from relevance.errors import ConfigError
 
 _HEADER_VALUE = re.compile(r"[!-~]+")
-_USER = re.compile(r"[^\s\"'/,]*@")  # of a URL, with or without its scheme
-_QUERY = re.compile(r"(://[^\s\"'?#]*)[?#][^\s\"']*")
+# Both take time in proportion to the text, which may be a whole file: neither tries a place within a word again.
+_USER = re.compile(r"(?<![^\s\"'/,])[^\s\"'/,]*@")  # of a URL, with or without its scheme
+_WORD = re.compile(r"[^\s\"']+")
 _SECRET_NAME = re.compile(r"api_?key|secret|passw|authori[sz]ation|bearer|credential|access_?token", re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:
     """Return a text whose URLs have lost user names, passwords, queries and fragments."""
-    return _QUERY.sub(r"\1?***", _USER.sub("***@", text))
+    return _WORD.sub(_without_query, _USER.sub("***@", text))
+
+
+def _without_query(word: re.Match[str]) -> str:
+    scheme, mark, address = word[0].partition("://")
+    place = min((n for n in map(address.find, "?#") if n >= 0), default=None)
+    return word[0] if place is None else f"{scheme}{mark}{address[:place]}?***"
 
 
 def names_a_secret(name: str) -> bool:

@@ -132,7 +132,7 @@ def test_panel_has_words_unit_and_data_source(panel):
 def test_every_metric_of_dashboards_and_rules_is_one_of_the_service():
     pages = [json.dumps(BOARDS), *(path.read_text() for path in RULES.glob("*.yaml"))]
     named = {name for page in pages for name in re.findall(r"(?<![\w:])relevance_\w+", page)}
-    source = "".join(path.read_text() for path in (DEPLOY.parent / "service").glob("*.py"))
+    source = "".join(path.read_text() for path in (DEPLOY.parent / "service").rglob("*.py"))
     for name in named:
         plain = re.sub(r"_(total|bucket|sum|count)$", "", name).removeprefix("relevance_")
         assert f'"{plain}"' in source or f'"relevance_{plain}"' in source or plain.endswith("_duration_seconds"), name
