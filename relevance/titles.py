@@ -64,22 +64,25 @@ def without_repeats(title: str) -> str:
     keys = title.casefold().split()
     if len(keys) - len(set(keys)) < _LEAST_MORE:
         return title
-    words = title.split()
-    for at, key in enumerate(keys):  # grows shorter as it is read
+    kept: list[str] = []
+    words, keys = title.split()[::-1], keys[::-1]  # the next word last, so that taking some out moves no others
+    while words:
         for length in _LEAST_TIMES:
-            if keys[at + length : at + length + 1] == [key] and _fold(words, keys, at, length):
+            if keys[-1 - length : -length] == keys[-1:] and _fold(words, keys, length):
                 break
-    return " ".join(words)
+        kept.append(words.pop())
+        keys.pop()
+    return " ".join(kept)
 
 
-def _fold(words: list[str], keys: list[str], at: int, length: int) -> bool:
-    """Write the phrase of so many words that stands at a place once, if it is a stutter; say whether it was."""
-    if not _is_plain(keys[at : at + length]):  # first, since counting goes over all of a long text
+def _fold(words: list[str], keys: list[str], length: int) -> bool:
+    """Write the phrase of so many words that comes next once, if it is a stutter; say whether it was."""
+    if not _is_plain(keys[-length:]):  # first, since counting goes over all of a long text
         return False
-    times = _times(keys, at, length)
+    times = _times(keys, length)
     if times < _LEAST_TIMES[length]:
         return False
-    del words[at + length : at + length * times], keys[at + length : at + length * times]
+    del words[-length * times : -length], keys[-length * times : -length]
     return True
 
 
@@ -105,10 +108,10 @@ def _closed_up(before: str, after: str) -> str:
     return f"{before} {''.join(c for c in after if c in _OPENING + _CLOSING)} "
 
 
-def _times(keys: list[str], at: int, length: int) -> int:
-    """Return how often the words from `at` on stand there one after the other."""
+def _times(keys: list[str], length: int) -> int:
+    """Return how often the last words stand there one after the other."""
     times = 1
-    while keys[at : at + length] == keys[at + length * times : at + length * (times + 1)]:
+    while keys[-length * (times + 1) : -length * times] == keys[-length:]:
         times += 1
     return times
 
