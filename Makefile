@@ -69,7 +69,7 @@ lint: $(VENV)/.installed-dev
 # The longest files come first, so that both processes end at about the same time.
 unit: $(VENV)/.installed-dev
 	@failed=0; export OMP_NUM_THREADS=1; \
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --durations=10 --ignore $(OBSERVABILITY) tests/e2e tests/contract tests/unit || failed=1; \
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 --ignore $(OBSERVABILITY) tests/e2e tests/contract tests/unit || failed=1; \
 	$(VENV)/bin/python -m pytest $(OBSERVABILITY) || failed=1; \
 	exit $$failed
 
