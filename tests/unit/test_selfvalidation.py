@@ -320,7 +320,7 @@ def test_settings_go_over_the_recipe(recipe):
 def test_a_stopped_run_trains_only_the_folds_that_are_left(recipe, tmp_path, monkeypatch):
     made, options = rows(60), SelfValidationOptions(folds=2, models=TWO_MODELS)
     whole = out_of_fold(made, recipe, options, tmp_path / "whole")
-    trained, real = [], training.checkpoint.train
+    trained, real = [], training.fitting.checkpoint.train
 
     def interrupted(job):
         if len(trained) == 3:
@@ -328,7 +328,7 @@ def test_a_stopped_run_trains_only_the_folds_that_are_left(recipe, tmp_path, mon
         trained.append(job.out)
         return real(job)
 
-    monkeypatch.setattr(training.checkpoint, "train", interrupted)
+    monkeypatch.setattr(training.fitting.checkpoint, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         out_of_fold(made, recipe, options, tmp_path / "stopped")
     trained.clear()
@@ -345,7 +345,7 @@ def test_other_flags_and_actions_train_nothing_anew(recipe, tmp_path, monkeypatc
     def never(job):
         raise AssertionError(job.out)
 
-    monkeypatch.setattr(training.checkpoint, "train", never)
+    monkeypatch.setattr(training.fitting.checkpoint, "train", never)
     options = SelfValidationOptions(folds=2, methods=list(Flag), action="weight", band=0.2, **LENIENT)
     left, report = self_validate(made, SelfValidation(recipe, options, work))
     assert [(r.id, r.label) for r in left] == [(r.id, r.label) for r in made]
