@@ -73,7 +73,7 @@ unit: $(VENV)/.installed-dev
 	$(VENV)/bin/python -m pytest $(OBSERVABILITY) || failed=1; \
 	exit $$failed
 
-# Other rerankers' clients, in an environment of their own: some hundred packages, for tests/contract/test_real_clients.py.
+# Other rerankers' clients, in an environment of their own: some hundred packages, for tests/contract/service/api/test_real_clients.py.
 clients: .venv-clients/.installed
 
 .venv-clients/.installed: requirements/clients.txt
@@ -82,7 +82,7 @@ clients: .venv-clients/.installed
 	@touch $@
 
 image: $(VENV)/.installed-dev
-	CHECK_IMAGE=1 $(VENV)/bin/python -m pytest tests/contract/test_image.py  # as root: the Dockerfile's steps in a chroot
+	CHECK_IMAGE=1 $(VENV)/bin/python -m pytest tests/contract/project/test_image.py  # as root: the Dockerfile's steps in a chroot
 
 clean:
 	rm -rf build

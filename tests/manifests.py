@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[1]
+from tests import ROOT
+
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 API_VERSION = "1.34"  # the schemas to check against; preStop.sleep is in every version from 1.30 on
 CRD_MODELS = {

@@ -6,12 +6,13 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 
+from tests import DATA, ROOT
+
 INSTALLED = importlib.util.find_spec("schemathesis") is not None
-CONFIG = Path(__file__).parent / "data" / "schemathesis.toml"
+CONFIG = DATA / "schemathesis.toml"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def fuzz(url: str, key: str, examples: int, seed: int, seconds: float) -> Report
     command += ["--suppress-health-check", "all", "--generation-database", "none", "--no-color"]
     command += ["--header", f"Authorization: Bearer {key}"]
     environment = os.environ | {"SCHEMATHESIS_HOOKS": "tests.openapi_hooks", "COLUMNS": "200"}
-    root = Path(__file__).parents[1]
+    root = ROOT
     environment["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, timeout=seconds, cwd=root, check=False

@@ -15,7 +15,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-RULES = Path(__file__).parents[1] / "deploy" / "prometheus" / "rules"
+from tests import ROOT
+
+RULES = ROOT / "deploy" / "prometheus" / "rules"
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION = re.compile(r"(?<=\[|\s)(\d+)([smhd])(?=[\])\s])")
 START_SECONDS = 20

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import prometheus
+from tests import ROOT, prometheus
 from tests.prometheus import Prometheus, scaled, watching
 from tests.scenarios import SCENARIOS, load, services
 
@@ -23,7 +23,7 @@ SCRAPE_SECONDS = 1.0
 LATER_SECONDS = 10  # what befalls services befalls them then
 LONGEST_SECONDS = 110  # the slowest alert takes 80
 HOUR = 3600 / FACTOR
-DASHBOARDS = Path(__file__).parents[2] / "deploy" / "grafana" / "dashboards"
+DASHBOARDS = ROOT / "deploy" / "grafana" / "dashboards"
 NO_GPU = "relevance_gpu_"  # series that a machine without a GPU does not have
 
 pytestmark = pytest.mark.skipif(prometheus.missing() is not None, reason=str(prometheus.missing()))

@@ -11,18 +11,17 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from relevance.tasks import Task, query_key
+from tests import ROOT
 from tests.models import tiny_model
 from tests.serving import Process
 from training.data.dataset import read_pairs
 from training.sample.generate import SampleSettings, generate
 from training.sample.shop import load_shop
 
-ROOT = Path(__file__).parents[2]
 COMMANDS = re.findall(r"^relevance .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
 FIELDS = ["id", "language", "origin_query", "category_path", "label", "source_id"]
 

@@ -8,7 +8,6 @@ is the way from rows to scores. How good the demo's model is, benchmarks/demo me
 
 import subprocess
 import sys
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -16,12 +15,12 @@ import pytest
 
 from relevance.bundle import Bundle
 from relevance.tasks import LabeledPair, Task
+from tests import ROOT
 from tests.serving import running
 from training.data.dataset import read_pairs
 from training.fitting.evaluation import score_rows
 from training.sample.shop import showcase
 
-ROOT = Path(__file__).parents[2]
 REAL_QC = ROOT.parent / "shared" / "data" / "analyticup_qc" / "dev_QC.txt"
 SMALLER = ["training.epochs=1", "training.evaluations=1", "encoder.layers=3"]
 

@@ -1,0 +1,111 @@
+"""The figures in README and docs are those of the committed JSON results."""
+
+import importlib.util
+import json
+import re
+
+import pytest
+
+from tests import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "deploy" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+README, QUALITY, PERFORMANCE = (
+    (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/quality.md", "docs/performance.md")
+)
+
+
+@pytest.mark.parametrize("task", ["qc", "qi"])
+def test_quality_tables_are_those_of_the_results(task):
+    path = ROOT / "benchmarks" / "real_data" / "run.py"
+    spec = importlib.util.spec_from_file_location("real_data_run", path)
+    run = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(run)
+    result = json.loads((path.parent / f"{task}.json").read_text())
+    assert run.table(result) in QUALITY
+    assert result["command"] in QUALITY
+
+
+def test_speed_figures_are_those_of_the_result():
+    result = json.loads((ROOT / "benchmarks" / "serving" / "throughput.json").read_text())
+    for figure in (
+        f"{result['http_pairs_per_second']:.0f} pairs/s",
+        f"{result['share_of_raw_session']:.2f} of",
+        f"p50 {result['single_pair_ms']['p50']:.0f} ms",
+        f"p99 {result['single_pair_ms']['p99']:.0f} ms",
+    ):
+        assert figure in PERFORMANCE
+
+
+def test_null_model_figures_are_those_of_the_result():
+    result = json.loads((ROOT / "benchmarks" / "serving" / "null_model.json").read_text())
+    for load in ("recurring", "fresh"):
+        assert f"{result[load]['pairs_per_second']:,.0f}" in PERFORMANCE
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_linked_file_and_heading_exists(page):
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        path = page.parent / name if name else page
+        assert path.exists(), target
+        headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.M) if anchor else []
+        assert not anchor or anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, (
+            target
+        )
+
+
+def test_the_table_of_strategies_is_that_of_the_studies():
+    path = ROOT / "benchmarks" / "ablation" / "summary.py"
+    spec = importlib.util.spec_from_file_location("ablation_summary", path)
+    summary = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(summary)
+    found = summary.files()
+    assert found
+    assert summary.table(found) in QUALITY
+    for file in found:
+        assert json.loads(file.read_text())["command"].split("benchmarks/")[-1] in QUALITY
+
+
+def test_figures_on_the_samples_known_noise_are_those_of_the_result():
+    result = json.loads((ROOT / "benchmarks" / "sample_noise" / "results.json").read_text())
+    for task in ("qc", "qi"):
+        default = result["tasks"][task]["probe"]["adaptive"]
+        assert default["precision"] >= 0.6
+        assert default["recall"] >= 0.5
+        assert f"{default['precision']:.2f} / {default['recall']:.2f}" in QUALITY
+        assert f"{default['random_precision']:.2f}" in QUALITY
+
+
+def test_scale_figures_are_those_of_the_results():
+    files = sorted((ROOT / "benchmarks" / "scale").glob("*.json"))
+    assert files
+    for file in files:
+        result = json.loads(file.read_text())
+        assert result["within_limits"]
+        assert f"{result['total_seconds']:.0f} s and {result['peak_mib']:.0f} MiB" in QUALITY
+
+
+def test_comparison_and_pressure_figures_are_those_of_the_results():
+    folder = ROOT / "benchmarks" / "serving"
+    found, pressure, soak = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("compare", "pressure", "soak")
+    )
+    for server, share in found["share_of_raw"].items():
+        assert f"{share['hundreds']:.2f} | {share['mixed']:.2f}" in PERFORMANCE, server
+    for peer, times in found["times_the_peer"].items():
+        for each in times.values():
+            assert f"{each['mean']:.2f} ({each['least']:.2f}-{each['most']:.2f})" in PERFORMANCE, peer
+    for peer in ("plain", "infinity"):
+        each, mixed = (found["int8_times_the_peer"][peer][work]["mean"] for work in ("hundreds", "mixed"))
+        assert f"{each:.2f} and {mixed:.2f} times as fast as" in PERFORMANCE, peer
+    over, beside, gone = pressure["overload"], pressure["isolation"], pressure["aborts"]
+    assert f"{beside['p99_over_p99_of_runs']:.1f} times the p99 of a model run" in PERFORMANCE
+    assert f"{over['goodput_share_of_peak']:.2f} of the peak is answered within the target" in PERFORMANCE
+    assert f"{over['answered_late']} of {over['answered']} answers late; {over['refused']} refusals" in PERFORMANCE
+    assert f"within {over['refusals']['max_ms']:.0f} ms" in PERFORMANCE
+    assert f"{gone['hung_up']} of {gone['requests']} callers hang up" in PERFORMANCE
+    assert f"grows by {100 * soak['growth_after_2_minutes']:.1f} %" in PERFORMANCE
+
+
+def test_readme_is_one_screen():
+    assert len(README.split()) <= 600

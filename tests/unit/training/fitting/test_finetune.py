@@ -1,0 +1,267 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+
+from relevance.card import ModelCard
+from relevance.errors import CheckpointError, ConfigError, DivergedError, InputError, MachineError
+from relevance.locks import output_lock
+from relevance.tasks import LabeledPair, Pair
+from tests.models import tiny_model, unigram_model
+from training.fitting import finetune
+from training.fitting.checkpoint import Job, _fitted, _open_work, train
+from training.fitting.evaluation import score_rows
+from training.fitting.finetune import STATE_FILE
+from training.fitting.recipe import EncoderSection, Recipe
+from training.models.base_models import resolve_base_model
+
+COLOURS = ("red", "blue", "green", "black")
+THINGS = ("shoes", "cups", "lamps", "chairs", "phones")
+
+
+def rows(count, start=0):
+    """Pairs whose label says whether the candidate names the thing of the query."""
+    made = []
+    for i in range(start, start + count):
+        thing, other = THINGS[i % 5], THINGS[(i + 1 + i // 5) % 5]
+        language = "de" if i % 4 == 0 else "en"
+        pair = Pair(f"{COLOURS[i % 4]} {thing} {i}", f"goods,{other}", language)
+        made.append(LabeledPair(pair, int(thing == other), str(i)))
+    return made
+
+
+def recipe(base, **training):
+    settings = {"epochs": 2, "batch_size": 16, "learning_rate": 2e-3, "head_learning_rate": 1e-2, "evaluations": 3}
+    return Recipe.model_validate(
+        {"name": "tiny", "task": "qc", "base_model": str(base), "training": settings | training, "seed": 3}
+    )
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny_model(tmp_path_factory.mktemp("base"))
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors") | load_file(folder / "head.safetensors")
+
+
+def test_a_checkpoint_holds_what_export_needs(base, tmp_path):
+    card = train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "out"))
+    assert ModelCard.load(tmp_path / "out") == card
+    assert card.seen_languages == ("de", "en")
+    assert sum(card.score_histogram) == sum(card.dev_rows.values()) == 40
+    assert set(card.metrics.languages) == {"de", "en"}
+    lines = (tmp_path / "out" / "dev_pairs.jsonl").read_text().splitlines()
+    assert {json.loads(line)["language"] for line in lines} == {"de", "en"}
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["recipe"]["training"]["epochs"] == 2
+    assert run["rows"]["train"] == {"de": 20, "en": 60}
+    assert max(run["evaluations"], key=lambda e: e["dev_auc"])["step"] == run["best_step"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_a_checkpoint_scores_as_its_metrics_say(base, tmp_path):
+    dev = rows(40, 80)
+    card = train(Job(recipe(base), rows(80), dev, tmp_path / "out"))
+    _, scores = score_rows(tmp_path / "out", dev)
+    hits = sum(1 for s, r in zip(scores, dev, strict=True) if s >= card.threshold and r.label)
+    said = sum(s >= card.threshold for s in scores)
+    assert 2 * hits / (said + card.metrics.all.positives) == pytest.approx(card.metrics.all.f1.value)
+
+
+def test_training_learns(base, tmp_path):
+    learned = recipe(base, epochs=12, evaluations=6)
+    card = train(Job(learned, rows(200), rows(60, 200), tmp_path / "out"))
+    assert card.metrics.all.auc.value > 0.8
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not(base, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        job = Job(recipe(base).model_copy(update={"seed": seed}), rows(48), rows(40, 80), tmp_path / name)
+        train(job)
+    first, same, other = (weights(tmp_path / name) for name in "abc")
+    assert all(torch.equal(first[key], same[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_frozen_word_embeddings_stay(base, tmp_path):
+    train(Job(recipe(base), rows(48), rows(40, 80), tmp_path / "out"))
+    key = "embeddings.word_embeddings.weight"
+    before = load_file(base / "model.safetensors")
+    after = load_file(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(before[key], after[key])
+    other = "encoder.layer.0.attention.self.query.weight"
+    assert not torch.equal(before[other], after[other])
+
+
+KILLED = """
+import sys, os, signal
+from pathlib import Path
+import training.fitting.finetune as finetune
+from tests.unit.training.fitting.test_finetune import recipe, rows
+from training.fitting.checkpoint import Job, train
+finetune.SNAPSHOT_SECONDS = 0.0
+step = finetune.FineTuner._step
+def slow(self, *arguments):
+    if len(list(self.work.glob("state.pt"))) and os.environ.get("DIE"):
+        self.count = getattr(self, "count", 0) + 1
+        if self.count > 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *arguments)
+finetune.FineTuner._step = slow
+train(Job(recipe(sys.argv[1]), rows(80), rows(40, 80), Path(sys.argv[2])))
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(base, tmp_path, caplog):
+    def run(out, **environment):
+        command = [sys.executable, "-c", KILLED, str(base), str(out)]
+        return subprocess.run(command, env={**os.environ, **environment}, check=False, timeout=120)
+
+    killed = run(tmp_path / "killed", DIE="1")
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed").exists()
+    with caplog.at_level("INFO"):
+        train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "killed"))
+    resumed = [record.args[0] for record in caplog.records if record.msg.startswith("resuming after step")]
+    assert len(resumed) == 1
+    assert resumed[0] > 0
+    train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "whole"))
+    first, second = weights(tmp_path / "killed"), weights(tmp_path / "whole")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_work_of_another_job_is_not_taken_up(base, tmp_path, caplog):
+    work = tmp_path / ".out.work"
+    work.mkdir()
+    (work / "fingerprint").write_text("another")
+    (work / "state.pt").write_bytes(b"not a state")
+    with caplog.at_level("INFO"):
+        train(Job(recipe(base), rows(48), rows(40, 80), tmp_path / "out"))
+    assert "starting anew" in caplog.text
+
+
+def test_early_stop(base, tmp_path):
+    stopped = recipe(base, epochs=40, evaluations=40, patience=2, learning_rate=1e-9, head_learning_rate=1e-9)
+    train(Job(stopped, rows(48), rows(40, 80), tmp_path / "out"))
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert len(run["evaluations"]) < 10
+
+
+def test_divergence_is_an_error_and_leaves_no_checkpoint(base, tmp_path):
+    wild = recipe(base, learning_rate=1e30, head_learning_rate=1e30)
+    with pytest.raises(DivergedError, match="learning_rate"):
+        train(Job(wild, rows(80), rows(40, 80), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_pairs_longer_than_the_models_positions_are_refused(base, tmp_path):
+    with pytest.raises(ConfigError, match="max_length 200: the model has 130 positions"):
+        train(Job(recipe(base, max_length=200), rows(80), rows(40, 80), tmp_path / "out"))
+
+
+def test_the_work_on_another_base_model_is_not_taken_up(tmp_path, caplog):
+    base = tiny_model(tmp_path / "base")
+    job = Job(recipe(base), rows(80), rows(40, 80), tmp_path / "out")
+    command = [sys.executable, "-c", KILLED, str(base), str(job.out)]
+    assert subprocess.run(command, env={**os.environ, "DIE": "1"}, check=False).returncode == -signal.SIGKILL
+    assert (tmp_path / ".out.work").exists()
+    tiny_model(base, seed=9)
+    with caplog.at_level("INFO"):
+        train(job)
+    assert "starting anew" in caplog.text
+
+
+def test_an_existing_output_is_kept(base, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ConfigError, match="exists already"):
+        train(Job(recipe(base), rows(8), rows(8), tmp_path / "out"))
+
+
+def test_one_class_is_refused(base, tmp_path):
+    yes = [row for row in rows(80) if row.label]
+    with pytest.raises(InputError, match="expected both 0 and 1"):
+        train(Job(recipe(base), yes, rows(8), tmp_path / "out"))
+
+
+def test_separator_of_paths_is_found_in_training_rows_and_kept(base, tmp_path):
+    def parted(some):
+        return [replace(r, pair=replace(r.pair, candidate=r.pair.candidate.replace(",", " > "))) for r in some]
+
+    card = train(Job(recipe(base), parted(rows(48)), parted(rows(40, 80)), tmp_path / "out"))
+    assert card.format.path_separator == " > "
+    assert ModelCard.load(tmp_path / "out").texts([Pair("x", "goods>cups, red")]) == [("x", "goods > cups, red")]
+
+
+def test_vocabulary_is_trimmed_on_train_alone(tmp_path):
+    base = unigram_model(tmp_path / "base", ["shoes", "zebra"])
+    dev = [replace(r, pair=replace(r.pair, query=f"{r.pair.query} zebra")) for r in rows(40, 80)]
+    trimmed = recipe(base).model_copy(update={"encoder": EncoderSection(trim_vocabulary=True)})
+    train(Job(trimmed, rows(48), dev, tmp_path / "out"))
+    vocabulary = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json")).get_vocab()
+    assert "▁shoes" in vocabulary
+    assert "▁zebra" not in vocabulary
+
+
+@pytest.mark.parametrize("change", ["recipe", "seed", "training rows", "dev rows", "base model", "none"])
+def test_a_snapshot_belongs_to_its_job(base, tmp_path, caplog, change):
+    job, model = Job(recipe(base), rows(40), rows(8, 40), tmp_path / "out"), resolve_base_model(str(base))
+    work = tmp_path / ".out.work"
+    _open_work(work, job, model)
+    for name in (STATE_FILE, f".{STATE_FILE}.half"):
+        (work / name).write_bytes(b"a snapshot")
+    other = {
+        "recipe": lambda: (replace(job, recipe=recipe(base, epochs=3)), model),
+        "seed": lambda: (replace(job, recipe=job.recipe.model_copy(update={"seed": 4})), model),
+        "training rows": lambda: (replace(job, train=rows(39)), model),
+        "dev rows": lambda: (replace(job, dev=rows(9, 40)), model),
+        "base model": lambda: (job, replace(model, revision="another")),
+        "none": lambda: (job, model),
+    }[change]()
+    with caplog.at_level("INFO"):
+        _open_work(work, *other)
+    assert (work / STATE_FILE).exists() == (change == "none")
+    assert not (work / f".{STATE_FILE}.half").exists()
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.partition(" differ")[0] for line in told] == ([] if change == "none" else [change])
+
+
+def test_a_second_run_on_one_output_is_refused(base, tmp_path):
+    with output_lock(tmp_path / "out"), pytest.raises(MachineError, match="out: in use by process"):
+        train(Job(recipe(base), rows(48), rows(8, 40), tmp_path / "out"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_result_that_came_during_training_is_kept(base, tmp_path, monkeypatch):
+    def finish(self):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "card.json").write_text("of another")
+        return finished(self)
+
+    finished = finetune.FineTuner._finish
+    monkeypatch.setattr(finetune.FineTuner, "_finish", finish)
+    with pytest.raises(ConfigError, match="exists already"):
+        train(Job(recipe(base), rows(48), rows(8, 40), tmp_path / "out"))
+    assert (tmp_path / "out" / "card.json").read_text() == "of another"
+
+
+def test_snapshots_keep_to_their_share_of_time_and_bytes():
+    assert finetune.snapshot_wait(0.1, 1_000) == 60
+    assert finetune.snapshot_wait(9.0, 1_000) == pytest.approx(180)  # 5 % of the time
+    assert finetune.snapshot_wait(0.5, 1_600_000_000) == 200  # half a gigabyte a minute
+
+
+def test_a_snapshot_that_cannot_be_read_is_named(base, tmp_path):
+    job = Job(recipe(base), rows(40), rows(8, 40), tmp_path / "out")
+    _open_work(tmp_path / ".out.work", _fitted(job), resolve_base_model(str(base)))
+    (tmp_path / ".out.work" / STATE_FILE).write_bytes(b"no snapshot")
+    with pytest.raises(CheckpointError, match=r"state\.pt: cannot be read"):
+        train(job)
