@@ -90,10 +90,10 @@ def spoil(process: Process, bundle: Path) -> None:
 
 
 def shadow(process: Process, bundle: Path) -> None:
-    """Let a candidate score what the service answers."""
-    tiny_bundle(bundle.with_name("candidate"), seed=1)
+    """Let a challenger score what the service answers."""
+    tiny_bundle(bundle.with_name("challenger"), seed=1)
     url = next(json.loads(line)["url"] for line in process.lines if '"admin interface at' in line)
-    change = {"bundle": "candidate", "mode": "shadow", "share": 1.0}
+    change = {"bundle": "challenger", "mode": "shadow", "share": 1.0}
     httpx.post(f"{url}/v1/admin/models/qc", json=change, timeout=30).raise_for_status()
 
 

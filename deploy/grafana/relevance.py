@@ -17,7 +17,7 @@ def relevance() -> Dashboard:
         ("Scores", scores()),
         ("Drift", drift()),
         ("Inputs", inputs()),
-        ("Shadow: the answers of a model that serves nobody yet", shadow()),
+        ("Shadow: the challenger scores requests and answers none", shadow()),
         ("Models and caches", (*models(), caches())),
     )
     about = "Do the scores mean what they meant, and would a new model say the same?"
@@ -114,13 +114,13 @@ def inputs() -> Sequence[Panel]:
 
 
 def shadow() -> Sequence[Panel]:
-    """Return how a candidate model that scores a share of the traffic compares."""
+    """Return how a challenger that scores a share of the traffic compares with the active model."""
     shift = "relevance_shadow_score_shift"
     pairs = f"sum by (task) (rate(relevance_shadow_pairs_total{{{OF_TASK}}}{RATE}))"
     return (
         over_time(
             "Disagreements",
-            "Share of the shadowed pairs to which the candidate gives the other label.",
+            "Share of the shadowed pairs to which the challenger gives the other label.",
             Look("percentunit", 0.05, 0.1),
             Query(
                 f"sum by (task) (rate(relevance_shadow_disagreements_total{{{OF_TASK}}}{RATE})) / {pairs}", "{{task}}"
@@ -128,13 +128,13 @@ def shadow() -> Sequence[Panel]:
         ),
         buckets(
             "Score shift",
-            "How many pairs the candidate scores by how much otherwise.",
+            "How many pairs differ in score by how much between the challenger and the active model.",
             Look("none"),
             f"sum by (le) (increase({shift}_bucket{{{OF_TASK}}}{RATE}))",
         ),
         over_time(
             "Shadowed and dropped",
-            "Pairs a second that the candidate scored too, and requests that it left out because it could not keep up.",
+            "Pairs per second that the challenger scored too, and requests it dropped because it could not keep up.",
             Look("cps"),
             Query(pairs, "{{task}} pairs"),
             Query(

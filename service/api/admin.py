@@ -92,15 +92,15 @@ async def roll_back(task: str, request: Request) -> TaskModels:
 
 @router.post("/{task}/promote")
 async def promote(task: str, request: Request) -> TaskModels:
-    """Make the candidate the active model."""
+    """Make the challenger the active model."""
     rollout = request.app.state.service.rollout(task)
     await rollout.promote()
     return TaskModels.of(task, rollout)
 
 
-@router.delete("/{task}/candidate")
+@router.delete("/{task}/challenger")
 async def drop(task: str, request: Request) -> TaskModels:
-    """Let go of the candidate."""
+    """Unload the challenger."""
     rollout = request.app.state.service.rollout(task)
     await rollout.drop()
     return TaskModels.of(task, rollout)

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from service.lifecycle.challenger import Mode
+from service.lifecycle.challenger import Challenger, Mode
 from service.lifecycle.rollout import Refusal, Rollout
 from service.scoring.served_model import ServedModel
 
@@ -57,11 +57,16 @@ class Loaded(BaseModel):
 
 
 class OnTrial(BaseModel):
-    """A candidate, and how it is tried out."""
+    """A challenger, and how it is tried."""
 
     model: Loaded
     mode: Mode
     share: float
+
+    @classmethod
+    def of(cls, challenger: Challenger) -> Self:
+        """Describe a challenger."""
+        return cls(model=Loaded.of(challenger.model), mode=challenger.mode, share=challenger.share)
 
 
 class Refused(BaseModel):
@@ -83,19 +88,18 @@ class TaskModels(BaseModel):
     task: str
     active: Loaded | None
     previous: Loaded | None = Field(description="what a roll-back returns to")
-    candidate: OnTrial | None
+    challenger: OnTrial | None
     change: str | None = Field(description="the change that is under way")
     refusal: Refused | None
 
     @classmethod
     def of(cls, task: str, rollout: Rollout) -> Self:
         """Tell of a task."""
-        tried = rollout.candidate
         return cls(
             task=task,
             active=Loaded.of(rollout.active) if rollout.active else None,
             previous=Loaded.of(rollout.previous) if rollout.previous else None,
-            candidate=OnTrial(model=Loaded.of(tried.model), mode=tried.mode, share=tried.share) if tried else None,
+            challenger=OnTrial.of(rollout.challenger) if rollout.challenger else None,
             change=rollout.change,
             refusal=Refused.of(rollout.refusal) if rollout.refusal else None,
         )

@@ -39,7 +39,7 @@ def choose(request: Request, task: str, *, by_share: bool = True) -> ServedModel
         # By the id as the caller sent it, even one that is too odd for the log: all requests of a call go to one model.
         caller = request.headers.get("x-request-id") or request.state.request_id
         return (rollout.answering(caller) if by_share else None) or active
-    named = {Role.ACTIVE.value: active} | ({Role.CANDIDATE.value: rollout.canary} if rollout.canary else {})
+    named = {Role.ACTIVE.value: active} | ({Role.CHALLENGER.value: rollout.canary} if rollout.canary else {})
     if asked not in named:
         raise InvalidRequestError(f"{MODEL_HEADER} {asked[:100]!r}: expected {' or '.join(named)}; {task} has no other")
     return named[asked]

@@ -1,4 +1,4 @@
-"""A model that is tried out beside the active one, and which requests it sees."""
+"""A model on trial beside the active one, and which requests it sees."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from service.scoring.served_model import ServedModel
 
 
 class Mode(StrEnum):
-    """What a candidate does: answers nobody and is compared, or answers a share of the callers."""
+    """What a challenger does: scores requests again and is compared, or answers a share of them."""
 
     SHADOW = "shadow"
     CANARY = "canary"
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model that is tried out on a share (0 to 1) of the requests."""
+class Challenger:
+    """A model on trial that sees a share (0 to 1) of the requests."""
 
     model: ServedModel
     mode: Mode

@@ -1,4 +1,4 @@
-"""The models of one task: the active one, the previous one to roll back to, and a candidate that is tried out.
+"""The models of one task: the active one, the previous one to roll back to, and the challenger, a model on trial.
 
 A bundle is loaded and tested beside what serves; only then do roles change, at once and on the event loop. A request
 keeps the model that it began with: one that has lost its role is closed when its last request is done.
@@ -17,7 +17,7 @@ from relevance.bundle import stated_version
 from relevance.errors import RelevanceError
 from relevance.tasks import Pair, Task
 from service.errors import BundleRefusedError, ConflictError, UnavailableError
-from service.lifecycle.challenger import Candidate, Mode, in_share
+from service.lifecycle.challenger import Challenger, Mode, in_share
 from service.lifecycle.loader import Loader
 from service.lifecycle.shadow import Shadow
 from service.scheduling.scheduler import TurnScheduler
@@ -48,7 +48,7 @@ class Rollout:
     ) -> None:
         """Take care of `models[task]`; `others_wait` says whether somebody waits for another scheduler than that."""
         self.previous: ServedModel | None = None
-        self.candidate: Candidate | None = None
+        self.challenger: Challenger | None = None
         self.change: str | None = None  # what is under way
         self.refusal: Refusal | None = None  # the last one
         self._task, self._models, self._loader, self._others_wait = task, models, loader, others_wait
@@ -63,14 +63,14 @@ class Rollout:
     @property
     def loaded(self) -> list[ServedModel]:
         """All models that have a role; may be asked on any thread."""
-        candidate = self.candidate
-        tried = candidate.model if candidate is not None else None
-        return [model for model in (self.active, self.previous, tried) if model is not None]
+        challenger = self.challenger  # read once: the event loop may change it meanwhile
+        on_trial = challenger.model if challenger is not None else None
+        return [model for model in (self.active, self.previous, on_trial) if model is not None]
 
     @property
     def canary(self) -> ServedModel | None:
-        """The candidate, where it answers callers."""
-        return self.candidate.model if self.candidate and self.candidate.mode is Mode.CANARY else None
+        """The challenger, if it answers callers."""
+        return self.challenger.model if self.challenger and self.challenger.mode is Mode.CANARY else None
 
     @property
     def versions(self) -> dict[str, ServedModel]:
@@ -80,15 +80,15 @@ class Rollout:
     def answering(self, request_id: str) -> ServedModel | None:
         """Return the model that answers a request: the canary where it can and the request is in its share."""
         canary = self.canary
-        if canary is None or self.candidate is None or not canary.scheduler.alive:
+        if canary is None or self.challenger is None or not canary.scheduler.alive:
             return self.active
-        return canary if in_share(request_id, self.candidate.share) else self.active
+        return canary if in_share(request_id, self.challenger.share) else self.active
 
     def answered(self, request_id: str, model: ServedModel, pairs: Sequence[Pair], scored: Scored) -> None:
         """Let a shadow score what the active model has answered, where the request is in its share."""
-        tried = self.candidate
-        if tried and tried.shadow and model is self.active and in_share(request_id, tried.share):
-            tried.shadow.offer(pairs, scored)
+        challenger = self.challenger
+        if challenger and challenger.shadow and model is self.active and in_share(request_id, challenger.share):
+            challenger.shadow.offer(pairs, scored)
 
     async def start(self, folder: Path) -> None:
         """Load the first model. Raises BundleError or MachineError."""
@@ -102,19 +102,19 @@ class Rollout:
             self._activate(await self._tested(folder), "switched")
 
     async def try_out(self, folder: Path, mode: Mode, share: float) -> None:
-        """Make a bundle the candidate; one that is it already is not loaded again. Raises as `switch` does."""
+        """Make a bundle the challenger. The present challenger is not loaded again. Raises as `switch` does."""
         with self._changing(f"{mode} of {folder}"):
-            old, version = self.candidate, await asyncio.to_thread(stated_version, folder)
+            old, version = self.challenger, await asyncio.to_thread(stated_version, folder)
             if old is not None and old.model.manifest.version == version and old.model.scheduler.alive:
                 model = old.model
                 await _end(old)
             else:
                 model = await self._tested(folder)
-                await self._drop_candidate()
-            model.metrics.play(Role.CANDIDATE, answers=mode is Mode.CANARY)
+                await self._drop_challenger()
+            model.metrics.play(Role.CHALLENGER, answers=mode is Mode.CANARY)
             shadow = Shadow(model, self._metrics) if mode is Mode.SHADOW else None
-            self.candidate = Candidate(model, mode, share, shadow)
-            log.info("candidate", extra=self._told(model) | {"mode": mode, "share": share})
+            self.challenger = Challenger(model, mode, share, shadow)
+            log.info("challenger on trial", extra=self._told(model) | {"mode": mode, "share": share})
 
     def roll_back(self) -> None:
         """Let active and previous model change places. Raises ConflictError where there is no previous one."""
@@ -124,25 +124,25 @@ class Rollout:
             self._activate(self.previous, "rolled_back")
 
     async def promote(self) -> None:
-        """Make the candidate the active model. Raises ConflictError where there is none."""
+        """Make the challenger the active model. Raises ConflictError where there is none."""
         with self._changing("promotion"):
-            if self.candidate is None or not self.candidate.model.scheduler.alive:
-                raise ConflictError(f"{self._task}: no candidate is loaded; expected a shadow or a canary")
-            tried, self.candidate = self.candidate, None
-            await _end(tried)
-            self._activate(tried.model, "promoted")
+            if self.challenger is None or not self.challenger.model.scheduler.alive:
+                raise ConflictError(f"{self._task}: no challenger is loaded; expected a shadow or a canary")
+            challenger, self.challenger = self.challenger, None
+            await _end(challenger)
+            self._activate(challenger.model, "promoted")
 
     async def drop(self) -> None:
-        """Let go of the candidate. Raises ConflictError where there is none."""
-        with self._changing("dropping of the candidate"):
-            if self.candidate is None:
-                raise ConflictError(f"{self._task}: no candidate is loaded; expected a shadow or a canary")
-            await self._drop_candidate()
+        """Unload the challenger. Raises ConflictError where there is none."""
+        with self._changing("unloading of the challenger"):
+            if self.challenger is None:
+                raise ConflictError(f"{self._task}: no challenger is loaded; expected a shadow or a canary")
+            await self._drop_challenger()
 
     async def close(self) -> None:
         """Close all models at once; whatever still waits fails."""
-        if self.candidate:
-            await _end(self.candidate)
+        if self.challenger:
+            await _end(self.challenger)
         for closing in self._closing:
             closing.cancel()
         for model in self.loaded:
@@ -194,13 +194,13 @@ class Rollout:
         self._metrics.changes.labels(self._task, result).inc()
         log.info(f"model {result.replace('_', ' ')}", extra=self._told(model))
 
-    async def _drop_candidate(self) -> None:
-        if self.candidate is None:
+    async def _drop_challenger(self) -> None:
+        if self.challenger is None:
             return
-        tried, self.candidate = self.candidate, None
-        await _end(tried)
-        self._retire(tried.model, answers=tried.shadow is None)
-        log.info("candidate dropped", extra=self._told(tried.model))
+        challenger, self.challenger = self.challenger, None
+        await _end(challenger)
+        self._retire(challenger.model, answers=challenger.shadow is None)
+        log.info("challenger dropped", extra=self._told(challenger.model))
 
     def _retire(self, model: ServedModel, answers: bool = True) -> None:
         model.metrics.play(None, answers)
@@ -219,11 +219,11 @@ class Rollout:
         return {"task": self._task, "model": model.manifest.name, "version": model.manifest.version}
 
 
-async def _end(tried: Candidate) -> None:
+async def _end(challenger: Challenger) -> None:
     """Stop what scores in the shadow, where it does; what that counts is told while it answers nobody."""
-    if tried.shadow:
-        await tried.shadow.end()
-        tried.model.refresh()
+    if challenger.shadow:
+        await challenger.shadow.end()
+        challenger.model.refresh()
 
 
 def _nobody_waits() -> bool:

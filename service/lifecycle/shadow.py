@@ -1,4 +1,4 @@
-"""A candidate that scores what the active model has answered, and is compared with it; no caller waits for it.
+"""A challenger that scores what the active model has answered, and is compared with it; no caller waits for it.
 
 Its pairs are bulk work: they run when nobody waits for any model. What it has no time for is dropped and counted.
 """
@@ -21,7 +21,7 @@ WAITING_REQUESTS = 32
 
 
 class Shadow:
-    """Scores requests again with a candidate, one after another. Used on the event loop."""
+    """Scores requests again with a challenger, one after another. Used on the event loop."""
 
     def __init__(self, model: ServedModel, metrics: ChangeMetrics) -> None:
         self._model, self._metrics, self._task = model, metrics, model.task
@@ -55,8 +55,8 @@ class Shadow:
             raise
         except Exception as error:  # whatever it fails on, it may do better with the next
             self._metrics.dropped.labels(self._task).inc()
-            if not self._failed:  # a broken candidate fails on everything
-                log.warning("a candidate failed in the shadow", extra={"task": self._task}, exc_info=error)
+            if not self._failed:  # a broken challenger fails on everything
+                log.warning("the challenger failed on a shadowed request", extra={"task": self._task}, exc_info=error)
             self._failed = True
             return
         await asyncio.to_thread(self._compare, scored, found)

@@ -19,7 +19,7 @@ class Role(StrEnum):
 
     ACTIVE = "active"
     PREVIOUS = "previous"
-    CANDIDATE = "candidate"
+    CHALLENGER = "challenger"
 
 
 class ModelMetrics:

@@ -173,7 +173,7 @@ def test_bad_bundle_is_told_of_and_the_old_model_serves_on(service, versions):
     )
     assert "model.onnx has sha256" in detail
     state = admin.get("/v1/admin/models").json()["models"][0]
-    assert (state["active"]["version"], state["previous"], state["candidate"]) == (versions["a"], None, None)
+    assert (state["active"]["version"], state["previous"], state["challenger"]) == (versions["a"], None, None)
     assert state["refusal"]["detail"] == detail
     assert by_native(client)[0] == versions["a"]
     assert 'relevance_model_changes_total{result="refused",task="qc"} 1.0' in client.get("/metrics").text
@@ -197,7 +197,7 @@ def values(client, name):
 def test_shadow_changes_no_answer_and_is_compared(service, versions, expected):
     client, admin = service
     state = changed(admin, "b", "shadow", share=1)
-    assert (state["candidate"]["mode"], state["candidate"]["model"]["version"]) == ("shadow", versions["b"])
+    assert (state["challenger"]["mode"], state["challenger"]["model"]["version"]) == ("shadow", versions["b"])
     for shape in (by_native, by_rerank, by_predict):
         assert shape(client) == (versions["a"], pytest.approx(expected[versions["a"]], abs=1e-5))
     pairs, until = 3 * len(CANDIDATES), time.monotonic() + WAIT_SECONDS
@@ -211,7 +211,7 @@ def test_shadow_changes_no_answer_and_is_compared(service, versions, expected):
     assert values(client, "relevance_shadow_score_shift_sum") == pytest.approx(3 * shift, abs=1e-3)
     assert values(client, "relevance_shadow_run_duration_seconds_count") == 3
     assert values(client, "relevance_batch_pairs_sum") == pairs  # of the active model alone
-    refused = client.post("/v1/score", json=BODY, headers={"x-relevance-model": "candidate"})
+    refused = client.post("/v1/score", json=BODY, headers={"x-relevance-model": "challenger"})
     assert "expected active" in problem(refused, 422, "invalid_request")
     assert admin.post("/v1/admin/models/qc/promote").json()["active"]["version"] == versions["b"]
     assert by_native(client) == (versions["b"], pytest.approx(expected[versions["b"]], abs=1e-5))
@@ -225,15 +225,15 @@ def test_canary_answers_by_header_and_by_share(service, versions, expected):
     client, admin = service
     a, b = versions.values()
     changed(admin, "b", "canary", share=0)
-    for name, version in ((None, a), ("active", a), ("candidate", b)):
+    for name, version in ((None, a), ("active", a), ("challenger", b)):
         answer = asked(client, **({"x_relevance_model": name} if name else {})).json()
         assert answer["model"]["version"] == version
         assert [each["score"] for each in answer["scores"]] == pytest.approx(expected[version], abs=1e-5)
-    assert "'old': expected active or candidate" in problem(
+    assert "'old': expected active or challenger" in problem(
         asked(client, x_relevance_model="old"), 422, "invalid_request"
     )
     ranked = {"query": QUERY, "texts": CANDIDATES}
-    for model, header, version in (("qc", "candidate", b), (b, "active", b), (a, "candidate", a)):  # a version is meant
+    for model, header, version in (("qc", "challenger", b), (b, "active", b), (a, "challenger", a)):  # by version
         answer = asked(client, "/rerank", ranked | {"model": model}, x_relevance_model=header)
         assert answer.headers["x-model-version"] == version
     changed(admin, "b", "canary", share=0.3)
@@ -241,7 +241,7 @@ def test_canary_answers_by_header_and_by_share(service, versions, expected):
     again = [asked(client, x_request_id=f"id-{n}").json()["model"]["version"] for n in range(100)]
     assert chosen == again
     assert 15 <= chosen.count(b) <= 45
-    assert admin.delete("/v1/admin/models/qc/candidate").json()["candidate"] is None
+    assert admin.delete("/v1/admin/models/qc/challenger").json()["challenger"] is None
     assert asked(client, x_request_id=f"id-{chosen.index(b)}").json()["model"]["version"] == a
     assert "relevance_shadow_pairs_total{" in client.get("/metrics").text
 
@@ -263,7 +263,7 @@ async def by_async_client(url, policy, options):
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
-def test_one_model_answers_all_chunks_of_a_call_beside_a_candidate(service, versions, expected, kind):
+def test_one_model_answers_all_chunks_of_a_call_beside_a_challenger(service, versions, expected, kind):
     client, admin = service
     changed(admin, "b", "canary", share=0.5)
     found = [by_client(kind, str(client.base_url), request_id=f"call-{number}") for number in range(24)]
@@ -321,7 +321,7 @@ def test_admin_interface_refuses_what_it_must(service, root):
     problem(admin.post("/v1/admin/models/qi", json={"bundle": "b", "mode": "switch"}), 404, "unknown_task")
     problem(admin.post(url + "/rollback", headers={"origin": "http://localhost"}), 422, "invalid_request")
     problem(admin.post(url + "/promote"), 409, "conflict")
-    problem(admin.delete(url + "/candidate"), 409, "conflict")
+    problem(admin.delete(url + "/challenger"), 409, "conflict")
     problem(admin.post("/v1/score", json=BODY), 404, "unknown_path")
     problem(client.get("/v1/admin/models"), 404, "unknown_path")  # not on the port of the callers
     assert [admin.get(path).status_code for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 200]

@@ -40,8 +40,8 @@ def with_rollout(bundles, scenario, **settings):
 
 
 def versions(rollout):
-    """The versions of active, previous and candidate."""
-    models = rollout.active, rollout.previous, rollout.candidate.model if rollout.candidate else None
+    """The versions of active, previous and challenger."""
+    models = rollout.active, rollout.previous, rollout.challenger.model if rollout.challenger else None
     return [model and model.manifest.version for model in models]
 
 
@@ -210,22 +210,22 @@ def test_only_one_change_at_a_time(bundles):
     assert with_rollout(bundles, scenario) == [bundles[1][1], bundles[0][1], None]
 
 
-def test_candidate_is_promoted_or_dropped(bundles):
+def test_challenger_is_promoted_or_dropped(bundles):
     async def scenario(rollout, service):
         (_, a), (second, b), (third, c) = bundles
-        with pytest.raises(ConflictError, match="no candidate"):
+        with pytest.raises(ConflictError, match="no challenger"):
             await rollout.promote()
         await rollout.try_out(second, Mode.SHADOW, 1.0)
-        tried = rollout.candidate.model
+        challenger = rollout.challenger.model
         assert versions(rollout) == [a, None, b]
         await rollout.try_out(second, Mode.CANARY, 0.5)  # the same bundle: not loaded again
-        assert rollout.candidate.model is tried
+        assert rollout.challenger.model is challenger
         await rollout.promote()
         assert versions(rollout) == [b, a, None]
         await rollout.try_out(third, Mode.CANARY, 0.5)
         assert versions(rollout) == [b, a, c]
         await rollout.drop()
-        with pytest.raises(ConflictError, match="no candidate"):
+        with pytest.raises(ConflictError, match="no challenger"):
             await rollout.drop()
         return versions(rollout)
 
@@ -245,7 +245,7 @@ def test_metrics_tell_the_models_that_are_loaded_by_role(bundles):
     count, info, changes = with_rollout(bundles, scenario)
     (_, _), (_, b), (_, c) = bundles
     assert count == 3
-    assert info == {"active": (c, 1), "previous": (b, 1), "candidate": (b, 1)}
+    assert info == {"active": (c, 1), "previous": (b, 1), "challenger": (b, 1)}
     assert changes == {"switched": 2, "refused": 0, "rolled_back": 0, "promoted": 0}
 
 
@@ -306,11 +306,11 @@ def test_shadow_goes_on_after_a_request_that_its_tokenizer_breaks_on(bundles, mo
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_memory_of_a_dropped_candidate_is_freed(bundles, mode):
+def test_memory_of_a_dropped_challenger_is_freed(bundles, mode):
     async def scenario(rollout, service):
         await rollout.try_out(bundles[1][0], mode, 1.0)
         await busy_shadow(rollout, await rollout.active.score(PAIRS))
-        engine = weakref.ref(rollout.candidate.model.engine)
+        engine = weakref.ref(rollout.challenger.model.engine)
         gc.disable()  # it must not take the collector
         try:
             await rollout.drop()
@@ -350,11 +350,11 @@ def test_models_of_the_same_bundle_are_told_by_role_after_a_roll_back_too(bundle
     assert sorted(with_rollout(bundles, scenario)) == ["active", "previous"]
 
 
-def test_candidate_that_can_no_longer_score_answers_nobody(bundles):
+def test_challenger_that_can_no_longer_score_answers_nobody(bundles):
     async def scenario(rollout, service):
         await rollout.try_out(bundles[1][0], Mode.CANARY, 1.0)
         before = rollout.answering("any").manifest.version
-        await rollout.candidate.model.scheduler.close()
+        await rollout.challenger.model.scheduler.close()
         return before, rollout.answering("any").manifest.version, service.obstacle
 
     assert with_rollout(bundles, scenario) == (bundles[1][1], bundles[0][1], None)
