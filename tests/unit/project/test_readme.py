@@ -2,13 +2,11 @@
 
 import importlib.util
 import json
-import re
 
 import pytest
 
 from tests import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "deploy" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 README, QUALITY, PERFORMANCE = (
     (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/quality.md", "docs/performance.md")
 )
@@ -40,18 +38,6 @@ def test_null_model_figures_are_those_of_the_result():
     result = json.loads((ROOT / "benchmarks" / "serving" / "null_model.json").read_text())
     for load in ("recurring", "fresh"):
         assert f"{result[load]['pairs_per_second']:,.0f}" in PERFORMANCE
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_every_linked_file_and_heading_exists(page):
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
-        name, _, anchor = target.partition("#")
-        path = page.parent / name if name else page
-        assert path.exists(), target
-        headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.M) if anchor else []
-        assert not anchor or anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, (
-            target
-        )
 
 
 def test_the_table_of_strategies_is_that_of_the_studies():
