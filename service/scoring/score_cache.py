@@ -3,6 +3,7 @@
 One cache belongs to one loaded model, and so to one version: another version starts with an empty one.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,27 +19,30 @@ class Known:
 
 
 class ScoreCache:
-    """Logits of up to `max_pairs` pairs; what was used least recently goes first. Used from one thread."""
+    """Logits of up to `max_pairs` pairs. Drops the least recently used pair first. Used from one thread."""
 
     def __init__(self, max_pairs: int) -> None:
         self.max_pairs = max_pairs
         self.hits = self.misses = 0
-        self._kept: dict[Pair, Known] = {}  # in order of use
+        self._entries: OrderedDict[Pair, Known] = OrderedDict()  # least recently used first
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     def get(self, pairs: Sequence[Pair]) -> dict[Pair, Known | None]:
         """Return what is known of each different pair."""
-        found = {pair: self._kept.pop(pair, None) for pair in dict.fromkeys(pairs)}
-        self._kept.update({pair: known for pair, known in found.items() if known is not None})
-        hits = sum(known is not None for known in found.values())
+        entries = self._entries
+        found = {pair: entries.get(pair) for pair in dict.fromkeys(pairs)}
+        known = [pair for pair, entry in found.items() if entry is not None]
+        for pair in known:
+            entries.move_to_end(pair)
+        hits = len(known)
         self.hits += hits
         self.misses += len(found) - hits
         return found
 
     def put(self, pair: Pair, known: Known) -> None:
-        """Keep a pair, and let go of the least recently used one where there is no room."""
-        self._kept[pair] = known
-        if len(self._kept) > self.max_pairs:
-            del self._kept[next(iter(self._kept))]
+        """Add a pair, and drop the least recently used one if there are more than `max_pairs`."""
+        self._entries[pair] = known
+        if len(self._entries) > self.max_pairs:
+            self._entries.popitem(last=False)
