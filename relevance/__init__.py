@@ -1,6 +1,6 @@
-"""Shared kernel: the words that training, export and service have in common. No torch, no web.
+"""The shared kernel: the words, formats and the scorer that training, export and service have in common.
 
-`relevance.Scorer` is imported on first use, since it alone needs onnxruntime.
+Must not know torch, the web or the packages above it. `relevance.Scorer`, which needs onnxruntime, is imported late.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,7 @@
-"""Cleaning that keeps every script: texts, titles, votes, language tags."""
+"""Cleaning that keeps every script: texts, titles, votes, language tags.
+
+Must not know files, models or the other strategies.
+"""
 
 from training.cleaning.options import CleaningOptions, Tags
 from training.cleaning.stage import CleaningReport, clean

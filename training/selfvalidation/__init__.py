@@ -1,1 +1,4 @@
-"""Self-validation filtering: labels judged by models that never saw the row; doubtful ones dropped, mended, shown."""
+"""Self-validation filtering: models judge rows that they never saw; doubtful rows are dropped, mended or shown.
+
+Must not know the other strategies, or the pipeline.
+"""

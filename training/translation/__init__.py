@@ -1,1 +1,4 @@
-"""Translation augmentation: queries of labelled pairs in further languages, by replaceable translators."""
+"""Translation augmentation: queries of labelled pairs in further languages, by replaceable translators.
+
+Must not know relevance models, or the other strategies.
+"""
