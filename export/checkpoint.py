@@ -5,11 +5,13 @@ that says how they fit together.
 """
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -18,7 +20,9 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForSeque
 from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import CheckpointError
 from relevance.heads import HeadKind
-from relevance.tokenization import PairTokenizer, TokenizedPair
+from relevance.tokenization import PairTokenizer, TokenizedPair, batches
+
+BATCH_TOKENS = 2048  # rows x padded length of one run
 
 
 class Scorer(nn.Module):
@@ -81,14 +85,14 @@ class Checkpoint:
         return cls(folder, card, Scorer(encoder, card, head, names).eval(), tokenizer)
 
     @torch.inference_mode()
-    def logits(self, pairs: list[TokenizedPair], batch_size: int = 32) -> np.ndarray:
-        """Return the checkpoint's own logits [N], float32."""
-        parts = []
-        for start in range(0, len(pairs), batch_size):
-            batch = self.tokenizer.collate(pairs[start : start + batch_size])
-            inputs = {name: torch.from_numpy(batch[name]) for name in self.scorer.input_names}
-            parts.append(self.scorer(**inputs)["logits"].numpy())
-        return np.concatenate(parts)
+    def logits(self, pairs: Sequence[TokenizedPair]) -> NDArray[np.float32]:
+        """Return the checkpoint's own logits [N], in the order of the pairs."""
+        found = np.zeros(len(pairs), dtype=np.float32)
+        for places in batches([len(pair) for pair in pairs], BATCH_TOKENS):
+            arrays = self.tokenizer.collate([pairs[place] for place in places])
+            inputs = {name: torch.from_numpy(arrays[name]) for name in self.scorer.input_names}
+            found[places] = self.scorer(**inputs)["logits"].numpy()
+        return found
 
 
 def _load_encoder(folder: Path, card: ModelCard) -> nn.Module:

@@ -10,16 +10,15 @@ import numpy as np
 
 from export.checkpoint import Checkpoint
 from export.onnx import OPSET, OUTPUT_NAME, versions, write_onnx
-from export.runner import graph_inputs, run_onnx
+from export.verifying import label_findings
 from relevance.bundle import MODEL_FILE, Bundle, Golden, Manifest, Parity, Precision, write_bundle_files
-from relevance.card import DEV_PAIRS_FILE, TOKENIZER_FILE, ModelCard
+from relevance.card import DEV_PAIRS_FILE, TOKENIZER_FILE
 from relevance.errors import CheckpointError, ParityError
 from relevance.files import whole_folder
 from relevance.locks import locks_output
 from relevance.metrics import f1
 from relevance.outputs import check_outputs
-from relevance.session import BundleSession
-from relevance.soundness import Labelling, findings
+from relevance.session import BundleSession, Device, Logits
 
 log = logging.getLogger(__name__)
 
@@ -46,66 +45,59 @@ DEFAULT_LIMITS: dict[Precision, Limits] = {
 def export_bundle(checkpoint: Path, out: Path, precision: Precision, limits: Limits, *, overwrite: bool) -> Manifest:
     """Write the bundle folder `out` and return its manifest.
 
-    Raises ConfigError where `out` exists and may not be replaced, CheckpointError where the
-    checkpoint is incomplete, ParityError where the exported model is farther from the checkpoint than `limits` allow.
+    Raises ConfigError where `out` exists and may not be replaced, CheckpointError where the checkpoint is incomplete,
+    ParityError where the exported model's logits or F1 differ from the checkpoint's by more than `limits` allow.
     """
     check_outputs([out], [checkpoint], overwrite=overwrite)
     source = Checkpoint.open(checkpoint)
     golden = _read_dev_pairs(checkpoint)
     tokens = source.tokenizer.encode_pairs(source.card.texts([g.pair for g in golden]))
     expected = source.logits(tokens)
+    device: Device = "auto" if precision == "fp16" else "cpu"
     with whole_folder(out) as folder:
-        fusions = write_onnx(source.scorer, folder / MODEL_FILE, precision)
-        log.info("fusions: %s", ", ".join(f"{n} {name}" for name, n in fusions.items()) or "none")
+        graph = write_onnx(source.scorer, folder / MODEL_FILE, precision)
+        log.info("fusions: %s", ", ".join(f"{n} {name}" for name, n in graph.fusions.items()) or "none")
         shutil.copyfile(checkpoint / TOKENIZER_FILE, folder / TOKENIZER_FILE)
-        logits = run_onnx(folder / MODEL_FILE, source.tokenizer, tokens, gpu=precision == "fp16")
-        manifest = Manifest(
-            **source.card.model_dump(exclude={"findings"}),
-            findings=_findings(source.card, golden, logits),
+        draft = Manifest.model_construct(
+            **dict(source.card),
             precision=precision,
             opset=OPSET,
-            input_names=graph_inputs(folder / MODEL_FILE),
+            input_names=graph.input_names,
             output_name=OUTPUT_NAME,
             golden_tolerance=limits.golden_tolerance,
-            parity=_parity(source, golden, expected, logits, limits),
             tools=versions(),
             sha256={},
         )
-        chosen = _every_language(golden)
-        kept = [golden[i].model_copy(update={"logit": float(logits[i])}) for i in chosen]
-        sealed = write_bundle_files(folder, manifest, kept)
-        BundleSession.open(Bundle.open(folder), device="auto" if precision == "fp16" else "cpu")  # as the service does
+        logits = BundleSession.start(Bundle(folder, draft, ()), device=device).logits(tokens)
+        found = label_findings(draft, golden, logits)
+        measured = {
+            "parity": _parity(source, golden, expected, logits, limits),
+            "findings": (*draft.findings, *(f"exported, dev pairs of {DEV_PAIRS_FILE}, {each}" for each in found)),
+        }
+        kept = [golden[i].model_copy(update={"logit": float(logits[i])}) for i in _every_language(golden)]
+        sealed = write_bundle_files(folder, Manifest.model_validate(dict(draft) | measured), kept)
+        BundleSession.open(Bundle.open(folder), device=device)  # as the service does
     for finding in sealed.findings:
         log.warning("%s: %s", out, finding)
     return sealed
 
 
-def _findings(card: ModelCard, golden: list[Golden], logits: np.ndarray) -> tuple[str, ...]:
-    """Return what training found wrong with the labels, and what the bundle's own labels of dev pairs add."""
-    scores, languages = card.scores(logits), [g.language for g in golden]
-    exported = findings(Labelling(scores, card.labels(scores, languages)))
-    return (*card.findings, *(f"exported, dev pairs of {DEV_PAIRS_FILE}, {finding}" for finding in exported))
-
-
-def _parity(
-    source: Checkpoint, golden: list[Golden], expected: np.ndarray, logits: np.ndarray, limits: Limits
-) -> Parity:
-    """Measure the bundle's distance from the checkpoint. Raises ParityError past the limits."""
-    labels = [g.label for g in golden]
-    card = source.card
-    languages = [g.language for g in golden]
+def _parity(source: Checkpoint, golden: list[Golden], expected: Logits, logits: Logits, limits: Limits) -> Parity:
+    """Compare the bundle's logits [N] with the checkpoint's (`expected`). Raises ParityError past the limits."""
+    card, labels, languages = source.card, [g.label for g in golden], [g.language for g in golden]
     before, after = card.scores(expected), card.scores(logits)
-    worst = int(np.argmax(np.abs(logits - expected)))
+    differences = np.abs(logits - expected)
     parity = Parity(
         pairs=len(golden),
-        languages=tuple(sorted({g.language for g in golden})),
-        max_logit_difference=float(np.abs(logits - expected).max()),
+        languages=tuple(sorted(set(languages))),
+        max_logit_difference=float(differences.max()),
         max_score_difference=float(np.abs(after - before).max()),
         f1_difference=f1(labels, card.labels(after, languages)) - f1(labels, card.labels(before, languages)),
         max_logit_difference_allowed=limits.max_logit_difference,
         f1_difference_allowed=limits.max_f1_difference,
     )
     if not parity.max_logit_difference <= limits.max_logit_difference:  # also catches NaN
+        worst = int(differences.argmax())
         raise ParityError(
             f"export of {source.folder}: the pair {golden[worst].query!r} / {golden[worst].candidate!r} scores "
             f"{logits[worst]:.4f}, the checkpoint {expected[worst]:.4f}: a difference of "

@@ -1,6 +1,7 @@
 """A scorer to an ONNX file by optimum, then the transformer fusions and reduced precision of onnxruntime."""
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,16 @@ LARGEST_GRAPH = 2**31 - 2**20  # protobuf ends at 2 GiB
 FUSED_FAMILIES = frozenset({"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"})
 
 
-def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> dict[str, int]:
-    """Write `path` in a precision, fused as far as onnxruntime can; return how many of which fusion were made.
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A written graph: how often each fusion was made, and its inputs. An input that no operator reads is left out."""
+
+    fusions: dict[str, int]
+    input_names: tuple[str, ...]
+
+
+def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> Graph:
+    """Write `path` in a precision, fused as far as onnxruntime can.
 
     Raises CheckpointError where optimum knows no export for the architecture, or the model is too large for one file.
     """
@@ -41,12 +50,12 @@ def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> dict[str, in
         )
     raw = path.with_suffix(".raw.onnx")
     _export(scorer, raw)
-    fusions = _optimize(scorer, raw, path, precision)
+    graph = _optimize(scorer, raw, path, precision)
     if precision == "int8":
         path.replace(raw)
         _quantize(raw, path)
     raw.unlink(missing_ok=True)
-    return fusions
+    return graph
 
 
 def _export(scorer: Scorer, path: Path) -> None:
@@ -76,7 +85,7 @@ def _with_inputs(config: Any, names: tuple[str, ...]) -> Any:
     return config
 
 
-def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision) -> dict[str, int]:
+def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision) -> Graph:
     if scorer.config.model_type in FUSED_FAMILIES:
         options = FusionOptions("bert")
         options.enable_embed_layer_norm = False  # its operator wants int32 ids and a mask of lengths
@@ -100,7 +109,7 @@ def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision) -> di
     if precision == "fp16":
         model.convert_float_to_float16(keep_io_types=True)
     model.save_model_to_file(str(path))
-    return fusions
+    return Graph(fusions, tuple(entry.name for entry in model.get_graph_inputs_excluding_initializers()))
 
 
 def _quantize(source: Path, path: Path) -> None:

@@ -1,16 +1,20 @@
-"""Verification of a bundle: what the service does when it loads one, and what its labels are worth."""
+"""Verification of a bundle: what the service does when it loads one, and whether its labels are informative."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from relevance.bundle import Bundle
+from numpy.typing import ArrayLike
+
+from relevance.bundle import Bundle, Golden
+from relevance.card import ModelCard
 from relevance.session import BundleSession
 from relevance.soundness import Labelling, findings
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A bundle that passed: its version, golden pairs, their largest difference (logits), and what was found."""
+    """A bundle that passed: its version, golden pairs, their largest difference (logits), and all findings."""
 
     version: str
     golden_pairs: int
@@ -22,9 +26,13 @@ def verify_bundle(folder: Path) -> Verified:
     """Open a bundle as the service does. Raises BundleError or MachineError where the service would refuse it."""
     session = BundleSession.open(Bundle.open(folder))
     bundle, manifest = session.bundle, session.bundle.manifest
-    pairs = session.tokenizer.encode_pairs(manifest.texts([golden.pair for golden in bundle.golden]))
-    logits = session.logits(pairs)
-    scores, languages = manifest.scores(logits), [golden.language for golden in bundle.golden]
-    new = [f"golden pairs, {finding}" for finding in findings(Labelling(scores, manifest.labels(scores, languages)))]
+    logits = session.logits(session.tokenizer.encode_pairs(manifest.texts([golden.pair for golden in bundle.golden])))
+    found = [f"golden pairs, {finding}" for finding in label_findings(manifest, bundle.golden, logits)]
     worst = bundle.check_golden(logits.tolist())
-    return Verified(manifest.version, len(bundle.golden), worst, (*manifest.findings, *new))
+    return Verified(manifest.version, len(bundle.golden), worst, (*manifest.findings, *found))
+
+
+def label_findings(card: ModelCard, golden: Sequence[Golden], logits: ArrayLike) -> tuple[str, ...]:
+    """Return what is wrong with the labels that a model gives golden pairs [N] with these logits [N]."""
+    scores = card.scores(logits)
+    return findings(Labelling(scores, card.labels(scores, [pair.language for pair in golden])))

@@ -6,7 +6,7 @@ kernel that imports onnxruntime. Knows no rows, no HTTP and no scheduling.
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from relevance.bundle import MODEL_FILE, Bundle
 from relevance.errors import BundleError, MachineError
-from relevance.tokenization import PairTokenizer, TokenizedPair
+from relevance.tokenization import PairTokenizer, TokenizedPair, batches
 
 try:
     import onnxruntime
@@ -36,7 +36,7 @@ GOLDEN_BATCH = 32
 
 @dataclass(frozen=True)
 class BundleSession:
-    """A session over a bundle that has passed its golden self-test."""
+    """A session over a bundle; `open` also runs the golden self-test."""
 
     bundle: Bundle
     tokenizer: PairTokenizer
@@ -44,10 +44,17 @@ class BundleSession:
 
     @classmethod
     def open(cls, bundle: Bundle, threads: int = 0, device: Device = "auto") -> Self:
-        """Open a session over an opened bundle and score its golden pairs; `threads` 0 means every usable core.
+        """Start a session over an opened bundle and score its golden pairs. Raises as `start` and `self_test` do."""
+        opened = cls.start(bundle, threads, device)
+        self_test(bundle, opened.tokenizer, opened._run)
+        return opened
 
-        Raises BundleError where the model does not load, does not fit its manifest or disagrees with its golden
-        logits, and MachineError where CUDA is asked for and not available.
+    @classmethod
+    def start(cls, bundle: Bundle, threads: int = 0, device: Device = "auto") -> Self:
+        """Start a session without the golden self-test; `threads` 0 means every usable core.
+
+        Raises BundleError where the model does not load or does not fit its manifest, and MachineError where CUDA is
+        asked for and not available.
         """
         available = onnxruntime.get_available_providers()
         if device == "cuda" and CUDA not in available:
@@ -60,7 +67,6 @@ class BundleSession:
         opened = cls(bundle, bundle.tokenizer(), session)
         if device == "cuda" and opened.device != "cuda":
             raise MachineError("device cuda: onnxruntime could not start CUDA; see its messages above")
-        self_test(bundle, opened.tokenizer, opened._run)
         return opened
 
     @property
@@ -89,20 +95,6 @@ class BundleSession:
             size = f"{len(pairs)} pairs of {arrays['input_ids'].shape[1]} tokens"
             raise MachineError(f"bundle {self.bundle.folder}: a batch of {size} does not run: {error}") from None
         return checked_logits(self.bundle, found, len(pairs))
-
-
-def batches(lengths: Sequence[int], max_batch_tokens: int) -> Iterator[list[int]]:
-    """Yield the places of the next batch, longest pairs first, so that a batch that is too large fails at once.
-
-    Rows x longest length stays within `max_batch_tokens`, unless one pair alone is longer. Pairs of one length keep
-    their order: equal lengths give equal batches.
-    """
-    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-    start = 0
-    while start < len(order):
-        end = start + max(1, max_batch_tokens // lengths[order[start]])
-        yield order[start:end]
-        start = end
 
 
 def usable_cores() -> int:

@@ -6,7 +6,7 @@ plain text, or left out where the vocabulary itself holds it as a piece.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,6 +137,20 @@ class PairTokenizer:
             *[t.candidate_type] * second,
             *t.suffix_types,
         ]
+
+
+def batches(lengths: Sequence[int], max_batch_tokens: int) -> Iterator[list[int]]:
+    """Yield the places of the next batch, longest pairs first, so that a batch that is too large fails at once.
+
+    Rows x longest length stays within `max_batch_tokens`, unless one pair alone is longer. Pairs of one length keep
+    their order: equal lengths give equal batches.
+    """
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    start = 0
+    while start < len(order):
+        end = start + max(1, max_batch_tokens // lengths[order[start]])
+        yield order[start:end]
+        start = end
 
 
 def _flat(rows: list[list[int]]) -> np.ndarray:

@@ -16,7 +16,7 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForSeque
 from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import CheckpointError, ConfigError
 from relevance.heads import HeadKind, HeadSpec
-from relevance.tokenization import PairTokenizer, TokenizedPair
+from relevance.tokenization import PairTokenizer, TokenizedPair, batches
 from training.models.options import HeadOptions
 from training.models.quiet import quiet_tokenizers, quiet_weights
 from training.progress import Meter, Pace
@@ -159,16 +159,12 @@ def predict_logits(
     """
     model.eval()
     device = next(model.parameters()).device
-    order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i]))
     logits = np.zeros(len(pairs), dtype=np.float32)
-    start = 0
-    with Meter("scoring", len(order), "pairs", pace=Pace("pairs")) as meter:
-        while start < len(order):
-            rows = order[start : start + max(1, batch_tokens // len(pairs[order[start]]))]
+    with Meter("scoring", len(pairs), "pairs", pace=Pace("pairs")) as meter:
+        for rows in batches([len(pair) for pair in pairs], batch_tokens):
             batch = tokenizer.collate([pairs[i] for i in rows])
             inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
             logits[rows] = model(**inputs).float().cpu().numpy()
-            start += len(rows)
             meter.advance(len(rows))
     return logits
 

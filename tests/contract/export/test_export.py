@@ -9,7 +9,7 @@ import torch
 
 from export.checkpoint import Checkpoint
 from export.exporting import DEFAULT_LIMITS, Limits, export_bundle
-from export.runner import run_onnx
+from relevance import Scorer
 from relevance.bundle import MODEL_FILE, Bundle
 from relevance.card import ModelCard
 from relevance.errors import CheckpointError, ConfigError, ParityError
@@ -116,8 +116,7 @@ def test_export_and_training_load_one_model(tmp_path):
 def test_the_bundle_gives_its_golden_logits_in_every_language(tmp_path):
     manifest = exported(checkpoint(tmp_path), tmp_path / "bundle")
     bundle = Bundle.open(tmp_path / "bundle")
-    tokens = bundle.tokenizer().encode_pairs(manifest.texts([g.pair for g in bundle.golden]))
-    logits = run_onnx(tmp_path / "bundle" / MODEL_FILE, bundle.tokenizer(), tokens, gpu=False)
+    logits = Scorer.open(tmp_path / "bundle", device="cpu").score([g.pair for g in bundle.golden]).logits
     assert bundle.check_golden(logits.tolist()) < 1e-5
     assert {g.language for g in bundle.golden} == {"ar", "en", "ja"} == set(manifest.parity.languages)
 
