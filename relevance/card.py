@@ -32,13 +32,22 @@ Histogram = Annotated[
 ]  # rows in each twentieth of [0, 1]
 
 
+def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return probabilities [N] in (0, 1) for logits [N], without overflow."""
+    return 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
+
+
 class Calibration(BaseModel):
-    """Logits are scaled and shifted before the sigmoid (Platt 1999); the default changes nothing."""
+    """Scales and shifts logits before the sigmoid (Platt 1999). The default changes nothing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scale: float = 1.0
     offset: float = 0.0
+
+    def scores(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Return calibrated scores [N] in [0, 1] for logits [N]."""
+        return sigmoid(np.asarray(logits, dtype=np.float64) * self.scale + self.offset)
 
 
 class ThresholdSource(BaseModel):
@@ -109,8 +118,7 @@ class ModelCard(BaseModel):
 
     def scores(self, logits: ArrayLike) -> NDArray[np.float64]:
         """Return scores [N] in [0, 1] for logits [N]: calibration, then the sigmoid."""
-        z = np.asarray(logits, dtype=np.float64) * self.calibration.scale + self.calibration.offset
-        return 1 / (1 + np.exp(-np.clip(z, -700, 700)))
+        return self.calibration.scores(logits)
 
     def threshold_for(self, language: str) -> float:
         """Return the threshold of a language, or the overall one where none was tuned for it."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from relevance.card import sigmoid
 from relevance.metrics import auc
 from relevance.outputs import write_text
 from relevance.tasks import LabeledPair, Task
@@ -43,7 +44,7 @@ def negatives_by_kind(rows: list[LabeledPair], task: Task, keep: float, caches: 
         options = NegativeOptions(strategy=strategy, per_positive=1)
         made, _ = sample_negatives(groups["positives"], task, options, encoder)
         groups[strategy] = [row for row in made if row.extra.get("source") == "negative"]
-    scores = {name: 1 / (1 + np.exp(-probe.logits(members))) for name, members in groups.items()}
+    scores = {name: sigmoid(probe.logits(members)) for name, members in groups.items()}
     found: dict[str, object] = {}
     for name in ("own", "random", "easy", "hard"):
         labels = [1] * len(scores["positives"]) + [0] * len(scores[name])

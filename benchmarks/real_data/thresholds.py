@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from relevance.card import sigmoid
 from relevance.metrics import always_yes_f1, auc, f1
 from relevance.tasks import Task
 from training.data.provenance import now, source_commit
@@ -60,7 +61,7 @@ def main() -> None:
     train_rows, dev = setting().qi_rows()
     encoder = CachedEncoder(EncoderEmbedder(ENCODER), ROOT / "build" / "embeddings")
     logits = Probe(encoder, Task.QI).fit(draw(train_rows, options.train_rows, 0)).logits(dev)
-    scores = 1 / (1 + np.exp(-logits))
+    scores = sigmoid(logits)
     labels, languages = np.array([row.label for row in dev]), np.array([row.pair.language for row in dev])
     chosen = choose_thresholds(labels, scores, languages.tolist(), ["en"])
     found = {

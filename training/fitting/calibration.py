@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize
 
-from relevance.card import Calibration, ThresholdSource
+from relevance.card import Calibration, ThresholdSource, sigmoid
 from relevance.metrics import best_threshold
 from relevance.tasks import LabeledPair
 from training.fitting.options import CalibrationOptions
@@ -31,7 +31,7 @@ class Tuned(BaseModel):
 
     def scores(self, logits: ArrayLike) -> Floats:
         """Return scores [N] in [0, 1] for logits [N]."""
-        return _sigmoid(np.asarray(logits, dtype=np.float64) * self.calibration.scale + self.calibration.offset)
+        return self.calibration.scores(logits)
 
     def threshold_for(self, language: str) -> float:
         """Return the threshold of a language."""
@@ -46,7 +46,7 @@ def tune(rows: Sequence[LabeledPair], logits: ArrayLike, section: CalibrationOpt
     labels = np.array([row.label for row in rows], dtype=np.float64)
     z = np.asarray(logits, dtype=np.float64)
     calibration = platt(labels, z) if section.platt else Calibration()
-    scores = _sigmoid(z * calibration.scale + calibration.offset)
+    scores = calibration.scores(z)
     languages = np.array([row.pair.language for row in rows])
     given = None if section.threshold == "tuned" else float(section.threshold)
     chosen = choose_thresholds(labels, scores, languages.tolist(), seen, given)
@@ -83,17 +83,13 @@ def platt(labels: ArrayLike, logits: ArrayLike) -> Calibration:
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
         moved = parameters[0] * z + parameters[1]
-        slope = (_sigmoid(moved) - targets) / len(y)
+        slope = (sigmoid(moved) - targets) / len(y)
         return float(np.mean(np.logaddexp(0, moved) - targets * moved)), np.array([slope @ z, slope.sum()])
 
     found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-8}).x
     if not np.isfinite(found).all() or found[0] <= 0:
         return Calibration()
     return Calibration(scale=float(found[0]), offset=float(found[1]))
-
-
-def _sigmoid(z: Floats) -> Floats:
-    return 1 / (1 + np.exp(-np.clip(z, -700, 700)))
 
 
 def _log_loss(labels: Floats, logits: Floats) -> float:

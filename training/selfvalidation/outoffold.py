@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from relevance.card import explain
+from relevance.card import explain, sigmoid
 from relevance.errors import ConfigError, InputError
 from relevance.files import whole_file
 from relevance.metrics import best_threshold
@@ -164,7 +164,7 @@ class _Judge:
         if self._encoder is None:
             self._encoder = CachedEncoder(EncoderEmbedder(self._recipe.base_model), self._work.parent / "embeddings")
         probe = Probe(self._encoder, self._recipe.task, self._recipe.seed).fit(train_rows)
-        dev, held = (1 / (1 + np.exp(-probe.logits(part))) for part in (dev_rows, held_rows))
+        dev, held = (sigmoid(probe.logits(part)) for part in (dev_rows, held_rows))
         return held, best_threshold([row.label for row in dev_rows], dev)[0]
 
 
