@@ -173,8 +173,8 @@ def _mine(rows: Sequence[LabeledPair], task: Task, mining: Mapping[str, Any]) ->
 
 
 def _report(files: Mapping[str, Sequence[LabeledPair]], task: Task, out: Path) -> Done:
+    from training.reports.data_page import render
     from training.reports.measures import measure
-    from training.reports.page import render
 
     page = render(measure(files, task))
     out.write_text(page, encoding="utf-8")

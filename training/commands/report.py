@@ -32,7 +32,7 @@ def report(
     rows = {name: read_pairs(file, task, reading=reading).rows for name, file in _named(files)}
     found = measure(rows, task, tags=tags)
     if page is not None:
-        from training.reports.page import render
+        from training.reports.data_page import render
 
         write_text(page, render(found))
     print(found.model_dump_json() if as_json else f"{page}: {sum(file.rows for file in found.files):,} rows")

@@ -81,7 +81,7 @@ def validate(
         ),
     )
     from training.data.keep_out import files_beside, kept_out_files, read_kept_out
-    from training.selfvalidation.review import check_review_path, check_unique_ids, write_review
+    from training.reports.review import check_review_path, check_unique_ids, write_review
 
     inputs = [file, *files_beside(file, task), recipe, *(keep_out or ())]
     if review:

@@ -1,19 +1,39 @@
-"""Bar charts as inline SVG. Knows numbers and labels; colours and fonts come from the page's style sheet.
+"""Charts as SVG, drawn by matplotlib: bars, histograms and intervals.
 
-Every text is escaped here, so that a label may come straight from a data file. A chart has a title for screen readers;
-its numbers belong in a table beside it.
+Knows numbers and labels, nothing of what they mean. Labels may come straight from a data file: they are taken
+literally (no TeX) and escaped. Texts stay texts, so a screen reader reads them and a page sets their font. Every chart
+has a title; its numbers belong in a table beside it.
 """
 
-from collections.abc import Sequence
+import contextlib
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
-_WIDTH = 480
-_CHARACTER = 9.0  # room for a character, at the larger type of narrow windows
-_ROW_HEIGHT = 22
-_BAR_HEIGHT = 14
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, SOFT, RULE, SERIES = "#1c2430", "#566173", "#d8dde5", ("#2f6fb0", "#c9d3df")
+INTERVAL_COLOURS = ("#222222", "#1f6fb4", "#c2570c")
+_PAGE_COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)", RULE: "var(--rule)"} | {
+    colour: f"var(--s{place})" for place, colour in enumerate(SERIES)
+}
 _LONGEST_LABEL = 16
-_PLOT_HEIGHT = 150
+_MOST_TICKS = 10
+_STYLE = {
+    "axes.facecolor": "none",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 13,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "relevance",
+    "text.parse_math": False,
+}
+_BESIDE = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,59 +45,122 @@ class Bar:
     note: str
 
 
+@dataclass(frozen=True, slots=True)
+class IntervalRow:
+    """One row of an interval chart: two lines of label, and (low, value, high) by series; a series may be absent."""
+
+    label: str
+    below: str
+    intervals: dict[str, tuple[float, float, float]]
+
+
+@contextlib.contextmanager
+def _drawing() -> Iterator[None]:
+    from matplotlib import rc_context  # half a second
+
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of glyphs that only matplotlib's own font lacks, of long labels
+        yield
+
+
+@_drawing()
 def bar_chart(title: str, bars: Sequence[Bar], *, limit: float | None = None) -> str:
-    """Return horizontal bars, one a row; `limit` is the value that fills the width (the greatest sum when None)."""
-    most = limit or max((sum(bar.values) for bar in bars), default=0) or 1
-    left = 10 + _CHARACTER * min(_LONGEST_LABEL, max((_columns(bar.label) for bar in bars), default=0))
-    room = _WIDTH - left - 8 - _CHARACTER * max((len(bar.note) for bar in bars), default=0)
-    shapes = []
-    for place, bar in enumerate(bars):
-        top, x = place * _ROW_HEIGHT, left
-        middle = top + _ROW_HEIGHT / 2 + 4
-        shapes.append(_text(left - 8, middle, _shortened(bar.label), "label end"))
-        for series, value in enumerate(bar.values):
-            width = room * value / most
-            shapes.append(_rectangle(x, top + (_ROW_HEIGHT - _BAR_HEIGHT) / 2, width, _BAR_HEIGHT, series))
-            x += width
-        shapes.append(_text(x + 6, middle, bar.note, "note"))
-    return _svg(title, len(bars) * _ROW_HEIGHT, shapes)
-
-
-def histogram(title: str, counts: Sequence[int], labels: Sequence[str]) -> str:
-    """Return upright bars, with the greatest count at its bar and as many labels below as there is room for."""
-    most = max(counts, default=0) or 1
-    step = (_WIDTH - 20) / max(len(counts), 1)
-    every = max(1, round(max(map(len, labels), default=1) * 12 / step + 0.5))
-    shapes = [f'<line class="axis" x1="10" x2="{_WIDTH - 10}" y1="{_PLOT_HEIGHT + 18}" y2="{_PLOT_HEIGHT + 18}"/>']
-    for place, (count, label) in enumerate(zip(counts, labels, strict=True)):
-        x, height = 10 + place * step, _PLOT_HEIGHT * count / most
-        gap = min(2.0, step / 8)
-        shapes.append(_rectangle(x + gap, _PLOT_HEIGHT + 18 - height, step - 2 * gap, height, 0))
-        if count == most:
-            shapes.append(_text(x + step / 2, _PLOT_HEIGHT + 12 - height, f"{count:,}", "note middle"))
-        if place % every == 0:
-            shapes.append(_text(x + step / 2, _PLOT_HEIGHT + 34, label, "label middle"))
-    return _svg(title, _PLOT_HEIGHT + 40, shapes)
-
-
-def _svg(title: str, height: float, shapes: Sequence[str]) -> str:
-    box = f"0 0 {_WIDTH} {height:g}"
-    return f'<svg role="img" viewBox="{box}"><title>{escape(title)}</title>{"".join(shapes)}</svg>'
-
-
-def _rectangle(x: float, y: float, width: float, height: float, series: int) -> str:
-    return (
-        f'<rect class="s{series}" x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{max(height, 0):.1f}"/>'
+    """Return horizontal bars for a page, one a row; `limit` is the value that fills the width, else the greatest."""
+    figure = _figure(480, 12 + 22 * len(bars))
+    axes = figure.add_subplot()
+    axes.axis("off")
+    axes.set(
+        xlim=(0, limit or max((sum(bar.values) for bar in bars), default=0) or 1), ylim=(max(len(bars), 1) - 0.5, -0.5)
     )
+    for place, bar in enumerate(bars):
+        axes.annotate(_shortened(bar.label), (0, place), (-6, 0), **_BESIDE, ha="right", color=INK)
+        start = 0.0
+        for value, colour in zip(bar.values, SERIES, strict=False):
+            axes.barh(place, value, left=start, height=0.64, color=colour, clip_on=False)
+            start += value
+        axes.annotate(_plain(bar.note), (start, place), (5, 0), **_BESIDE, color=SOFT)
+    return _inline(figure, title)
 
 
-def _text(x: float, y: float, text: str, style: str) -> str:
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+@_drawing()
+def histogram(title: str, counts: Sequence[int], labels: Sequence[str]) -> str:
+    """Return upright bars for a page: the greatest count at its bar, and as many labels as there is room for."""
+    figure = _figure(480, 190)
+    axes = figure.add_subplot()
+    axes.bar(range(len(counts)), counts, width=0.8, color=SERIES[0], clip_on=False)
+    axes.set(xlim=(-0.5, len(counts) - 0.5), ylim=(0, max(counts, default=0) or 1), yticks=[])
+    every = -(-len(labels) // _MOST_TICKS) or 1
+    axes.set_xticks(range(0, len(labels), every), [_plain(label) for label in labels[::every]])
+    axes.tick_params(bottom=False, colors=INK)
+    axes.spines[["left", "top", "right"]].set_visible(False)
+    axes.spines["bottom"].set_color(RULE)
+    greatest = max(range(len(counts)), key=counts.__getitem__, default=None)
+    if greatest is not None:
+        place = (greatest, counts[greatest])
+        axes.annotate(f"{counts[greatest]:,}", place, (0, 3), textcoords="offset points", ha="center", color=SOFT)
+    return _inline(figure, title)
+
+
+@_drawing()
+def interval_chart(title: str, rows: Sequence[IntervalRow], series: Sequence[str]) -> str:
+    """Return a file of its own: a line a row and series from low to high with a dot at the value, and a line at 0."""
+    figure = _figure(820, 110 + 54 * len(rows))
+    axes = figure.add_subplot()
+    axes.set_title(_plain(title), loc="left", fontsize=13, fontweight="bold", x=0, pad=12)
+    axes.axvline(0, color="#888888", linewidth=1.2)
+    for place, row in enumerate(rows):
+        for shift, (name, colour) in enumerate(zip(series, INTERVAL_COLOURS, strict=False)):
+            if name in row.intervals:
+                low, value, high = row.intervals[name]
+                at = place + 0.25 * (shift - (len(series) - 1) / 2)
+                axes.plot([low, high], [at, at], color=colour, linewidth=2, gid="interval")
+                axes.plot([value], [at], "o", color=colour, markersize=7, gid="value")
+    axes.set_yticks(range(len(rows)), [f"{_plain(row.label)}\n{_plain(row.below)}" for row in rows])
+    axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.4g}" if abs(value) > 1e-9 else "0")
+    axes.grid(axis="x", color="#e3e3e3")
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    handles = [axes.plot([], [], "o", color=colour, label=_plain(name))[0] for name, colour in _coloured(series)]
+    figure.legend(handles=handles, loc="outside lower left", ncols=len(series), frameon=False)
+    svg = _svg(figure, "white")
+    return svg.replace("<defs>", f"<title>{escape(title)}</title><defs>", 1).replace("<svg ", '<svg role="img" ', 1)
+
+
+def _coloured(series: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip(series, INTERVAL_COLOURS, strict=False))
+
+
+def _figure(width: int, height: int) -> "Figure":
+    """Return a figure of so many points, whose parts make room for one another."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width / 72, height / 72), layout="constrained")
+
+
+def _svg(figure: "Figure", background: str) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", facecolor=background, metadata=_NO_METADATA)
+    return stream.getvalue()
+
+
+def _inline(figure: "Figure", title: str) -> str:
+    """Return a chart as a part of a page: nothing that names an address or an id, colours by the page's style."""
+    svg = _svg(figure, "none")
+    body = svg[svg.index("<g ") : svg.rindex("</svg>")]
+    body = re.sub(r"<defs>.*?</defs>", "", re.sub(r'<g id="[^"<>]*"', "<g", body), flags=re.DOTALL)
+    for colour, variable in _PAGE_COLOURS.items():
+        body = body.replace(f": {colour}", f": {variable}")
+    width, height = (round(72 * inches) for inches in figure.get_size_inches())
+    return f'<svg role="img" viewBox="0 0 {width} {height}"><title>{escape(title)}</title>{body}</svg>'
+
+
+def _plain(text: str) -> str:
+    """Return a text without what cannot be written as UTF-8 or breaks a line."""
+    return " ".join(text.encode(errors="replace").decode().split())
 
 
 def _shortened(label: str) -> str:
+    label = _plain(label)
     return label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…"
-
-
-def _columns(label: str) -> int:
-    return len(_shortened(label))

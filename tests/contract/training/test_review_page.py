@@ -9,9 +9,9 @@ import pytest
 from websockets.sync.client import connect
 
 from relevance.tasks import LabeledPair, Pair, Task
+from training.reports.review import write_review
 from training.selfvalidation.judging import Suggestion
 from training.selfvalidation.options import Flag
-from training.selfvalidation.review import write_review
 from training.selfvalidation.stage import FlaggedRow
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

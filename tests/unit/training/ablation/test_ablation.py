@@ -138,4 +138,5 @@ def test_reports_hold_every_arm_and_escape_names():
     assert all(name in text for name in ("good", "middling", "poor", "10 (with 3 negative)"))
     assert by_language(study).splitlines()[0] == "| AUC | de | en |"
     assert "good &amp; &lt;new&gt;" in picture
-    assert picture.count("<circle") == 3 + 3  # a dot a slice, and the legend
+    assert picture.count('id="value"') == picture.count('id="interval"') == 3  # a dot and a line for each slice
+    assert all(name in picture for name in ("seen languages", "unseen languages"))

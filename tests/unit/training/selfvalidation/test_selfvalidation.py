@@ -13,6 +13,7 @@ from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from tests.models import tiny_model
 from training.fitting.recipe import Recipe
+from training.reports.review import check_unique_ids, write_review
 from training.selfvalidation import flags
 from training.selfvalidation.actions import act, drop_at_random
 from training.selfvalidation.decisions import apply_review, read_decisions
@@ -21,7 +22,6 @@ from training.selfvalidation.judging import Suggestion, judge
 from training.selfvalidation.options import Action, FilterModel, Flag, Prune, SelfValidationOptions
 from training.selfvalidation.outoffold import OutOfFold, model_recipe, out_of_fold, plan_folds
 from training.selfvalidation.report import quality
-from training.selfvalidation.review import check_unique_ids, write_review
 from training.selfvalidation.stage import FlaggedRow, SelfValidation, self_validate, validate_rows
 
 TWO_MODELS = (FilterModel(judge="crossencoder"), FilterModel(judge="crossencoder", seed=1))

@@ -1,0 +1,27 @@
+"""Pages from Jinja templates: every value is escaped, and a page is one file that loads nothing."""
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return a page. Raises jinja2.UndefinedError for a value that the template needs and does not get."""
+    return _environment().get_template(template).render(values) + "\n"
+
+
+@functools.cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("training.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
+    return environment
