@@ -30,6 +30,14 @@ Logits = NDArray[np.float32]
 
 KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+# All attention kernels that onnxruntime chooses from, except cuDNN's (8). By default it takes that one for fp16, from
+# Hopper on. cuDNN then builds a plan for every new shape, which takes some 40 ms, and batches rarely repeat a shape
+# (docs/performance.md has the speed with and without it).
+ATTENTION_KERNELS = 1 | 2 | 4 | 16 | 32 | 64
+CUDA_OPTIONS = {
+    "sdpa_kernel": str(ATTENTION_KERNELS),
+    "use_tf32": "0",  # products in fp32 are what an fp32 bundle promises; who wants speed takes fp16
+}
 DEFAULT_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 GOLDEN_BATCH = 32
 
@@ -62,7 +70,7 @@ class BundleSession:
         on_gpu = device != "cpu" and CUDA in available
         if on_gpu:
             onnxruntime.preload_dlls()  # the CUDA and cuDNN libraries of the Python packages, where installed
-        session = open_session(bundle, threads, [CUDA, CPU] if on_gpu else [CPU])
+        session = open_session(bundle, threads, [(CUDA, CUDA_OPTIONS), CPU] if on_gpu else [CPU])
         check_names(bundle, session)
         opened = cls(bundle, bundle.tokenizer(), session)
         if device == "cuda" and opened.device != "cuda":

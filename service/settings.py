@@ -165,9 +165,9 @@ class Settings(BaseSettings):
     )
     cuda_graphs: bool = Field(
         False,
-        description="capture the small batches' shapes on a GPU at start and repeat them by one call each. true: less "
-        "waiting for kernels to start, a slower start, and all models' runs one after another. Not yet measured "
-        "(docs/serving.md)",
+        description="capture the small batches' shapes on a GPU at start and repeat them by one call each. true: few "
+        "pairs that come alone are answered sooner; under load fewer pairs a second, and all models' runs one after "
+        "another (docs/performance.md)",
     )
     api_keys: Path | None = Field(
         None,

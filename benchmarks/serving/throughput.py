@@ -15,14 +15,24 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from raw import RawSession
+import onnxruntime
+from raw import BATCH_TOKENS, RawSession
 from report import about, model_of, pairs_of, write
 from servers import ours, started
 
 from relevance.bundle import Bundle
+from relevance.session import DEFAULT_BATCH_TOKENS
 from relevance.tasks import Pair, Task
+from service.settings import Settings
 
 CANDIDATES, CONCURRENT, SINGLES = 100, 4, 200
+TOLERANCES = {"fp32": 1e-4, "fp16": 0.005, "int8": 0.05}  # int8 scores depend on what else is in the run
+
+
+def device_of_this_machine() -> str:
+    """Return where the service that is started here will run its model."""
+    offered = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return "cuda" if offered and Settings().device != "cpu" else "cpu"
 
 
 async def through_http(url: str, task: Task, pairs: Sequence[Pair]) -> tuple[np.ndarray, float, list[float]]:
@@ -64,16 +74,20 @@ def main(arguments: Sequence[str]) -> None:
     bundle = Bundle.open(options.bundle)
     task = bundle.manifest.task
     pairs = pairs_of(options.rows, bundle)
-    session = RawSession(bundle, pairs)
+    device = device_of_this_machine()
+    session = RawSession(bundle, pairs, DEFAULT_BATCH_TOKENS["cuda"] if device == "cuda" else BATCH_TOKENS, device)
+    if device == "cuda":
+        session.run()  # every shape once
     expected, raw_seconds = session.run()
     with started(ours(options.bundle, log_level="INFO")) as (url, _):
         scores, seconds, latencies = asyncio.run(through_http(url, task, pairs))
-    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    np.testing.assert_allclose(scores, expected, atol=TOLERANCES[bundle.manifest.precision])
     again, raw_again = session.run()  # once more, so that a change of the machine's speed shows
     raw = len(pairs) / np.mean([raw_seconds, raw_again])
     result = {
         **about(arguments),
         "model": model_of(bundle),
+        "device": device,
         "pairs": len(pairs),
         "largest_score_difference": float(np.abs(scores - again).max()),
         "raw_session_pairs_per_second": [len(pairs) / raw_seconds, len(pairs) / raw_again],

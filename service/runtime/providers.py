@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import onnxruntime
 
 from relevance.errors import MachineError
+from relevance.session import CUDA_OPTIONS
 from service.batch_shape import Shape
 
 log = logging.getLogger(__name__)
@@ -52,10 +53,8 @@ def device_of(session: onnxruntime.InferenceSession, device: str) -> str:
 
 
 def _cuda_options(gpu: GpuOptions) -> dict[str, str]:
-    options = {
-        "arena_extend_strategy": "kSameAsRequested",  # grow by what is needed, not to the next power of two
-        "use_tf32": "0",  # products in fp32 are what an fp32 bundle promises; who wants speed takes fp16
-    }
+    options = dict(CUDA_OPTIONS)
+    options["arena_extend_strategy"] = "kSameAsRequested"  # grow by what is needed, not to the next power of two
     if gpu.memory_mb:
         options["gpu_mem_limit"] = str(gpu.memory_mb * 1024 * 1024)
     if gpu.cuda_graphs:
