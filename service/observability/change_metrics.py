@@ -1,4 +1,4 @@
-"""The metrics of model changes and of challengers that score in the shadow. Every series is there from the start."""
+"""Prometheus metrics of model changes and of challengers in shadow mode. Knows neither rollouts nor models."""
 
 from collections.abc import Iterable
 
@@ -11,10 +11,10 @@ SHIFTS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 
 
 class ChangeMetrics:
-    """Counts changes of models, and how a challenger's scores differ from the active model's on the same pairs."""
+    """Counts model changes, and how a challenger's scores differ from the active model's on the same pairs."""
 
     def __init__(self, tasks: Iterable[Task], seconds: Iterable[float], registry: CollectorRegistry) -> None:
-        """Register everything; `seconds` are the buckets of durations."""
+        """Register all series at 0. `seconds` are the buckets of durations."""
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"relevance_{name}", text, ("task", *labels), registry=registry)
@@ -22,12 +22,18 @@ class ChangeMetrics:
         def histogram(name: str, text: str, buckets: Iterable[float]) -> Histogram:
             return Histogram(f"relevance_{name}", text, ("task",), registry=registry, buckets=tuple(buckets))
 
-        self.changes = counter("model_changes", "Changes of models, by how they ended", "result")
-        self.pairs = counter("shadow_pairs", "Pairs that a challenger has scored in the shadow")
-        self.disagreements = counter("shadow_disagreements", "Those of them that it labels differently")
-        self.shift = histogram("shadow_score_shift", "By how much its score of a pair differs", SHIFTS)
-        self.dropped = counter("shadow_dropped_requests", "Requests that it was too late for, or failed on")
-        self.run_seconds = histogram("shadow_run_duration_seconds", "Model runs of a request in the shadow", seconds)
+        self.changes = counter("model_changes", "Model changes by result", "result")
+        self.pairs = counter("shadow_pairs", "Pairs scored by a challenger in shadow mode")
+        self.disagreements = counter(
+            "shadow_disagreements", "Pairs that the challenger labels differently from the active model"
+        )
+        self.shift = histogram("shadow_score_shift", "Absolute difference between the two scores of a pair", SHIFTS)
+        self.dropped = counter(
+            "shadow_dropped_requests", "Requests the challenger dropped because it was busy or failed"
+        )
+        self.run_seconds = histogram(
+            "shadow_run_duration_seconds", "Model run time of a request in shadow mode", seconds
+        )
         for task in tasks:
             for result in RESULTS:
                 self.changes.labels(task, result)

@@ -1,4 +1,4 @@
-"""The metrics of scores and their drift, as collectors that read the counts when a page is made."""
+"""Prometheus collectors of scores and their drift. They read the counts at each scrape. Knows no models."""
 
 from collections.abc import Iterator
 
@@ -14,26 +14,26 @@ from relevance.tasks import Task
 from service.observability.drift import Drift
 from service.observability.score_histogram import Counts
 
-TWENTIETHS = tuple((place + 1) / HISTOGRAM_BINS for place in range(HISTOGRAM_BINS))
-BOUNDS = (*map(floatToGoString, TWENTIETHS), "+Inf")
+BUCKETS = tuple((place + 1) / HISTOGRAM_BINS for place in range(HISTOGRAM_BINS))
+BOUNDS = (*map(floatToGoString, BUCKETS), "+Inf")
 
 
-class ScoreHistogram(Collector):
-    """A histogram by task and language that takes in many observations at once."""
+class ScoreHistogramCollector(Collector):
+    """A Prometheus histogram by task and language that adds many observations at once. The library's adds one."""
 
     def __init__(self, name: str, text: str) -> None:
         self._name, self._text = name, text
         self._counts: dict[tuple[str, str], Counts] = {}
         self._sums: dict[tuple[str, str], float] = {}
 
-    def preset(self, task: str, language: str) -> None:
-        """Have the series of a task and language, at 0, before anything was observed."""
+    def create(self, task: str, language: str) -> None:
+        """Create the series of a task and language at 0."""
         self._counts.setdefault((task, language), np.zeros(HISTOGRAM_BINS, dtype=np.int64))
         self._sums.setdefault((task, language), 0.0)
 
     def add(self, task: str, language: str, counts: Counts, total: float) -> None:
-        """Count observations in [0, 1] by twentieth [HISTOGRAM_BINS], and their sum."""
-        self.preset(task, language)
+        """Add observations in [0, 1]: their counts [HISTOGRAM_BINS] and their sum."""
+        self.create(task, language)
         self._counts[task, language] += counts
         self._sums[task, language] += total
 
@@ -41,30 +41,36 @@ class ScoreHistogram(Collector):
         """Yield the histogram."""
         family = HistogramMetricFamily(self._name, self._text, labels=("task", "language"))
         for labels, counts in self._counts.items():
-            upto = [*np.cumsum(counts).tolist(), int(counts.sum())]
-            family.add_metric(labels, list(zip(BOUNDS, upto, strict=True)), self._sums[labels])
+            cumulative = [*np.cumsum(counts).tolist(), int(counts.sum())]
+            family.add_metric(labels, list(zip(BOUNDS, cumulative, strict=True)), self._sums[labels])
         yield family
 
 
 class DriftMetrics(Collector):
-    """Scores by language, and how far recent ones are from those of the bundle's dev set."""
+    """Scores by language, and the drift of recent scores from the bundle's dev set."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.scores = ScoreHistogram("relevance_score", "Scores given")
+        self.scores = ScoreHistogramCollector("relevance_score", "Scores returned")
         self._drifts: dict[Task, Drift] = {}
         registry.register(self.scores)
         registry.register(self)
 
-    def show(self, task: Task, drift: Drift) -> None:
-        """Show the window of the model that is active."""
+    def set_active(self, task: Task, drift: Drift) -> None:
+        """Report the window of the active model from now on."""
         self._drifts[task] = drift
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the population stability indices of the active models' windows."""
+        """Yield the population stability indices of the active models."""
         scores = GaugeMetricFamily(
-            "relevance_score_psi", "Population stability index of recent scores", labels=("task", "language")
+            "relevance_score_psi",
+            "Population stability index of recent scores against the dev set",
+            labels=("task", "language"),
         )
-        mix = GaugeMetricFamily("relevance_language_mix_psi", "The same of their languages", labels=("task",))
+        mix = GaugeMetricFamily(
+            "relevance_language_mix_psi",
+            "Population stability index of recent languages against the dev set",
+            labels=("task",),
+        )
         for task, drift in self._drifts.items():
             seen = drift.seen()
             for language, index in drift.reference.score_psi(seen).items():

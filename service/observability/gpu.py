@@ -1,6 +1,6 @@
-"""What NVIDIA's management library (NVML) tells of the GPUs; where it is not there, there are no such series.
+"""GPU metrics from NVIDIA's management library (NVML), read at each scrape. Without NVML the series do not exist.
 
-The figures are those of whole GPUs, whoever uses them, read when somebody asks for the metrics.
+The values are those of whole GPUs, whichever process uses them. Knows no models.
 """
 
 import importlib
@@ -16,15 +16,15 @@ log = logging.getLogger(__name__)
 
 
 class GpuCollector(Collector):
-    """Memory and use of every GPU that this process can see."""
+    """Memory and utilization of every GPU that this process can see."""
 
     def __init__(self, nvml: ModuleType) -> None:
-        """Take the module `pynvml`, started."""
+        """Wrap the module `pynvml`, already initialised."""
         self._nvml = nvml
 
     @classmethod
     def of_machine(cls) -> Self | None:
-        """Start NVML and return the collector; None without the package nvidia-ml-py or without a driver."""
+        """Initialise NVML and return the collector. None without the package nvidia-ml-py or without a driver."""
         try:
             nvml = importlib.import_module("pynvml")
         except ImportError:
@@ -32,19 +32,21 @@ class GpuCollector(Collector):
         try:
             nvml.nvmlInit()
         except nvml.NVMLError as error:
-            log.info(f"no figures of GPUs: {error}")
+            log.info(f"no GPU metrics: {error}")
             return None
         return cls(nvml)
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Return nothing: registering must not read the GPUs."""
+        """Return nothing, so that registration does not read the GPUs."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield memory in use and in all, and the share of time that the GPU worked, each with the GPU's number."""
-        used = GaugeMetricFamily("relevance_gpu_memory_used_bytes", "Memory of the GPU in use", labels=["gpu"])
-        total = GaugeMetricFamily("relevance_gpu_memory_total_bytes", "Memory of the GPU", labels=["gpu"])
-        busy = GaugeMetricFamily("relevance_gpu_utilization_ratio", "Share of time at work", labels=["gpu"])
+        """Yield used memory, total memory and utilization, labelled with the GPU's number."""
+        used = GaugeMetricFamily("relevance_gpu_memory_used_bytes", "Used memory of the GPU", labels=["gpu"])
+        total = GaugeMetricFamily("relevance_gpu_memory_total_bytes", "Total memory of the GPU", labels=["gpu"])
+        busy = GaugeMetricFamily(
+            "relevance_gpu_utilization_ratio", "Share of time that the GPU was busy", labels=["gpu"]
+        )
         for number in range(self._count()):
             name = [str(number)]
             try:
@@ -53,13 +55,15 @@ class GpuCollector(Collector):
                 used.add_metric(name, memory.used)
                 total.add_metric(name, memory.total)
                 busy.add_metric(name, self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
-            except self._nvml.NVMLError as error:  # one that fell off the bus must not cost the other metrics
-                log.debug(f"GPU {number}: {error}")  # at every look: a GPU that is cut up (MIG) never tells its use
+            except self._nvml.NVMLError as error:  # a lost GPU must not cost the other metrics
+                log.debug(
+                    f"GPU {number}: {error}"
+                )  # DEBUG, since it repeats at every scrape: a partitioned GPU (MIG) has no utilization
         yield from (used, total, busy)
 
     def _count(self) -> int:
         try:
             return int(self._nvml.nvmlDeviceGetCount())
         except self._nvml.NVMLError as error:
-            log.warning(f"no figures of GPUs: {error}")
+            log.warning(f"no GPU metrics: {error}")
             return 0

@@ -1,4 +1,4 @@
-"""Logs on stderr: JSON lines, or lines for people. Never a query or a candidate."""
+"""Formats logs on stderr: JSON lines, or text on a terminal. Never writes a query or a candidate."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_me
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, event, and whatever was passed as `extra`."""
+    """One JSON object per line: time, level, logger, event, and the fields passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
@@ -32,29 +32,29 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
     def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 - the name is logging's
-        """Return where an exception came from, causes first; what it says only where that can quote no request."""
+        """Return the traceback of an exception, causes first. Its message is left out where it may quote a request."""
         error, parts = ei[1], []
         while error is not None:
-            parts.append("".join(traceback.format_tb(error.__traceback__)) + _told(error))
+            parts.append("".join(traceback.format_tb(error.__traceback__)) + _message(error))
             error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
         return "\nwhich led to:\n".join(reversed(parts))
 
 
 class TextFormatter(JsonFormatter):
-    """One line for people: time of day, level where it is no INFO, event, and what was passed as `extra`."""
+    """One line of text: time of day, level unless INFO, event, and the fields passed as `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as text; a traceback follows on lines of its own."""
+        """Return the record as text. A traceback follows on its own lines."""
         level = "" if record.levelno == logging.INFO else f"{record.levelname}: "
         extra = {key: value for key, value in vars(record).items() if key not in _PLAIN}
         event = record.getMessage()
-        told = " ".join(f"{key}={_brief(value)}" for key, value in extra.items() if not _says(event, value))
+        fields = " ".join(f"{key}={_brief(value)}" for key, value in extra.items() if not _is_in(event, value))
         line = f"{datetime.fromtimestamp(record.created).astimezone():%H:%M:%S} {level}{event}"
-        line = f"{line}  {told}" if told else line
+        line = f"{line}  {fields}" if fields else line
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def _says(event: str, value: object) -> bool:
+def _is_in(event: str, value: object) -> bool:
     return isinstance(value, str) and value in event
 
 
@@ -63,16 +63,16 @@ def _brief(value: object) -> str:
     return text if text.isprintable() and " " not in text else json.dumps(text)
 
 
-def _told(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     name = type(error).__name__
-    # Of OSErrors only Python's own: those of an HTTP client may quote a header.
+    # Only Python's own OSErrors: those of an HTTP client may quote a header.
     builtin = isinstance(error, OSError) and type(error).__module__ == "builtins"
-    known = isinstance(error, RelevanceError) or builtin or type(error).__module__.startswith("onnxruntime")
-    return f"{name}: {error}" if known else f"{name} (what it says is left out: it may quote a request)"
+    safe = isinstance(error, RelevanceError) or builtin or type(error).__module__.startswith("onnxruntime")
+    return f"{name}: {error}" if safe else f"{name} (message left out: it may quote a request)"
 
 
 def configure_logging(level: str, form: Literal["auto", "json", "text"] = "auto") -> None:
-    """Send all logs of this process to stderr, as JSON lines or as text; auto: text where stderr is a terminal."""
+    """Send all logs of this process to stderr as JSON lines or text. `auto`: text if stderr is a terminal."""
     handler = logging.StreamHandler(sys.stderr)
     as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())

@@ -1,8 +1,8 @@
-"""OpenTelemetry spans of requests, as an option: what the service measures anyway, sent to a collector.
+"""Sends OpenTelemetry spans of requests to a collector, if `otlp_endpoint` is set. Knows no models and no scheduling.
 
-A request is one span, made when it has been answered; below it lie its parts one after another: admit, tokenize, queue,
-run and serialize. (Of a request that was scored in several runs, queue holds all its waiting and run all its running.)
-No query, candidate or body goes into a span. Without `otlp_endpoint` this imports nothing of OpenTelemetry.
+A request is one span, made after its answer, with one child span for each part: admit, tokenize, queue, run, serialize.
+(If several runs scored a request, queue is all its waiting time and run all its run time.) A span never holds a query,
+a candidate or a body. Without `otlp_endpoint`, OpenTelemetry is not imported.
 """
 
 import logging
@@ -32,9 +32,9 @@ SCORING_PARTS = ("tokenize", "queue", "run")
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A request that has its answer. Times are on `time.monotonic`.
+    """A request that was answered. Times are of `time.monotonic`.
 
-    `seconds` are those of its parts and `scored_at` when its scores were there; both None where it was not scored.
+    `seconds` are the durations of its parts and `scored_at` the time its scores were ready; None if it was not scored.
     """
 
     method: str
@@ -61,10 +61,10 @@ class Answered:
 
 
 class Tracer:
-    """Makes spans of a share of the requests, and of those whose caller asks for it in `traceparent`."""
+    """Traces a share of the requests, and those whose caller asks for it in `traceparent`."""
 
     def __init__(self, processor: Any, share: float) -> None:
-        """Hand spans to a span processor of the SDK."""
+        """Send spans to a span processor of the SDK."""
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
@@ -81,7 +81,7 @@ class Tracer:
 
     @classmethod
     def open(cls, settings: Settings) -> Self | None:
-        """Return a tracer that sends to the collector of the settings, None where there is none.
+        """Return a tracer for the collector of the settings, or None without one.
 
         Raises MachineError where the packages are missing, and ConfigError for headers that cannot be sent.
         """
@@ -102,7 +102,7 @@ class Tracer:
         return cls(BatchSpanProcessor(exporter), settings.trace_share)
 
     def record(self, answered: Answered) -> str | None:
-        """Make the spans of a request and return the id of its trace, None where it is not sampled."""
+        """Record the spans of a request and return its trace id. None: the request is not sampled."""
         from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
         def at(moment: float) -> int:
@@ -131,14 +131,14 @@ class Tracer:
         return format(span.get_span_context().trace_id, "032x")
 
     def close(self) -> None:
-        """Send what is left and end; gives up after CLOSE_SECONDS where the collector does not answer."""
+        """Send the remaining spans and stop. Gives up after CLOSE_SECONDS if the collector does not answer."""
         ending = threading.Thread(target=self._provider.shutdown, daemon=True)
         ending.start()
         ending.join(CLOSE_SECONDS)
 
 
 def _check_headers(environment: Mapping[str, str]) -> None:
-    """Raise ConfigError for headers of the exporter that cannot be sent: its own warnings would quote their values."""
+    """Raise ConfigError for malformed headers of the exporter: its own warnings would quote their values."""
     for variable in HEADER_VARIABLES:
         for entry in filter(str.strip, environment.get(variable, "").split(",")):
             name, equals, value = entry.partition("=")

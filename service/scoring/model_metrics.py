@@ -9,7 +9,7 @@ import numpy as np
 from relevance.bundle import Manifest
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics, count_class
-from service.observability.score_histogram import Flags, Floats, ScoreTally
+from service.observability.score_histogram import Flags, Floats, ScoreHistogram
 from service.scheduling.batching import Priority
 from service.scheduling.scheduler import BatchReport, Load
 
@@ -37,8 +37,8 @@ class ModelMetrics:
         self._looked_up: Tally[tuple[str, str]] = Tally()
         self._restarts = self._unknown_tokens = 0
         known = sorted({*manifest.seen_languages, *manifest.dev_rows})
-        self._tally = ScoreTally(known)
-        metrics.preset_languages(task, known)
+        self._histogram = ScoreHistogram(known)
+        metrics.create_languages(task, known)
 
     def play(self, role: Role | None, answers: bool = True) -> None:
         """Tell what the model is there for from now on; None: it is gone. What does not answer is not counted."""
@@ -79,13 +79,13 @@ class ModelMetrics:
     @property
     def languages(self) -> Sequence[str]:
         """The languages that are told apart."""
-        return self._tally.languages
+        return self._histogram.languages
 
     def scored(self, languages: Sequence[str], scores: Floats, labels: Flags, truncated: int) -> None:
         """Count scores [N] by language and label; they are in the metrics with the next call of `told`."""
         if not self._answers:
             return
-        self._tally.add(languages, scores, labels)
+        self._histogram.add(languages, scores, labels)
         if truncated:
             self._metrics.truncated.labels(self._task).inc(truncated)
 
@@ -98,16 +98,16 @@ class ModelMetrics:
 
     def told(self, drift: Drift, unknown_tokens: int) -> None:
         """Pass on the scores given since the last call, and tell all unknown tokens so far."""
-        counts, sums = self._tally.take()
+        counts, sums = self._histogram.take()
         both = counts.sum(axis=1)
         drift.add(both)
         for row in np.flatnonzero(both.any(axis=1)).tolist():
-            language = self._tally.languages[row]
+            language = self._histogram.languages[row]
             self._metrics.drift.scores.add(self._task, language, both[row], float(sums[row]))
             for label, count in enumerate(counts[row].sum(axis=1).tolist()):
                 self._metrics.scores.labels(self._task, language, str(label)).inc(count)
         if self._role is Role.ACTIVE:
-            self._metrics.drift.show(self._task, drift)
+            self._metrics.drift.set_active(self._task, drift)
         fresh, self._unknown_tokens = unknown_tokens - self._unknown_tokens, unknown_tokens
         if self._answers:
             self._metrics.unknown_tokens.labels(self._task).inc(fresh)
@@ -119,6 +119,6 @@ class ModelMetrics:
         for priority, tokens in ((Priority.INTERACTIVE, load.queued_tokens), (Priority.BULK, load.bulk_tokens)):
             self._metrics.queued_tokens.labels(self._task, priority.name.lower()).set(tokens)
         self._metrics.queue_age.labels(self._task).set(load.oldest_seconds)
-        self._metrics.speed.labels(self._task).set(tokens_per_second)
+        self._metrics.throughput.labels(self._task).set(tokens_per_second)
         self._metrics.restarts.labels(self._task).inc(restarts - self._restarts)
         self._restarts = restarts

@@ -13,7 +13,7 @@ from relevance.card import TOKENIZER_FILE, ModelCard, score_reference
 from relevance.tasks import Pair, Task
 from relevance.tokenization import PairTokenizer
 from service.observability.drift import Drift, Reference
-from service.observability.drift_metrics import TWENTIETHS, ScoreHistogram
+from service.observability.drift_metrics import BUCKETS, ScoreHistogramCollector
 from service.runtime.session import Engine
 from tests.serving import in_process
 from tests.tiny import MAX_LENGTH, PAD_ID, tiny_bundle, tiny_tokenizer
@@ -159,7 +159,7 @@ def test_another_version_starts_with_an_empty_window():
         first.add(np.full((4, 20), 50))
         pages = []
         for each in (first, second):
-            service.metrics.drift.show(Task.QI, each)
+            service.metrics.drift.set_active(Task.QI, each)
             pages.append(values(service.metrics.page().decode(), "relevance_score_psi"))
         return pages
 
@@ -173,8 +173,8 @@ def test_another_version_starts_with_an_empty_window():
 
 
 def test_many_observations_at_once_are_as_one_by_one():
-    one = Histogram("one", "", registry=(registry := CollectorRegistry()), buckets=TWENTIETHS)
-    registry.register(many := ScoreHistogram("many", ""))
+    one = Histogram("one", "", registry=(registry := CollectorRegistry()), buckets=BUCKETS)
+    registry.register(many := ScoreHistogramCollector("many", ""))
     for place, count in enumerate(range(20)):
         for _ in range(count):
             one.observe(place / 20 + 0.01)

@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import arrays
 from relevance.card import ModelCard, score_reference
 from relevance.formatting import PairFormat
 from relevance.heads import HeadSpec
-from service.observability.drift import ALL, ROWS_A_BIN, SLICES, Bins, Drift, Reference, psi
-from service.observability.score_histogram import WAITING_PAIRS, ScoreTally
+from service.observability.drift import ALL, MIN_BIN_ROWS, SLICES, Bins, Drift, Reference, psi
+from service.observability.score_histogram import MAX_BUFFERED_PAIRS, ScoreHistogram
 
 counts = arrays(np.int64, 10, elements=st.integers(0, 1000)).filter(lambda rows: rows.sum() > 0)
 histograms = st.lists(st.integers(0, 500), min_size=20, max_size=20)
@@ -64,7 +64,7 @@ def test_index_is_symmetric_finite_and_never_negative(one, other):
     assert psi(one, other) == pytest.approx(psi(other, one))
 
 
-@given(histograms.filter(lambda rows: sum(rows) >= ROWS_A_BIN))
+@given(histograms.filter(lambda rows: sum(rows) >= MIN_BIN_ROWS))
 def test_merged_bins_keep_all_rows_and_are_neither_many_nor_one(rows):
     bins = Bins.of(rows)
     assert bins.rows.sum() == sum(rows)
@@ -76,7 +76,7 @@ def test_merged_bins_keep_all_rows_and_are_neither_many_nor_one(rows):
 def test_bins_hold_a_tenth_of_the_rows_or_twenty():
     assert Bins.of([10] * 20).rows.tolist() == [20] * 10
     assert Bins.of([0] * 5 + [1000] * 10 + [0] * 5).rows.tolist() == [1000] * 10
-    assert min(Bins.of([3] * 20).rows) >= ROWS_A_BIN
+    assert min(Bins.of([3] * 20).rows) >= MIN_BIN_ROWS
 
 
 def test_scores_that_are_all_alike_are_told_from_others():
@@ -91,16 +91,16 @@ def test_histogram_without_rows_is_no_reference(histogram):
 
 
 def test_older_card_gives_no_index():
-    tally = ScoreTally(["en"])
-    drift = Drift(Reference.of(card(), 1), tally.languages, 60)
-    drift.add(tallied(tally, ["en"] * 100, np.full(100, 0.7)))
+    histogram = ScoreHistogram(["en"])
+    drift = Drift(Reference.of(card(), 1), histogram.languages, 60)
+    drift.add(counted(histogram, ["en"] * 100, np.full(100, 0.7)))
     assert drift.reference.score_psi(drift.seen()) == {}
     assert drift.reference.mix_psi(drift.seen()) is None
 
 
-def tallied(tally, languages, scores):
-    tally.add(languages, scores, scores >= 0.5)
-    return tally.take()[0].sum(axis=1)
+def counted(histogram, languages, scores):
+    histogram.add(languages, scores, scores >= 0.5)
+    return histogram.take()[0].sum(axis=1)
 
 
 def drifting(rng, clock):
@@ -108,15 +108,15 @@ def drifting(rng, clock):
     scores = np.concatenate([spread(rng, 0, 1, 1000), spread(rng, 0, 0.4, 300), spread(rng, 0, 1, 10)])
     languages = ["en"] * 1000 + ["es"] * 300 + ["th"] * 10
     found = card(**score_reference(scores, languages))
-    tally = ScoreTally(["en", "es", "th"])
-    return tally, Drift(Reference.of(found, 500), tally.languages, 60, clock)
+    histogram = ScoreHistogram(["en", "es", "th"])
+    return histogram, Drift(Reference.of(found, 500), histogram.languages, 60, clock)
 
 
 def test_scores_as_in_the_reference_have_a_small_index_and_others_a_large_one():
     rng, clock = np.random.default_rng(0), Clock()
-    tally, drift = drifting(rng, clock)
-    drift.add(tallied(tally, ["en"] * 4000, spread(rng, 0, 1)))
-    drift.add(tallied(tally, ["es"] * 4000, spread(rng, 0.5, 1)))
+    histogram, drift = drifting(rng, clock)
+    drift.add(counted(histogram, ["en"] * 4000, spread(rng, 0, 1)))
+    drift.add(counted(histogram, ["es"] * 4000, spread(rng, 0.5, 1)))
     found = drift.reference.score_psi(drift.seen())
     assert found.keys() == {ALL, "en", "es"}  # ten rows of Thai are no reference
     assert found["en"] < 0.1
@@ -125,11 +125,11 @@ def test_scores_as_in_the_reference_have_a_small_index_and_others_a_large_one():
 
 def test_few_scores_give_no_number():
     rng, clock = np.random.default_rng(0), Clock()
-    tally, drift = drifting(rng, clock)
-    drift.add(tallied(tally, ["en"] * 499, spread(rng, 0, 1, 499)))
+    histogram, drift = drifting(rng, clock)
+    drift.add(counted(histogram, ["en"] * 499, spread(rng, 0, 1, 499)))
     assert all(map(math.isnan, drift.reference.score_psi(drift.seen()).values()))
     assert math.isnan(drift.reference.mix_psi(drift.seen()))
-    drift.add(tallied(tally, ["en"], spread(rng, 0, 1, 1)))
+    drift.add(counted(histogram, ["en"], spread(rng, 0, 1, 1)))
     found = drift.reference.score_psi(drift.seen())
     assert found[ALL] == pytest.approx(found[ALL])
     assert math.isnan(found["es"])
@@ -137,19 +137,19 @@ def test_few_scores_give_no_number():
 
 def test_languages_are_compared_without_pairs_that_name_none():
     rng, clock = np.random.default_rng(0), Clock()
-    tally, drift = drifting(rng, clock)
+    histogram, drift = drifting(rng, clock)
     mix = ["en"] * 1000 + ["es"] * 300 + ["th"] * 10
-    drift.add(tallied(tally, mix + ["unk"] * 5000, spread(rng, 0, 1, 6310)))
+    drift.add(counted(histogram, mix + ["unk"] * 5000, spread(rng, 0, 1, 6310)))
     assert drift.reference.mix_psi(drift.seen()) == pytest.approx(0, abs=1e-12)
-    drift.add(tallied(tally, ["tlh"] * 2000, spread(rng, 0, 1, 2000)))
+    drift.add(counted(histogram, ["tlh"] * 2000, spread(rng, 0, 1, 2000)))
     assert drift.reference.mix_psi(drift.seen()) > 0.25
 
 
 def test_scores_leave_the_window_slice_by_slice():
     rng, clock = np.random.default_rng(0), Clock()
-    tally, drift = drifting(rng, clock)
+    histogram, drift = drifting(rng, clock)
     for _ in range(2 * SLICES):
-        drift.add(tallied(tally, ["en"] * 100, spread(rng, 0, 1, 100)))
+        drift.add(counted(histogram, ["en"] * 100, spread(rng, 0, 1, 100)))
         clock.now += 10
     assert drift.seen()[ALL].sum() == 100 * (SLICES - 1)
     clock.now += 10
@@ -165,26 +165,26 @@ def test_scores_leave_the_window_slice_by_slice():
         max_size=50,
     )
 )
-def test_tally_counts_as_one_by_one(rows):
-    tally = ScoreTally(["en", "es"])
+def test_scores_counted_at_once_count_as_one_by_one(rows):
+    histogram = ScoreHistogram(["en", "es"])
     languages, scores, labels = zip(*rows, strict=True)
     known = [language if language in ("en", "es", "unk") else "other" for language in languages]
     half = len(rows) // 2
     for part in (slice(0, half), slice(half, None)):  # two requests, the first one maybe of nothing
-        tally.add(languages[part], np.array(scores[part]), np.array(labels[part], dtype=bool))
+        histogram.add(languages[part], np.array(scores[part]), np.array(labels[part], dtype=bool))
     expected = np.zeros((4, 2, 20), dtype=int)
     for language, score, label in zip(known, scores, labels, strict=True):
-        expected[tally.languages.index(language), int(label), min(int(score * 20), 19)] += 1
-    counts, sums = tally.take()
+        expected[histogram.languages.index(language), int(label), min(int(score * 20), 19)] += 1
+    counts, sums = histogram.take()
     assert counts.tolist() == expected.tolist()
-    for language, total in zip(tally.languages, sums, strict=True):
+    for language, total in zip(histogram.languages, sums, strict=True):
         assert total == pytest.approx(sum(s for name, s in zip(known, scores, strict=True) if name == language))
-    assert tally.take()[0].sum() == 0
+    assert histogram.take()[0].sum() == 0
 
 
-def test_tally_holds_a_limited_number_of_pairs_back():
-    tally = ScoreTally(["en"])
-    for _ in range(WAITING_PAIRS // 100 + 1):
-        tally.add(["en"] * 100, np.full(100, 0.3), np.zeros(100, dtype=bool))
-    assert not tally._waiting
-    assert tally.take()[0].sum() == 100 * (WAITING_PAIRS // 100 + 1)
+def test_histogram_buffers_a_limited_number_of_pairs():
+    histogram = ScoreHistogram(["en"])
+    for _ in range(MAX_BUFFERED_PAIRS // 100 + 1):
+        histogram.add(["en"] * 100, np.full(100, 0.3), np.zeros(100, dtype=bool))
+    assert not histogram._buffer
+    assert histogram.take()[0].sum() == 100 * (MAX_BUFFERED_PAIRS // 100 + 1)
