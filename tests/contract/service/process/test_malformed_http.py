@@ -141,7 +141,8 @@ def send_for(link, request, seconds):
 
 
 def test_a_caller_that_reads_nothing_is_cut_off(bundle):
-    code = "from service import connection; connection.SILENCE_SECONDS = 1; from relevance.cli import main; main()"
+    code = "from service.process import http_protocol as h; h.SILENCE_SECONDS = 1; "
+    code += "from relevance.cli import main; main()"
     document = {"text": "cup", "x": "y" * 1_000_000}
     body = json.dumps({"query": "cup", "documents": [document], "return_documents": True}).encode()
     request = post("/v1/rerank", body)
@@ -154,7 +155,8 @@ def test_a_caller_that_reads_nothing_is_cut_off(bundle):
 
 
 def test_slow_headers_and_idle_connections_are_cut_off(bundle):
-    code = "from service import connection; connection.HEADER_SECONDS = 0.5\nfrom relevance.cli import main; main()"
+    code = "from service.process import http_protocol as h; h.HEADER_SECONDS = 0.5; "
+    code += "from relevance.cli import main; main()"
     command = [sys.executable, "-c", code, "serve"]
     with running({"qc": bundle}, command=command, keep_alive_seconds=1) as process:
         url = urlsplit(process.wait_ready())
