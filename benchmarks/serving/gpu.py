@@ -10,6 +10,7 @@ Without a GPU the same runs on the CPU. The result is written anew after each se
 import argparse
 import asyncio
 import itertools
+import signal
 import sys
 import tempfile
 import time
@@ -96,6 +97,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seconds", type=float, default=5, help="of each load")
     parser.add_argument("--requests", type=int, default=1000, help="of single pairs; fewer of the larger ones")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended before all was measured"))  # and its server too
     device = "cuda" if len(sessions()) > 1 else "cpu"
     pairs = pairs_of(options.rows, Bundle.open(options.bundles[0]))
     checked = list(itertools.chain.from_iterable(itertools.islice(by_query(pairs, 500), 2)))
