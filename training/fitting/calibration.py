@@ -1,19 +1,35 @@
-"""What is tuned on dev once the model is trained: calibration of its scores, and the thresholds of its labels."""
+"""Tuning on dev after training: calibration of the scores, thresholds of the labels, and the card with both."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize
 
-from relevance.card import Calibration, ThresholdSource, sigmoid
+from relevance.card import Calibration, ModelCard, ThresholdSource, score_reference, sigmoid
 from relevance.metrics import best_threshold
+from relevance.soundness import Labelling, findings
 from relevance.tasks import LabeledPair
 from training.fitting.options import CalibrationOptions
 from training.fitting.thresholds import choose_thresholds, warn_of_missing
 
+log = logging.getLogger(__name__)
+
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Unlabelled:
+    """Logits [N] of pairs in languages that training did not see, and these languages [N]."""
+
+    logits: ArrayLike = ()
+    languages: Sequence[str] = ()
+
+
+NO_PAIRS = Unlabelled()
 
 
 class Tuned(BaseModel):
@@ -38,18 +54,25 @@ class Tuned(BaseModel):
         return self.language_thresholds.get(language, self.threshold)
 
 
-def tune(rows: Sequence[LabeledPair], logits: ArrayLike, section: CalibrationOptions, seen: Sequence[str]) -> Tuned:
-    """Return what dev rows [N] and their logits [N] say. Thresholds are those of calibrated scores.
+def tune(
+    rows: Sequence[LabeledPair],
+    logits: ArrayLike,
+    section: CalibrationOptions,
+    seen: Sequence[str],
+    unlabelled: Unlabelled = NO_PAIRS,
+) -> Tuned:
+    """Return what dev rows [N] and their logits [N] say. Thresholds apply to calibrated scores.
 
-    Labels of languages that are not `seen` are looked at for the calibration, and with `by_language` for thresholds.
+    Labels of languages that are not `seen` are used for the calibration, and with `by_language` for thresholds.
     """
     labels = np.array([row.label for row in rows], dtype=np.float64)
+    languages = np.array([row.pair.language for row in rows])
     z = np.asarray(logits, dtype=np.float64)
     calibration = platt(labels, z) if section.platt else Calibration()
     scores = calibration.scores(z)
-    languages = np.array([row.pair.language for row in rows])
     given = None if section.threshold == "tuned" else float(section.threshold)
     chosen = choose_thresholds(labels, scores, languages.tolist(), seen, given)
+    chosen = chosen.with_pairs(calibration.scores(unlabelled.logits), unlabelled.languages)
     by_language, sources = chosen.by_language, chosen.sources
     for language in sorted(set(languages.tolist())) if section.by_language else ():
         mask = languages == language
@@ -59,7 +82,7 @@ def tune(rows: Sequence[LabeledPair], logits: ArrayLike, section: CalibrationOpt
             sources[language] = ThresholdSource(
                 method="labelled", source="dev rows", rows=int(mask.sum()), positive_share=share
             )
-    warn_of_missing(chosen, seen, languages.tolist())
+    warn_of_missing(chosen, seen, [*languages.tolist(), *unlabelled.languages])
     return Tuned(
         calibration=calibration,
         threshold=chosen.overall,
@@ -71,11 +94,31 @@ def tune(rows: Sequence[LabeledPair], logits: ArrayLike, section: CalibrationOpt
     )
 
 
+def with_tuning(card: ModelCard, tuned: Tuned, logits: ArrayLike, languages: Sequence[str]) -> ModelCard:
+    """Return the card with what was tuned, and with histograms of the scores of dev's logits [N]."""
+    found = {
+        "calibration": tuned.calibration,
+        "threshold": tuned.threshold,
+        "language_thresholds": tuned.language_thresholds,
+        "threshold_sources": tuned.threshold_sources,
+    } | score_reference(tuned.scores(logits), languages)
+    return ModelCard.model_validate(dict(card) | found)
+
+
+def with_findings(card: ModelCard, logits: ArrayLike, labels: Sequence[int], languages: Sequence[str]) -> ModelCard:
+    """Return the card with what is wrong with its labels on dev rows [N], by relevance.soundness; log each."""
+    scores = card.scores(logits)
+    found = findings(Labelling(scores, card.labels(scores, languages), labels, languages, card.cosine_auc))
+    for finding in found:
+        log.warning("dev: %s", finding)
+    return card.model_copy(update={"findings": found})
+
+
 def platt(labels: ArrayLike, logits: ArrayLike) -> Calibration:
     """Return the scale and offset of least log loss, with Platt's smoothed targets (Platt 1999).
 
-    Where dev says that higher logits are no more often positive, the scale would turn scores round: then none is
-    applied, so that a poor model is not made to look like a good one.
+    Returns no calibration where the best scale is not positive: it would reverse the order of the scores, and make a
+    poor model look like a good one.
     """
     y, z = np.asarray(labels, dtype=np.float64), np.asarray(logits, dtype=np.float64)
     positive, negative = y.sum(), len(y) - y.sum()
@@ -84,7 +127,7 @@ def platt(labels: ArrayLike, logits: ArrayLike) -> Calibration:
     def loss(parameters: Floats) -> tuple[float, Floats]:
         moved = parameters[0] * z + parameters[1]
         slope = (sigmoid(moved) - targets) / len(y)
-        return float(np.mean(np.logaddexp(0, moved) - targets * moved)), np.array([slope @ z, slope.sum()])
+        return _log_loss(targets, moved), np.array([slope @ z, slope.sum()])
 
     found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-8}).x
     if not np.isfinite(found).all() or found[0] <= 0:

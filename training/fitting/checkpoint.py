@@ -1,22 +1,23 @@
 """From rows and a recipe to a checkpoint folder: base model, fine-tuning, threshold, metrics, card. Made whole or not.
 
-The folder is an ordinary transformers checkpoint with three files beside: `card.json` (relevance.card),
-`head.safetensors` (absent with the stock head) and `dev_pairs.jsonl`, dev pairs of every language from which export
-takes its golden pairs.
+The folder is an ordinary transformers checkpoint with these files beside: `card.json` (relevance.card),
+`head.safetensors` (absent with the stock head), `dev_pairs.jsonl`, dev pairs of every language from which export takes
+its golden pairs, `dev_logits.npy`, the logits of all dev rows, and `run.json`, how the run went.
 """
 
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoConfig
+from numpy.typing import NDArray
 
-from relevance.card import DEV_PAIRS_FILE, ModelCard, score_reference
+from relevance.card import DEV_PAIRS_FILE, ModelCard
 from relevance.errors import ConfigError, InputError
 from relevance.files import whole_folder
 from relevance.heads import HeadKind
@@ -27,12 +28,14 @@ from relevance.tasks import LabeledPair, Pair
 from relevance.tokenization import PairTokenizer
 from training.data.provenance import fingerprint, now, source_commit
 from training.data.weights import label_weights
-from training.fitting.cuts import count_cuts
-from training.fitting.evaluation import judge_labels, report_model
+from training.fitting.calibration import Unlabelled, tune, with_findings, with_tuning
+from training.fitting.evaluation import report_model
 from training.fitting.finetune import STATE_FILE, Examples, FineTuner, Outcome
+from training.fitting.options import CalibrationOptions
 from training.fitting.recipe import Recipe
-from training.fitting.servable import check_family, check_size
-from training.fitting.thresholds import Thresholds, choose_thresholds, seen_languages, warn_of_missing
+from training.fitting.servable import check_family, check_lengths, check_size
+from training.fitting.thresholds import seen_languages
+from training.fitting.truncation import tokenize
 from training.models.base_models import BaseModel, EncoderOptions, prepare_encoder, resolve_base_model
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
 from training.sources import code_key
@@ -40,42 +43,51 @@ from training.sources import code_key
 log = logging.getLogger(__name__)
 
 DEV_PAIRS_A_LANGUAGE = 24
+DEV_LOGITS_FILE = "dev_logits.npy"
 PROBE_PAIRS = 128
 FINGERPRINT_FILE = "fingerprint"
-COUNT_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})  # positions begin behind the padding id
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to train on and where to put it; `unlabelled` pairs serve for thresholds of languages without labels."""
+    """What to train on and where to put it; `unlabelled` pairs serve for thresholds of languages without labels.
+
+    Without `tuned` the card has neither thresholds nor metrics: the caller tunes by the dev logits.
+    """
 
     recipe: Recipe
     train: Sequence[LabeledPair]
     dev: Sequence[LabeledPair]
     out: Path
     unlabelled: Sequence[Pair] = ()
+    tuned: bool = True
 
 
 def train(job: Job, *, overwrite: bool = False) -> ModelCard:
-    """Fine-tune and write the checkpoint folder `job.out`; an interrupted run of the same job goes on where it was.
+    """Fine-tune and write the checkpoint folder `job.out`; an interrupted run of the same job continues.
 
     Raises ConfigError where `out` exists and may not be replaced, InputError where rows or classes are missing,
-    MachineError where another run is at work on `out` or the disk is full.
+    MachineError where another run is writing `out` or the disk is full.
     """
     with output_lock(job.out):
         _check(job, overwrite)
         return _train(_fitted(job), overwrite)
 
 
+def dev_logits(checkpoint: Path) -> NDArray[np.float32]:
+    """Return the logits [N] that a checkpoint gives the dev rows it was trained with, in their order."""
+    return np.load(checkpoint / DEV_LOGITS_FILE)
+
+
 def _train(job: Job, overwrite: bool) -> ModelCard:
     base = resolve_base_model(job.recipe.base_model)
-    check_family(base.path, None if isinstance(base.path, Path) else base.revision)
+    check_family(base)
     work = job.out.parent / f".{job.out.name}.work"
     _open_work(work, job, base)
     encoder = _prepare(job, base, work)
     torch.manual_seed(job.recipe.seed)
     tokenizer = load_tokenizer(encoder, job.recipe.training.max_length)
-    _check_lengths(job.recipe, encoder, tokenizer)
+    check_lengths(job.recipe, encoder, tokenizer)
     model = CrossEncoder.from_base(encoder, tokenizer, job.recipe.head)
     check_size(model, base.name)
     if job.recipe.encoder.freeze_word_embeddings:
@@ -85,11 +97,14 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     cosine_auc = _cosine_auc(model, tokenizer, examples[1])
     tuner = FineTuner(model, tokenizer, job.recipe.training, job.recipe.seed, work)
     outcome = tuner.run(*examples)
-    card = _card(job, base, tuner, examples[1], cosine_auc)
+    card = _card(job, base, tuner, cosine_auc)
+    if job.tuned:
+        card = _tuned_card(job, card, tuner, outcome.dev_logits)
     with whole_folder(job.out) as folder:
         model.save(folder, encoder)
         card.save(folder)
-        _write_dev_pairs(folder, job.dev)
+        (folder / DEV_PAIRS_FILE).write_text("".join(_dev_pairs(job.dev)), encoding="utf-8")
+        np.save(folder / DEV_LOGITS_FILE, outcome.dev_logits)
         _write_run(folder, job, outcome)
         _check_free(job.out, overwrite)  # again, since training took long
     shutil.rmtree(work)
@@ -113,24 +128,8 @@ def _fitted(job: Job) -> Job:
     """Return the job with the parameters of the format that its training rows decide."""
     form = job.recipe.format.fitted(job.recipe.task, [row.pair.candidate for row in job.train])
     if form != job.recipe.format:
-        log.info("levels of category paths are parted by %r (format.path_separator)", form.path_separator)
+        log.info("levels of category paths are separated by %r (format.path_separator)", form.path_separator)
     return replace(job, recipe=job.recipe.model_copy(update={"format": form}))
-
-
-def _check_lengths(recipe: Recipe, encoder: Path, tokenizer: PairTokenizer) -> None:
-    """Raise ConfigError where pairs can be longer than the model's positions, or their texts run into one another."""
-    config = AutoConfig.from_pretrained(encoder)
-    positions = getattr(config, "max_position_embeddings", None)
-    positions = positions if positions and positions > 0 else None  # -1: no end
-    if positions and config.model_type in COUNT_FROM_PADDING:
-        positions -= tokenizer.pad_id + 1
-    if positions and recipe.training.max_length > positions:
-        raise ConfigError(f"training.max_length {recipe.training.max_length}: the model has {positions} positions")
-    if not tokenizer.template.middle and not recipe.format.candidate_prefix:
-        raise ConfigError(
-            f"format.candidate_prefix is empty: the tokenizer of {recipe.base_model} puts nothing between query and "
-            "candidate; expected a prefix that parts them, as ' category: '"
-        )
 
 
 def _open_work(work: Path, job: Job, base: BaseModel) -> None:
@@ -179,9 +178,8 @@ def _prepare(job: Job, base: BaseModel, work: Path) -> Path:
 
 
 def _examples(job: Job, name: str, rows: Sequence[LabeledPair], tokenizer: PairTokenizer) -> Examples:
-    texts = [job.recipe.format.texts(job.recipe.task, row.pair) for row in rows]
-    pairs = tokenizer.encode_pairs(texts)
-    count_cuts(tokenizer, texts, pairs).told(name, job.recipe.task)
+    task = job.recipe.task
+    pairs = tokenize(tokenizer, [job.recipe.format.texts(task, row.pair) for row in rows], name, task)
     return Examples(pairs, [row.label for row in rows], label_weights(rows))
 
 
@@ -193,22 +191,21 @@ def _probe(examples: Examples, tokenizer: PairTokenizer) -> tuple[dict[str, torc
 
 
 def _cosine_auc(model: CrossEncoder, tokenizer: PairTokenizer, dev: Examples) -> float | None:
-    """Return the dev AUC of the paired head as it starts, which is that of the cosine; None for other heads."""
+    """Return the dev AUC of the untrained paired head, which is that of the cosine; None for other heads."""
     if model.spec.kind is not HeadKind.PAIRED:
         return None
     return auc(dev.labels, predict_logits(model, tokenizer, dev.pairs))
 
 
-def _card(job: Job, base: BaseModel, tuner: FineTuner, dev: Examples, cosine_auc: float | None) -> ModelCard:
-    """Tune the threshold on dev, and say there how good the model is."""
-    recipe, model, tokenizer = job.recipe, tuner.model, tuner.tokenizer
-    card = ModelCard(
+def _card(job: Job, base: BaseModel, tuner: FineTuner, cosine_auc: float | None) -> ModelCard:
+    recipe = job.recipe
+    return ModelCard(
         name=recipe.name,
         task=recipe.task,
         format=recipe.format,
-        max_length=tokenizer.max_length,
-        pad_id=tokenizer.pad_id,
-        head=model.spec,
+        max_length=tuner.tokenizer.max_length,
+        pad_id=tuner.tokenizer.pad_id,
+        head=tuner.model.spec,
         threshold=0.5,
         seen_languages=tuple(seen_languages(job.train)),
         cosine_auc=cosine_auc,
@@ -218,55 +215,42 @@ def _card(job: Job, base: BaseModel, tuner: FineTuner, dev: Examples, cosine_auc
         source_commit=source_commit(),
         created=now(),
     )
-    scores = card.scores(predict_logits(model, tokenizer, dev.pairs))
-    languages = [row.pair.language for row in job.dev]
-    chosen = _thresholds(job, card, tuner, scores)
-    found = {
-        "threshold": chosen.overall,
-        "language_thresholds": chosen.by_language,
-        "threshold_sources": chosen.sources,
-        "metrics_on": "dev: rows on which checkpoint and threshold were chosen too, so the metrics flatter",
-    } | score_reference(scores, languages)
-    card = ModelCard.model_validate(dict(card) | found)
-    metrics = report_model(job.dev, scores, card, seed=recipe.seed)
-    card = card.model_copy(update={"metrics": metrics, "findings": judge_labels(job.dev, scores, card, cosine_auc)})
-    for finding in card.findings:
-        log.warning("dev: %s", finding)
-    return card
 
 
-def _thresholds(job: Job, card: ModelCard, tuner: FineTuner, scores: np.ndarray) -> Thresholds:
-    """Choose the thresholds on dev, and those of languages without labels on dev or on the unlabelled pairs."""
+def _tuned_card(job: Job, card: ModelCard, tuner: FineTuner, logits: NDArray[np.float32]) -> ModelCard:
+    """Return the card with thresholds tuned on dev and the unlabelled pairs, and metrics on dev. No calibration."""
     labels, languages = [row.label for row in job.dev], [row.pair.language for row in job.dev]
-    chosen = choose_thresholds(labels, scores, languages, card.seen_languages)
     others = [pair for pair in job.unlabelled if pair.language not in card.seen_languages]
-    if others:
-        tokens = tuner.tokenizer.encode_pairs(card.texts(others))
-        found = card.scores(predict_logits(tuner.model, tuner.tokenizer, tokens))
-        chosen = chosen.with_pairs(found, [pair.language for pair in others])
-    warn_of_missing(chosen, card.seen_languages, [*languages, *(pair.language for pair in others)])
-    return chosen
+    tokens = tuner.tokenizer.encode_pairs(card.texts(others))
+    found = predict_logits(tuner.model, tuner.tokenizer, tokens) if others else ()
+    unlabelled = Unlabelled(found, [pair.language for pair in others])
+    tuned = tune(job.dev, logits, CalibrationOptions(platt=False), card.seen_languages, unlabelled)
+    card = with_tuning(card, tuned, logits, languages)
+    measured = {
+        "metrics": report_model(job.dev, card.scores(logits), card, seed=job.recipe.seed),
+        "metrics_on": "dev: rows on which checkpoint and threshold were chosen too, so the metrics flatter",
+    }
+    return with_findings(card.model_copy(update=measured), logits, labels, languages)
 
 
-def _write_dev_pairs(folder: Path, dev: Sequence[LabeledPair]) -> None:
-    """Write the first dev pairs of each language, as many of either label as far as there are any."""
-    lines = []
+def _dev_pairs(dev: Sequence[LabeledPair]) -> Iterator[str]:
+    """Yield the first dev pairs of each language as JSON lines, half of either label where there are enough."""
     for language in sorted({row.pair.language for row in dev}):
-        rows = [row for row in dev if row.pair.language == language]
-        half = DEV_PAIRS_A_LANGUAGE // 2
-        chosen = [row for label in (1, 0) for row in [r for r in rows if r.label == label][:half]]
-        for row in chosen:
-            fields = {"query": row.pair.query, "candidate": row.pair.candidate, "language": language}
-            lines.append(json.dumps({**fields, "label": row.label}, ensure_ascii=False) + "\n")
-    (folder / DEV_PAIRS_FILE).write_text("".join(lines), encoding="utf-8")
+        for label in (1, 0):
+            rows = [row for row in dev if row.pair.language == language and row.label == label]
+            for row in rows[: DEV_PAIRS_A_LANGUAGE // 2]:
+                yield json.dumps(asdict(row.pair) | {"label": label}, ensure_ascii=False) + "\n"
 
 
 def _write_run(folder: Path, job: Job, outcome: Outcome) -> None:
-    """Write `run.json`: the resolved recipe, how many rows of which language went in, and every evaluation."""
-    counts = {
-        name: {language: sum(row.pair.language == language for row in rows) for language in languages}
-        for name, rows in (("train", job.train), ("dev", job.dev))
-        for languages in [sorted({row.pair.language for row in rows})]
+    """Write `run.json`: the resolved recipe, rows by language, and every evaluation."""
+    parts = {"train": job.train, "dev": job.dev}
+    run = {
+        "recipe": job.recipe.model_dump(mode="json"),
+        "rows": {name: dict(sorted(Counter(r.pair.language for r in rows).items())) for name, rows in parts.items()},
+        "evaluations": [asdict(evaluation) for evaluation in outcome.evaluations],
+        "best_step": outcome.best_step,
+        "device": outcome.device,
+        "precision": outcome.precision,
     }
-    run = {"recipe": job.recipe.model_dump(mode="json"), "rows": counts, **asdict(outcome)}
     (folder / "run.json").write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

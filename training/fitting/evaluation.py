@@ -15,7 +15,7 @@ from relevance.soundness import Labelling, findings
 from relevance.tasks import LabeledPair
 from relevance.tokenization import PairTokenizer, TokenizedPair
 from training.data.groups import linked_groups
-from training.fitting.cuts import count_cuts
+from training.fitting.truncation import tokenize
 from training.models.cross_encoder import CrossEncoder, predict_logits
 
 
@@ -43,9 +43,7 @@ class OpenedModel:
     def logits(self, rows: Sequence[LabeledPair], name: str = "rows") -> np.ndarray:
         """Return the logits [N] of rows, before calibration; log how many were cut."""
         texts = self.card.texts([row.pair for row in rows])
-        pairs = self.tokenizer.encode_pairs(texts)
-        count_cuts(self.tokenizer, texts, pairs).told(name, self.card.task)
-        return self.run(pairs)
+        return self.run(tokenize(self.tokenizer, texts, name, self.card.task))
 
 
 def card_of(folder: Path) -> ModelCard:
@@ -81,13 +79,10 @@ def report_model(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard
     return evaluate(scored, card.threshold, card.seen_languages, seed=seed)
 
 
-def judge_labels(
-    rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard, cosine_auc: float | None = None
-) -> tuple[str, ...]:
+def judge_labels(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard) -> tuple[str, ...]:
     """Return what is wrong with the labels that a model gives rows [N] of these scores: see relevance.soundness."""
     languages = [row.pair.language for row in rows]
-    predicted = card.labels(scores, languages)
-    return findings(Labelling(scores, predicted, [row.label for row in rows], languages, cosine_auc))
+    return findings(Labelling(scores, card.labels(scores, languages), [row.label for row in rows], languages))
 
 
 def metrics_table(report: Report, title: str) -> Table:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from relevance.errors import CheckpointError, DivergedError
@@ -60,12 +61,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: every evaluation, and the step whose weights the model now has."""
+    """How a run ended: every evaluation, the step whose weights the model now has, and their dev logits [N]."""
 
     evaluations: tuple[Evaluation, ...]
     best_step: int
     device: str
     precision: str
+    dev_logits: NDArray[np.float32]
 
 
 class FineTuner:
@@ -85,6 +87,7 @@ class FineTuner:
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self._evaluations: list[Evaluation] = []
         self._best: dict[str, Tensor] = {}
+        self._best_logits = torch.zeros(0)
         self._loss_sum, self._loss_steps = 0.0, 0
         self._threads = use_free_cores()
         self._saved_at, self._wait_seconds = time.monotonic(), SNAPSHOT_SECONDS
@@ -157,6 +160,7 @@ class FineTuner:
         self._evaluations.append(evaluation)
         if evaluation is self._best_evaluation():
             self._best = {name: value.detach().clone() for name, value in self._trainable().items()}
+            self._best_logits = torch.from_numpy(logits)
 
     def _best_evaluation(self) -> Evaluation:
         """The evaluation with the highest dev AUC, the earliest of equals; without any AUC (one class), the last."""
@@ -177,6 +181,7 @@ class FineTuner:
             "step": step,
             "weights": self._trainable(),
             "best": self._best,
+            "best_logits": self._best_logits,
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "evaluations": [(e.step, e.dev_auc, e.train_loss) for e in self._evaluations],
@@ -205,7 +210,7 @@ class FineTuner:
             self._threads = int(state["threads"])
             torch.set_num_threads(self._threads)
         self._load_trainable(state["weights"])
-        self._best = state["best"]
+        self._best, self._best_logits = state["best"], state["best_logits"]
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self._evaluations = [Evaluation(*values) for values in state["evaluations"]]
@@ -224,8 +229,8 @@ class FineTuner:
     def _finish(self) -> Outcome:
         self._load_trainable(self._best)
         self.model.eval()
-        best = self._best_evaluation().step
-        return Outcome(tuple(self._evaluations), best, self.device.type, self.precision)
+        best, logits = self._best_evaluation().step, self._best_logits.cpu().numpy()
+        return Outcome(tuple(self._evaluations), best, self.device.type, self.precision, logits)
 
 
 def snapshot_wait(spent_seconds: float, size: int) -> float:

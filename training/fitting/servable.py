@@ -1,4 +1,4 @@
-"""Which base models can end in a bundle: asked before hours of training, not after them."""
+"""Checks before training that the model can be trained and will end in a bundle."""
 
 from pathlib import Path
 
@@ -6,37 +6,36 @@ from torch import nn
 from transformers import AutoConfig
 
 from relevance.errors import ConfigError
+from relevance.tokenization import PairTokenizer
+from training.fitting.recipe import Recipe
+from training.models.base_models import BaseModel
 
-# Go the whole way in a test: train, export, verify, a score over HTTP.
+# Tested from training over export and verification to a score over HTTP.
 SERVABLE = frozenset({"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "llama"})
 SERVABLE |= {"modernbert", "mpnet", "qwen2", "qwen3", "roberta", "xlm-roberta"}
-USE_INSTEAD = "use one of XLM-R, BERT, ModernBERT, DeBERTa, Qwen3 or their kin"
 NO_EXPORT = "it has no ONNX export here"
-REFUSED = {
-    "gemma3": NO_EXPORT,
-    "gemma3_text": NO_EXPORT,
-    "mt5": "it is an encoder-decoder",
-    "t5": "it is an encoder-decoder",
-    "umt5": "it is an encoder-decoder",
-    "xlm-roberta-xl": NO_EXPORT,
-    "xlnet": NO_EXPORT,
-}
+REFUSED = dict.fromkeys(("gemma3", "gemma3_text", "xlm-roberta-xl", "xlnet"), NO_EXPORT)
+REFUSED |= dict.fromkeys(("mt5", "t5", "umt5"), "it is an encoder-decoder")
 LARGEST_GRAPH = 2**31 - 2**20  # bytes in fp32: protobuf ends at 2 GiB
+COUNT_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})  # their positions begin after the padding id
 
 
-def check_family(base: Path | str, revision: str | None = None) -> None:
-    """Raise ConfigError where models of this architecture cannot be exported, with the reason and what to use."""
-    config = AutoConfig.from_pretrained(base, **({} if revision is None else {"revision": revision}))
-    family = config.model_type
+def check_family(base: BaseModel) -> None:
+    """Raise ConfigError where models of this architecture cannot be exported; the message says what to use instead."""
+    revision = {} if isinstance(base.path, Path) else {"revision": base.revision}
+    family = AutoConfig.from_pretrained(base.path, **revision).model_type
     reason = REFUSED.get(family)
-    if reason is None and family not in SERVABLE:
-        reason = None if _has_export(family) else NO_EXPORT
+    if reason is None and family not in SERVABLE and not _has_export(family):
+        reason = NO_EXPORT
     if reason is not None:
-        raise ConfigError(f"base model {base}: architecture {family!r} cannot be served, {reason}; {USE_INSTEAD}")
+        raise ConfigError(
+            f"base model {base.path}: architecture {family!r} cannot be served, {reason}; use one of XLM-R, BERT, "
+            "ModernBERT, DeBERTa, Qwen3 or their kin"
+        )
 
 
 def check_size(model: nn.Module, base: str) -> None:
-    """Raise ConfigError where a model is larger than what one ONNX file holds."""
+    """Raise ConfigError where a model is larger than one ONNX file can be."""
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
     if size > LARGEST_GRAPH:
         raise ConfigError(
@@ -45,10 +44,24 @@ def check_size(model: nn.Module, base: str) -> None:
         )
 
 
+def check_lengths(recipe: Recipe, encoder: Path, tokenizer: PairTokenizer) -> None:
+    """Raise ConfigError where pairs can be longer than the model's positions, or nothing separates their texts."""
+    config = AutoConfig.from_pretrained(encoder)
+    positions = getattr(config, "max_position_embeddings", None) or -1  # -1: any length
+    if positions > 0 and config.model_type in COUNT_FROM_PADDING:
+        positions -= tokenizer.pad_id + 1
+    if 0 < positions < recipe.training.max_length:
+        raise ConfigError(f"training.max_length {recipe.training.max_length}: the model has {positions} positions")
+    if not tokenizer.template.middle and not recipe.format.candidate_prefix:
+        raise ConfigError(
+            f"format.candidate_prefix is empty: the tokenizer of {recipe.base_model} puts nothing between query and "
+            "candidate; expected a prefix that separates them, as ' category: '"
+        )
+
+
 def _has_export(family: str) -> bool:
-    """Say whether optimum knows an export for text classification; heavy, so asked for uncommon families only."""
+    """Return whether optimum can export the architecture; imports are slow, so only uncommon ones are looked up."""
     from optimum.exporters.onnx import model_configs  # noqa: F401 - registers the architectures
     from optimum.exporters.tasks import TasksManager
 
-    known = TasksManager.get_supported_model_type_for_task("text-classification", "onnx")
-    return family in known
+    return family in TasksManager.get_supported_model_type_for_task("text-classification", "onnx")

@@ -1,9 +1,9 @@
-"""From dev scores to the thresholds of labels: one for all languages, and one for each language without labels.
+"""From dev scores to label thresholds: one for all languages, and one for each language without usable labels.
 
-Scores shift from language to language: a threshold that is right in English can label everything 0 in Polish. Where a
-language has no labels that may be used (training had none of its rows), its threshold is matched: it labels the same
-share of that language's pairs 1 as the overall threshold does of the labelled ones. Labels of such pairs are not
-looked at, so dev rows do, and so do pairs of live traffic.
+Scores shift from language to language: a threshold that is right in English can label everything 0 in Polish. A
+language that training did not see has no labels that may be used. Its threshold is matched: it labels the same share of
+that language's pairs 1 as the overall threshold labels of the seen languages' pairs. This needs no labels, so dev rows
+serve as well as pairs of live traffic.
 """
 
 import logging
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 class Thresholds:
     """The overall threshold, those by language, and how each of the latter was found.
 
-    `positive_share` is the share of labelled pairs that the overall one labels 1, which the others match.
+    `positive_share` is the share of labelled pairs that the overall threshold labels 1.
     """
 
     overall: float
@@ -37,34 +37,29 @@ class Thresholds:
     sources: dict[str, ThresholdSource]
 
     def with_pairs(self, scores: ArrayLike, languages: Sequence[str], source: str = "unlabelled pairs") -> Self:
-        """Return these with the thresholds of languages that have enough of the unlabelled scores [N]."""
+        """Return these with a matched threshold for each language that has HISTOGRAM_ROWS or more of the scores [N]."""
         s, codes = np.asarray(scores, dtype=np.float64), np.asarray(languages, dtype=object)
-        parts = {code: s[codes == code] for code in sorted(set(languages))}
-        enough = {code: part for code, part in parts.items() if len(part) >= HISTOGRAM_ROWS}
-        share = self.positive_share
-        return replace(
-            self,
-            by_language=self.by_language | {code: _matching(part, share) for code, part in enough.items()},
-            sources=self.sources
-            | {
-                code: ThresholdSource(method="matched", source=source, rows=len(part), positive_share=share)
-                for code, part in enough.items()
-            },
-        )
+        share, by_language, sources = self.positive_share, dict(self.by_language), dict(self.sources)
+        for code in sorted(set(languages)):
+            part = s[codes == code]
+            if len(part) >= HISTOGRAM_ROWS:
+                by_language[code] = _matching(part, share)
+                sources[code] = ThresholdSource(method="matched", source=source, rows=len(part), positive_share=share)
+        return replace(self, by_language=by_language, sources=sources)
 
 
 def seen_languages(rows: Sequence[LabeledPair]) -> list[str]:
-    """Return the languages of training rows as users wrote them: translated rows make no language a seen one."""
+    """Return the languages of training rows as users wrote them; translated rows do not count."""
     return sorted({row.pair.language for row in rows if not is_made(row)})
 
 
 def choose_thresholds(
     labels: ArrayLike, scores: ArrayLike, languages: Sequence[str], seen: Sequence[str], overall: float | None = None
 ) -> Thresholds:
-    """Return the thresholds for dev rows [N]: the overall one of best F1 over rows of seen languages (or as given).
+    """Return the thresholds for dev rows [N]; the overall one has the best F1 on seen languages, unless it is given.
 
-    Languages of other rows get a matched threshold where they have HISTOGRAM_ROWS rows. Where no row of a seen language
-    is there, or only one label, all rows count for the overall threshold.
+    Other languages get a matched threshold where they have HISTOGRAM_ROWS rows. All rows count for the overall one
+    where those of seen languages have fewer than two labels.
     """
     y, s, codes = np.asarray(labels), np.asarray(scores, dtype=np.float64), np.asarray(languages, dtype=object)
     known = np.isin(codes.astype(str), list(seen))
@@ -76,9 +71,10 @@ def choose_thresholds(
 
 
 def warn_of_missing(thresholds: Thresholds, seen: Sequence[str], present: Sequence[str]) -> None:
-    """Warn of languages among those `present` that get the overall threshold unseen, or of all where none is."""
-    lacking = sorted(set(present) - set(seen) - set(thresholds.by_language))
-    if lacking or not set(present) - set(seen):
+    """Warn of unseen languages among those `present` without a threshold of their own, or of all if none is present."""
+    unseen = set(present) - set(seen)
+    lacking = sorted(unseen - set(thresholds.by_language))
+    if lacking or not unseen:
         log.warning(
             "%s: no threshold of their own; the service labels them by the overall one, %.3f, which can be far off, "
             "since scores shift by language; give %d pairs or more of each, labels are not needed (--unlabelled FILE)",
@@ -89,8 +85,7 @@ def warn_of_missing(thresholds: Thresholds, seen: Sequence[str], present: Sequen
 
 def _matching(scores: Floats, share: float) -> float:
     """Return the threshold at or above which this share of the scores lies, midway between two neighbours."""
-    ordered = np.sort(scores)[::-1]
-    count = round(share * len(ordered))
-    if count == 0:
-        return float((ordered[0] + 1) / 2)
-    return float((ordered[count - 1] + (ordered[count] if count < len(ordered) else 0.0)) / 2)
+    ordered = np.concatenate([[1.0], np.sort(scores)[::-1], [0.0]])
+    count = round(share * len(scores))
+    above, below = ordered[count], ordered[count + 1]
+    return float((above + below) / 2)

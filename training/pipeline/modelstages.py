@@ -14,14 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from relevance.card import CARD_FILE, ModelCard, score_reference
+from relevance.card import CARD_FILE, ModelCard
 from relevance.errors import InputError, ParityError
 from relevance.files import whole_file
 from relevance.metrics import Report, Scored, evaluate
-from relevance.soundness import Labelling, findings
 from relevance.tasks import LabeledPair
 from training.data.groups import linked_groups
-from training.fitting.calibration import Tuned
+from training.fitting.calibration import Tuned, with_findings, with_tuning
 from training.pipeline.datastages import Caches, Datasets
 from training.pipeline.recipe import PipelineRecipe
 from training.pipeline.stages import BUNDLE, CHECKPOINT
@@ -43,14 +42,16 @@ def train_stage(data: Datasets, recipe: PipelineRecipe, work: Path) -> ModelCard
     out = work / CHECKPOINT
     if out.is_dir():  # killed between training and the end of the stage
         return ModelCard.load(out)
-    return train(Job(recipe.fine_tuning(), data.train, data.dev, out))
+    return train(Job(recipe.fine_tuning(), data.train, data.dev, out, tuned=False))
 
 
-def checkpoint_logits(checkpoint: Path, rows: Sequence[LabeledPair]) -> Floats:
-    """Return the raw logits [N] of a checkpoint."""
+def checkpoint_logits(checkpoint: Path, test: Sequence[LabeledPair]) -> tuple[Floats, Floats]:
+    """Return the logits of dev, which training has scored already, and of test."""
+    from training.fitting.checkpoint import dev_logits
     from training.fitting.evaluation import score_logits
 
-    return np.asarray(score_logits(checkpoint, rows)[1], dtype=np.float64) if rows else np.zeros(0)
+    found = score_logits(checkpoint, test)[1] if test else np.zeros(0)
+    return np.asarray(dev_logits(checkpoint), dtype=np.float64), np.asarray(found, dtype=np.float64)
 
 
 def probe_logits(data: Datasets, recipe: PipelineRecipe, caches: Caches) -> tuple[Floats, Floats]:
@@ -114,19 +115,12 @@ def card_stage(checkpoint: Path, done: Finished, work: Path) -> None:
     found = {
         "name": done.name,
         "recipe": trained.recipe | {"name": done.name},
-        "calibration": done.tuned.calibration,
-        "threshold": done.tuned.threshold,
-        "language_thresholds": done.tuned.language_thresholds,
-        "threshold_sources": done.tuned.threshold_sources,
         "metrics_on": METRICS_ON[done.evaluated_on],
         "metrics": done.metrics,
-    } | score_reference(done.tuned.scores(done.dev["logit"]), done.dev["language"])
-    card = ModelCard.model_validate(dict(trained) | found)
-    scores, languages = card.scores(done.dev["logit"]), done.dev["language"]
-    judged = Labelling(scores, card.labels(scores, languages), done.dev["label"], languages, card.cosine_auc)
-    card = card.model_copy(update={"findings": findings(judged)})
-    for finding in card.findings:
-        log.warning("dev: %s", finding)
+    }
+    dev = done.dev
+    card = with_tuning(trained.model_copy(update=found), done.tuned, dev["logit"], dev["language"])
+    card = with_findings(card, dev["logit"], dev["label"], dev["language"])
     card.save(out)
 
 

@@ -172,8 +172,8 @@ class Pipeline:
 
     def _train(self, data: Datasets) -> Result:
         def make(recipe: PipelineRecipe, work: Path) -> dict[str, Any]:
-            card = modelstages.train_stage(data, recipe, work)
-            return {"threshold": card.threshold, "rows": len(data.train)}
+            modelstages.train_stage(data, recipe, work)
+            return {"rows": len(data.train)}
 
         return self._stage("train", self._training_inputs(), make)
 
@@ -188,7 +188,7 @@ class Pipeline:
                 found = modelstages.probe_logits(data, recipe, self.caches)
             else:
                 checkpoint = self._train(data).file(CHECKPOINT)
-                found = tuple(modelstages.checkpoint_logits(checkpoint, rows) for rows in (data.dev, data.test))
+                found = modelstages.checkpoint_logits(checkpoint, data.test)
             for name, rows, logits in ((DEV_LOGITS, data.dev, found[0]), (TEST_LOGITS, data.test, found[1])):
                 modelstages.write_logits(work / name, rows, logits)
             return {"dev": len(data.dev), "test": len(data.test)}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,7 +17,7 @@ from relevance.locks import output_lock
 from relevance.tasks import LabeledPair, Pair
 from tests.models import tiny_model, unigram_model
 from training.fitting import finetune
-from training.fitting.checkpoint import Job, _fitted, _open_work, train
+from training.fitting.checkpoint import Job, _fitted, _open_work, dev_logits, train
 from training.fitting.evaluation import score_rows
 from training.fitting.finetune import STATE_FILE
 from training.fitting.recipe import EncoderSection, Recipe
@@ -72,9 +73,16 @@ def test_a_checkpoint_scores_as_its_metrics_say(base, tmp_path):
     dev = rows(40, 80)
     card = train(Job(recipe(base), rows(80), dev, tmp_path / "out"))
     _, scores = score_rows(tmp_path / "out", dev)
+    np.testing.assert_array_equal(card.scores(dev_logits(tmp_path / "out")), scores)
     hits = sum(1 for s, r in zip(scores, dev, strict=True) if s >= card.threshold and r.label)
     said = sum(s >= card.threshold for s in scores)
     assert 2 * hits / (said + card.metrics.all.positives) == pytest.approx(card.metrics.all.f1.value)
+
+
+def test_the_caller_can_tune_by_the_dev_logits(base, tmp_path):
+    card = train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "out", tuned=False))
+    assert (card.metrics, card.language_thresholds, card.findings) == (None, {}, ())
+    assert dev_logits(tmp_path / "out").shape == (40,)
 
 
 def test_training_learns(base, tmp_path):
@@ -137,6 +145,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(base, tmp_path, caplog):
     train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "whole"))
     first, second = weights(tmp_path / "killed"), weights(tmp_path / "whole")
     assert all(torch.equal(first[key], second[key]) for key in first)
+    np.testing.assert_array_equal(dev_logits(tmp_path / "killed"), dev_logits(tmp_path / "whole"))
 
 
 def test_the_work_of_another_job_is_not_taken_up(base, tmp_path, caplog):
