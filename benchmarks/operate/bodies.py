@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, which is no p
 from relevance.tasks import Task
 from service.api.admin import create_admin_app
 from service.api.app import create_app
-from service.api.middleware import OTHER_BODY_BYTES
+from service.api.policy import SMALL_BODY_BYTES
 from service.settings import Settings
 from tests.hostile import Route, bodies, routes_of
 from tests.serving import Process, running
@@ -165,7 +165,7 @@ def measure(process: Process, seconds: float, body_bytes: int) -> dict[str, dict
 
 
 def _size(route: Route, admin: bool, body_bytes: int) -> int:
-    return (OTHER_BODY_BYTES if admin else BULK_BYTES if route.lines else body_bytes) - 100
+    return (SMALL_BODY_BYTES if admin else BULK_BYTES if route.lines else body_bytes) - 100
 
 
 def port_of(process: Process, admin: bool) -> int:

@@ -6,8 +6,6 @@ It shares the `Service` with the app that scores, knows the same API keys, and w
 import asyncio
 import contextlib
 import ipaddress
-import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,41 +14,27 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 
 from relevance.errors import ConfigError
 from relevance.version import project_version
-from service.api import score
+from service.api import health
 from service.api.admin_schemas import AllModels, Change, TaskModels
 from service.api.body.json_route import JsonRoute
-from service.api.middleware import Edge
+from service.api.context import service_of
+from service.api.middleware import RequestMiddleware
+from service.api.policy import Policy, RoutePolicies
 from service.api.problems import handle_problems
+from service.api.recording import record_admin_request
 from service.auth.key_file import Scope
-from service.auth.keys import Keys
 from service.errors import InvalidRequestError
 from service.lifecycle.challenger import Mode
 from service.lifecycle.service import Service
 from service.settings import Settings
 
-log = logging.getLogger("service.api.admin")
-
 PREFIX = "/v1/admin/models"
+ADMIN = Policy(Scope.ADMIN)
 HEALTH: Mapping[str, Callable[..., Any]] = {
-    "/healthz": score.health,
-    "/readyz": score.ready,
-    "/metrics": score.metrics,
+    "/healthz": health.health,
+    "/readyz": health.ready,
+    "/metrics": health.metrics,
 }
-
-
-class AdminEdge(Edge):
-    """What happens to every request around its route. Callers' metrics do not count these requests."""
-
-    def _needed(self, keys: Keys, path: str) -> Scope | None:
-        """Return the scope that a path needs: health and metrics as on the other port."""
-        needed = keys.scope_of(path)
-        return Scope.ADMIN if needed is Scope.SCORE else needed
-
-    def _account(self, request: Request, status: int) -> None:
-        path, seconds = request.scope["path"], time.monotonic() - request.state.began
-        line = {"request_id": request.state.request_id, "method": request.method, "path": path[:200], "status": status}
-        line |= {"duration_ms": round(1000 * seconds, 2)} | request.state.logged
-        log.log(logging.DEBUG if path in HEALTH and status < 500 else logging.INFO, "admin request", extra=line)
 
 
 def refuse_web_pages(request: Request) -> None:
@@ -63,16 +47,18 @@ router = APIRouter(prefix=PREFIX, dependencies=[Depends(refuse_web_pages)], rout
 
 
 @router.get("")
+@ADMIN
 async def show(request: Request) -> AllModels:
     """Tell which models are loaded, what each is there for, and the change that is under way."""
-    service: Service = request.app.state.service
+    service = service_of(request)
     return AllModels(models=[TaskModels.of(task.value, each) for task, each in service.rollouts.items()])
 
 
 @router.post("/{task}")
+@ADMIN
 async def change(task: str, body: Change, request: Request) -> TaskModels:
     """Load a bundle beside what serves, test it and then switch to it or try it out. Answers when that is done."""
-    service: Service = request.app.state.service
+    service = service_of(request)
     rollout = service.rollout(task)
     folder = await asyncio.to_thread(folder_below, body.bundle, request.app.state.roots)
     if body.share is None:
@@ -83,25 +69,28 @@ async def change(task: str, body: Change, request: Request) -> TaskModels:
 
 
 @router.post("/{task}/rollback")
+@ADMIN
 async def roll_back(task: str, request: Request) -> TaskModels:
     """Let the active and the previous model change places."""
-    rollout = request.app.state.service.rollout(task)
+    rollout = service_of(request).rollout(task)
     rollout.roll_back()
     return TaskModels.of(task, rollout)
 
 
 @router.post("/{task}/promote")
+@ADMIN
 async def promote(task: str, request: Request) -> TaskModels:
     """Make the challenger the active model."""
-    rollout = request.app.state.service.rollout(task)
+    rollout = service_of(request).rollout(task)
     await rollout.promote()
     return TaskModels.of(task, rollout)
 
 
 @router.delete("/{task}/challenger")
+@ADMIN
 async def drop(task: str, request: Request) -> TaskModels:
     """Unload the challenger."""
-    rollout = request.app.state.service.rollout(task)
+    rollout = service_of(request).rollout(task)
     await rollout.drop()
     return TaskModels.of(task, rollout)
 
@@ -120,7 +109,8 @@ def create_admin_app(service: Service, roots: Sequence[Path]) -> FastAPI:
     app.include_router(router)
     for path, route in HEALTH.items():
         app.add_api_route(path, route)
-    app.add_middleware(AdminEdge, service=service)
+    policies = RoutePolicies.of(app, unknown=ADMIN)
+    app.add_middleware(RequestMiddleware, service=service, policies=policies, record=record_admin_request)
     handle_problems(app)
     return app
 

@@ -9,11 +9,12 @@ from fastapi import FastAPI
 
 from relevance.tasks import Task
 from relevance.version import project_version
-from service.api import kserve, score
+from service.api import health, kserve, score
 from service.api.bulk import route
-from service.api.middleware import OTHER, PATHS, SCORE_PATH, SCORING_PATHS, Edge
-from service.api.model_prefix import PREFIX, RERANK_PATHS, ModelPrefix
-from service.api.problems import REASONS, STATUSES, handle_problems
+from service.api.middleware import RequestMiddleware
+from service.api.policy import MODEL_PREFIX, SCORE_KEY, RoutePolicies
+from service.api.problems import PROBLEMS, REASONS, STATUSES, handle_problems
+from service.api.recording import RequestRecorder
 from service.api.rerank import routes
 from service.api.rerank.schemas import MODEL
 from service.api.schemas import Problem
@@ -31,12 +32,10 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
 
     Loading goes on while the app already answers, so that liveness and readiness are apart from the first second.
     """
-    metrics = Metrics(bundles, (*PATHS, OTHER), SCORING_PATHS, [SCORE_PATH])
-    metrics.preset_reasons(REASONS, STATUSES, SCORING_PATHS)
-    service = Service(settings, bundles, metrics, open_engine)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service: Service = app.state.service
         service.start()
         try:
             yield
@@ -52,17 +51,20 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.router.redirect_slashes = False  # to an address made of the caller's own Host header
-    app.state.service = service
-    for router in (score.router, route.router, routes.router, kserve.router):
+    for router in (score.router, health.router, route.router, routes.router, kserve.router):
         app.include_router(router)
-    app.add_middleware(Edge, service=service)
-    app.add_middleware(ModelPrefix)  # around the edge
+    policies = RoutePolicies.of(app, unknown=SCORE_KEY)
+    metrics = Metrics(bundles, policies.labels, policies.scoring, policies.timed)
+    metrics.preset_reasons(REASONS, STATUSES, policies.scoring)
+    service = app.state.service = Service(settings, bundles, metrics, open_engine)
+    app.state.policies = policies
+    app.add_middleware(RequestMiddleware, service=service, policies=policies, record=RequestRecorder(service))
     handle_problems(app)
-    _complete_openapi(app, service.keys)
+    _complete_openapi(app, service.keys, policies)
     return app
 
 
-def _complete_openapi(app: FastAPI, keys: Keys | None) -> None:
+def _complete_openapi(app: FastAPI, keys: Keys | None, policies: RoutePolicies) -> None:
     """Add the schema of problem details, and keys where they are needed, to what the page knows from the routes."""
     generate = app.openapi
 
@@ -70,29 +72,29 @@ def _complete_openapi(app: FastAPI, keys: Keys | None) -> None:
         page = generate()
         schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         page["components"]["schemas"] |= schema.pop("$defs", {}) | {"Problem": schema}
-        _describe_prefix(page)
+        _describe_prefix(page, policies)
         if keys is not None:
-            _describe_keys(page, keys)
+            _describe_keys(page, keys, policies)
         return page
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _describe_prefix(page: dict[str, Any]) -> None:
+def _describe_prefix(page: dict[str, Any], policies: RoutePolicies) -> None:
     """Add the addresses that name the model; those that the page has already are left as they are."""
     name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}, "description": MODEL}
-    for path in RERANK_PATHS:
+    for path in policies.prefixed:
         post = page["paths"][path]["post"]
         others = [each for each in post.get("parameters", ()) if each["name"] != "model"]
         prefixed = post | {"operationId": f"{post['operationId']}_of_model", "parameters": [name, *others]}
-        page["paths"].setdefault(PREFIX + path, {"post": prefixed})
+        page["paths"].setdefault(MODEL_PREFIX + path, {"post": prefixed})
 
 
-def _describe_keys(page: dict[str, Any], keys: Keys) -> None:
+def _describe_keys(page: dict[str, Any], keys: Keys, policies: RoutePolicies) -> None:
     text = "an API key; it may be sent as `X-API-Key` too"
     page["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": text}}
     for path, operations in page["paths"].items():
-        for operation in operations.values() if keys.scope_of(path) is not None else ():
+        for operation in operations.values() if keys.needed(policies.find(path).policy.scope) else ():
             operation["security"] = [{"key": []}]
             for status in (401, 403, 429):
-                operation["responses"].setdefault(str(status), score.PROBLEMS[status])
+                operation["responses"].setdefault(str(status), PROBLEMS[status])

@@ -14,10 +14,10 @@ from starlette.responses import JSONResponse, Response
 from relevance.errors import RelevanceError
 from relevance.version import project_version
 from service.api.body.json_route import JsonRoute
-from service.api.problems import on_relevance_error
-from service.api.score import PROBLEMS
+from service.api.context import service_of
+from service.api.policy import PROBE, SCORE_KEY
+from service.api.problems import PROBLEMS, on_relevance_error
 from service.errors import UnavailableError, UnknownTaskError
-from service.lifecycle.service import Service
 from service.scoring.served_model import ServedModel
 
 PLATFORM = "onnxruntime_onnx"
@@ -75,48 +75,55 @@ NOT_THERE: dict[int | str, dict[str, Any]] = {404: PROBLEMS[404], 503: PROBLEMS[
 
 
 @router.get("")
+@SCORE_KEY
 async def server_metadata() -> ServerMetadata:
     """Say what the server is."""
     return ServerMetadata(name="relevance", version=project_version(), extensions=[])
 
 
 @router.get("/health/live", response_model=Live, responses=NOT_READY)
+@PROBE
 async def live(request: Request) -> Response:
     """Say that the process answers and that no model has stopped for good, as `/healthz`."""
-    service: Service = request.app.state.service
+    service = service_of(request)
     if service.dead and not service.draining:
         return await _problem(request, UnavailableError(service.obstacle or "a model can no longer score"), live=False)
     return JSONResponse(Live(live=True).model_dump())
 
 
 @router.get("/health/ready", response_model=Ready, responses=NOT_READY)
+@PROBE
 async def ready(request: Request) -> Response:
     """Say that every model can score, as `/readyz`."""
-    service: Service = request.app.state.service
+    service = service_of(request)
     if service.obstacle:
         return await _problem(request, UnavailableError(service.obstacle), live=False, ready=False)
     return JSONResponse(Ready(live=True, ready=True).model_dump())
 
 
 @router.get("/models/{name}", response_model=ModelMetadata, responses=NOT_THERE)
+@SCORE_KEY
 async def model_metadata(name: str, request: Request) -> Response:
     """Say what a model is; its name is that of its bundle, or its task (`qc`, `qi`)."""
     return await _metadata(request, name, None)
 
 
 @router.get("/models/{name}/versions/{model_version}", response_model=ModelMetadata, responses=NOT_THERE)
+@SCORE_KEY
 async def version_metadata(name: str, model_version: str, request: Request) -> Response:
     """Say what one version of a model is."""
     return await _metadata(request, name, model_version)
 
 
 @router.get("/models/{name}/ready", response_model=ModelReady, responses=NOT_THERE)
+@SCORE_KEY
 async def model_ready(name: str, request: Request) -> Response:
     """Say that a model can score."""
     return await _readiness(request, name, None)
 
 
 @router.get("/models/{name}/versions/{model_version}/ready", response_model=ModelReady, responses=NOT_THERE)
+@SCORE_KEY
 async def version_ready(name: str, model_version: str, request: Request) -> Response:
     """Say that one version of a model can score."""
     return await _readiness(request, name, model_version)
@@ -141,7 +148,7 @@ async def _metadata(request: Request, name: str, model_version: str | None) -> R
 
 
 async def _readiness(request: Request, name: str, model_version: str | None) -> Response:
-    service: Service = request.app.state.service
+    service = service_of(request)
     try:
         model = _find(request, name, model_version)
         if service.draining or not model.scheduler.alive:
@@ -158,7 +165,7 @@ def _find(request: Request, name: str, model_version: str | None) -> ServedModel
 
     Raises UnavailableError while bundles are still loading, else UnknownTaskError for what is not served.
     """
-    service: Service = request.app.state.service
+    service = service_of(request)
     for task, model in service.models.items():
         if name in (task.value, model.manifest.name) and model_version in (None, model.manifest.version):
             return model

@@ -3,7 +3,7 @@
 import difflib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from starlette.responses import Response
 
 from relevance.errors import RelevanceError
 from service import errors
+from service.api.context import context_of, target_of
+from service.api.policy import ProblemKeys
 from service.api.schemas import SCORE_FIELDS
 
 log = logging.getLogger(__name__)
@@ -63,30 +65,46 @@ HTTP_KINDS = {
 }
 STATUSES = sorted({kind.status for kind in (*KINDS.values(), *HTTP_KINDS.values(), BUG, DRAINING)})
 REASONS = sorted({kind.reason for kind in (*KINDS.values(), *HTTP_KINDS.values(), BUG, DRAINING)})
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {  # what the OpenAPI page says of each status
+    kind.status: {
+        "description": kind.title,
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for kind in KINDS.values()
+    if kind.status != 499
+}
 OF_TEI = {429: "Overloaded", 500: "Backend", 503: "Unhealthy", 504: "Backend"}  # its words; all else is "Validation"
 
 
-def problem(request: Request, kind: Kind, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def problem(
+    request: Request,
+    kind: Kind,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    faults: Sequence[Mapping[str, str]] = (),
+) -> Response:
     """Return an error as an `application/problem+json` answer, and note its reason for metrics and logs."""
-    request.state.reason = kind.reason
+    context = context_of(request)
+    context.record.reason = kind.reason
     body: dict[str, Any] = {
         "type": f"urn:relevance:problem:{kind.reason}",
         "title": kind.title,
         "status": kind.status,
         "detail": detail,
         "reason": kind.reason,
-        "request_id": request.state.request_id,
-    } | _of_vendor(request.scope["path"], kind, detail)
-    if faults := getattr(request.state, "faults", None):
+        "request_id": context.request_id,
+    } | _vendor_keys(target_of(request).policy.problem_keys, kind, detail)
+    if faults:
         body["errors"] = faults
     return Response(json.dumps(body), kind.status, headers, media_type="application/problem+json")
 
 
-def _of_vendor(path: str, kind: Kind, detail: str) -> dict[str, str]:
+def _vendor_keys(keys: ProblemKeys, kind: Kind, detail: str) -> dict[str, str]:
     """Return the keys under which clients of a route's vendor look for an error."""
-    if path.endswith(("/v1/rerank", "/v2/rerank")):
+    if keys is ProblemKeys.COHERE:
         return {"message": detail}
-    if path.endswith(("/rerank", "/predict")):
+    if keys is ProblemKeys.TEI:
         return {"error": detail, "error_type": OF_TEI.get(kind.status, "Validation")}
     return {}
 
@@ -98,16 +116,16 @@ def handle_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_validation_error)
 
 
-async def on_relevance_error(request: Request, error: Exception) -> Response:
+async def on_relevance_error(request: Request, error: Exception, faults: Sequence[Mapping[str, str]] = ()) -> Response:
     """Answer an error of the table; a RelevanceError outside of it is a fault of the service."""
     kind = (KINDS | OF_CHANGES).get(type(error), BUG)  # type: ignore[operator]
     if kind is BUG:
-        log.error("unexpected error", exc_info=error, extra={"request_id": request.state.request_id})
+        log.error("unexpected error", exc_info=error, extra={"request_id": context_of(request).request_id})
     wait = error.retry_after_seconds if isinstance(error, errors.OverloadedError | errors.UnavailableError) else None
     headers = {"Retry-After": str(wait)} if wait else {}
     if isinstance(error, errors.UnauthorizedError):
         headers["WWW-Authenticate"] = 'Bearer realm="relevance"'
-    return problem(request, kind, str(error), headers)
+    return problem(request, kind, str(error), headers, faults)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
@@ -125,10 +143,9 @@ async def on_validation_error(request: Request, error: Exception) -> Response:
         raise error
     found = error.errors()
     faults = [_fault(each) for each in found[:FAULTS_SHOWN]]
-    request.state.faults = faults
     more = f"; and {len(found) - FAULTS_SHOWN} more" if len(found) > FAULTS_SHOWN else ""
     detail = "; ".join(f"{fault['where']}: {fault['message']}" for fault in faults) + more
-    return await on_relevance_error(request, errors.InvalidRequestError(detail))
+    return await on_relevance_error(request, errors.InvalidRequestError(detail), faults)
 
 
 def _fault(fault: dict[str, Any]) -> dict[str, str]:

@@ -1,37 +1,28 @@
-"""The HTTP interface: scoring, models, health and metrics."""
+"""The native routes: scoring of one query with its candidates or of pairs, and the list of served models."""
 
-import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Request
-from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic_core import to_json
 from starlette.responses import Response
 
 from relevance.metrics import Slice
 from service.api import schemas
 from service.api.body.json_route import JsonRoute
-from service.api.middleware import SCORE_PATH
-from service.api.problems import KINDS
+from service.api.context import service_of
+from service.api.policy import Policy
+from service.api.problems import PROBLEMS
 from service.api.score_call import choose, score_pairs
-from service.errors import UnavailableError
-from service.lifecycle.service import Service
+from service.auth.key_file import Scope
+from service.scheduling.batching import Priority
 from service.scoring.admission import CANDIDATES, PAIRS
 from service.scoring.served_model import Scored, ServedModel
-
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    kind.status: {
-        "description": kind.title,
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-    for kind in KINDS.values()
-    if kind.status != 499
-}
 
 router = APIRouter(route_class=JsonRoute)
 
 
-@router.post(SCORE_PATH, responses=PROBLEMS, response_model=schemas.ScoreResponse)
+@router.post("/v1/score", responses=PROBLEMS, response_model=schemas.ScoreResponse)
+@Policy(Scope.SCORE, scores=Priority.INTERACTIVE, named=True, timed=True)
 async def score(
     body: Annotated[schemas.ScoreRequest, Body(openapi_examples=schemas.EXAMPLES)], request: Request
 ) -> Response:
@@ -42,37 +33,10 @@ async def score(
 
 
 @router.get("/v1/models")
+@Policy(Scope.SCORE, named=True)
 async def models(request: Request) -> schemas.ModelList:
     """List the models that are loaded: what they are, their thresholds and how good they were on their dev set."""
-    service: Service = request.app.state.service
-    return schemas.ModelList(models=[_info(model) for model in service.models.values()])
-
-
-@router.get("/healthz", responses={503: PROBLEMS[503]})
-async def health(request: Request) -> schemas.Health:
-    """Say that the process answers and that no model has stopped for good. Restart it where this fails."""
-    service: Service = request.app.state.service
-    if service.dead and not service.draining:
-        raise UnavailableError(service.obstacle or "a model can no longer score")
-    return schemas.Health(status="alive")
-
-
-@router.get("/readyz", responses={503: PROBLEMS[503]})
-async def ready(request: Request) -> schemas.Health:
-    """Say that requests can be scored: bundles loaded, self-tests passed, inference threads alive, not draining."""
-    service: Service = request.app.state.service
-    if service.obstacle:
-        raise UnavailableError(service.obstacle)
-    return schemas.Health(status="ready")
-
-
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(request: Request) -> Response:
-    """Return the metrics in the Prometheus text format."""
-    service: Service = request.app.state.service
-    service.refresh_metrics()
-    page = await asyncio.to_thread(service.metrics.page)  # some milliseconds, in which others go on
-    return Response(page, media_type=CONTENT_TYPE_LATEST)
+    return schemas.ModelList(models=[_info(model) for model in service_of(request).models.values()])
 
 
 def _response(model: ServedModel, scored: Scored) -> Response:

@@ -5,16 +5,14 @@ the log line and the Server-Timing header of the request hold.
 """
 
 import asyncio
-import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 from relevance.tasks import Pair
-from service.api.middleware import TIMEOUT_HEADER, Timing, deadline_of
+from service.api.context import context_of, service_of
 from service.errors import ClientGoneError, InvalidRequestError
-from service.lifecycle.service import Service
 from service.scoring.admission import PAIRS, Names, check
 from service.scoring.model_metrics import Role
 from service.scoring.served_model import Scored, ServedModel
@@ -23,8 +21,6 @@ Answer = TypeVar("Answer")
 
 MODEL_HEADER = "X-Relevance-Model"
 
-__all__ = ["PAIRS", "TIMEOUT_HEADER", "Names", "Scored", "choose", "score_checked", "score_pairs"]
-
 
 def choose(request: Request, task: str, *, by_share: bool = True) -> ServedModel:
     """Return the model that answers a request for `task`: the one its header asks for, else by the canary's share.
@@ -32,12 +28,12 @@ def choose(request: Request, task: str, *, by_share: bool = True) -> ServedModel
     It must be held, as `score_pairs` does, before anything is awaited. Raises UnknownTaskError, UnavailableError, and
     InvalidRequestError for a header that names no model.
     """
-    service: Service = request.app.state.service
+    service = service_of(request)
     active, asked = service.model(task), request.headers.get(MODEL_HEADER)
     rollout = service.rollouts[active.task]
     if asked is None:
         # By the id as the caller sent it, even one that is too odd for the log: all requests of a call go to one model.
-        caller = request.headers.get("x-request-id") or request.state.request_id
+        caller = request.headers.get("x-request-id") or context_of(request).request_id
         return (rollout.answering(caller) if by_share else None) or active
     named = {Role.ACTIVE.value: active} | ({Role.CHALLENGER.value: rollout.canary} if rollout.canary else {})
     if asked not in named:
@@ -51,25 +47,22 @@ async def score_pairs(request: Request, model: ServedModel, pairs: Sequence[Pair
     `names` says what the query and the candidates are called in errors. Raises TooLargeError and InvalidRequestError
     for pairs over a limit or without text, and what `score_checked` raises.
     """
-    service: Service = request.app.state.service
-    check(pairs, service.settings, names)
+    check(pairs, service_of(request).settings, names)
     return await score_checked(request, model, pairs)
 
 
 async def score_checked(request: Request, model: ServedModel, pairs: Sequence[Pair]) -> Scored:
-    """Return the scores of pairs that keep the limits, in their order, by one model.
+    """Return the scores of pairs that are within the limits, in their order, by one model.
 
-    Raises OverloadedError, DeadlineError, ScoringError, UnavailableError, ClientGoneError, and InvalidRequestError
-    for a timeout header that is odd.
+    Raises OverloadedError, DeadlineError, ScoringError, UnavailableError and ClientGoneError.
     """
-    service: Service = request.app.state.service
-    request.state.logged |= {"task": model.task.value, "version": model.manifest.version, "pairs": len(pairs)}
-    deadline = deadline_of(request, service.settings)
+    context = context_of(request)
+    record = context.record
+    record.task, record.version, record.pairs = model.task, model.manifest.version, len(pairs)
     with model.holds.hold():
-        scored = await while_connected(request, model.score(pairs, deadline))
-    service.rollouts[model.task].answered(request.state.request_id, model, pairs, scored)
-    request.state.logged["tokens"] = scored.tokens
-    request.state.timing = Timing(scored.seconds, model.metrics, len(pairs), time.monotonic())
+        scored = await while_connected(request, model.score(pairs, context))
+    service_of(request).rollouts[model.task].answered(context.request_id, model, pairs, scored)
+    record.tokens, record.timing = scored.tokens, scored.timing
     return scored
 
 

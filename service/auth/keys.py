@@ -20,8 +20,6 @@ from service.errors import ForbiddenError, KeyConcurrencyError, KeyRateError, Un
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
-METRICS_PATH = "/metrics"
 
 Headers = Iterable[tuple[bytes, bytes]]
 Stamp = tuple[int, int, int]
@@ -83,17 +81,15 @@ class Keys:
         self._stamp, self._look_at = _stamp(path), time.monotonic() + LOOK_SECONDS
         self._take_over(read_keys(path))
 
-    def scope_of(self, path: str) -> Scope | None:
-        """Return the scope that a path of the data listener needs; None where it is open to all.
+    def needed(self, scope: Scope | None) -> Scope | None:
+        """Return the scope that a key needs for a route of this scope; None where the route is open to all.
 
-        Health is always open, `/metrics` unless a key names that scope; everything else, known or not, is for `score`.
+        Routes of scope `metrics` are open unless a key names that scope.
         """
-        if path in OPEN_PATHS:
-            return None
-        if path == METRICS_PATH:
-            self._keep_fresh()
-            return Scope.METRICS if any(Scope.METRICS in grant.key.scopes for grant in self._grants) else None
-        return Scope.SCORE
+        if scope is not Scope.METRICS:
+            return scope
+        self._keep_fresh()
+        return scope if any(Scope.METRICS in grant.key.scopes for grant in self._grants) else None
 
     def find(self, headers: Headers) -> Grant:
         """Return the grant of the key that headers carry. Raises UnauthorizedError."""

@@ -13,6 +13,7 @@ import numpy as np
 from relevance.tasks import Pair
 from service.observability.change_metrics import ChangeMetrics
 from service.scheduling.batching import Priority
+from service.scoring.request_context import RequestContext
 from service.scoring.served_model import Scored, ServedModel
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Shadow:
 
     async def _score(self, pairs: Sequence[Pair], scored: Scored) -> None:
         try:
-            found = await self._model.score(pairs, priority=Priority.BULK)
+            found = await self._model.score(pairs, RequestContext(priority=Priority.BULK))
         except asyncio.CancelledError:
             self._metrics.dropped.labels(self._task).inc()
             raise
@@ -65,7 +66,7 @@ class Shadow:
         metrics, task = self._metrics, self._task
         metrics.pairs.labels(task).inc(len(found.labels))
         metrics.disagreements.labels(task).inc(int(np.sum(np.array(scored.labels) != np.array(found.labels))))
-        metrics.run_seconds.labels(task).observe(found.seconds["run"])
+        metrics.run_seconds.labels(task).observe(found.timing.run)
         shift = metrics.shift.labels(task)
         for difference in np.abs(scored.scores - found.scores).tolist():
             shift.observe(difference)

@@ -44,13 +44,14 @@ class Job:
         self.missing = len(pairs)
         self.error: Exception | None = None
         self.run_seconds = 0.0  # in which at least one run had pairs of it
+        self.queue_seconds = 0.0  # all other time until it was done
         self._runs, self._running_since = 0, 0.0
         self.arrived = self.due = 0.0
         self.served = 0.0  # when it last had pairs in a run, or came in
         self.led = -1  # the last turn that it led, or the turn that it came in at
         self.new = True  # has not led yet
         lengths = [len(pair.input_ids) for pair in pairs]
-        self.tokens_left = self.tokens_waiting = sum(lengths)
+        self.tokens = self.tokens_left = self.tokens_waiting = sum(lengths)
         self._waiting = sorted(range(len(pairs)), key=lengths.__getitem__)
         self._lengths = sorted(lengths)
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from relevance.tokenization import TokenizedPair
 from service.errors import DeadlineError, ScoringError, UnavailableError
-from service.scheduling.batching import Batch, Job, Logits, Priority
+from service.scheduling.batching import Batch, Job, Priority
 from service.scheduling.fair_queue import Policy, Turns
 from service.scheduling.inference_thread import Runner
 from service.scheduling.run_health import Run, RunHealth
@@ -36,15 +36,6 @@ class BatchReport:
     tokens: int
     padded_tokens: int
     duration_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Logits [N] in the order of the pairs; how long these waited, and how long the runs took that they were in."""
-
-    logits: Logits
-    queue_seconds: float
-    run_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +76,7 @@ class Scheduler(Protocol):
     def tokens_before(self, tokens: int) -> int:
         """Return how many tokens are scored before an interactive request of so many would be done."""
 
-    async def score(self, pairs: Sequence[TokenizedPair], priority: Priority = ..., deadline: float = ...) -> Outcome:
+    async def score(self, pairs: Sequence[TokenizedPair], priority: Priority = ..., deadline: float = ...) -> Job:
         """Score pairs by a deadline on the clock `time.monotonic`.
 
         Raises ScoringError, DeadlineError or UnavailableError.
@@ -173,8 +164,11 @@ class TurnScheduler:
         pairs: Sequence[TokenizedPair],
         priority: Priority = Priority.INTERACTIVE,
         deadline: float = math.inf,
-    ) -> Outcome:
-        """Score pairs by a deadline on `time.monotonic`. Raises ScoringError, DeadlineError or UnavailableError."""
+    ) -> Job:
+        """Return the finished job of pairs, by a deadline on `time.monotonic`.
+
+        Raises ScoringError, DeadlineError or UnavailableError.
+        """
         loop, answered = asyncio.get_running_loop(), asyncio.Event()
         job = Job(pairs, lambda: loop.call_soon_threadsafe(answered.set), priority, deadline)
         began = time.monotonic()
@@ -196,8 +190,8 @@ class TurnScheduler:
                 raise job.error
             finally:
                 job.error = None  # it keeps this frame, which keeps the job: so the model would stay in memory
-        waited = max(0.0, time.monotonic() - began - job.run_seconds)
-        return Outcome(job.logits, waited, job.run_seconds)
+        job.queue_seconds = max(0.0, time.monotonic() - began - job.run_seconds)
+        return job
 
     async def close(self) -> None:
         """Fail what still waits and end the inference threads; one that is stuck in a run is left behind."""

@@ -1,14 +1,14 @@
 """One model's share of the metrics, its labels bound once."""
 
 from collections import Counter as Tally
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 
 import numpy as np
 
 from relevance.bundle import Manifest
 from service.observability.drift import Drift
-from service.observability.metrics import Metrics, count_class
+from service.observability.metrics import Metrics
 from service.observability.score_histogram import Flags, Floats, ScoreHistogram
 from service.scheduling.batching import Priority
 from service.scheduling.scheduler import BatchReport, Load
@@ -69,12 +69,6 @@ class ModelMetrics:
         """Count a request whose work was dropped: `expired` or `caller_gone`."""
         if self._answers:
             self._metrics.dropped.labels(self._task, why).inc()
-
-    def phases(self, route: str, pairs: int, seconds: Mapping[str, float]) -> None:
-        """Count how long the parts of a request to a route took."""
-        name = count_class(pairs)
-        for phase, duration in seconds.items():
-            self._metrics.phases[phase].labels(route, self._task, name).observe(duration)
 
     @property
     def languages(self) -> Sequence[str]:

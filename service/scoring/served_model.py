@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -21,13 +21,14 @@ from service.observability.drift import Drift, Reference
 from service.observability.metrics import Metrics
 from service.runtime.providers import GpuOptions
 from service.runtime.session import Engine
-from service.scheduling.batching import Priority
+from service.scheduling.batching import Job, Priority
 from service.scheduling.scheduler import TurnScheduler
 from service.scoring.admission import Gate
 from service.scoring.leases import Holds
 from service.scoring.lengths import Lengths
 from service.scoring.model_metrics import ModelMetrics
 from service.scoring.policy import scheduling_policy
+from service.scoring.request_context import RequestContext, Timing
 from service.scoring.score_cache import Known, ScoreCache
 from service.scoring.tokenization import Ids, Key, Reading, TokenCache
 from service.settings import Settings
@@ -49,9 +50,9 @@ def open_engine(bundle: Bundle, settings: Settings) -> Engine:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Scores, logits and labels [N] in the order of the pairs, the places of those that were cut, all tokens read.
+    """The result for pairs, in their order: scores, logits and labels [N], and the places of the pairs that were cut.
 
-    Logits are the model's own, before calibration. `seconds` holds how long the parts took: queue, tokenize, run.
+    Logits are the model's own, before calibration. `tokens` counts what the model read, without padding.
     """
 
     scores: NDArray[np.float64]
@@ -60,17 +61,7 @@ class Scored:
     thresholds: dict[str, float]
     truncated: list[int]
     tokens: int
-    seconds: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class _Logits:
-    """What comes back for pairs before it is a score."""
-
-    logits: NDArray[np.float32]
-    truncated: list[bool]
-    tokens: int
-    seconds: dict[str, float]
+    timing: Timing
 
 
 class ServedModel:
@@ -96,23 +87,15 @@ class ServedModel:
         reference = Reference.of(self.manifest, settings.drift_min_scores)
         self.drift = Drift(reference, self.metrics.languages, settings.drift_window_seconds)
 
-    async def score(
-        self, pairs: Sequence[Pair], deadline: float = math.inf, priority: Priority = Priority.INTERACTIVE
-    ) -> Scored:
-        """Return the scores of pairs by a deadline on `time.monotonic`.
+    async def score(self, pairs: Sequence[Pair], context: RequestContext) -> Scored:
+        """Return the scores of pairs by the deadline of the request.
 
         Raises OverloadedError (interactive requests only), DeadlineError, ScoringError or UnavailableError.
         """
-        found = await self._logits(pairs, deadline, priority)
-        scores = self.manifest.scores(found.logits)
-        languages = [pair.language for pair in pairs]
-        thresholds = {language: self.manifest.threshold_for(language) for language in sorted(set(languages))}
-        labels = self.manifest.labels(scores, languages)
-        truncated = [place for place, cut in enumerate(found.truncated) if cut]
-        self.metrics.scored(languages, scores, labels, len(truncated))
-        return Scored(
-            scores, found.logits, labels.astype(int).tolist(), thresholds, truncated, found.tokens, found.seconds
-        )
+        if self._known.max_pairs:
+            return await self._score_unknown(pairs, context)
+        job, timing = await self._run(pairs, context)
+        return self._result(pairs, job.logits, [pair.truncated for pair in job.pairs], job.tokens, timing)
 
     def refresh(self) -> None:
         """Bring the metrics up to date that tell a state."""
@@ -121,44 +104,53 @@ class ServedModel:
         self.metrics.looked_up("scores", self._known.hits, self._known.misses)
         self.metrics.told(self.drift, self.engine.unknown_tokens)
 
-    async def _logits(self, pairs: Sequence[Pair], deadline: float, priority: Priority) -> _Logits:
-        """Return logits of pairs, those of known pairs from the score cache."""
-        if not self._known.max_pairs:
-            return await self._run(pairs, deadline, priority)
+    async def _score_unknown(self, pairs: Sequence[Pair], context: RequestContext) -> Scored:
+        """Return the scores of pairs; those that the score cache knows are not run again."""
         known = self._known.get(pairs)
         missing = [pair for pair, each in known.items() if each is None]
-        tokens, seconds = 0, dict.fromkeys(("queue", "tokenize", "run"), 0.0)
+        tokens, timing = 0, Timing(0.0, 0.0, 0.0, time.monotonic())
         if missing:
-            fresh = await self._run(missing, deadline, priority)
-            tokens, seconds = fresh.tokens, fresh.seconds
-            for pair, logit, cut in zip(missing, fresh.logits.tolist(), fresh.truncated, strict=True):
-                known[pair] = Known(logit, cut)
-                self._known.put(pair, Known(logit, cut))
+            job, timing = await self._run(missing, context)
+            tokens = job.tokens
+            for pair, logit, tokenized in zip(missing, job.logits.tolist(), job.pairs, strict=True):
+                known[pair] = Known(logit, tokenized.truncated)
+                self._known.put(pair, Known(logit, tokenized.truncated))
         found = [each for pair in pairs if (each := known[pair]) is not None]
         logits = np.array([each.logit for each in found], dtype=np.float32)
-        return _Logits(logits, [each.truncated for each in found], tokens, seconds)
+        return self._result(pairs, logits, [each.truncated for each in found], tokens, timing)
 
-    async def _run(self, pairs: Sequence[Pair], deadline: float, priority: Priority) -> _Logits:
-        """Return logits of pairs from the model."""
+    def _result(
+        self, pairs: Sequence[Pair], logits: NDArray[np.float32], cut: Sequence[bool], tokens: int, timing: Timing
+    ) -> Scored:
+        """Return the result of logits, and count it."""
+        scores = self.manifest.scores(logits)
+        languages = [pair.language for pair in pairs]
+        thresholds = {language: self.manifest.threshold_for(language) for language in sorted(set(languages))}
+        labels = self.manifest.labels(scores, languages)
+        truncated = [place for place, each in enumerate(cut) if each]
+        self.metrics.scored(languages, scores, labels, len(truncated))
+        timing = replace(timing, ready_at=time.monotonic())
+        return Scored(scores, logits, labels.astype(int).tolist(), thresholds, truncated, tokens, timing)
+
+    async def _run(self, pairs: Sequence[Pair], context: RequestContext) -> tuple[Job, Timing]:
+        """Tokenise pairs and run the model on them."""
         began = time.monotonic()
         reading = Reading(pairs, self.manifest, self.engine.tokenizer, self._tokens)
-        if priority is Priority.INTERACTIVE:
-            tokenized = await self._let_in(reading, deadline)
+        if context.priority is Priority.INTERACTIVE:
+            tokenized = await self._let_in(reading, context.deadline)
         else:
-            tokenized = await self._tokenize(reading, priority, deadline)
-        tokens = sum([len(pair.input_ids) for pair in tokenized])
+            tokenized = await self._tokenize(reading, context.priority, context.deadline)
         self.metrics.admitted()
         tokenizing = time.monotonic() - began
         try:
-            outcome = await self.scheduler.score(tokenized, priority, deadline)
+            job = await self.scheduler.score(tokenized, context.priority, context.deadline)
         except DeadlineError:
             self.metrics.dropped("expired")
             raise
         except asyncio.CancelledError:
             self.metrics.dropped("caller_gone")
             raise
-        seconds = {"queue": outcome.queue_seconds, "tokenize": tokenizing, "run": outcome.run_seconds}
-        return _Logits(outcome.logits, [pair.truncated for pair in tokenized], tokens, seconds)
+        return job, Timing(job.queue_seconds, tokenizing, job.run_seconds, time.monotonic())
 
     async def _let_in(self, reading: Reading, deadline: float) -> list[TokenizedPair]:
         """Tokenise an interactive request if there is room for it.

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
 from service.api.body.parsing import check_json
+from service.api.context import service_of
 from service.errors import InvalidRequestError, MalformedJsonError, TooLargeError
 from service.lifecycle.service import Service
 
@@ -47,7 +48,7 @@ class JsonRoute(APIRoute):
             parts = [piece async for piece in request.stream() if piece]
             if parts:
                 check_json(request)
-            request = JsonRequest(request, bool(parts), await _parsed(parts, request.app.state.service))
+            request = JsonRequest(request, bool(parts), await _parsed(parts, service_of(request)))
             return await handle(request)
 
         return parse_and_handle

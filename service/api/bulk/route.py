@@ -12,19 +12,22 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from relevance.errors import RelevanceError
 from relevance.tasks import Pair
+from service.api.admission import Admission
 from service.api.bulk.bulk_lines import Answer, read
 from service.api.bulk.line_reader import Line, lines_of
 from service.api.bulk.minimum_rate import Pace
 from service.api.bulk.spool import Piece, Spool
-from service.api.middleware import BULK_PATH
-from service.api.problems import KINDS
-from service.api.score import PROBLEMS
+from service.api.context import context_of, service_of
+from service.api.policy import Policy
+from service.api.problems import KINDS, PROBLEMS
 from service.api.score_call import choose
-from service.errors import BulkOffError, ClientGoneError, ModelRetiredError, TooManyRequestsError, TooSlowError
+from service.auth.key_file import Scope
+from service.errors import ClientGoneError, ModelRetiredError, TooSlowError
 from service.lifecycle.service import Service
 from service.scheduling.batching import Priority
 from service.scoring.served_model import Scored, ServedModel
@@ -38,13 +41,14 @@ router = APIRouter()
 
 
 @router.post(
-    BULK_PATH,
+    "/v1/score/bulk",
     responses=PROBLEMS
     | {200: {"content": {"application/x-ndjson": {}}, "description": "One JSON object a line"}}
     | {403: PROBLEMS[403] | {"description": "Bulk scoring is switched off, or the API key is not for this"}},
     response_class=Response,
     openapi_extra={"requestBody": {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
 )
+@Policy(Scope.SCORE, scores=Priority.BULK, named=True)
 async def score_bulk(request: Request, task: Annotated[str, Query(description="`qc` or `qi`")]) -> Response:
     """Score one pair a line, `{"query": ..., "candidate": ..., "language": ..., "id": ...}`, the last two optional.
 
@@ -62,28 +66,14 @@ class _Streamed(Response):
     def __init__(self, request: Request, task: str) -> None:
         super().__init__()
         self._request, self._task = request, task
-        self._service: Service = request.app.state.service
+        self._service = service_of(request)
         del self.headers["content-length"]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._admitted():
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        with Admission(self._service).bulk_place():
             last_line = await self._stream(send)
         if last_line:
             await _end_slow(receive, last_line, send)
-
-    @contextlib.contextmanager
-    def _admitted(self) -> Iterator[None]:
-        """Take one of the places for bulk requests. Raises BulkOffError and TooManyRequestsError."""
-        service, most = self._service, self._service.settings.max_bulk_requests
-        if not most:
-            raise BulkOffError("bulk scoring is switched off here (max_bulk_requests is 0); expected POST /v1/score")
-        if service.bulk_in_work >= most:
-            raise TooManyRequestsError(f"{service.bulk_in_work} bulk requests are in work, expected at most {most}", 10)
-        service.bulk_in_work += 1
-        try:
-            yield
-        finally:
-            service.bulk_in_work -= 1
 
     async def _stream(self, send: Send) -> bytes:
         """Send the answers; for a caller that is too slow, return the line that is to end its answer."""
@@ -104,8 +94,8 @@ class _Streamed(Response):
 
     def _note(self, error: type[RelevanceError]) -> None:
         """Note for metrics and log why an answer that had begun did not end as it should."""
-        kind, state = KINDS[error], self._request.state
-        state.reason, state.ended = kind.reason, kind.status
+        kind, record = KINDS[error], context_of(self._request).record
+        record.reason, record.status = kind.reason, kind.status
 
 
 class _Job:
@@ -124,7 +114,9 @@ class _Job:
         self._receiving = self._sending = False
         self._taken = self._answered = 0  # lines that a chunk has or had; lines whose answers were sent
         self._last = 0  # the number of the last one of these
-        request.state.logged |= {"task": model.task.value, "version": self.version, "pairs": 0, "tokens": 0}
+        self._context = context_of(request)
+        record = self._context.record
+        record.task, record.version, record.pairs, record.tokens = model.task, self.version, 0, 0
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
@@ -249,14 +241,15 @@ class _Job:
             zip(answers, scored.scores.tolist(), scored.labels, strict=True)
         ):
             answer.fields = {"score": score, "label": label, "truncated": place in cut}
-        self._request.state.logged["pairs"] += len(answers)
-        self._request.state.logged["tokens"] += scored.tokens
+        record = self._context.record
+        record.pairs = (record.pairs or 0) + len(answers)
+        record.tokens = (record.tokens or 0) + scored.tokens
 
     async def _scored(self, pairs: Sequence[Pair]) -> Scored:
         """Return scores, unless the model is asked for back meanwhile. No frame keeps the model from being freed."""
         if self._model is None:
             raise self._retired()
-        scoring = asyncio.ensure_future(self._model.score(pairs, priority=Priority.BULK))
+        scoring = asyncio.ensure_future(self._model.score(pairs, self._context))
         self._scoring.add(scoring)
         try:
             await asyncio.wait({scoring})

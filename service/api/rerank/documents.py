@@ -11,10 +11,11 @@ import numpy as np
 from starlette.requests import Request
 
 from relevance.tasks import Pair
+from service.api.context import context_of, service_of
 from service.api.score_call import score_checked
 from service.errors import TooLargeError
-from service.lifecycle.service import Service
 from service.scoring.admission import Names, check, is_blank
+from service.scoring.request_context import Timing
 from service.scoring.served_model import Scored, ServedModel
 from service.settings import Settings
 
@@ -31,14 +32,14 @@ async def score_documents(
     Raises TooLargeError where a pair is longer than the model reads and `truncate` is false, and what
     `service.api.score_call.score_checked` and `service.scoring.admission.check` raise.
     """
-    service: Service = request.app.state.service
-    check(pairs, service.settings, names, lenient=True)
+    settings, record = service_of(request).settings, context_of(request).record
+    check(pairs, settings, names, lenient=True)
     kept = [place for place, pair in enumerate(pairs) if not is_blank(pair.candidate)]
-    texts, cut = shorten([pairs[place] for place in kept], service.settings, model.manifest.max_length)
+    texts, cut = shorten([pairs[place] for place in kept], settings, model.manifest.max_length)
     if not truncate:
         _refuse_cut([kept[place] for place in cut], model, names)
     scored = await score_checked(request, model, texts) if texts else _NOTHING
-    request.state.logged |= {"task": model.task.value, "version": model.manifest.version, "pairs": len(pairs)}
+    record.task, record.version, record.pairs = model.task, model.manifest.version, len(pairs)
     scored = _spread(scored, kept, cut, len(pairs))
     if not truncate:
         _refuse_cut(scored.truncated, model, names)
@@ -110,5 +111,5 @@ _NOTHING = Scored(
     thresholds={},
     truncated=[],
     tokens=0,
-    seconds={},
+    timing=Timing(0.0, 0.0, 0.0, 0.0),
 )

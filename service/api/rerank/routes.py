@@ -6,7 +6,7 @@ address, or by its prefix (see `service.api.model_prefix`).
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,13 +15,18 @@ from starlette.responses import Response
 
 from relevance.tasks import Pair, Task
 from service.api.body.json_route import JsonRoute
+from service.api.context import context_of, service_of
+from service.api.policy import Policy, ProblemKeys
+from service.api.problems import PROBLEMS
 from service.api.rerank import schemas as shapes
 from service.api.rerank.documents import score_documents
-from service.api.score import PROBLEMS
-from service.api.score_call import Names, Scored, choose
+from service.api.score_call import choose
+from service.auth.key_file import Scope
 from service.errors import InvalidRequestError, UnavailableError, UnknownTaskError
 from service.lifecycle.service import Service
-from service.scoring.served_model import ServedModel
+from service.scheduling.batching import Priority
+from service.scoring.admission import Names
+from service.scoring.served_model import Scored, ServedModel
 
 DOCUMENTS = Names("documents", "query", "documents[{}]")
 TEXTS = Names("texts", "query", "texts[{}]")
@@ -42,10 +47,16 @@ class Target:
 
 ModelParameter = Annotated[str | None, Query(description=shapes.MODEL)]
 
+COHERE = Policy(
+    Scope.SCORE, scores=Priority.INTERACTIVE, named=True, model_prefix=True, problem_keys=ProblemKeys.COHERE
+)
+TEI = replace(COHERE, problem_keys=ProblemKeys.TEI)
+
 router = APIRouter(responses=PROBLEMS, route_class=JsonRoute)
 
 
 @router.post("/v2/rerank", response_model=shapes.CohereResponse)
+@COHERE
 async def rerank_v2(body: shapes.CohereV2Request, request: Request) -> Response:
     """Rank documents as Cohere's v2 does, best first."""
     model, scored = await _rerank(body, request)
@@ -53,6 +64,7 @@ async def rerank_v2(body: shapes.CohereV2Request, request: Request) -> Response:
 
 
 @router.post("/v1/rerank", response_model=shapes.V1Response)
+@COHERE
 async def rerank_v1(body: shapes.V1Request, request: Request) -> Response:
     """Rank documents as Cohere's v1 and Jina do, best first."""
     model, scored = await _rerank(body, request)
@@ -62,6 +74,7 @@ async def rerank_v1(body: shapes.V1Request, request: Request) -> Response:
 
 
 @router.post("/rerank", response_model=list[shapes.TeiRank])
+@TEI
 async def rerank_tei(body: shapes.TeiRerankRequest, request: Request, model: ModelParameter = None) -> Response:
     """Rank texts as text-embeddings-inference does, best first."""
     served = served_model(request, body.model or model)
@@ -78,6 +91,7 @@ async def rerank_tei(body: shapes.TeiRerankRequest, request: Request, model: Mod
 
 
 @router.post("/predict", response_model=list[shapes.Prediction] | list[list[shapes.Prediction]])
+@TEI
 async def predict(body: shapes.PredictRequest, request: Request, model: ModelParameter = None) -> Response:
     """Score pairs in their order: a list for each of TEI's pairs, one flat list for OpenSearch's objects."""
     served = served_model(request, body.model or model)
@@ -95,10 +109,10 @@ def served_model(request: Request, name: str | None) -> ServedModel:
     and InvalidRequestError where a name is needed or contradicts the address; all say what is served.
     Raises UnavailableError while bundles are still loading.
     """
-    service: Service = request.app.state.service
+    service = service_of(request)
     if not service.settled.is_set() or not service.models:
         raise UnavailableError(service.obstacle or "no model is loaded")
-    in_address: str | None = request.state.path_model
+    in_address: str | None = request.path_params.get("model")
     if in_address is not None:
         target = _within(service, _target(service, in_address), name)
     elif name is not None:
@@ -196,7 +210,7 @@ def _cohere(body: shapes.CohereRequest, request: Request, scored: Scored, model:
         cut = ", ".join(f"documents[{place}]" for place in scored.truncated[:WARNED])
         more = f" and {len(scored.truncated) - WARNED} more" if len(scored.truncated) > WARNED else ""
         meta["warnings"] = [f"cut to the {model.manifest.max_length} tokens that the model reads: {cut}{more}"]
-    return {"id": request.state.request_id, "results": results, "meta": meta}
+    return {"id": context_of(request).request_id, "results": results, "meta": meta}
 
 
 def _predict_pairs(inputs: shapes.Inputs) -> tuple[list[Pair], Names]:

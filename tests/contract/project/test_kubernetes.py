@@ -12,7 +12,6 @@ from deploy.capacity import parser
 from deploy.kubernetes.rules import TARGET, manifest
 from relevance.tasks import Task
 from service.api.app import create_app
-from service.api.middleware import PATHS
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.manifests import KUBERNETES, check_schema, compose, one, read, render
@@ -25,6 +24,7 @@ VARIANTS = [
     ("cpu", *EVERYTHING, "hpa"),
     ("gpu", *EVERYTHING, "keda"),
 ]
+PATHS = create_app(Settings(), {}).state.policies.labels
 MADE_BEFORE = {"relevance-bundles", "relevance-api-keys"}  # by deploy/kubernetes/bundles and by the operator
 SUFFIXES = re.compile(r"(_bucket|_sum|_count)$")
 

@@ -7,9 +7,10 @@ import subprocess
 import pytest
 import yaml
 
-from service.api.middleware import INTERACTIVE_PATHS, SCORING_PATHS
+from service.api.app import create_app
 from service.api.problems import REASONS
 from service.observability.metrics import COUNT_CLASSES, SECONDS
+from service.settings import Settings
 from tests import ROOT, prometheus
 from tests.prometheus import scaled
 from tests.scenarios import SCENARIOS
@@ -91,7 +92,9 @@ def test_burn_rates_are_the_same_query_over_every_window():
 def test_rules_name_what_the_service_has():
     text = "".join(rule["expr"] for rule in RECORDED)
     (routes,) = set(re.findall(r'route=~"([^"]+)"', text))
-    assert tuple(path for path in SCORING_PATHS if re.fullmatch(routes, path)) == INTERACTIVE_PATHS
+    policies = create_app(Settings(), {}).state.policies
+    matched = [path for path in policies.scoring if re.fullmatch(routes, path)]
+    assert matched == [path for path in policies.scoring if policies.find(path).policy.is_interactive("POST")]
     (classes,) = set(re.findall(r'pairs=~"([^"]+)"', text))
     assert classes.split("|") == [name for limit, name in COUNT_CLASSES.items() if limit <= 100]
     (bound,) = set(re.findall(r'le="([^"]+)"', text))

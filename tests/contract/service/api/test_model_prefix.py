@@ -5,9 +5,10 @@ import pytest
 
 from relevance.bundle import Bundle
 from relevance.tasks import Task
-from service.api.model_prefix import RERANK_PATHS
+from service.api.app import create_app
 from service.api.rerank.routes import router
 from service.auth.key_file import entry, new_secret
+from service.settings import Settings
 from tests.serving import in_process, running
 from tests.tiny import tiny_bundle
 
@@ -48,7 +49,7 @@ def results(answer):
 
 
 def test_every_route_of_other_rerankers_has_a_prefix():
-    assert {route.path for route in router.routes} == {*RERANK_PATHS} == {*BODIES}
+    assert {route.path for route in router.routes} == {*create_app(Settings(), {}).state.policies.prefixed} == {*BODIES}
 
 
 @pytest.mark.parametrize("path", BODIES)

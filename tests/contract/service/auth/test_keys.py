@@ -16,7 +16,7 @@ from relevance.clienttypes import RefusedError
 from relevance.errors import ConfigError
 from relevance.tasks import Task
 from service.auth import keys as keys_module
-from service.auth.key_file import entry, new_secret, read_keys
+from service.auth.key_file import Scope, entry, new_secret, read_keys
 from service.auth.keys import Grant, Keys
 from tests.serving import in_process, running
 from tests.tiny import tiny_bundle
@@ -225,9 +225,9 @@ def test_metrics_are_closed_by_a_new_key_although_nothing_else_is_asked(path, mo
     monkeypatch.setattr(keys_module, "LOOK_SECONDS", 0.0)
     add(path, "search")
     keys = Keys(path)
-    assert keys.scope_of("/metrics") is None
+    assert keys.needed(Scope.METRICS) is None
     add(path, "prometheus", "metrics")
-    assert keys.scope_of("/metrics") == "metrics"
+    assert keys.needed(Scope.METRICS) == "metrics"
 
 
 @pytest.mark.parametrize("broken", ["", "[[keys]]\nname = 1\n", "keys = 3", "[[keys", "\0"])

@@ -16,7 +16,7 @@ from relevance.bundle import MODEL_FILE, Bundle, write_bundle_files
 from relevance.errors import BundleError, ConfigError, MachineError
 from relevance.tasks import Task
 from relevance.tokenization import PairTokenizer
-from service.api import score_call
+from service.api import middleware
 from service.api.app import create_app
 from service.batch_shape import Shape
 from service.cli import parse_bundles
@@ -238,7 +238,7 @@ def test_deadline_that_passes_while_waiting_ends_the_work(bundle, monkeypatch):
     async def scenario(client, service):
         model = service.models[Task.QC]
         model.gate, go_on = OpenGate(), hold_runs(service)  # no run ends before the deadline has passed
-        monkeypatch.setattr(score_call, "deadline_of", lambda request, settings: time.monotonic() + 0.05)
+        monkeypatch.setattr(middleware, "deadline_of", lambda request, settings: time.monotonic() + 0.05)
         answer = await client.post("/v1/score", json=BODY)
         go_on.set()
         assert (counted(service, "admitted_requests"), counted(service, "dropped_requests", why="expired")) == (1, 1)

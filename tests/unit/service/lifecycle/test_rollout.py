@@ -16,6 +16,7 @@ from relevance.tokenization import PairTokenizer, TokenizedPair
 from service.errors import BundleRefusedError, ConflictError, DeadlineError, ScoringError
 from service.lifecycle.challenger import Mode, in_share
 from service.runtime.session import Engine
+from service.scoring.request_context import RequestContext
 from tests.serving import in_process
 from tests.tiny import tiny_bundle
 
@@ -108,7 +109,7 @@ def test_memory_of_a_model_that_has_failed_is_freed_too(bundles):
                 await asyncio.create_task(rollout.active.scheduler.score([TOKENS], deadline=time.monotonic() + 0.01))
             released.set()
             with pytest.raises(ScoringError):
-                await rollout.active.score(PAIRS)
+                await rollout.active.score(PAIRS, RequestContext())
             for folder, _ in bundles[1:]:
                 await rollout.switch(folder)
             while rollout._closing:
@@ -127,7 +128,7 @@ def test_replaced_model_is_closed_only_when_its_last_request_is_done(bundles):
             for folder, _ in bundles[1:]:
                 await rollout.switch(folder)
             await asyncio.sleep(0.05)
-            scored = await first.score(PAIRS)
+            scored = await first.score(PAIRS, RequestContext())
         while rollout._closing:
             await asyncio.sleep(0.001)
         counted = sum(value for _, value in series(service, "relevance_scores_total"))
@@ -252,7 +253,7 @@ def test_metrics_tell_the_models_that_are_loaded_by_role(bundles):
 def test_what_a_shadow_scores_is_not_counted_as_answers(bundles):
     async def scenario(rollout, service):
         await rollout.try_out(bundles[1][0], Mode.SHADOW, 1.0)
-        scored = await rollout.active.score(PAIRS)
+        scored = await rollout.active.score(PAIRS, RequestContext())
         for _ in range(40):  # more than may wait
             rollout.answered("any", rollout.active, PAIRS, scored)
         while series(service, "relevance_shadow_pairs_total")[0][1] < 32:
@@ -273,7 +274,7 @@ def busy_shadow(rollout, scored):
 def test_what_a_shadow_leaves_behind_is_no_callers_loss_and_is_counted_once(bundles):
     async def scenario(rollout, service):
         await rollout.try_out(bundles[1][0], Mode.SHADOW, 1.0)
-        await busy_shadow(rollout, await rollout.active.score(PAIRS))
+        await busy_shadow(rollout, await rollout.active.score(PAIRS, RequestContext()))
         await rollout.promote()
         gone = series(service, "relevance_dropped_requests_total", why="caller_gone")[0][1]
         names = ("shadow_pairs_total", "shadow_dropped_requests_total")
@@ -294,7 +295,7 @@ def test_shadow_goes_on_after_a_request_that_its_tokenizer_breaks_on(bundles, mo
                 raise Exception(broken.pop())
             return whole(self, texts)
 
-        scored = await rollout.active.score(PAIRS)
+        scored = await rollout.active.score(PAIRS, RequestContext())
         monkeypatch.setattr(PairTokenizer, "encode_texts", encode)
         for _ in range(3):
             rollout.answered("any", rollout.active, PAIRS, scored)
@@ -309,7 +310,7 @@ def test_shadow_goes_on_after_a_request_that_its_tokenizer_breaks_on(bundles, mo
 def test_memory_of_a_dropped_challenger_is_freed(bundles, mode):
     async def scenario(rollout, service):
         await rollout.try_out(bundles[1][0], mode, 1.0)
-        await busy_shadow(rollout, await rollout.active.score(PAIRS))
+        await busy_shadow(rollout, await rollout.active.score(PAIRS, RequestContext()))
         engine = weakref.ref(rollout.challenger.model.engine)
         gc.disable()  # it must not take the collector
         try:
