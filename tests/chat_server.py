@@ -95,7 +95,9 @@ class Handler(BaseHTTPRequestHandler):
         texts = [query["text"] for query in json.loads(body["messages"][-1]["content"])["queries"]]
         form = body.get("response_format", {}).get("type", "text")
         seen = {"path": self.path, "texts": texts, "mode": form, "time": time.time(), "body": body}
-        step = self.state.enter(seen | {"authorization": self.headers.get("authorization")})
+        step = self.state.enter(
+            seen | {"authorization": self.headers.get("authorization"), "headers": dict(self.headers)}
+        )
         try:
             self.act(step, body, texts, form)
         finally:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from relevance.card import explain
 from relevance.errors import ConfigError
 from relevance.secrets import without_secrets
-from training.translation.protocol import Translator
+from training.translation.translator import Translator
 
 EXPECTED = "expected memory:FILE[,FILE], ctranslate2:FOLDER or openai:MODEL@URL"
 

@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass
 
-from training.translation.protocol import BudgetSpentError, Cost
+from training.translation.translator import BudgetSpentError, Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,10 +13,8 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int
 
-    @property
-    def total(self) -> int:
-        """Tokens in and out."""
-        return self.prompt_tokens + self.completion_tokens
+
+NOTHING = Usage(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +23,6 @@ class Prices:
 
     prompt: float = 0.0
     completion: float = 0.0
-
-    def money(self, usage: Usage) -> float:
-        """Return what a request of this usage costs."""
-        return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1e6
 
 
 class Budget:
@@ -40,52 +34,48 @@ class Budget:
 
     def __init__(self, prices: Prices, most_tokens: int | None = None, most_money: float | None = None) -> None:
         self._prices, self._most_tokens, self._most_money = prices, most_tokens, most_money
-        self._cost = Cost()
         self._reserved: list[Usage] = []
         self._changed = threading.Condition()
-
-    @property
-    def cost(self) -> Cost:
-        """What was spent so far."""
-        return self._cost
+        self.cost = Cost()
 
     def reserve(self, most: Usage) -> None:
         """Wait until a request of at most this usage fits. Raises BudgetSpentError where it cannot."""
         with self._changed:
-            while not self._fits(most):
-                if not self._reserved:
-                    raise BudgetSpentError(f"the budget of {self._named()} is spent: {self._spent()}")
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._fits(most) or not self._reserved)
+            if not self._fits(most):
+                raise BudgetSpentError(self._spent())
             self._reserved.append(most)
 
     def settle(self, reserved: Usage, used: Usage | None) -> None:
-        """Put what a request used in the place of what it reserved; None: it was never worked on and costs nothing."""
-        used = used or Usage(0, 0)
-        cost = Cost(prompt_tokens=used.prompt_tokens, completion_tokens=used.completion_tokens)
-        self._settle(reserved, used, cost)
-
-    def lose(self, reserved: Usage) -> None:
-        """Charge all that a request reserved: its answer was lost and may have been worked on."""
-        self._settle(reserved, reserved, Cost())
-
-    def _settle(self, reserved: Usage, charged: Usage, cost: Cost) -> None:
+        """Put what a request used in the place of what it reserved. None: the answer is lost, all of it is charged."""
+        charged = used or reserved
+        cost = self._cost_of(charged).model_copy(
+            update={
+                "requests": 1,
+                "prompt_tokens": used.prompt_tokens if used else 0,
+                "completion_tokens": used.completion_tokens if used else 0,
+            }
+        )
         with self._changed:
             self._reserved.remove(reserved)
-            charge = Cost(requests=1, charged_tokens=charged.total, money=self._prices.money(charged))
-            self._cost += cost + charge
+            self.cost += cost
             self._changed.notify_all()
 
-    def _fits(self, most: Usage) -> bool:
-        pending = [*self._reserved, most]
-        tokens = self._cost.charged_tokens + sum(usage.total for usage in pending)
-        money = self._cost.money + sum(map(self._prices.money, pending))
-        within_tokens = self._most_tokens is None or tokens <= self._most_tokens
-        return within_tokens and (self._most_money is None or money <= self._most_money)
+    def _cost_of(self, usage: Usage) -> Cost:
+        money = usage.prompt_tokens * self._prices.prompt + usage.completion_tokens * self._prices.completion
+        return Cost(charged_tokens=usage.prompt_tokens + usage.completion_tokens, money=money / 1e6)
 
-    def _named(self) -> str:
-        tokens = None if self._most_tokens is None else f"{self._most_tokens:,} tokens"
-        money = None if self._most_money is None else f"{self._most_money:g} of money"
-        return " and ".join(filter(None, (tokens, money)))
+    def _fits(self, most: Usage) -> bool:
+        total = sum(map(self._cost_of, [*self._reserved, most]), self.cost)
+        within_tokens = self._most_tokens is None or total.charged_tokens <= self._most_tokens
+        return within_tokens and (self._most_money is None or total.money <= self._most_money)
 
     def _spent(self) -> str:
-        return f"{self._cost.charged_tokens:,} tokens, {self._cost.money:g} of money in {self._cost.requests} requests"
+        tokens = None if self._most_tokens is None else f"{self._most_tokens:,} tokens"
+        money = None if self._most_money is None else f"{self._most_money:g} of money"
+        named = " and ".join(filter(None, (tokens, money)))
+        cost = self.cost
+        return (
+            f"the budget of {named} is spent: {cost.charged_tokens:,} tokens, {cost.money:g} of money in "
+            f"{cost.requests} requests"
+        )

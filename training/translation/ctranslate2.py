@@ -18,7 +18,7 @@ from training.data.provenance import content_of
 from training.models.quiet import quiet_tokenizers
 from training.sources import code_key
 from training.translation.families import Family, family_of
-from training.translation.protocol import Cost, TranslationStoppedError
+from training.translation.translator import Cost, TranslationStoppedError
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training.translation.cache import TranslationCache
-from training.translation.protocol import BudgetSpentError, Cost, TranslationStoppedError, Translator
+from training.translation.translator import BudgetSpentError, Cost, TranslationStoppedError, Translator
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from relevance.tasks import UNKNOWN_LANGUAGE, query_key
 from training.translation.memoryfiles import Unit, read_units
-from training.translation.protocol import Cost
+from training.translation.translator import Cost
 
 
 class MemoryTranslator:

@@ -8,16 +8,15 @@ translation are asked for one by one.
 import hashlib
 import logging
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from relevance.errors import ConfigError, RelevanceError
 from training.sources import code_key
 from training.translation.budget import Budget, Prices
-from training.translation.chatclient import ChatClient, RefusedError, upper_bound
+from training.translation.chat_client import ChatClient, RefusedError, upper_bound
 from training.translation.openai_options import SHAPING, OpenAIOptions
-from training.translation.protocol import Cost, TranslationStoppedError
 from training.translation.replies import MODES, messages, response_format, translations_in
+from training.translation.translator import Cost, TranslationStoppedError
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +35,7 @@ class OpenAITranslator:
         prices = Prices(options.price_per_million_prompt, options.price_per_million_completion)
         self._budget = Budget(prices, options.budget_tokens, options.budget_money)
         self._client = ChatClient(options, self._budget)
+        self.close = self._client.close
         self._mode = 0
 
     @property
@@ -58,53 +58,38 @@ class OpenAITranslator:
         """Whether the languages differ: what a model knows of them is for the gates to find out."""
         return source != target
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
-
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
         """Return one translation a text, None for texts that the model does not translate when asked alone either."""
+        done: dict[int, str | None] = {}  # every request adds what it finishes, which is paid for: also before an error
+
+        def translate_batch(numbers: Sequence[int]) -> None:
+            found = self._ask([texts[n] for n in numbers], source, target)
+            done.update({numbers[place]: text for place, text in found.items()})
+            for n in [n for n in numbers if n not in done]:
+                done[n] = self._alone(texts[n], source, target, tried=len(numbers) == 1)
+
         size = self._options.texts_per_request
-        starts = range(0, len(texts), size)
-        done: dict[int, str | None] = {}
-        failure: RelevanceError | None = None
-        with ThreadPoolExecutor(self._options.concurrency) as pool:
-            waiting: list[Future[dict[int, str | None]]] = [
-                pool.submit(self._batch, texts[start : start + size], source, target) for start in starts
+        pool = ThreadPoolExecutor(self._options.concurrency)
+        try:
+            batches = [
+                pool.submit(translate_batch, range(len(texts))[start : start + size])
+                for start in range(0, len(texts), size)
             ]
-            for start, future in zip(starts, waiting, strict=True):
-                if future.cancelled():
-                    continue
-                try:
-                    part = future.result()
-                except RelevanceError as error:
-                    # What other requests finished is paid for: it is handed over with the error.
-                    part = getattr(error, "done", {})
-                    failure = failure or error
-                    for other in waiting:
-                        other.cancel()
-                done |= {start + n: text for n, text in part.items()}
-        if failure is not None:
-            raise _with_done(failure, done)
+            wait(batches, return_when=FIRST_EXCEPTION)
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error, batches that have not begun never do
+        errors = [error for batch in batches if not batch.cancelled() and (error := batch.exception())]
+        if errors and done and isinstance(errors[0], RelevanceError):
+            kind = type(errors[0]) if isinstance(errors[0], TranslationStoppedError) else TranslationStoppedError
+            raise kind(str(errors[0]), done) from errors[0]
+        if errors:
+            raise errors[0]
         return [done[n] for n in range(len(texts))]
 
-    def _batch(self, texts: Sequence[str], source: str, target: str) -> dict[int, str | None]:
-        done: dict[int, str | None] = {}
-        try:
-            done |= self._ask(texts, source, target)
-            missing = [n for n in range(len(texts)) if n not in done]
-            if missing:
-                log.debug("%s: %d of %d texts came back without a translation", self.name, len(missing), len(texts))
-            for n in missing:
-                done[n] = self._alone(texts[n], source, target, 1 if len(texts) == 1 else 0)
-        except RelevanceError as error:
-            raise _with_done(error, done) from error
-        return done
-
-    def _alone(self, text: str, source: str, target: str, tried: int) -> str | None:
-        for _ in range(tried, self._options.text_attempts):
-            found = self._ask([text], source, target)
-            if found:
+    def _alone(self, text: str, source: str, target: str, *, tried: bool) -> str | None:
+        log.debug("%s: a text came back without a translation", self.name)
+        for _ in range(int(tried), self._options.text_attempts):
+            if found := self._ask([text], source, target):
                 return found[0]
         return None
 
@@ -113,32 +98,20 @@ class OpenAITranslator:
         room = _REPLY_FRAME_TOKENS + self._options.tokens_per_text * len(texts)
         while True:
             mode = self._mode
-            body = self._body(texts, source, target, MODES[mode], room)
+            body = {
+                "model": self._options.model,
+                "messages": messages(texts, source, target),
+                "temperature": self._options.temperature,
+                self._options.max_tokens_field: room,
+                **response_format(MODES[mode]),
+                **self._options.extra_body,
+            }
+            body = {name: value for name, value in body.items() if value is not None}
             try:
                 reply = self._client.ask(body, upper_bound(body, room))
             except RefusedError as error:
                 if mode == len(MODES) - 1:
-                    raise ConfigError(
-                        f"{self.name} at {self._options.url}: {error}; expected a server that takes plain chat requests"
-                    ) from None
+                    raise ConfigError(f"{error}; expected a server that takes plain chat requests") from None
                 self._mode = max(self._mode, mode + 1)
                 continue
-            return translations_in(reply.content, len(texts))
-
-    def _body(self, texts: Sequence[str], source: str, target: str, mode: str, room: int) -> dict[str, Any]:
-        body = {
-            "model": self._options.model,
-            "messages": messages(texts, source, target),
-            "temperature": self._options.temperature,
-            self._options.max_tokens_field: room,
-            **response_format(mode),
-        }
-        body |= self._options.extra_body
-        return {name: value for name, value in body.items() if value is not None}
-
-
-def _with_done(error: RelevanceError, done: dict[int, str | None]) -> RelevanceError:
-    """Return the error holding what was finished before it; errors of configuration become one that can."""
-    if isinstance(error, TranslationStoppedError):
-        return type(error)(str(error), done)
-    return error if not done else TranslationStoppedError(str(error), done)
+            return translations_in(reply, len(texts))

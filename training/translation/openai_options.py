@@ -23,10 +23,13 @@ class OpenAIOptions(BaseModel):
     texts_per_request: int = Field(16, gt=0, le=256, description="more: fewer tokens a text; a bad answer loses more")
     concurrency: int = Field(4, gt=0, le=256, description="requests under way at once")
     timeout_seconds: float = Field(60.0, gt=0)
-    attempts: int = Field(5, gt=0, description="tries a request before the translator counts as down")
+    attempts: int = Field(
+        6,
+        gt=0,
+        description="tries a request before the translator counts as down; waits between them double from 0.5 to 8 s, "
+        "or are those that the server asks for, up to 120 s",
+    )
     text_attempts: int = Field(2, gt=0, description="tries of a text alone, after which it counts as untranslatable")
-    backoff_seconds: float = Field(1.0, ge=0, description="wait before the second try; doubles with every further one")
-    longest_wait_seconds: float = Field(120.0, ge=0)
     temperature: float = Field(0.0, ge=0, description="0: the likeliest translation, the same one on every run")
     tokens_per_text: int = Field(96, gt=0, description="room for one translated query in the answer")
     extra_body: dict[str, Any] = Field(

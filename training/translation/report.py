@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-from training.translation.protocol import Cost
+from training.translation.translator import Cost
 
 
 class _Model(BaseModel):

@@ -84,7 +84,7 @@ def openai(files, url, *more):
     return (files / "train.jsonl", files / "out.jsonl", "--target", "de", "--backend", f"openai:m@{url}", *more)
 
 
-QUICK = ["--set", "openai.texts_per_request=3", "--set", "openai.concurrency=2", "--set", "openai.backoff_seconds=0.01"]
+QUICK = ["--set", "openai.texts_per_request=3", "--set", "openai.concurrency=2"]
 
 
 def test_a_run_killed_at_any_moment_ends_like_one_left_alone(files):

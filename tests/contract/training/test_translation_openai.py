@@ -11,14 +11,14 @@ from training.translation.cache import TranslationCache
 from training.translation.desk import Desk
 from training.translation.openai import OpenAITranslator
 from training.translation.openai_options import OpenAIOptions
-from training.translation.protocol import BudgetSpentError, TranslationStoppedError
+from training.translation.translator import BudgetSpentError, TranslationStoppedError
 
 TEXTS = [f"red cup {n}" for n in range(8)]
 GERMAN = [f"de {text}" for text in TEXTS]
 
 
 def opened(url, **fields):
-    options = {"model": "m", "url": url, "texts_per_request": 4, "backoff_seconds": 0.01, "timeout_seconds": 5}
+    options = {"model": "m", "url": url, "texts_per_request": 4, "timeout_seconds": 5}
     return OpenAITranslator(OpenAIOptions(**{**options, **fields}))
 
 
@@ -184,6 +184,14 @@ def test_without_a_variable_no_key_is_sent(monkeypatch):
     assert log["requests"][0]["authorization"] is None
 
 
+def test_nothing_is_told_of_this_machine_nor_of_an_account(monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-1")
+    _, _, log = translated(texts=TEXTS[:1])
+    names = {name.lower() for name in log["requests"][0]["headers"]}
+    assert not [name for name in names if name.startswith(("x-stainless", "openai", "x-most"))]
+
+
 def test_a_missing_key_and_a_wrong_model_are_named(monkeypatch):
     monkeypatch.delenv("SHOP_KEY", raising=False)
     with pytest.raises(ConfigError, match="SHOP_KEY"):
@@ -198,10 +206,10 @@ def test_extra_fields_go_out_and_null_takes_one_away():
     assert "temperature" not in log["requests"][0]["body"]
 
 
-def test_threads_that_wait_end_when_the_translator_is_closed():
+def test_a_translator_that_is_closed_ends_soon():
     step = {"do": "status", "code": 503}
     with chat_server(*[step] * 9) as endpoint:
-        translator = opened(endpoint.url, backoff_seconds=60)
+        translator = opened(endpoint.url)
         translator.close()
         begun = time.monotonic()
         with pytest.raises((TranslationStoppedError, RuntimeError)):

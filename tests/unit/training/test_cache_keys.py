@@ -26,8 +26,6 @@ OTHER_OPTIONS = {
     "timeout_seconds": 5.0,
     "attempts": 1,
     "text_attempts": 5,
-    "backoff_seconds": 0.0,
-    "longest_wait_seconds": 1.0,
     "temperature": 0.7,
     "tokens_per_text": 12,
     "extra_body": {"top_p": 0.5},

@@ -17,7 +17,7 @@ from training.translation.gates import GateOptions
 from training.translation.memory import MemoryTranslator
 from training.translation.memoryfiles import Unit
 from training.translation.plan import TranslationOptions
-from training.translation.protocol import BudgetSpentError, Cost
+from training.translation.translator import BudgetSpentError, Cost
 
 PLAIN = GateOptions(language=False, similarity=None)
 WORDS = ["red", "blue", "green", "black", "white", "gold", "pink", "grey", "brown", "navy", "lime", "teal"]

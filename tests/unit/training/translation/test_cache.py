@@ -12,7 +12,7 @@ from training.translation.cache import TranslationCache
 from training.translation.desk import Desk
 from training.translation.memory import MemoryTranslator
 from training.translation.memoryfiles import Unit
-from training.translation.protocol import BudgetSpentError, Cost, TranslationStoppedError
+from training.translation.translator import BudgetSpentError, Cost, TranslationStoppedError
 
 KILLED = """
 import os, signal, sys

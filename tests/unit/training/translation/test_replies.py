@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from training.translation.budget import Budget, Prices, Usage
-from training.translation.protocol import BudgetSpentError
 from training.translation.replies import messages, response_format, translations_in
+from training.translation.translator import BudgetSpentError
 
 WHOLE = json.dumps({"translations": [{"n": 0, "text": "eins  {2}"}, {"n": 1, "text": "zwei"}]})
 
@@ -55,7 +55,7 @@ def test_a_reservation_waits_for_others_and_fails_when_there_are_none():
     budget.settle(first, Usage(10, 5))
     waiting.join(10)
     assert not waiting.is_alive()
-    budget.lose(second)
+    budget.settle(second, None)
     assert budget.cost.charged_tokens == 15 + 40
     assert budget.cost.prompt_tokens == 10
     with pytest.raises(BudgetSpentError, match="55 tokens"):

@@ -27,10 +27,6 @@ class Cost(BaseModel):
         """Return the sum, field by field."""
         return Cost(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
 
-    def __sub__(self, other: Self) -> "Cost":
-        """Return the difference, field by field: what was spent since `other`."""
-        return Cost(**{name: getattr(self, name) - getattr(other, name) for name in type(self).model_fields})
-
 
 class TranslationStoppedError(MachineError):
     """A translator cannot go on. `done` holds what it finished of the call in hand: index -> translation or None."""
@@ -49,24 +45,14 @@ class Translator(Protocol):
 
     `name` goes into the provenance of rows and into reports. `key` is the identity under which translations are kept
     in a cache: two translators of one key give the same translations; None means that asking again costs nothing.
-    `batch_size` is the number of texts a call that suits the backend; fewer and more are right too.
+    `batch_size` is the number of texts a call that suits the backend, and what is lost at most when the process is
+    killed; fewer and more are right too. `cost` is what all calls so far cost.
     """
 
-    @property
-    def name(self) -> str:
-        """Short name: backend and model."""
-
-    @property
-    def key(self) -> str | None:
-        """Identity for a cache, or None where caching is not worth it."""
-
-    @property
-    def batch_size(self) -> int:
-        """Texts a call: what is lost at most when the process is killed."""
-
-    @property
-    def cost(self) -> Cost:
-        """What all calls so far cost."""
+    name: str
+    key: str | None
+    batch_size: int
+    cost: Cost
 
     def supports(self, source: str, target: str) -> bool:
         """Whether texts can be translated from language `source` into `target` at all."""

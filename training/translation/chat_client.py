@@ -1,0 +1,173 @@
+"""Requests to an OpenAI-compatible chat endpoint: the `openai` client and its retries, within a budget.
+
+Knows HTTP and what its failures mean; knows nothing of translation. The API key comes from the environment, is sent to
+the one URL only and is never in a message or a log.
+"""
+
+import json
+import os
+from typing import Any
+
+import httpx2
+import openai
+
+from relevance.errors import ConfigError, RelevanceError
+from relevance.secrets import bearer
+from training.translation.budget import NOTHING, Budget, Usage
+from training.translation.openai_options import OpenAIOptions
+from training.translation.translator import BudgetSpentError, TranslationStoppedError
+
+# The request never reached a server, so that it costs nothing.
+_UNREACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+_RETRIED = frozenset({408, 409, 429})  # by the openai client, and every status from 500
+_MOST_HEADER = "x-most-tokens"  # carries the upper bound of a request to `_BudgetedHttp`; never sent
+_PRIVATE_HEADERS = ("x-stainless-", "openai-", _MOST_HEADER)
+_SHOWN = 200
+
+
+class RefusedError(Exception):
+    """The server refuses a request as it is (HTTP 400, 415 or 422): another form of it may pass."""
+
+
+class ChatClient:
+    """Sends chat requests, also from several threads at once. ConfigError where the key's variable is not set."""
+
+    def __init__(self, options: OpenAIOptions, budget: Budget) -> None:
+        self._options = options
+        self._key = _key_from(options.api_key_variable)
+        headers = bearer(f"environment variable {options.api_key_variable}", self._key) if self._key else {}
+        self._http = _BudgetedHttp(budget, headers, options.concurrency)
+        self._client = openai.OpenAI(
+            api_key="not sent",  # `headers` hold the key, if any
+            base_url=options.url,
+            timeout=options.timeout_seconds,
+            max_retries=options.attempts - 1,
+            http_client=self._http,
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def ask(self, body: dict[str, Any], most: Usage) -> str | None:
+        """Return the text of the reply, None where it has none; `most` is all that one attempt can use.
+
+        Raises RefusedError where another form may pass, ConfigError for a wrong key, URL or model, BudgetSpentError,
+        and TranslationStoppedError where the server is down, too slow or asks for too long a wait.
+        """
+        headers = {_MOST_HEADER: f"{most.prompt_tokens} {most.completion_tokens}"}
+        try:
+            reply = self._client.post(
+                "/chat/completions", body=body, cast_to=httpx2.Response, options={"headers": headers}
+            )
+        except openai.APIStatusError as error:
+            raise self._failure(error.response) from None
+        except openai.APIConnectionError as error:
+            cause = error.__cause__
+            what = "cannot be reached" if isinstance(cause, _UNREACHED) else "the connection broke or timed out"
+            raise TranslationStoppedError(
+                f"{self._named()}: {what} ({self._clean(str(cause) or type(cause).__name__)}), "
+                f"{self._options.attempts} times in a row; expected an answer"
+            ) from None
+        except _StoppedError as error:
+            raise error.reason from None
+        return _text(reply.json())
+
+    def _failure(self, response: httpx2.Response) -> Exception:
+        status, said = response.status_code, self._clean(" ".join(response.text.split()))[:_SHOWN]
+        what = f"{self._named()}: HTTP {status}" + (f" ({said})" if said else "")
+        if status in _RETRIED or status >= 500:
+            wait = response.headers.get("retry-after")
+            asks = f" and asks to wait {wait} s" if wait else ""
+            return TranslationStoppedError(f"{what}{asks}, in up to {self._options.attempts} attempts")
+        if status in (401, 403):
+            variable = self._options.api_key_variable
+            held = f"the key in ${variable}" if variable else "no key (name its variable with api_key_variable)"
+            return ConfigError(f"{self._named()}: HTTP {status} with {held}; expected a key that the server accepts")
+        if status in (400, 415, 422):
+            return RefusedError(what)
+        return ConfigError(
+            f"{what}; expected an OpenAI-compatible endpoint at {self._options.url}/chat/completions that has the model"
+        )
+
+    def _clean(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
+
+    def _named(self) -> str:
+        return f"translator {self._options.model!r} at {self._options.url}"
+
+
+class _StoppedError(openai.OpenAIError):
+    """Carries an error of ours through the openai client, which retries all errors but its own."""
+
+    def __init__(self, reason: RelevanceError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class _BudgetedHttp(httpx2.Client):
+    """Sends each attempt within the budget, with no headers about this machine and no key but the one given."""
+
+    def __init__(self, budget: Budget, key: dict[str, str], connections: int) -> None:
+        super().__init__(limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections))
+        self._budget, self._key = budget, key
+
+    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Reserve the most that the request can use, send it, and charge what it used: all of it if no answer came."""
+        most = Usage(*map(int, request.headers[_MOST_HEADER].split()))
+        for name in [name for name in request.headers if name.startswith(_PRIVATE_HEADERS)]:
+            del request.headers[name]
+        del request.headers["authorization"]
+        request.headers.update(self._key)
+        try:
+            self._budget.reserve(most)
+        except BudgetSpentError as error:
+            raise _StoppedError(error) from None
+        used = None
+        try:
+            response = super().send(request, **options)
+            used = _usage(response, most) if response.is_success else NOTHING
+        except _UNREACHED:
+            used = NOTHING
+            raise
+        finally:
+            self._budget.settle(most, used)
+        return response
+
+
+def upper_bound(body: dict[str, Any], completion_tokens: int) -> Usage:
+    """Return the most that a request can use: tokenizers of bytes never make more tokens than there are bytes."""
+    return Usage(len(json.dumps(body["messages"], ensure_ascii=False).encode()), completion_tokens)
+
+
+def _key_from(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ConfigError(f"environment variable {variable}: not set; expected the API key of the translator")
+    return key
+
+
+def _usage(response: httpx2.Response, most: Usage) -> Usage:
+    """Return the usage that the server reports, or the most possible where it reports none.
+
+    A body that is no JSON counts as a broken connection, so that the client tries again.
+    """
+    try:
+        content = response.json()
+    except ValueError:
+        raise httpx2.RemoteProtocolError(f"HTTP {response.status_code} with a body that is no JSON") from None
+    usage = content.get("usage") if isinstance(content, dict) else None
+    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
+    whole = [count for count in counts if isinstance(count, int) and count >= 0]
+    return Usage(*whole) if len(whole) == 2 else most
+
+
+def _text(content: Any) -> str | None:
+    """Return the first choice's text; a body of another shape is a reply without text."""
+    try:
+        text = content["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return text if isinstance(text, str) else None
