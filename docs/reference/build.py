@@ -54,9 +54,7 @@ MEANINGS = {
     "data.test": "files of test rows; absent: split from the training rows",
     "cleaning.enabled": "run the stage",
     "translation.enabled": "run the stage; needs `translation.backends`",
-    "translation.seed": "seed of the choice of rows",
     "negatives.enabled": "run the stage",
-    "negatives.seed": "seed of the choice of negatives",
     "filtering.enabled": "run the stage",
     "filtering.action": "what happens to flagged rows: `drop`, `relabel`, `weight` or `review` (list them only)",
     "filtering.models[].seed": "seed of this judge",
@@ -65,7 +63,6 @@ MEANINGS = {
     "export.enabled": "write a bundle",
     "export.precision": "number format of the bundle's weights",
     "translation.settings.openai.timeout_seconds": "longest wait for one request",
-    "translation.settings.openai.longest_wait_seconds": "longest wait between two tries",
     "translation.settings.openai.price_per_million_prompt": "price of a million tokens sent",
     "translation.settings.openai.price_per_million_completion": "price of a million tokens received",
 }
@@ -150,7 +147,8 @@ def _parameter(parameter: Any) -> tuple[str, str, str, str]:
     is_argument = parameter.opts == [parameter.name]
     name = parameter.name.upper() if is_argument else " / ".join([*parameter.opts, *parameter.secondary_opts])
     value = "" if getattr(parameter, "is_flag", False) else parameter.metavar or _kind(parameter)
-    default = "needed" if parameter.required else _default(parameter.default)
+    told = getattr(parameter, "show_default", None)
+    default = told if isinstance(told, str) else "needed" if parameter.required else _default(parameter.default)
     return f"`{name}`", value, default, parameter.help or ""
 
 

@@ -30,6 +30,28 @@ class CleaningReport(BaseModel):
     votes: VoteReport
     tags: TagReport | None
 
+    def text(self) -> str:
+        """Return the report in words, a line a fact."""
+        votes = self.votes
+        lines = [
+            f"{self.rows_in:,} rows in, {self.rows_out:,} out",
+            f"texts changed: {self.changed_queries:,} queries, {self.changed_candidates:,} candidates",
+            *(
+                f"  {name}: {step.queries:,} queries, {step.candidates:,} candidates"
+                for name, step in self.steps.items()
+                if step.queries or step.candidates
+            ),
+            f"rows merged into another: {votes.merged_rows:,}; pairs with several votes: {votes.voted_pairs:,} "
+            f"({votes.votes:,} votes)",
+            f"pairs with both labels: {votes.contradictory_pairs:,} ({votes.contradictory_votes:,} votes, "
+            f"{votes.ties:,} ties), {votes.dropped:,} left out",
+        ]
+        if self.tags:
+            wrong = sum(self.tags.disagreements.values())
+            lines.append(f"rows whose language tag disagrees: {wrong:,}; changed {self.tags.changed_rows:,}")
+            lines += [f"  {change}: {count:,}" for change, count in self.tags.disagreements.items()]
+        return "\n".join(lines)
+
 
 def clean(
     rows: Sequence[LabeledPair], task: Task, options: CleaningOptions

@@ -11,22 +11,18 @@ from typing import Annotated, Any
 import typer
 
 from relevance.outputs import write_text
-from training.data.files.reading import AS_IT_COMES, JsonOption, ReadOptions, reads_rows
+from training.commands.flat import flattened
+from training.commands.options import JsonOption
+from training.commands.pipeline import RecipeData
 
-FilesOption = Annotated[list[Path] | None, typer.Option(help="In place of the recipe's files; repeat.")]
 
-
-@reads_rows
+@flattened
 def ablate(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe; its sections say how each strategy runs.")],
     out: Annotated[Path, typer.Argument(help="The folder to work in; gets study.json, study.md and study.svg.")],
-    reading: ReadOptions = AS_IT_COMES,
-    train: FilesOption = None,
-    dev: FilesOption = None,
-    test: FilesOption = None,
+    data: RecipeData,
     seeds: Annotated[int, typer.Option(help="Runs an arm.", min=1)] = 3,
     only: Annotated[list[str] | None, typer.Option(help="An arm to run beside the baseline; repeat.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeat.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure what each strategy is worth: translation, negatives, filtering and its control, and the tuned threshold.
@@ -37,13 +33,9 @@ def ablate(
     from training.ablation.arms import standard_arms
     from training.ablation.report import by_language, markdown, plot
     from training.ablation.study import run_study
-    from training.commands.pipeline import file_overrides
-    from training.pipeline.recipe import PipelineRecipe
     from training.pipeline.store import Store
 
-    files = file_overrides(train=train, dev=dev, test=test)
-    chosen = PipelineRecipe.load(recipe, [*(overrides or ()), *files])
-    chosen = chosen.model_copy(update={"data": chosen.data.read_as(reading)})
+    chosen = data.load(recipe)
     arms = standard_arms(chosen, only or ())
     store = Store(out)
     with store.locked():

@@ -1,28 +1,52 @@
 """The commands `pipeline run` and `pipeline show`."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.data.files.reading import AS_IT_COMES, JsonOption, ReadOptions, reads_rows
+from training.commands.flat import flattened
+from training.commands.options import JsonOption, Reading, RecipeOption
+
+if TYPE_CHECKING:
+    from training.pipeline.recipe import PipelineRecipe
 
 pipeline = typer.Typer(help="Run a recipe from rows to bundle, and look at what each stage did.", no_args_is_help=True)
 
 FilesOption = Annotated[list[Path] | None, typer.Option(help="In place of the recipe's files; repeat.")]
 
 
+@dataclass(frozen=True, slots=True)
+class RecipeData:
+    """What the command line says in place of a pipeline's recipe."""
+
+    reading: Reading
+    train: FilesOption = None
+    dev: FilesOption = None
+    test: FilesOption = None
+    overrides: RecipeOption = None
+
+    def load(self, path: Path) -> "PipelineRecipe":
+        """Return the recipe of a file with these changes."""
+        from training.pipeline.recipe import PipelineRecipe
+
+        files = {"train": self.train, "dev": self.dev, "test": self.test}
+        given = {name: [str(path) for path in paths] for name, paths in files.items() if paths}
+        overrides = [f"data.{name}={json.dumps(paths)}" for name, paths in given.items()]
+        recipe = PipelineRecipe.load(path, [*(self.overrides or ()), *overrides])
+        return recipe.model_copy(update={"data": recipe.data.read_as(self.reading)})
+
+
 @pipeline.command()
-@reads_rows
+@flattened
 def run(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, see configs/.")],
-    out: Annotated[Path | None, typer.Argument(help="The folder to work in [build/pipeline/NAME].")] = None,
-    reading: ReadOptions = AS_IT_COMES,
-    train: FilesOption = None,
-    dev: FilesOption = None,
-    test: FilesOption = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeat.")] = None,
+    data: RecipeData,
+    out: Annotated[
+        Path | None, typer.Argument(help="The folder to work in.", show_default="build/pipeline/NAME")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Clean, split, translate, mine, filter, train, calibrate, evaluate and export, each as the recipe says.
@@ -32,12 +56,10 @@ def run(
     from rich.console import Console
 
     from training.fitting.evaluation import metrics_table
-    from training.pipeline.recipe import PipelineRecipe
     from training.pipeline.run import Pipeline
     from training.pipeline.store import Store
 
-    chosen = PipelineRecipe.load(recipe, [*(overrides or ()), *file_overrides(train=train, dev=dev, test=test)])
-    chosen = chosen.model_copy(update={"data": chosen.data.read_as(reading)})
+    chosen = data.load(recipe)
     store = Store(out or Path("build") / "pipeline" / chosen.name)
     with store.locked():
         outcome = Pipeline(chosen, store).run()
@@ -68,8 +90,3 @@ def show(
     last = read_run(out)
     found = describe_run(last) if row is None else describe_row(last, row)
     print(json.dumps([event.model_dump() for event in found]) if as_json else "\n".join(map(str, found)))
-
-
-def file_overrides(**given: list[Path] | None) -> list[str]:
-    """Return overrides of the recipe's files."""
-    return [f"data.{name}={json.dumps([str(path) for path in paths])}" for name, paths in given.items() if paths]

@@ -96,7 +96,7 @@ class Fields:
     def is_label(self, name: str, names: Sequence[str]) -> bool:
         """Whether a column of a header holds the label, 0 or 1."""
         found = self._found(tuple(names))
-        return self.reading.grades is None and isinstance(found, dict) and found.get(name) == "label"
+        return self.reading.labels is None and isinstance(found, dict) and found.get(name) == "label"
 
     def rename(self, record: dict[str, Any]) -> Problem | None:
         """Give the record's values their field names, in place; return the problem when two columns claim one."""
@@ -149,7 +149,7 @@ class Fields:
         return found
 
     def _label(self, record: dict[str, Any], problems: list[Problem]) -> int | None:
-        value, grades = record.get("label"), self.reading.grades
+        value, grades = record.get("label"), self.reading.labels
         if not self.require_labels and is_missing(value):
             return None
         expected = "0 or 1" if grades is None else grades.expected()
@@ -170,7 +170,7 @@ class Fields:
         tag = record.get("language")
         if isinstance(tag, str) and tag != language and tag.strip().lower() not in (language, "", *_MISSING_LANGUAGES):
             extra.setdefault(LANGUAGE_TAG, tag.strip())
-        if self.reading.grades is not None and not is_missing(record.get("label")):
+        if self.reading.labels is not None and not is_missing(record.get("label")):
             extra.setdefault(GRADE, record["label"])
         if not isinstance(extra.get(SOURCE_ID, []), list) and (source := plain_id(extra.pop(SOURCE_ID))) is not None:
             extra[SOURCE_ID] = source

@@ -32,13 +32,14 @@ class NegativeOptions(BaseModel):
 
     strategy: Strategy = Field(
         "easy",
-        description="of published teams, one gained by easy ones and lost by hard ones, another gained by near ones",
+        description="which candidates become negatives; of published teams, one gained by easy ones and lost by hard "
+        "ones, another gained by near ones",
     )
     negative_rate: float | None = Field(
         None, gt=0, lt=1, description=f"negatives among all rows of each language; absent: {DEFAULT_NEGATIVE_RATE}"
     )
     language_rates: dict[LanguageCode, Annotated[float, Field(gt=0, lt=1)]] = Field(
-        {}, description="negative_rate of some languages by code, in place of that of all"
+        {}, description="rate of one language, in place of negative_rate", examples=["de=0.4"]
     )
     per_positive: int | None = Field(None, gt=0, description="negatives to make of each positive, in place of a rate")
     most_per_positive: int = Field(8, gt=0, description="with a rate: so that no query is drowned in negatives")
@@ -46,8 +47,12 @@ class NegativeOptions(BaseModel):
         True,
         description="cosines of vectors less the mean of their side; false: plain ones, as NV-Retriever has them",
     )
-    band_low: float | None = Field(None, ge=-1, le=1, description="cosine; with easy or hard, in place of a quantile")
-    band_high: float | None = Field(None, ge=-1, le=1, description="cosine; with easy or hard")
+    band_low: float | None = Field(
+        None, ge=-1, le=1, description="least centred cosine to the query; absent: a quantile"
+    )
+    band_high: float | None = Field(
+        None, ge=-1, le=1, description="greatest centred cosine to the query; absent: a quantile"
+    )
     positive_share_limit: float = Field(
         0.95,
         gt=0,
@@ -69,7 +74,7 @@ class NegativeOptions(BaseModel):
         0.9,
         gt=0,
         lt=1,
-        description="a score that makes a false negative; high, as most models of such data lean to yes",
+        description="score of the vetting model that makes a false negative; high, as such models lean to yes",
     )
     exact_up_to: int = Field(
         100_000,
@@ -77,7 +82,7 @@ class NegativeOptions(BaseModel):
         description="candidates that hard compares with all; above, an index finds the nearest (HNSW, by usearch)",
     )
     nearest: int = Field(128, gt=0, description="candidates that the index finds for hard to choose from")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="seed of the choice of negatives")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

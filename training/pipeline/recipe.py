@@ -17,43 +17,30 @@ from training.fitting.options import CalibrationOptions
 from training.fitting.recipe import Recipe
 from training.negatives.options import NegativeOptions
 from training.selfvalidation.options import Action, SelfValidationOptions
-from training.translation.plan import TranslationOptions
+from training.translation.options import TranslationOptions
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class DataSection(_Section):
-    """The files. Without `dev` or `test`, those are split from the training rows."""
+class DataSection(ReadOptions):
+    """The files, and how they are read. Without `dev` or `test`, those are split from the training rows."""
 
     train: tuple[Path, ...] = ()
     dev: tuple[Path, ...] = ()
     test: tuple[Path, ...] = ()
-    columns: dict[str, str] = Field(default_factory=dict, description="NAME = FIELD, as --column of other commands")
-    encoding: str | None = Field(None, description="as --encoding of other commands")
-    delimiter: str | None = Field(None, description="as --delimiter of other commands")
-    quotes: bool | None = Field(None, description="as --quotes of other commands")
-    grades: str | None = Field(None, description="as --grades of other commands")
     languages: tuple[LanguageCode, ...] = Field((), description="train on rows of these languages only; all when empty")
     max_rows: int | None = Field(None, gt=1, description="train on so many rows, drawn by split.seed")
 
     @property
     def reading(self) -> ReadOptions:
-        """How the files are read. ConfigError where an option cannot be."""
-        columns = [f"{name}={field}" for name, field in self.columns.items()]
-        return ReadOptions.of(columns, self.encoding, self.delimiter, self.quotes, self.grades)
+        """How the files are read."""
+        return ReadOptions(**{name: getattr(self, name) for name in ReadOptions.model_fields})
 
     def read_as(self, reading: ReadOptions) -> "DataSection":
         """Return the section with the options of a command line over its own."""
-        given = {
-            "columns": dict(reading.columns),
-            "encoding": reading.encoding,
-            "delimiter": reading.delimiter,
-            "quotes": reading.quotes,
-            "grades": reading.grades and reading.grades.text,
-        }
-        return self.model_copy(update={name: value for name, value in given.items() if value not in (None, {})})
+        return self.model_copy(update={name: value for name, value in reading if value not in (None, {})})
 
 
 class SplitSection(_Section):

@@ -17,47 +17,22 @@ from relevance.bundle import Bundle
 from relevance.errors import ConfigError, InputError
 from relevance.files import sha256_of, whole_file
 from relevance.outputs import STANDARD, check_outputs
-from relevance.session import BundleSession, Device
+from relevance.session import BundleSession
 from relevance.tasks import Task
 from training.data.fields import QUERY_FIELD
 from training.data.files.parts import PARQUET, parts_of
-from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.files.writers import Columns, check_files, output_file, output_type, write_file, write_records
 from training.data.provenance import fingerprint
 from training.scoring.input import Source, Survey, survey
 from training.scoring.joined import write_joined
+from training.scoring.options import ScoreOptions
 from training.scoring.shards import Scored, Shards
 from training.scoring.submission import check_submission, has_member, member_name, write_submission
 from training.scoring.work import open_work, work_folder
 from training.sources import code_key
 
-ADDED = ("score", "label_predicted", "truncated", "model_version")
 OUTPUT_FILE = "output"
 AFTER_SCORING = {"prefix", "skip_bad_rows", "overwrite", "submission"}  # options that change no score
-
-
-class ScoreOptions(BaseModel):
-    """How to score a file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    shard_rows: int = Field(4096, ge=1, description="rows a shard. Higher: less padding. Lower: less lost by a kill")
-    max_batch_tokens: int | None = Field(
-        None, ge=1, description="padded tokens a batch holds at most; absent: 2048 on a CPU, 16384 on a GPU"
-    )
-    threads: int = Field(0, ge=0, description="threads of the model; 0: every core allowed")
-    device: Device = "auto"
-    prefix: str = Field("", description="put before the names of the added fields")
-    skip_bad_rows: bool = Field(False, description="write bad rows to a file beside the output and go on")
-    overwrite: bool = Field(False, description="replace what stands at the output")
-    reading: ReadOptions = Field(AS_IT_COMES, description="how the file is read")
-    submission: Path | None = Field(None, description="an AnalytiCup zip to write this task's predictions to")
-
-    @property
-    def added(self) -> tuple[str, str, str, str]:
-        """The names of the added fields."""
-        score, label, truncated, version = (f"{self.prefix}{name}" for name in ADDED)
-        return score, label, truncated, version
 
 
 class ScoreReport(BaseModel):
@@ -78,6 +53,16 @@ class ScoreReport(BaseModel):
     bad_rows_file: str | None
     scoring_seconds: float = Field(description="time of the scoring pass alone")
     total_seconds: float
+
+    def text(self) -> str:
+        """Return the report in words."""
+        done = f"{self.rows:,} {self.task.upper()} pairs scored by {self.model_version} on {self.device}, "
+        done += f"{self.positive:,} positive, {self.truncated:,} truncated, in {self.total_seconds:.1f} s"
+        if self.resumed:
+            done += f"\n  {self.resumed:,} of them were scored before an interruption"
+        if self.bad_rows:
+            done += f"\n  {self.bad_rows:,} bad rows left out, written to {self.bad_rows_file}"
+        return done
 
 
 def score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOptions) -> ScoreReport:

@@ -22,7 +22,8 @@ from training.embedding.embedder import Embedder
 from training.progress import Meter
 from training.translation.desk import Desk, Found
 from training.translation.gates import Candidate, Gatekeeper, Verdict
-from training.translation.plan import Quota, TranslationOptions, quota_for, target_languages
+from training.translation.options import TranslationOptions
+from training.translation.plan import Quota, quota_for, target_languages
 from training.translation.report import LanguageReport, Rejection, TranslationReport
 
 _OF_SOURCE_ALONE = frozenset({MERGED_IDS, MERGED_SOURCE_IDS, TAGGED_LANGUAGE})

@@ -11,64 +11,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from relevance.errors import ConfigError
 from relevance.tasks import query_key
 from training.embedding.embedder import Embedder
 from training.text.numbers import lost_number
 from training.translation import kept
+from training.translation.options import GateOptions
 from training.translation.writing import LanguageCheck, wrong_script
 
 _WIDE_WEIGHT = 2.2  # one ideograph, kana or hangul syllable says as much as so many Latin letters (median of 4,800)
 _LENGTH_OFFSET = 5.0  # short queries vary more: `koc` is a whole Polish blanket
 _GRAM = 2
-
-
-DEFAULT_COPIES = 0.1  # of the real queries in the memory 9 % are brand names alone
-
-
-class GateOptions(BaseModel):
-    """Which gates are on, and their limits. A gate is switched off by `false`; null does too where it has a limit."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    digits: bool = Field(
-        True, description="the same numbers in the same order, however written; those with a unit in any order"
-    )
-    units: bool = Field(True, description="a unit behind a number comes back, translated or not")
-    model_numbers: bool = Field(True, description="words of letters and digits come back")
-    brands: bool = Field(True, description="Latin words of other-script queries, and words like iPhone, come back")
-    script: bool = Field(True, description="letters of the target language's script only, Latin aside")
-    language: bool = Field(True, description="not clearly another language, by lingua (must be installed)")
-    length_ratio: float | None = Field(3.0, gt=1, description="longest and shortest, by letters weighted by script")
-    copy_through: float | None = Field(
-        DEFAULT_COPIES,
-        ge=0,
-        le=1,
-        description="largest share of copies among the rows made of a language (brand names stay as they are); copies "
-        "that are clearly not in the target language are rejected; false: any number of copies",
-    )
-    similarity: float | None = Field(
-        None,
-        ge=-1,
-        le=1,
-        description="least centred cosine of source and translation; needs an encoder; off, since all that 0 rejected "
-        "of a clean memory were good",
-    )
-    round_trip: float | None = Field(
-        None, gt=0, le=1, description="least bigram F1 of source and back-translation; off, since it doubles the cost"
-    )
-
-    @field_validator("length_ratio", "similarity", "round_trip", "copy_through", mode="before")
-    @classmethod
-    def _off(cls, value: object) -> object:
-        return None if value is False else value  # TOML has no null
-
-    @field_validator("copy_through", mode="before")
-    @classmethod
-    def _on(cls, value: object) -> object:
-        return DEFAULT_COPIES if value is True else value
 
 
 @dataclass(frozen=True, slots=True)

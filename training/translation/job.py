@@ -11,8 +11,7 @@ from relevance.errors import InputError
 from relevance.outputs import write_text
 from relevance.tasks import Task
 from training.data.dataset import read_pairs
-from training.data.files.reading import AS_IT_COMES, ReadOptions
-from training.data.files.writers import write_file
+from training.data.files.writers import beside, write_file
 from training.data.keep_out import kept_out_files, read_kept_out, without_linked
 from training.data.splits import write_pairs
 from training.embedding.embedder import Embedder
@@ -20,18 +19,18 @@ from training.translation.augment import augment
 from training.translation.backends import backend_settings, open_translators
 from training.translation.cache import TranslationCache
 from training.translation.desk import Desk
-from training.translation.gates import GateOptions
-from training.translation.plan import TranslationOptions, target_languages
+from training.translation.options import GateOptions, TranslationOptions, TranslationSources
+from training.translation.plan import target_languages
 from training.translation.report import Rejection, TranslationReport
 
 log = logging.getLogger(__name__)
 
 
 class TranslationJob(BaseModel):
-    """Files, options and backends of a run.
+    """Files and options of a run.
 
-    Rows linked with those of `dev` and `keep_out`, or of dev and test files beside `file`, are left out. Where the
-    options name no target, targets are the languages that dev has and `file` lacks: `dev`, or else all kept-out rows.
+    Rows linked with those of `like` and `keep_out`, or of dev and test files beside `file`, are left out. Where the
+    options name no target, targets are the languages that `like`, or else all kept-out rows, have and `file` lacks.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,16 +39,12 @@ class TranslationJob(BaseModel):
     out: Path
     task: Task
     options: TranslationOptions
-    backends: tuple[str, ...]
-    settings: tuple[str, ...] = ()
-    dev: Path | None = None
-    keep_out: tuple[Path, ...] = ()
-    cache: Path
-    report: Path | None = None
-    rejected: Path | None = None
-    retry_failed: bool = False
-    skip_bad_units: bool = False
-    reading: ReadOptions = AS_IT_COMES
+    sources: TranslationSources
+
+    @property
+    def cache(self) -> Path:
+        """Where translations are kept from run to run."""
+        return self.sources.cache or beside(self.out, "translations.sqlite")
 
 
 def run_job(job: TranslationJob) -> TranslationReport:
@@ -58,21 +53,22 @@ def run_job(job: TranslationJob) -> TranslationReport:
     InputError, saying why for each language, where no row was made at all: then `out` is not written, but `report` and
     `rejected` are. Further errors are those of the parts.
     """
-    read = read_pairs(job.file, job.task, reading=job.reading).rows
-    files = kept_out_files(job.file, job.task, [*([job.dev] if job.dev else []), *job.keep_out])
-    held = read_kept_out(files, job.task, job.reading)
+    sources = job.sources
+    read = read_pairs(job.file, job.task, reading=sources.reading).rows
+    files = kept_out_files(job.file, job.task, [*([sources.like] if sources.like else []), *sources.keep_out])
+    held = read_kept_out(files, job.task, sources.reading)
     rows = without_linked(read, held)
     rejections: list[Rejection] = []
     held_rows = [row for part in held for row in part]
-    like = held[0] if job.dev else held_rows
+    like = held[0] if sources.like else held_rows
     options = job.options.model_copy(update={"targets": target_languages(job.options, rows, like)})
-    settings = backend_settings(job.settings)
+    settings = backend_settings(sources.settings)
     with (
         quiet_http(),
-        open_translators(job.backends, settings, skip_bad=job.skip_bad_units) as translators,
+        open_translators(sources.backends, settings, skip_bad=sources.skip_bad_units) as translators,
         TranslationCache(job.cache) as cache,
     ):
-        if job.retry_failed:
+        if sources.retry_failed:
             cache.forget_failures()
         made, report = augment(
             rows,
@@ -83,10 +79,10 @@ def run_job(job: TranslationJob) -> TranslationReport:
             on_rejected=rejections.append,
         )
     report = report.model_copy(update={"left_out": len(read) - len(rows)})
-    if job.rejected is not None:
-        write_file(job.rejected, (rejection.model_dump() for rejection in rejections))
-    if job.report is not None:
-        write_text(job.report, report.model_dump_json(indent=2) + "\n")
+    if sources.rejected is not None:
+        write_file(sources.rejected, (rejection.model_dump() for rejection in rejections))
+    if sources.report is not None:
+        write_text(sources.report, report.model_dump_json(indent=2) + "\n")
     if not report.made:
         raise InputError("\n".join(["translate: no row was made", *report.why_none()]))
     for reason in report.why_none():

@@ -4,48 +4,15 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relevance.errors import ConfigError
-from relevance.languages import UNKNOWN_LANGUAGE, LanguageCode
+from relevance.languages import UNKNOWN_LANGUAGE
 from relevance.tasks import LabeledPair, query_key
 from training.data.extras import is_made
-from training.translation.gates import GateOptions
+from training.translation.options import TranslationOptions
 
 LABELS = (0, 1)
-SourcePolicy = Literal["all", "one", "most_frequent", "proportional"]
 _Stratum = tuple[str, int]  # source language, label
-
-
-class TranslationOptions(BaseModel):
-    """What to make. Defaults: the languages that dev has and training lacks, every row, classes as they are."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    targets: tuple[LanguageCode, ...] = Field(
-        (), description="language codes; none: those that dev has and training lacks"
-    )
-    rows_per_language: int | None = Field(None, gt=0, description="rows to make a language; none: all that can be made")
-    sources: SourcePolicy = Field(
-        "proportional",
-        description="proportional: languages by their share of rows, as they come; all: an equal share each, against "
-        "the weight of one language; most_frequent: only the largest; one: only source_language",
-    )
-    source_language: LanguageCode | None = Field(None, description="with sources = one")
-    positive_share: float | None = Field(None, gt=0, lt=1, description="of the rows made; none: as in the source rows")
-    seed: int = Field(0, ge=0)
-    at_budget: Literal["fail", "keep"] = Field(
-        "fail", description="when a budget is spent; fail: no output, so that a dataset is never smaller unseen"
-    )
-    gates: GateOptions = GateOptions()
-
-    @model_validator(mode="after")
-    def _source_named(self) -> "TranslationOptions":
-        if (self.sources == "one") != (self.source_language is not None):
-            raise ValueError("source_language and sources = 'one' go together; expected both or neither")
-        return self
 
 
 def target_languages(

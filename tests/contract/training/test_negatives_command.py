@@ -84,7 +84,7 @@ def test_random_negatives_balance_every_language(folder, tmp_path):
 def test_a_file_of_further_candidates_and_a_rate_of_one_language(folder, tmp_path, capsys):
     further = tmp_path / "taxonomy.txt"
     further.write_text("\ufefftoys,kites\n\n  toys,dolls \ntoys,kites\n", encoding="utf-8")
-    options = {"candidates": further, "negative_rate": 0.5, "language_rate": ["de=0.7"], "strategy": "random"}
+    options = {"candidates": further, "negative_rate": 0.5, "language_rates": ["de=0.7"], "strategy": "random"}
     run(folder, tmp_path / "out.jsonl", **options, as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert (found["candidates"], found["extra_candidates"]) == (14, 2)
@@ -138,7 +138,7 @@ def test_what_is_missing_is_reported_and_the_rest_kept(folder, tmp_path, caplog)
     [
         ({"strategy": "harder"}, "strategy: Input should be 'none', 'random', 'easy', 'hard' or 'mixed'"),
         ({"band_low": 0.9, "band_high": 0.1}, "expected low below high"),
-        ({"language_rate": ["de"]}, "'de': expected a language and a rate, as de=0.4"),
+        ({"language_rates": ["de"]}, "--language-rate 'de': expected NAME=VALUE, as de=0.4"),
         ({"base_model": "no such/model folder"}, "'no such/model folder': no such folder"),
         ({"vet": Path("no-such-checkpoint")}, "no-such-checkpoint"),
         ({"task": Task.QI}, "item_title"),

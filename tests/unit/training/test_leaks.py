@@ -17,9 +17,8 @@ from training.pipeline.recipe import SplitSection
 from training.selfvalidation.folds import assign_folds
 from training.translation.augment import augment
 from training.translation.desk import Desk
-from training.translation.gates import GateOptions
 from training.translation.memory import MemoryTranslator
-from training.translation.plan import TranslationOptions
+from training.translation.options import GateOptions, TranslationOptions
 
 WORDS = ("red shoes", "blue cup", "lamp", "garden hose", "usb cable", "winter coat", "tea", "chair", "bed", "ring")
 PATHS = [f"{top},{leaf}" for top in ("home", "sport", "garden") for leaf in ("one", "two", "three", "four")]

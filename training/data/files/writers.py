@@ -53,11 +53,13 @@ def check_files(
     inputs: Iterable[Path | None] = (),
     *,
     others: Iterable[Path | None] = (),
+    kept: Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Check the outputs of a command, before any work: `rows` are files of records, `others` are of any kind.
 
-    Raises InputError where a name says no known type, and whatever `check_outputs` raises.
+    `kept` is a cache that a command keeps from run to run, so that it may be there already. Raises InputError where a
+    name says no known type, and whatever `check_outputs` raises.
     """
     rows = [path for path in rows if path is not None]
     for path in rows:
@@ -65,7 +67,11 @@ def check_files(
     inputs = list(inputs)
     if inputs.count(STANDARD) > 1:
         raise InputError("-: standard input is named twice; expected it once, since its rows come once")
-    check_outputs([*rows, *others], [file for path in inputs if path for file in files_of(path)], overwrite=overwrite)
+    sources = [file for path in inputs if path for file in files_of(path)]
+    outputs = [*rows, *others]
+    check_outputs(outputs, sources, overwrite=overwrite)
+    if kept is not None:
+        check_outputs([*outputs, kept], sources, overwrite=True)
 
 
 def check_ending(path: Path | None, *endings: str) -> None:

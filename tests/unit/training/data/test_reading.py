@@ -33,7 +33,7 @@ def json_lines(path, *rows):
 
 
 def read(path, **options):
-    return read_pairs(path, Task.QI, reading=ReadOptions.of(**options)).rows
+    return read_pairs(path, Task.QI, reading=ReadOptions(**options)).rows
 
 
 def queries(path, **options):
@@ -171,7 +171,7 @@ def test_a_grade_without_a_label_is_a_bad_row(tmp_path):
 @pytest.mark.parametrize("text", ["E", "E=2", "=1", ">=x", "E=1,E=0", "", ">="])
 def test_grades_that_cannot_be(text):
     with pytest.raises(ConfigError, match="--grades"):
-        ReadOptions.of(grades=text)
+        ReadOptions(grades=text)
 
 
 @pytest.mark.parametrize(
@@ -223,9 +223,9 @@ def test_a_missing_column_comes_with_the_option_that_names_it(tmp_path, header, 
 
 def test_a_column_of_the_user_is_found_whatever_its_case_or_said_to_be_meant(tmp_path):
     path = lines(tmp_path / "a.csv", "Search_Term,item_title,label", "cup,b,1")
-    assert queries(path, column=["search_term=origin_query"]) == ["cup"]
-    assert "did you mean 'Search_Term'?" in refused(path, column=["searchterm=query"])
-    assert "did you mean 'origin_query'?" in refused(path, column=["Search_Term=orgin_query"])
+    assert queries(path, columns={"search_term": "origin_query"}) == ["cup"]
+    assert "did you mean 'Search_Term'?" in refused(path, columns={"searchterm": "query"})
+    assert "did you mean 'origin_query'?" in refused(path, columns={"Search_Term": "orgin_query"})
 
 
 @pytest.mark.parametrize("word", ["None", "nan", "NaN", "\\N", "NULL", "<NA>", "", " "])

@@ -23,7 +23,8 @@ from training.data.dataset import read_rows
 from training.data.files.writers import Columns, write_file, write_records
 from training.scoring import run as scoring
 from training.scoring.input import Source
-from training.scoring.run import ADDED, AFTER_SCORING, ScoreOptions, _mark, score_file
+from training.scoring.options import ADDED, ScoreOptions
+from training.scoring.run import AFTER_SCORING, _mark, score_file
 from training.scoring.work import Work
 
 OPTIONS = ScoreOptions(threads=1, device="cpu", shard_rows=7, max_batch_tokens=400)
@@ -330,7 +331,7 @@ def test_every_option_that_changes_scores_is_in_the_mark(bundle, tmp_path, field
 def test_how_the_file_is_read_is_in_the_mark(bundle, tmp_path, field, value):
     source = Source(write(tmp_path / "in.jsonl", rows()), Task.QC)
     session = BundleSession.open(Bundle.open(bundle), 1, "cpu")
-    other = replace(source, reading=replace(source.reading, **{field: value}))
+    other = replace(source, reading=source.reading.model_copy(update={field: value}))
     assert _mark(source, session, OPTIONS) != _mark(other, session, OPTIONS)
 
 

@@ -13,10 +13,9 @@ from training.data.dataset import read_pairs
 from training.data.splits import leaks, split_pairs, write_pairs
 from training.translation.augment import augment
 from training.translation.desk import Desk
-from training.translation.gates import GateOptions
 from training.translation.memory import MemoryTranslator
 from training.translation.memoryfiles import Unit
-from training.translation.plan import TranslationOptions
+from training.translation.options import GateOptions, TranslationOptions
 from training.translation.translator import BudgetSpentError, Cost
 
 PLAIN = GateOptions(language=False, similarity=None)

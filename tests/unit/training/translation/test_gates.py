@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from relevance.errors import ConfigError, MachineError
 from training.text.numbers import lost_number
 from training.translation import kept
-from training.translation.gates import Candidate, Gatekeeper, GateOptions, Verdict, likeness
+from training.translation.gates import Candidate, Gatekeeper, Verdict, likeness
+from training.translation.options import GateOptions
 from training.translation.writing import LanguageCheck, wrong_script
 
 HAS_LINGUA = importlib.util.find_spec("lingua") is not None

@@ -1,0 +1,188 @@
+"""The commands `encoder`, `train` and `evaluate`."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relevance.errors import InputError
+from relevance.languages import chosen_languages
+from relevance.tasks import LabeledPair, Pair, Task
+from training.commands.flat import flattened
+from training.commands.options import (
+    ROWS_HELP,
+    JsonOption,
+    Output,
+    OverwriteOption,
+    PairFiles,
+    RecipeOption,
+)
+from training.data.files.writers import check_files
+
+if TYPE_CHECKING:
+    from relevance.metrics import Report
+    from training.fitting.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """What is cut from a base model."""
+
+    layers: Annotated[int | None, typer.Option(help="Keep the first N layers.", min=1)] = None
+    trim_corpus: Annotated[
+        Path | None, typer.Option(help="A text file; keep only the tokens of its lines (and of --trim-script).")
+    ] = None
+    trim_script: Annotated[list[str] | None, typer.Option(help="Keep the characters of a script; repeat.")] = None
+    whole_scripts: Annotated[bool, typer.Option("--whole-scripts", help="Keep every token of those scripts.")] = False
+
+
+@flattened
+def encoder(
+    name: Annotated[str, typer.Argument(help="packaged:multilingual-e5-small, a local folder, or a hub id.")],
+    out: Annotated[Path, typer.Argument(help="The model folder to make.")],
+    cuts: Cuts,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write a base model as a transformers folder: fewer layers, a smaller vocabulary."""
+    from training.models.base_models import EncoderOptions, prepare_encoder, resolve_base_model
+
+    check_files([], [Path(name), cuts.trim_corpus], others=[out], overwrite=overwrite)
+    corpus = _lines(cuts.trim_corpus) if cuts.trim_corpus else None
+    options = EncoderOptions(cuts.layers, corpus, tuple(cuts.trim_script or ()), cuts.whole_scripts)
+    report = prepare_encoder(resolve_base_model(name), out, options)
+    before, after = report.before, report.after
+    print(f"{out}: {after.layers} of {before.layers} layers, {after.vocabulary:,} of {before.vocabulary:,} tokens, ")
+    print(f"  {after.parameters:,} of {before.parameters:,} parameters; licence {report.base.license}")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFiles:
+    """The rows that a cross-encoder is fine-tuned and judged on."""
+
+    files: PairFiles
+    train: Annotated[list[Path], typer.Option(help="Labelled pairs to train on; repeat.")]
+    dev: Annotated[Path, typer.Option(help="Labelled pairs to choose checkpoint and threshold by.")]
+    language: Annotated[list[str] | None, typer.Option(help="Train on these languages only; repeat.")] = None
+    max_rows: Annotated[int | None, typer.Option(help="Train on so many rows, drawn by the seed.", min=2)] = None
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(help="Pairs in languages that training lacks, to match their thresholds by; repeat."),
+    ] = None
+
+    def train_rows(self, recipe: "Recipe", out: Path) -> list[LabeledPair]:
+        """Return the rows to train on."""
+        from training.data.splits import draw
+
+        rows: list[LabeledPair] = []
+        for number, file in enumerate(self.train, start=1):
+            rows += self.files.read(file, recipe.task, out, f"train{number}")
+        return draw(_of_languages(rows, self.language), self.max_rows, recipe.seed)
+
+    def unlabelled_pairs(self, task: Task) -> list[Pair]:
+        """Return the pairs without labels."""
+        from training.data.dataset import read_rows
+
+        how = self.files.reading
+        files = [read_rows(file, task, reading=how, require_labels=False) for file in self.unlabelled or ()]
+        return [row.pair for found in files for row in found.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeChanges:
+    """What the command line says in place of the recipe."""
+
+    base_model: Annotated[str | None, typer.Option(help="In place of the recipe's base_model.")] = None
+    seed: Annotated[int | None, typer.Option(help="In place of the recipe's seed.", min=0)] = None
+    overrides: RecipeOption = None
+
+    def load(self, path: Path) -> "Recipe":
+        """Return the recipe of a file with these changes."""
+        from training.pipeline.recipe import load_fine_tuning
+
+        overrides = [*(self.overrides or ())]
+        if self.base_model is not None:
+            overrides.append(f"base_model={json.dumps(self.base_model, ensure_ascii=False)}")
+        if self.seed is not None:
+            overrides.append(f"seed={self.seed}")
+        return load_fine_tuning(path, overrides)
+
+
+@flattened
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, see configs/.")],
+    out: Annotated[Path, typer.Argument(help="The checkpoint folder to make; appears whole or not at all.")],
+    files: TrainingFiles,
+    changes: RecipeChanges,
+    output: Output,
+) -> None:
+    """Fine-tune a cross-encoder. A run that was interrupted goes on when the same command is given again."""
+    from training.data.keep_out import linked_with
+    from training.fitting.checkpoint import Job
+    from training.fitting.checkpoint import train as run
+
+    check_files([], [recipe, *files.train, files.dev], others=[out], overwrite=output.overwrite)
+    chosen = changes.load(recipe)
+    rows = files.train_rows(chosen, out)
+    dev = files.files.read(files.dev, chosen.task, out, "dev")
+    if leaked := [row for row, is_linked in zip(rows, linked_with(rows, [dev]), strict=True) if is_linked]:
+        log.warning(
+            "%d training rows (first: id %s) have a query of dev or are linked with its rows: metrics on dev flatter",
+            *(len(leaked), leaked[0].id),
+        )
+    log.info("%s: %d pairs to train on, %d for dev", chosen.name, len(rows), len(dev))
+    card = run(Job(chosen, rows, dev, out, files.unlabelled_pairs(chosen.task)), overwrite=output.overwrite)
+    _print_report(card.metrics, f"{chosen.name} on {files.dev.name}", output.as_json)
+
+
+@flattened
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A folder written by `relevance train` or `relevance export`.")],
+    file: Annotated[Path, typer.Argument(help=f"Labelled pairs. {ROWS_HELP}")],
+    files: PairFiles,
+    as_json: JsonOption = False,
+) -> None:
+    """Score labelled pairs with a model: F1, always-yes F1 and AUC, by language, with intervals.
+
+    Labels are those that the service would give: by the threshold of each language. Intervals resample linked rows.
+    """
+    from training.fitting.evaluation import card_of, judge_labels, report_model, score_rows
+
+    rows = files.read(file, card_of(model).task, model, "rows")
+    card, scores = score_rows(model, rows)
+    for finding in judge_labels(rows, scores, card):
+        log.warning("%s: %s", file.name, finding)
+    _print_report(report_model(rows, scores, card), f"{card.name} on {file.name}", as_json)
+
+
+def _of_languages(rows: list[LabeledPair], languages: list[str] | None) -> list[LabeledPair]:
+    if not languages:
+        return rows
+    wanted = set(chosen_languages("--language", languages))
+    if missing := wanted - {row.pair.language for row in rows}:
+        raise InputError(f"--language {', '.join(sorted(missing))}: no training row has it")
+    return [row for row in rows if row.pair.language in wanted]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"corpus {path}: {error}; expected a UTF-8 text file") from None
+
+
+def _print_report(report: "Report | None", title: str, as_json: bool) -> None:
+    from rich.console import Console
+
+    from training.fitting.evaluation import metrics_table
+
+    if report is None:
+        return
+    if as_json:
+        print(report.model_dump_json())
+    else:
+        Console(width=140).print(metrics_table(report, title))

@@ -1,0 +1,78 @@
+"""Arguments and options that several commands have, and what commands do with them."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import typer
+
+from relevance.tasks import LabeledPair, Task
+from training.commands.flat import Fields
+from training.data.files.reading import ReadOptions
+from training.data.files.writers import say
+
+log = logging.getLogger(__name__)
+
+ROWS_HELP = (
+    "JSON lines (.txt, .jsonl), CSV, TSV or Parquet, also .gz or .zst; a folder or 'pattern*' of such files; or - for "
+    "standard input."
+)
+OUT_HELP = "Its name says the format: .jsonl, .csv, .tsv or .parquet, also .gz or .zst; - is standard output."
+
+RowsArgument = Annotated[Path, typer.Argument(help=ROWS_HELP)]
+TrainArgument = Annotated[Path, typer.Argument(help=f"Labelled pairs to train on. {ROWS_HELP}")]
+TaskOption = Annotated[Task, typer.Option(help="qc: query and category path; qi: query and item title.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+RecipeOption = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeat.")]
+KeepOutOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Dev or test pairs that must not get into training; repeat.", show_default="those beside FILE"),
+]
+ReportOption = Annotated[Path | None, typer.Option(help="Write the report to this file, as JSON.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="Go on with the good rows; write the bad ones to a file beside OUT.")
+]
+Reading = Annotated[ReadOptions, Fields()]
+
+
+class Printable(Protocol):
+    """A report that a command prints, in words or as JSON."""
+
+    def text(self) -> str:
+        """Return the report in words."""
+
+    def model_dump_json(self) -> str:
+        """Return the report as one JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How a command writes: whether over what is there, and its report in words or as JSON."""
+
+    overwrite: OverwriteOption = False
+    as_json: JsonOption = False
+
+    def report(self, report: Printable, out: Path) -> None:
+        """Print a report; on standard error where standard output takes the rows."""
+        say(report.model_dump_json() if self.as_json else f"{out}: {report.text()}", out)
+
+
+@dataclass(frozen=True, slots=True)
+class PairFiles:
+    """How labelled files are read, and whether their bad rows end the command or are skipped."""
+
+    reading: Reading
+    skip_bad_rows: SkipOption = False
+
+    def read(self, file: Path, task: Task, out: Path, role: str) -> list[LabeledPair]:
+        """Return the rows of a file; where bad ones are skipped, they go to `OUT.bad_rows.ROLE.jsonl`."""
+        from training.data.dataset import read_pairs
+
+        bad_rows_file = out.parent / f"{out.name}.bad_rows.{role}.jsonl" if self.skip_bad_rows else None
+        found = read_pairs(file, task, reading=self.reading, bad_rows_file=bad_rows_file)
+        if found.report.bad_rows:
+            log.warning("%s: %d bad rows skipped, written to %s", file, len(found.report.bad_rows), bad_rows_file)
+        return found.rows
