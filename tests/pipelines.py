@@ -1,12 +1,11 @@
 """A small pipeline for tests: rows, a memory, a tiny random encoder and the recipe over them."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 from relevance.tasks import LabeledPair, Pair, Task
+from tests import commands
 from tests.models import tiny_model
 from training.data.splits import write_pairs
 from training.pipeline.recipe import PipelineRecipe
@@ -89,12 +88,9 @@ def load(recipe: Path, *overrides: str) -> PipelineRecipe:
 
 def command(*arguments: object) -> list[str]:
     """Return the command line of `relevance pipeline`."""
-    return [sys.executable, "-m", "relevance", "pipeline", *map(str, arguments)]
+    return [*commands.RELEVANCE, "pipeline", *map(str, arguments)]
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `relevance pipeline` in a process of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=300, check=False, env=environment
-    )
+    return commands.run(command(*arguments))

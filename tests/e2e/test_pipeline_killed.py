@@ -1,12 +1,11 @@
 """A pipeline that is killed (SIGKILL) at ten random moments ends with the same datasets as one left alone."""
 
-import os
 import random
-import signal
 import subprocess
 import time
 from pathlib import Path
 
+from tests.commands import Started
 from tests.pipelines import command, run, write_inputs
 from training.pipeline.show import read_run
 
@@ -31,20 +30,12 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(tmp_path):
     seconds = time.monotonic() - begun
     assert whole.returncode == 0, whole.stderr
     rng, killed = random.Random(7), 0
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for _ in range(KILLS):
-        process = subprocess.Popen(
-            command("run", recipe, tmp_path / "killed"),
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        started = Started(command("run", recipe, tmp_path / "killed"))
         try:
-            process.wait(timeout=rng.uniform(0.25, 0.9) * seconds)
+            started.wait(timeout=rng.uniform(0.1, 0.9) * seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            started.kill()
             killed += 1
     done = run("run", recipe, tmp_path / "killed")
     assert done.returncode == 0, done.stderr

@@ -8,14 +8,12 @@ import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
 from relevance.tasks import Task, query_key
-from tests import ROOT
+from tests import ROOT, commands
 from tests.models import tiny_model
 from tests.serving import Process
 from training.data.dataset import read_pairs
@@ -76,7 +74,7 @@ def run(command, folder, monkeypatch):
     """Run one line of the README in the folder; a service is stopped once it is ready."""
     _, *arguments = shlex.split(command)
     monkeypatch.chdir(folder)
-    main = [sys.executable, "-c", "from relevance.cli import main; main()", *arguments]
+    main = [*commands.RELEVANCE, *arguments]
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     if arguments[0] == "serve":
         service = Process({}, main)
@@ -85,7 +83,7 @@ def run(command, folder, monkeypatch):
         finally:
             assert service.end(signal.SIGTERM) == 0
         return
-    done = subprocess.run(main, capture_output=True, text=True, timeout=400, check=False)
+    done = commands.run(main, timeout=400)
     assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 

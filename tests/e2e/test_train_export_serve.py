@@ -6,16 +6,13 @@ The demo's own recipe for QC with half its rows, epochs and layers, since every 
 the way from rows to scores. How good the demo's model is, benchmarks/demo measures.
 """
 
-import subprocess
-import sys
-
 import httpx
 import numpy as np
 import pytest
 
 from relevance.bundle import Bundle
 from relevance.tasks import LabeledPair, Task
-from tests import ROOT
+from tests import ROOT, commands
 from tests.serving import running
 from training.data.dataset import read_pairs
 from training.fitting.evaluation import score_rows
@@ -26,8 +23,7 @@ SMALLER = ["training.epochs=1", "training.evaluations=1", "encoder.layers=3"]
 
 
 def relevance(*arguments):
-    command = [sys.executable, "-c", "from relevance.cli import main; main()", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+    done = commands.relevance(*arguments, timeout=1800)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -12,14 +12,10 @@ import pytest
 from relevance.cli import STEPS
 from service.settings import Settings
 from tests import ROOT
+from tests.commands import relevance
 
 ROW = {"id": 1, "task": "QC", "language": "en", "origin_query": "cup", "category_path": "home,cups", "label": 1}
 CONFIG = ROOT / "configs" / "qc.toml"
-
-
-def relevance(*arguments):
-    command = [sys.executable, "-c", "from relevance.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def refused(*arguments, code=2):

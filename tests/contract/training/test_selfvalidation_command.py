@@ -1,14 +1,13 @@
 """`validate` and `apply-review` as a user runs them: in a process of its own, which may be killed."""
 
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
 
 import pytest
 
+from tests import commands
 from tests.dying import dying
 from tests.models import tiny_model
 
@@ -44,10 +43,7 @@ def command(*arguments):
 
 
 def run(*arguments):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=180, check=False, env=environment
-    )
+    return commands.run(command(*arguments))
 
 
 def done(*arguments):
@@ -121,7 +117,7 @@ def test_weak_judges_and_too_many_flags_are_refused(folder, tmp_path):
 
 def test_a_killed_run_goes_on_to_the_same_file(folder, tmp_path):
     killed = dying(command(*arguments(folder, tmp_path / "a.jsonl")), "*/scores/*.npz", 1)
-    assert subprocess.run(killed, capture_output=True, timeout=300, check=False).returncode == -signal.SIGKILL
+    assert commands.run(killed).returncode == -signal.SIGKILL
     assert len(list((tmp_path / "a.jsonl.validation" / "scores").glob("*.npz"))) == 1
     assert not (tmp_path / "a.jsonl").exists()
     done(*arguments(folder, tmp_path / "a.jsonl"))

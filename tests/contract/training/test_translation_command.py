@@ -9,7 +9,7 @@ import time
 import pytest
 
 from relevance.tasks import Task
-from tests import ROOT, SHARED_DATA
+from tests import ROOT, SHARED_DATA, commands
 from tests.chat_server import chat_server
 from training.data.dataset import read_pairs
 
@@ -34,7 +34,7 @@ def command(*arguments, task="qc"):
 
 
 def run(*arguments, task="qc"):
-    return subprocess.run(command(*arguments, task=task), capture_output=True, text=True, timeout=120, cwd=ROOT)
+    return commands.run(command(*arguments, task=task), cwd=ROOT)
 
 
 def refused(*arguments, code=2):

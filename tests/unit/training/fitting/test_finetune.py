@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from relevance.card import ModelCard
 from relevance.errors import CheckpointError, ConfigError, DivergedError, InputError, MachineError
 from relevance.locks import output_lock
 from relevance.tasks import LabeledPair, Pair
+from tests import commands
 from tests.models import tiny_model, unigram_model
 from training.fitting import finetune
 from training.fitting.checkpoint import Job, _fitted, _open_work, dev_logits, train
@@ -132,7 +132,7 @@ train(Job(recipe(sys.argv[1]), rows(80), rows(40, 80), Path(sys.argv[2])))
 def test_a_killed_run_goes_on_to_the_same_weights(base, tmp_path, caplog):
     def run(out, **environment):
         command = [sys.executable, "-c", KILLED, str(base), str(out)]
-        return subprocess.run(command, env={**os.environ, **environment}, check=False, timeout=120)
+        return commands.run(command, env={**os.environ, **environment})
 
     killed = run(tmp_path / "killed", DIE="1")
     assert killed.returncode == -signal.SIGKILL
@@ -181,7 +181,7 @@ def test_the_work_on_another_base_model_is_not_taken_up(tmp_path, caplog):
     base = tiny_model(tmp_path / "base")
     job = Job(recipe(base), rows(80), rows(40, 80), tmp_path / "out")
     command = [sys.executable, "-c", KILLED, str(base), str(job.out)]
-    assert subprocess.run(command, env={**os.environ, "DIE": "1"}, check=False).returncode == -signal.SIGKILL
+    assert commands.run(command, env={**os.environ, "DIE": "1"}).returncode == -signal.SIGKILL
     assert (tmp_path / ".out.work").exists()
     tiny_model(base, seed=9)
     with caplog.at_level("INFO"):
