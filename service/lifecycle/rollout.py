@@ -39,26 +39,16 @@ class Refusal:
 class Rollout:
     """Changes the models of one task, one change at a time. Used on the event loop."""
 
-    def __init__(
-        self,
-        task: Task,
-        models: dict[Task, ServedModel],
-        loader: Loader,
-        others_wait: Callable[[TurnScheduler], bool],
-    ) -> None:
-        """Take care of `models[task]`; `others_wait` says whether somebody waits for another scheduler than that."""
+    def __init__(self, task: Task, loader: Loader, others_wait: Callable[[TurnScheduler], bool]) -> None:
+        """Start without a model; `others_wait` says whether requests wait for another scheduler than the given one."""
+        self.active: ServedModel | None = None  # the model that answers; None until the first one is loaded
         self.previous: ServedModel | None = None
         self.challenger: Challenger | None = None
         self.change: str | None = None  # what is under way
         self.refusal: Refusal | None = None  # the last one
-        self._task, self._models, self._loader, self._others_wait = task, models, loader, others_wait
+        self._task, self._loader, self._others_wait = task, loader, others_wait
         self._metrics = loader.metrics.changes
         self._closing: set[asyncio.Task[None]] = set()
-
-    @property
-    def active(self) -> ServedModel | None:
-        """The model that answers; None while the service is starting."""
-        return self._models.get(self._task)
 
     @property
     def loaded(self) -> list[ServedModel]:
@@ -93,7 +83,7 @@ class Rollout:
     async def start(self, folder: Path) -> None:
         """Load the first model. Raises BundleError or MachineError."""
         model = await self._load(folder.resolve())  # a symbolic link may change while files are read
-        self._models[self._task] = model
+        self.active = model
         model.metrics.play(Role.ACTIVE)
 
     async def switch(self, folder: Path) -> None:
@@ -189,7 +179,7 @@ class Rollout:
             old.metrics.play(Role.PREVIOUS)
         elif old is not None:
             self._retire(old)
-        self._models[self._task] = model
+        self.active = model
         model.metrics.play(Role.ACTIVE)
         self._metrics.changes.labels(self._task, result).inc()
         log.info(f"model {result.replace('_', ' ')}", extra=self._told(model))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from relevance.tasks import Task
 from service.auth.keys import open_keys
-from service.errors import OverloadedError, TooManyRequestsError, UnavailableError, UnknownTaskError
+from service.errors import UnavailableError, UnknownTaskError
 from service.lifecycle.bundle_watcher import Watch
 from service.lifecycle.loader import Loader
 from service.lifecycle.rollout import Rollout
@@ -36,7 +36,6 @@ class Service:
     ) -> None:
         self.settings = settings
         self.metrics = metrics
-        self.models: dict[Task, ServedModel] = {}
         self.keys = open_keys(settings.api_keys)
         self.draining = False
         self.settled = asyncio.Event()  # loaded, or failed to
@@ -50,7 +49,8 @@ class Service:
         }
         self.parser = ThreadPoolExecutor(1, "parse")  # large bodies, one after another: parsing holds Python's lock
         loader = Loader(settings, metrics, self._executors, open_engine)
-        self.rollouts = {task: Rollout(task, self.models, loader, self._others_wait) for task in bundles}
+        self.rollouts = {task: Rollout(task, loader, self._others_wait) for task in bundles}
+        self._by_name = {task.value: rollout for task, rollout in self.rollouts.items()}
         self._loading: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
@@ -66,6 +66,11 @@ class Service:
         """What made loading fail, if it did."""
         done = self._loading is not None and self._loading.done() and not self._loading.cancelled()
         return self._loading.exception() if self._loading is not None and done else None
+
+    @property
+    def models(self) -> dict[Task, ServedModel]:
+        """The models that answer, by task; a task whose first model is still being loaded has none."""
+        return {task: rollout.active for task, rollout in self.rollouts.items() if rollout.active is not None}
 
     @property
     def obstacle(self) -> str | None:
@@ -86,13 +91,14 @@ class Service:
 
     def model(self, task: str) -> ServedModel:
         """Return the model of a task. Raises UnknownTaskError naming what is served, or UnavailableError."""
-        known = {each.value: each for each in self._bundles}
-        if task not in known:
-            raise UnknownTaskError(f"task {task[:100]!r} is not served here; expected one of {', '.join(known)}")
-        model = self.models.get(known[task])
-        if model is None:
+        rollout = self._by_name.get(task)
+        if rollout is None:
+            raise UnknownTaskError(
+                f"task {task[:100]!r} is not served here; expected one of {', '.join(self._by_name)}"
+            )
+        if rollout.active is None:
             raise UnavailableError(self.obstacle or f"task {task!r} is not loaded")
-        return model
+        return rollout.active
 
     def rollout(self, task: str) -> Rollout:
         """Return what changes the models of a task. Raises UnknownTaskError, or UnavailableError at start and end."""
@@ -100,20 +106,6 @@ class Service:
         if self.obstacle and (self.draining or not self.settled.is_set()):
             raise UnavailableError(self.obstacle)
         return self.rollouts[served]
-
-    def check_room(self) -> None:
-        """Raise what any scoring request would get now, whatever it holds; costs next to nothing.
-
-        Raises TooManyRequestsError at the request cap, and OverloadedError where every model's queue is full.
-        """
-        limit = self.settings.max_requests
-        if self.in_work >= limit:
-            raise TooManyRequestsError(f"{self.in_work} requests are in work, expected at most {limit}", 1)
-        gates = [model.gate for model in self.models.values()]
-        if gates and all(gate.full for gate in gates):
-            gate = min(gates, key=lambda gate: gate.retry_after_seconds)
-            queued, most = gate.queued_tokens, gate.limit
-            raise OverloadedError(f"{queued} tokens wait, expected at most {most}", gate.retry_after_seconds)
 
     def refresh_metrics(self) -> None:
         """Bring the metrics up to date that tell a state rather than an event."""

@@ -95,7 +95,7 @@ def test_draining_lives_but_is_not_ready(bundles):
 def test_loading_is_not_ready_and_knows_no_model_yet(bundles):
     async def scenario(client, service):
         service.settled.clear()  # as while the bundles load
-        service.models.clear()
+        service.rollouts[Task.QC].active = None
         return [await client.get(path) for path in (*HEALTH, "/v2/models/tiny-qc-1", "/v2/models/nothing")]
 
     live, *others = in_process({Task.QC: bundles["qc"]}, scenario)

@@ -74,9 +74,10 @@ def test_model_that_disagrees_with_its_golden_pairs_is_never_ready(tmp_path):
 def test_loading_service_is_alive_and_not_ready(bundle):
     async def scenario(client, service):
         service.settled.clear()
-        model = service.models.pop(Task.QC)
+        rollout = service.rollouts[Task.QC]
+        model, rollout.active = rollout.active, None
         ready, score = await client.get("/readyz"), await client.post("/v1/score", json=BODY)
-        service.models[Task.QC] = model
+        rollout.active = model
         return ready, score
 
     for answer in in_process({Task.QC: bundle}, scenario):
