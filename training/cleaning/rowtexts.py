@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pydantic import BaseModel, ConfigDict
 
 from relevance.characters import COMMA_FORMS, STEPS, normalize
-from relevance.formatting import split_levels
+from relevance.formatting import path_levels
 from relevance.tasks import LabeledPair, Task
 from training.cleaning.options import CleaningOptions
 
@@ -60,10 +60,10 @@ class Tally:
 
 
 class RowTexts:
-    """Cleans the two texts of rows of one task by the options."""
+    """Cleans the two texts of rows of one task by the options; `separator` parts the levels of their category paths."""
 
-    def __init__(self, task: Task, options: CleaningOptions) -> None:
-        self._task, self._options = task, options
+    def __init__(self, task: Task, options: CleaningOptions, separator: str) -> None:
+        self._task, self._options, self._separator = task, options, separator
         # Queries, paths and titles come back on many rows.
         self._normalized = functools.lru_cache(maxsize=1 << 17)(self._normalized)
 
@@ -83,4 +83,5 @@ class RowTexts:
     def _path(self, path: str) -> Cleaned:
         """Normalise a category path; one that would have more or fewer levels afterwards stays as it is."""
         cleaned = self._normalized(path, COMMA_FORMS)
-        return cleaned if len(split_levels(cleaned.text)) == len(split_levels(path)) else Cleaned(path)
+        before, after = (len(path_levels(text, self._separator)) for text in (path, cleaned.text))
+        return cleaned if before == after else Cleaned(path)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from relevance.formatting import find_separator
 from relevance.tasks import LabeledPair, Task
 from training.cleaning.options import CleaningOptions
 from training.cleaning.rowtexts import RowTexts, StepReport, Tally
@@ -64,7 +65,7 @@ def clean(
     and lingua is not installed.
     """
     tally = Tally()
-    cleaner = RowTexts(task, options)
+    cleaner = RowTexts(task, options, find_separator(row.pair.candidate for row in rows))
     texts = [cleaner.clean(row, tally) for row in rows]
     left, votes = merge_votes(texts, options.contradictions)
     left, tags = check_rows(left, options)

@@ -3,14 +3,14 @@
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from relevance.errors import ConfigError
 
 GRADE = "grade"  # the extra that keeps what the file had in place of the label
-GRADES_HINT = "--grades with the label of each, as in --grades E=1,S=1,C=0,I=0, or a cut, as in --grades '>=2.33'"
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _CUTS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -41,7 +41,10 @@ class Grades:
         for entry in text.split(","):
             grade, equals, label = entry.rpartition("=")
             if not equals or not grade.strip() or label.strip() not in ("0", "1"):
-                raise ConfigError(f"--grades {text!r}: {entry!r} is no GRADE=0 or GRADE=1; expected {GRADES_HINT}")
+                raise ConfigError(
+                    f"--grades {text!r}: {entry!r} is no GRADE=0 or GRADE=1; expected a label "
+                    "of each grade, as in --grades E=1,S=1,C=0,I=0, or a cut, as in --grades '>=2.33'"
+                )
             if labels.setdefault(_key(grade), int(label)) != int(label):
                 raise ConfigError(f"--grades {text!r}: {grade.strip()!r} has two labels; expected one")
         return cls(text, labels)
@@ -56,6 +59,13 @@ class Grades:
     def expected(self) -> str:
         """Return what a grade may be, in words."""
         return f"a grade of --grades {self.text}" if self.cut is None else "a number to compare with --grades"
+
+
+def option_for(grades: Iterable[Any]) -> str:
+    """Return the option `--grades` to copy, with `_` in place of each grade's label."""
+    numbers = [(number_of(grade), str(grade).strip()) for grade in grades]
+    names = dict.fromkeys(text if number is None else f"{number:g}" for number, text in numbers)
+    return f"--grades {shlex.quote(','.join(f'{name}=_' for name in names if ',' not in name))}"
 
 
 def number_of(value: Any) -> float | None:

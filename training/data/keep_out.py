@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task, query_key
 from training.data.dataset import read_rows
 from training.data.extras import MERGED_IDS, SOURCE_ID, own_ids, source_ids
 from training.data.files.parts import COMPRESSIONS, TYPES
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.groups import held_keys, linked_groups
+from training.data.rows import BadRowsError, Row
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +48,29 @@ def kept_out_files(file: Path, task: Task, given: Sequence[Path]) -> list[Path]:
 
 
 def read_kept_out(files: Sequence[Path], task: Task, reading: ReadOptions = AS_IT_COMES) -> list[list[LabeledPair]]:
-    """Return the rows of each file. Labels may be absent: a row without one gets 0."""
+    """Return the rows of each file. Labels may be absent: a row without one gets 0.
+
+    `reading` says how the training rows are read. A file may differ: `data split` writes UTF-8, the usual column names
+    and labels 0 and 1, whatever it read. So each file is read without `reading.encoding` first, then with it, then as
+    it comes. Where all three fail, the error is that of a file with bad rows, if there is one.
+    """
     return [
         [
             LabeledPair(row.pair, 0 if row.label is None else row.label, row.id, row.extra)
-            for row in read_rows(file, task, reading=reading, require_labels=False).rows
+            for row in _read_one(file, task, reading)
         ]
         for file in files
     ]
+
+
+def _read_one(file: Path, task: Task, reading: ReadOptions) -> list[Row]:
+    faults: list[InputError] = []
+    for how in (reading.model_copy(update={"encoding": None}), reading, AS_IT_COMES):
+        try:
+            return read_rows(file, task, reading=how, require_labels=False).rows
+        except InputError as fault:
+            faults.append(fault)
+    raise next((fault for fault in faults if isinstance(fault, BadRowsError)), faults[0])
 
 
 def linked_with(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair]]) -> list[bool]:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Pair
-from training.data.grades import GRADES_HINT, is_grade
+from training.data.grades import is_grade, option_for
 
 WHOLE_ROW = "(row)"  # the field of a problem that no single field has
 MISSING = "missing field"
@@ -109,7 +109,8 @@ class ReadReport:
 
     def _grades_hint(self) -> list[str]:
         """Return a line on labels other than 0 and 1, where there are any: they may be grades."""
-        found = Counter(shown(value) for value in self._unknown_labels() if value not in (None, ""))
+        labels = [value for value in self._unknown_labels() if value not in (None, "")]
+        found = Counter(map(shown, labels))
         if not found:
             return []
         some = ", ".join(f"{value} x {count}" for value, count in found.most_common(SHOWN_GRADES))
@@ -117,7 +118,10 @@ class ReadReport:
         beside = ""
         if self.has_grades:
             beside = ". Beside them 0 and 1 may be grades too, so that no row of the file is read"
-        return [f"  labels other than 0 and 1: {some}{more}{beside}. If they are grades, give {GRADES_HINT}"]
+        how = "give a cut, as in --grades '>=2.33'"
+        if not more:
+            how = f"write 0 or 1 for each _ in {option_for([*([0, 1] if self.has_grades else []), *labels])}, or {how}"
+        return [f"  labels other than 0 and 1: {some}{more}{beside}. If they are grades, {how}"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relevance.errors import ConfigError, InputError
-from relevance.formatting import PairFormat, split_levels
+from relevance.formatting import PairFormat, find_separator, path_levels
 from relevance.tasks import LabeledPair, Pair, Task
 from tests import SHARED_DATA
 from training.cleaning import CleaningOptions, Contradictions, Tags, clean
@@ -32,7 +32,15 @@ def row(
 @given(st.text(max_size=30))
 def test_category_path_keeps_its_levels(path: str) -> None:
     [cleaned], _ = clean([row(candidate=path)], Task.QC, NO_TAGS)
-    assert len(split_levels(cleaned.pair.candidate)) == len(split_levels(path))
+    separator = find_separator([path])
+    assert len(path_levels(cleaned.pair.candidate, separator)) == len(path_levels(path, separator))
+
+
+def test_levels_are_those_of_the_separator_that_the_paths_have() -> None:
+    paths = ["Home > Cups&#44;Mugs", "Home > 5\uff1e3 parts", "Home > Lamps"]  # an encoded comma, a full-width >
+    rows = [row(query=path, candidate=path, row_id=path) for path in paths]
+    found = [each.pair.candidate for each in clean(rows, Task.QC, NO_TAGS)[0]]
+    assert found == ["Home > Cups,Mugs", paths[1], paths[2]]
 
 
 @pytest.mark.parametrize("task", Task)

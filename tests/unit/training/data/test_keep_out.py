@@ -1,11 +1,15 @@
 """Rows that hang together with dev or test rows are found by query and by id, in whatever file they are named."""
 
+import pytest
 from typer.testing import CliRunner
 
+from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.cli import app
 from training.data.dataset import read_pairs
-from training.data.keep_out import files_beside, linked_with
+from training.data.files.reading import ReadOptions
+from training.data.keep_out import files_beside, linked_with, read_kept_out
+from training.data.rows import BadRowsError
 from training.data.splits import write_pairs
 
 
@@ -76,3 +80,32 @@ def test_commands_leave_out_what_dev_beside_the_file_holds(tmp_path):
     queries = {query_key(each.pair.query) for each in read_pairs(tmp_path / "out.jsonl", Task.QC).rows}
     assert queries == {"cup 0", "cup 2", "cup 3", "tasse 0", "tasse 2"}
     assert "2 more rows left out" in done.output
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("dev_QC.csv", "Begriff;category_path;note\ngröße;a;E\n".encode("latin-1")),  # as FILE
+        ("dev_QC.csv", "Begriff;category_path;note\ngröße;a;E\n".encode()),  # but for the encoding
+        ("dev_QC.txt", '{"origin_query": "größe", "category_path": "a", "label": 1}\n'.encode()),  # of `data split`
+        ("dev_QC.csv", "query,candidate,label\ngröße,a,0\n".encode()),
+        ("dev_QC.csv", "query,candidate\ngröße,a\n".encode()),
+    ],
+)
+def test_dev_is_read_whether_it_is_like_the_training_file_or_as_split_writes_it(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    columns = {"begriff": "query", "note": "label"}
+    reading = ReadOptions(columns=columns, encoding="latin-1", delimiter=";", grades="E=1,I=0")
+    [[found]] = read_kept_out([tmp_path / name], Task.QC, reading)
+    assert found.pair.query == "größe"
+
+
+def test_bad_rows_of_dev_are_named_whatever_its_columns(tmp_path):
+    path = tmp_path / "dev_QC.csv"
+    for header in ("begriff,candidate,label", "query,candidate,label"):
+        path.write_text(f"{header}\ncup,a,1\n,b,1\n")
+        with pytest.raises(BadRowsError, match="row 3: empty text"):
+            read_kept_out([path], Task.QC, ReadOptions(columns={"begriff": "query"}))
+    path.write_text("suche,candidate,label\ncup,a,1\n")
+    with pytest.raises(InputError, match="column 'begriff' is missing"):
+        read_kept_out([path], Task.QC, ReadOptions(columns={"begriff": "query"}))

@@ -168,6 +168,20 @@ def test_a_grade_without_a_label_is_a_bad_row(tmp_path):
     assert "labels other than 0 and 1: 'E' x 1, 'X' x 1, 'I' x 1" in refused(path)
 
 
+@pytest.mark.parametrize(
+    ("grades", "option"),
+    [
+        (["E", "S", "E", "0"], "--grades E=_,S=_,"),
+        (["0", "1", "2.00", "3,0"], "--grades 0=_,1=_,2=_,3=_,"),
+        (["so so", "1"], "--grades 'so so=_',"),
+        ([str(n) for n in range(2, 14)], "If they are grades, give a cut, as in --grades '>=2.33'"),
+    ],
+)
+def test_the_message_has_an_option_for_the_grades_to_copy(tmp_path, grades, option):
+    path = lines(tmp_path / "a.csv", "query,candidate,label", *(f'a,b,"{grade}"' for grade in grades))
+    assert option in refused(path)
+
+
 @pytest.mark.parametrize("text", ["E", "E=2", "=1", ">=x", "E=1,E=0", "", ">="])
 def test_grades_that_cannot_be(text):
     with pytest.raises(ConfigError, match="--grades"):
