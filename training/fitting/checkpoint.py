@@ -36,8 +36,9 @@ from training.fitting.recipe import Recipe
 from training.fitting.servable import check_family, check_lengths, check_size
 from training.fitting.thresholds import seen_languages
 from training.fitting.truncation import tokenize
-from training.models.base_models import BaseModel, EncoderOptions, prepare_encoder, resolve_base_model
+from training.models.base_models import BaseModel, resolve_base_model
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
+from training.models.prepared import EncoderOptions, prepare_encoder
 from training.sources import code_key
 
 log = logging.getLogger(__name__)

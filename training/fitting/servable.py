@@ -22,8 +22,7 @@ COUNT_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})  # their
 
 def check_family(base: BaseModel) -> None:
     """Raise ConfigError where models of this architecture cannot be exported; the message says what to use instead."""
-    revision = {} if isinstance(base.path, Path) else {"revision": base.revision}
-    family = AutoConfig.from_pretrained(base.path, **revision).model_type
+    family = AutoConfig.from_pretrained(**base.source).model_type
     reason = REFUSED.get(family)
     if reason is None and family not in SERVABLE and not _has_export(family):
         reason = NO_EXPORT

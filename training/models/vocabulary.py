@@ -1,6 +1,6 @@
 """Which tokens of a vocabulary stay when it is trimmed, and the tokenizer that is left. Unigram tokenizers only.
 
-Knows tokenizer.json. Knows nothing of models: training.models.base_models selects their embeddings.
+Knows tokenizer.json. Knows nothing of models: training.models.prepared selects their embeddings.
 """
 
 import json
@@ -17,32 +17,9 @@ from relevance.errors import CheckpointError, ConfigError
 
 # First words of Unicode's names of characters; ideographs are CJK.
 SCRIPTS = (
-    "ARABIC",
-    "ARMENIAN",
-    "BENGALI",
-    "CJK",
-    "CYRILLIC",
-    "DEVANAGARI",
-    "ETHIOPIC",
-    "GEORGIAN",
-    "GREEK",
-    "GUJARATI",
-    "GURMUKHI",
-    "HANGUL",
-    "HEBREW",
-    "HIRAGANA",
-    "KANNADA",
-    "KATAKANA",
-    "KHMER",
-    "LAO",
-    "LATIN",
-    "MALAYALAM",
-    "MYANMAR",
-    "ORIYA",
-    "SINHALA",
-    "TAMIL",
-    "TELUGU",
-    "THAI",
+    *("ARABIC", "ARMENIAN", "BENGALI", "CJK", "CYRILLIC", "DEVANAGARI", "ETHIOPIC", "GEORGIAN", "GREEK", "GUJARATI"),
+    *("GURMUKHI", "HANGUL", "HEBREW", "HIRAGANA", "KANNADA", "KATAKANA", "KHMER", "LAO", "LATIN", "MALAYALAM"),
+    *("MYANMAR", "ORIYA", "SINHALA", "TAMIL", "TELUGU", "THAI"),
 )
 
 _COMMON_CATEGORIES = "NPS"  # digits, punctuation and symbols, of every script

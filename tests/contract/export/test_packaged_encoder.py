@@ -22,9 +22,11 @@ from relevance.files import sha256_of
 from relevance.tokenization import PairTokenizer
 from service.api.rerank.documents import CHARACTERS_A_TOKEN, beginning
 from tests import DATA
-from training.models import packaged
-from training.models.base_models import EncoderOptions, prepare_encoder, resolve_base_model
-from training.models.packaged import WEIGHTS_FILE, WHEEL, dequantise, packaged_encoder, read_packed
+from training.models import packaged, packed_file
+from training.models.base_models import resolve_base_model
+from training.models.packaged import WEIGHTS_FILE, WHEEL, packaged_encoder, state_dict
+from training.models.packed_file import dequantise, read_packed
+from training.models.prepared import EncoderOptions, prepare_encoder
 from training.models.quiet import quiet_tokenizers
 from training.models.vocabulary import needed_ids, trimmed_tokenizer
 
@@ -242,7 +244,7 @@ def test_typed_special_tokens_survive_trimming(tokenizer, plain_tokenizer):
 
 
 def test_blocks_hold_low_nibbles_first_less_eight_times_scale():
-    block = np.zeros(1, dtype=packaged._Q4_BLOCK)
+    block = np.zeros(1, dtype=packed_file._Q4_BLOCK)
     block["scale"] = 0.5
     block["nibbles"][0, :2] = [0xF0, 0x1C]
     values = dequantise(block)
@@ -264,7 +266,7 @@ def test_a_damaged_file_is_refused(tmp_path, size, old, new, message):
     with (WHEEL_FOLDER / WEIGHTS_FILE).open("rb") as file:
         path.write_bytes(file.read(size).replace(old, new, 1))
     with pytest.raises(CheckpointError, match=message):
-        read_packed(path).state_dict()
+        state_dict(read_packed(path))
 
 
 def test_a_missing_wheel_is_named(tmp_path, monkeypatch):

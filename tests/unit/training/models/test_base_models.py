@@ -22,13 +22,9 @@ from transformers import (
 )
 
 from relevance.errors import CheckpointError, ConfigError, MachineError
-from training.models.base_models import (
-    BaseModel,
-    EncoderOptions,
-    prepare_encoder,
-    resolve_base_model,
-    select_word_embeddings,
-)
+from training.models import base_models
+from training.models.base_models import BaseModel, resolve_base_model
+from training.models.prepared import EncoderOptions, prepare_encoder, select_word_embeddings
 from training.models.vocabulary import SCRIPTS, needed_ids, trimmed_tokenizer
 
 CORPUS = [
@@ -346,6 +342,31 @@ def test_a_name_that_stands_for_nothing_is_refused_with_the_accepted_forms(name,
         resolve_base_model(name)
     for part in (repr(name), "packaged:multilingual-e5-small", "a local model folder", "the id of a hub model"):
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["./base", "models/bsae", "../bsae/v1", "a/b/c"])
+def test_a_mistyped_folder_is_not_looked_up_on_a_hub(tmp_path, monkeypatch, name):
+    (tmp_path / "models" / "base").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(base_models.AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("asked a hub"))
+    with pytest.raises(ConfigError, match=r"no such folder; expected .*a local model folder \(config.json and"):
+        resolve_base_model(name)
+
+
+def test_a_hub_id_that_cannot_be_loaded_may_be_a_mistyped_folder(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ConfigError, match="no such folder, and no hub model of this id can be loaded"):
+        resolve_base_model("buidl/encoder")
+
+
+def test_the_files_of_a_model_are_hashed_once(base, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(base_models, "sha256_of", lambda file: hashed.append(file.name) or "0")
+    assert resolve_base_model(str(base.path)) == resolve_base_model(str(base.path))
+    assert sorted(hashed) == sorted(set(hashed))
+    (base.path / "config.json").write_text((base.path / "config.json").read_text())
+    resolve_base_model(str(base.path))
+    assert hashed[-1] == "config.json"
 
 
 def test_a_folder_without_weights_is_refused(tmp_path, base):
