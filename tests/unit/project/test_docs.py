@@ -12,6 +12,7 @@ import yaml
 from relevance.tasks import Task
 from service.api.admin import create_admin_app
 from service.api.app import create_app
+from service.api.problems import OF_CHANGES, REASONS
 from service.observability.gpu import GpuCollector
 from service.settings import Settings
 from tests import ROOT
@@ -144,6 +145,11 @@ def test_every_header_is_documented():
     headers = ours - {"x-gzip"}
     assert "X-Request-Timeout-Ms" in headers
     assert sorted(name for name in headers if name.lower() not in BY_HAND.lower()) == []
+
+
+def test_every_reason_of_a_problem_is_documented():
+    reasons = {*REASONS, *(kind.reason for kind in OF_CHANGES.values())}
+    assert sorted(reason for reason in reasons if f"`{reason}`" not in BY_HAND) == []
 
 
 # What the docs name exists.
