@@ -52,7 +52,7 @@ class Loaded(BaseModel):
             bundle=str(model.engine.bundle.folder),
             device=model.engine.device,
             loaded_at=model.loaded_at,
-            in_work=model.holds.count,
+            in_work=model.leases.count,
         )
 
 

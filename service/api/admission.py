@@ -74,7 +74,7 @@ class Admission:
         limit = service.settings.max_requests
         if service.in_work >= limit:
             raise TooManyRequestsError(f"{service.in_work} requests are in work, expected at most {limit}", 1)
-        gates = [model.gate for model in service.models.values()]
+        gates = [model.admission for model in service.models.values()]
         if gates and all(gate.full for gate in gates):
             gate = min(gates, key=lambda gate: gate.retry_after_seconds)
             queued, most = gate.queued_tokens, gate.limit

@@ -23,7 +23,7 @@ from service.api.problems import BUG, DRAINING, on_relevance_error, problem
 from service.api.recording import Recorder
 from service.errors import InvalidRequestError
 from service.lifecycle.service import Service
-from service.scheduling.batching import Priority
+from service.scheduling.job import Priority
 from service.scoring.request_context import RequestContext
 from service.settings import Settings
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute, Route
 
 from service.auth.key_file import Scope
-from service.scheduling.batching import Priority
+from service.scheduling.job import Priority
 from service.settings import Settings
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])

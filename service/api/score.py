@@ -14,7 +14,7 @@ from service.api.policy import Policy
 from service.api.problems import PROBLEMS
 from service.api.score_call import choose, score_pairs
 from service.auth.key_file import Scope
-from service.scheduling.batching import Priority
+from service.scheduling.job import Priority
 from service.scoring.admission import CANDIDATES, PAIRS
 from service.scoring.served_model import Scored, ServedModel
 

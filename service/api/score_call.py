@@ -13,7 +13,7 @@ from starlette.requests import Request
 from relevance.tasks import Pair
 from service.api.context import context_of, service_of
 from service.errors import ClientGoneError, InvalidRequestError
-from service.scoring.admission import PAIRS, Names, check
+from service.scoring.admission import PAIRS, FieldNames, check_pairs
 from service.scoring.model_metrics import Role
 from service.scoring.served_model import Scored, ServedModel
 
@@ -41,13 +41,13 @@ def choose(request: Request, task: str, *, by_share: bool = True) -> ServedModel
     return named[asked]
 
 
-async def score_pairs(request: Request, model: ServedModel, pairs: Sequence[Pair], names: Names = PAIRS) -> Scored:
+async def score_pairs(request: Request, model: ServedModel, pairs: Sequence[Pair], names: FieldNames = PAIRS) -> Scored:
     """Return the scores of pairs, in their order, by one model.
 
     `names` says what the query and the candidates are called in errors. Raises TooLargeError and InvalidRequestError
     for pairs over a limit or without text, and what `score_checked` raises.
     """
-    check(pairs, service_of(request).settings, names)
+    check_pairs(pairs, service_of(request).settings, names)
     return await score_checked(request, model, pairs)
 
 
@@ -59,7 +59,7 @@ async def score_checked(request: Request, model: ServedModel, pairs: Sequence[Pa
     context = context_of(request)
     record = context.record
     record.task, record.version, record.pairs = model.task, model.manifest.version, len(pairs)
-    with model.holds.hold():
+    with model.leases.acquire():
         scored = await while_connected(request, model.score(pairs, context))
     service_of(request).rollouts[model.task].answered(context.request_id, model, pairs, scored)
     record.tokens, record.timing = scored.tokens, scored.timing

@@ -20,7 +20,7 @@ from service.errors import BundleRefusedError, ConflictError, UnavailableError
 from service.lifecycle.challenger import Challenger, Mode, in_share
 from service.lifecycle.loader import Loader
 from service.lifecycle.shadow import Shadow
-from service.scheduling.scheduler import TurnScheduler
+from service.scheduling.scheduler import Scheduler
 from service.scoring.model_metrics import Role
 from service.scoring.served_model import Scored, ServedModel
 
@@ -39,7 +39,7 @@ class Refusal:
 class Rollout:
     """Changes the models of one task, one change at a time. Used on the event loop."""
 
-    def __init__(self, task: Task, loader: Loader, others_wait: Callable[[TurnScheduler], bool]) -> None:
+    def __init__(self, task: Task, loader: Loader, others_wait: Callable[[Scheduler], bool]) -> None:
         """Start without a model; `others_wait` says whether requests wait for another scheduler than the given one."""
         self.active: ServedModel | None = None  # the model that answers; None until the first one is loaded
         self.previous: ServedModel | None = None
@@ -84,7 +84,7 @@ class Rollout:
         """Load the first model. Raises BundleError or MachineError."""
         model = await self._load(folder.resolve())  # a symbolic link may change while files are read
         self.active = model
-        model.metrics.play(Role.ACTIVE)
+        model.metrics.set_role(Role.ACTIVE)
 
     async def switch(self, folder: Path) -> None:
         """Serve a bundle from now on. Raises BundleRefusedError, after which nothing has changed, and ConflictError."""
@@ -101,7 +101,7 @@ class Rollout:
             else:
                 model = await self._tested(folder)
                 await self._drop_challenger()
-            model.metrics.play(Role.CHALLENGER, answers=mode is Mode.CANARY)
+            model.metrics.set_role(Role.CHALLENGER, answers=mode is Mode.CANARY)
             shadow = Shadow(model, self._metrics) if mode is Mode.SHADOW else None
             self.challenger = Challenger(model, mode, share, shadow)
             log.info("challenger on trial", extra=self._told(model) | {"mode": mode, "share": share})
@@ -152,7 +152,7 @@ class Rollout:
 
     async def _load(self, folder: Path) -> ServedModel:
         model = await asyncio.to_thread(self._loader.load, self._task, folder, self.active)
-        model.scheduler.give_way(functools.partial(self._others_wait, model.scheduler))
+        model.scheduler.yield_while(functools.partial(self._others_wait, model.scheduler))
         return model
 
     async def _tested(self, folder: Path) -> ServedModel:
@@ -170,17 +170,17 @@ class Rollout:
     def _activate(self, model: ServedModel, result: str) -> None:
         """Give the roles anew: no request is handled meanwhile, so that each sees them as before or as after."""
         old, oldest = self.active, self.previous
-        model.metrics.play(None)  # first, since models of the same bundle share their series
+        model.metrics.set_role(None)  # first, since models of the same bundle share their series
         if oldest is not None and oldest is not model:
             self._retire(oldest)
         self.previous = None
         if old is not None and self._loader.settings.keep_previous:
             self.previous = old
-            old.metrics.play(Role.PREVIOUS)
+            old.metrics.set_role(Role.PREVIOUS)
         elif old is not None:
             self._retire(old)
         self.active = model
-        model.metrics.play(Role.ACTIVE)
+        model.metrics.set_role(Role.ACTIVE)
         self._metrics.changes.labels(self._task, result).inc()
         log.info(f"model {result.replace('_', ' ')}", extra=self._told(model))
 
@@ -193,16 +193,16 @@ class Rollout:
         log.info("challenger dropped", extra=self._told(challenger.model))
 
     def _retire(self, model: ServedModel, answers: bool = True) -> None:
-        model.metrics.play(None, answers)
+        model.metrics.set_role(None, answers)
         closing = asyncio.create_task(self._close(model))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
     async def _close(self, model: ServedModel) -> None:
-        await model.holds.released(self._loader.settings.bulk_retired_seconds)
+        await model.leases.wait_until_free(self._loader.settings.bulk_retired_seconds)
         model.refresh()  # tells the metrics the last that it has scored
         await model.scheduler.close()
-        model.scheduler.give_way(_nobody_waits)  # the circle of references would keep the session's memory
+        model.scheduler.yield_while(_nobody_waits)  # the circle of references would keep the session's memory
         log.info("model closed", extra=self._told(model))
 
     def _told(self, model: ServedModel) -> dict[str, str]:

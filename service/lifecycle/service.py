@@ -14,8 +14,8 @@ from service.lifecycle.loader import Loader
 from service.lifecycle.rollout import Rollout
 from service.observability.metrics import Metrics, memory_limit_bytes, resident_bytes
 from service.observability.tracing import Tracer
-from service.scheduling.batching import Priority
-from service.scheduling.scheduler import TurnScheduler
+from service.scheduling.job import Priority
+from service.scheduling.scheduler import Scheduler
 from service.scoring.served_model import OpenEngine, ServedModel, open_engine
 from service.settings import Settings
 
@@ -137,7 +137,7 @@ class Service:
         if watch is not None:
             self._watching = asyncio.create_task(watch.run(seconds))
 
-    def _others_wait(self, scheduler: TurnScheduler) -> bool:
+    def _others_wait(self, scheduler: Scheduler) -> bool:
         """Say whether somebody waits for another model than that of `scheduler`; called on its inference thread."""
         others = [model.scheduler for rollout in self.rollouts.values() for model in rollout.loaded]
         return any(other.queued_tokens for other in others if other is not scheduler)

@@ -12,7 +12,7 @@ import numpy as np
 
 from relevance.tasks import Pair
 from service.observability.change_metrics import ChangeMetrics
-from service.scheduling.batching import Priority
+from service.scheduling.job import Priority
 from service.scoring.request_context import RequestContext
 from service.scoring.served_model import Scored, ServedModel
 

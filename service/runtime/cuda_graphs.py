@@ -19,7 +19,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from relevance.errors import MachineError
-from service.batch_shape import Shape
+from service.batch_shape import BatchShape
 from service.runtime.device_thread import DeviceThread
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Bucket:
     width: int
 
 
-def buckets_of(shape: Shape) -> list[Bucket]:
+def buckets_of(shape: BatchShape) -> list[Bucket]:
     """Return the buckets for the batches of a shape, largest first: 1, 2, 4, ... rows of each of its lengths.
 
     They end at `free_tokens`: below, a run takes as long as its kernels take to start, and rows that are filled up cost

@@ -7,7 +7,7 @@ import onnxruntime
 
 from relevance.errors import MachineError
 from relevance.session import CUDA_OPTIONS
-from service.batch_shape import Shape
+from service.batch_shape import BatchShape
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ Providers = list[str | tuple[str, dict[str, str]]]
 class GpuOptions:
     """What the operator asks of a GPU; `shape` is that of the batches that a model there will get."""
 
-    shape: Shape
+    shape: BatchShape
     memory_mb: int = 0
     cuda_graphs: bool = False
 

@@ -14,7 +14,7 @@ from relevance.bundle import Bundle
 from relevance.errors import BundleError, MachineError
 from relevance.session import check_names, checked_logits, open_session, self_test
 from relevance.tokenization import TokenizedPair
-from service.batch_shape import Shape
+from service.batch_shape import BatchShape
 from service.runtime.cuda_graphs import OPENING, FixedRuns, buckets_of
 from service.runtime.providers import GpuOptions, device_of, providers
 
@@ -38,7 +38,7 @@ class Engine:
         self.bundle = bundle
         self._counting = threading.Lock()
         self.tokenizer = bundle.tokenizer()
-        gpu = gpu or GpuOptions(Shape(1))
+        gpu = gpu or GpuOptions(BatchShape(1))
         self._threads, self._asked_device, self._gpu = threads, device, gpu
         self._session = self._opened()
         self.device = device_of(self._session, device)
@@ -83,7 +83,7 @@ class Engine:
         found: NDArray[np.floating] = binding.copy_outputs_to_cpu()[0]
         return found
 
-    def warm_up(self, shape: Shape) -> list[tuple[int, int, float]]:
+    def warm_up(self, shape: BatchShape) -> list[tuple[int, int, float]]:
         """Run the shapes that batches will have; return tokens, padded tokens and seconds of the last run of each.
 
         With exact lengths (CPU) there is nothing to prepare: one batch is run, to know the speed.
@@ -93,7 +93,7 @@ class Engine:
         found = []
         for width in shape.lengths or [min(WARM_LENGTH, self.tokenizer.max_length)]:
             pair = TokenizedPair([self.tokenizer.pad_id] * width, [0] * width, truncated=False)
-            for rows in sorted({1, shape.rows(width)}):
+            for rows in sorted({1, shape.max_rows(width)}):
                 pairs = [pair] * rows
                 self.logits(pairs)
                 began = time.monotonic()
@@ -116,7 +116,7 @@ class Engine:
     def _fixed_runs(self) -> FixedRuns:
         return FixedRuns(self._session, self.bundle.manifest.output_name, self.tokenizer.pad_id, self.device)
 
-    def _capture(self, runs: FixedRuns, shape: Shape) -> None:
+    def _capture(self, runs: FixedRuns, shape: BatchShape) -> None:
         """Capture the CUDA graphs of a shape; where they score differently, or not at all, go on without."""
         manifest = self.bundle.manifest
         pairs = self.tokenizer.encode_pairs(manifest.texts([golden.pair for golden in self.bundle.golden]))

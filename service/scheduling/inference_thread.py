@@ -1,4 +1,4 @@
-"""One of the threads that make model runs; what they run is the scheduler's matter."""
+"""One of the threads that make model runs. Knows neither the queue nor the model: it runs the work it is given."""
 
 import contextlib
 import math
@@ -9,34 +9,34 @@ from collections.abc import Callable
 
 from service.scheduling.batching import Batch
 
-STALL_SECONDS = 60.0  # a run that takes longer than this counts as a dead inference thread
-NICENESS = 5  # of the inference threads above the process's own
+STALL_SECONDS = 60.0  # an inference thread whose run takes longer than this counts as dead
+NICENESS = 5  # of the inference threads, added to the process's own
 
 
-class Runner:
-    """One inference thread: the batch that it has in hand, since when it runs, and since when work was there for it."""
+class InferenceThread:
+    """An inference thread: its current batch, when its run began, and since when it has been busy."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.thread: threading.Thread
+        self.handle: threading.Thread
         self.batch: Batch | None = None
-        self.began = math.inf
+        self.run_began = math.inf
         self.busy_since = time.monotonic()
 
-    def start(self, work: Callable[["Runner"], None]) -> None:
-        """Start the thread, or another one where it has ended; it does `work`."""
-        self.batch, self.began = None, math.inf
-        self.thread = threading.Thread(target=self._begin, args=(work,), name=self.name, daemon=True)
-        self.thread.start()
+    def start(self, work: Callable[["InferenceThread"], None]) -> None:
+        """Start the thread on `work`; replaces a thread that has ended."""
+        self.batch, self.run_began = None, math.inf
+        self.handle = threading.Thread(target=self._run, args=(work,), name=self.name, daemon=True)
+        self.handle.start()
 
     @property
     def alive(self) -> bool:
-        """Whether it has not ended, and is not stuck in a run."""
-        return self.thread.is_alive() and time.monotonic() - self.began <= STALL_SECONDS
+        """Whether the thread has neither ended nor stalled in a run."""
+        return self.handle.is_alive() and time.monotonic() - self.run_began <= STALL_SECONDS
 
-    def _begin(self, work: Callable[["Runner"], None]) -> None:
-        """Work at a lower priority: the event loop has little to do, and is to do it at once."""
+    def _run(self, work: Callable[["InferenceThread"], None]) -> None:
+        """Work at a lower priority than the event loop, which has little to do and must do it at once."""
         thread = threading.get_native_id()
-        with contextlib.suppress(OSError):  # where the system does not allow it
+        with contextlib.suppress(OSError):  # the system may not allow it
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
         work(self)

@@ -1,20 +1,20 @@
-"""How fast a model has been of late when it was busy, from its runs and what lies between them."""
+"""The recent throughput of a busy model, from the durations of its runs. Knows no jobs and reads no clock."""
 
 MEMORY_SECONDS = 2.0  # of model time; older runs fade
 
 
-class Speed:
-    """Tokens a second over the last seconds of model time, long runs weighing more than short ones.
+class Throughput:
+    """Tokens per second over the last seconds of model time. Long runs weigh more than short ones.
 
-    Meant for runs that say what the model can do: not for one pair on its own while nothing else waits. One run weighs
-    no more than the memory is long, so that a machine that stood still is soon forgotten.
+    Meant for runs that show what the model can do, not for a single pair while nothing else waits. One run weighs at
+    most MEMORY_SECONDS, so that a machine that was suspended is soon forgotten.
     """
 
     def __init__(self) -> None:
         self._tokens = self._padded = self._seconds = 0.0
 
     def add(self, tokens: int, padded_tokens: int, seconds: float) -> None:
-        """Count one model run."""
+        """Add one model run."""
         seconds = max(seconds, 1e-9)
         weight = min(1.0, MEMORY_SECONDS / seconds)
         keep = MEMORY_SECONDS / (MEMORY_SECONDS + weight * seconds) if self._seconds >= MEMORY_SECONDS else 1.0
@@ -24,10 +24,10 @@ class Speed:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens without padding a second of model time; 0 before the first run."""
+        """Tokens without padding per second of model time; 0 before the first run."""
         return self._tokens / self._seconds if self._seconds else 0.0
 
     @property
     def padded_tokens_per_second(self) -> float:
-        """Tokens with padding a second of model time; 0 before the first run."""
+        """Tokens with padding per second of model time; 0 before the first run."""
         return self._padded / self._seconds if self._seconds else 0.0

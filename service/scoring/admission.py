@@ -1,4 +1,7 @@
-"""What a request must keep before any work is done for it: limits of its own, and room at its model."""
+"""Whether a model accepts a request: limits on the request itself, and room in the model's backlog.
+
+Decides before any work is done. Knows neither HTTP nor tokenisation.
+"""
 
 import math
 import re
@@ -6,64 +9,64 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from relevance.tasks import Pair
 from service.errors import DeadlineError, InvalidRequestError, OverloadedError, TooLargeError
-from service.scheduling.fair_queue import OVERSIZED
-from service.scheduling.scheduler import Scheduler
+from service.scheduling.fair_queue import OVERSIZED_FACTOR
 from service.settings import Settings
 
-LONGEST_RETRY_SECONDS = 60
-NEXT_TO_NOTHING = 0.05  # of the limit
-# Control characters, and what Unicode calls default ignorable: joiners, direction marks, fillers, selectors, tags.
+MAX_RETRY_SECONDS = 60
+NEARLY_EMPTY = 0.05  # of the limit: a smaller backlog admits any request
+# Control characters, and Unicode's default ignorable ones: joiners, direction marks, fillers, selectors, tags.
 INVISIBLE = (
     "\0-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-SOMETHING = re.compile(rf"[^\s,{INVISIBLE}]")  # commas alone are a category path without a level
+VISIBLE = re.compile(rf"[^\s,{INVISIBLE}]")  # commas alone are a category path without a level
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """What a request's texts are called in its own shape; `{}` stands for the place."""
+class FieldNames:
+    """The names of a request's fields, for error messages. `{}` stands for the position."""
 
     all: str = "pairs"
     query: str = "pairs[{}].query"
     candidate: str = "pairs[{}].candidate"
 
 
-PAIRS = Names()
-CANDIDATES = Names("candidates", "query", "candidates[{}]")
+PAIRS = FieldNames()
+CANDIDATES = FieldNames("candidates", "query", "candidates[{}]")
 
 
 def is_blank(text: str) -> bool:
-    """Say whether a text has nothing to read: only white space, commas and characters that are not seen."""
-    return SOMETHING.search(text) is None
+    """Return whether a text has only white space, commas and invisible characters."""
+    return VISIBLE.search(text) is None
 
 
-def check(pairs: Sequence[Pair], settings: Settings, names: Names = PAIRS, *, lenient: bool = False) -> None:
-    """Raise TooLargeError over a limit and InvalidRequestError for text that is none, naming place and limit.
+def check_pairs(pairs: Sequence[Pair], settings: Settings, names: FieldNames = PAIRS, *, lenient: bool = False) -> None:
+    """Raise TooLargeError for pairs over a limit and InvalidRequestError for unreadable text. The message says where.
 
-    `lenient` lets blank candidates and texts of any length pass; see `service.api.rerank.documents`.
+    `lenient` accepts blank candidates and texts of any length; see `service.api.rerank.documents`.
     """
     if not pairs:
         raise InvalidRequestError(f"`{names.all}` is empty; expected at least one")
     if len(pairs) > settings.max_candidates:
         raise TooLargeError(f"{names.all}: {len(pairs)} of them, expected at most {settings.max_candidates}")
     queries, candidates = dict.fromkeys([pair.query for pair in pairs]), [pair.candidate for pair in pairs]
-    most_query = math.inf if lenient else settings.max_query_chars
-    most_candidate = math.inf if lenient else settings.max_candidate_chars
-    if _fine(queries, most_query) and _fine(candidates, most_candidate):
+    max_query = math.inf if lenient else settings.max_query_chars
+    max_candidate = math.inf if lenient else settings.max_candidate_chars
+    if _all_valid(queries, max_query) and _all_valid(candidates, max_candidate):
         return
-    for place, pair in enumerate(pairs):  # something is wrong: find the first place
-        _check_text(pair.query, most_query, names.query, place)
+    for place, pair in enumerate(pairs):  # a text is invalid: find the first
+        _check_text(pair.query, max_query, names.query, place)
         if not (lenient and is_blank(pair.candidate)):
-            _check_text(pair.candidate, most_candidate, names.candidate, place)
+            _check_text(pair.candidate, max_candidate, names.candidate, place)
 
 
-def _fine(texts: Collection[str], limit: float) -> bool:
-    """Say whether texts are all right, at a fraction of the cost of looking at each."""
-    return max(map(len, texts)) <= limit and all(map(SOMETHING.search, texts)) and _encodable("\n".join(texts))
+def _all_valid(texts: Collection[str], limit: float) -> bool:
+    """Return whether all texts are valid, at a fraction of the cost of a check of each."""
+    return max(map(len, texts)) <= limit and all(map(VISIBLE.search, texts)) and _encodable("\n".join(texts))
 
 
 def _check_text(text: str, limit: float, name: str, place: int) -> None:
@@ -85,35 +88,54 @@ def _encodable(text: str) -> bool:
     return True
 
 
-@dataclass(slots=True)
-class Gate:
-    """Lets interactive requests in while the model can answer them in time.
+class ModelQueue(Protocol):
+    """What admission reads from a model's scheduler."""
 
-    A request needs room for its own tokens twice, since newer ones may overtake it while it is scored: so small
-    requests are still let in where a large one would come late. One that finds next to nothing waiting is always let
-    in, however large; one that takes over twice the target latency alone then leaves half of the room to others.
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens of interactive requests that are admitted and not yet scored."""
+
+    @property
+    def backlog_tokens(self) -> int:
+        """The same with at most half the target capacity for each oversized request."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Recent throughput; 0 before the first run."""
+
+    def tokens_before(self, tokens: int) -> int:
+        """Return how many tokens run before a new interactive request of `tokens` tokens is done, without its own."""
+
+
+@dataclass(slots=True)
+class Admission:
+    """Admits interactive requests while the model can answer them within the target latency.
+
+    A request needs room for twice its own tokens, since newer requests may overtake it while it is scored. So small
+    requests are still admitted when a large one would be late. A request that finds a nearly empty backlog is always
+    admitted, however large. An oversized one (`OVERSIZED_FACTOR`) then leaves half of the capacity to others.
     """
 
-    scheduler: Scheduler
+    queue: ModelQueue
     max_queued_tokens: int
     target_latency_seconds: float
     _reserved: list[int] = field(default_factory=list, init=False)
 
     @property
     def queued_tokens(self) -> int:
-        """Tokens that wait for the model, or for the tokeniser before it."""
-        return self.scheduler.queued_tokens + sum(self._reserved)
+        """Tokens of requests that are queued, or being tokenised."""
+        return self.queue.queued_tokens + sum(self._reserved)
 
     @property
-    def tokens_ahead(self) -> int:
-        """Those of them that a newcomer must leave time for."""
+    def backlog_tokens(self) -> int:
+        """The backlog that a new request is admitted against: an oversized request counts half the limit at most."""
         limit = self.limit
-        reserved = sum([each if each <= OVERSIZED * limit else limit // 2 for each in self._reserved])
-        return self.scheduler.tokens_ahead + reserved
+        reserved = sum([each if each <= OVERSIZED_FACTOR * limit else limit // 2 for each in self._reserved])
+        return self.queue.backlog_tokens + reserved
 
     @contextmanager
     def reserve(self, tokens: int) -> Iterator[None]:
-        """Count tokens as waiting while their request is tokenised."""
+        """Count tokens as queued while their request is tokenised."""
         self._reserved.append(tokens)
         try:
             yield
@@ -122,41 +144,41 @@ class Gate:
 
     @property
     def limit(self) -> int:
-        """How many tokens may wait, by the speed of late."""
-        speed, most = self.scheduler.tokens_per_second, self.max_queued_tokens
+        """How many tokens may be queued, by the recent throughput."""
+        speed, most = self.queue.tokens_per_second, self.max_queued_tokens
         return min(most, int(speed * self.target_latency_seconds)) if speed else most
 
     @property
     def full(self) -> bool:
-        """Whether not even the smallest request has room."""
+        """Whether no request has room, however small."""
         queued = self.queued_tokens
-        return queued > 0 and (queued >= self.max_queued_tokens or self.tokens_ahead >= self.limit)
+        return queued > 0 and (queued >= self.max_queued_tokens or self.backlog_tokens >= self.limit)
 
     def admit(self, tokens: int, deadline: float) -> None:
-        """Raise OverloadedError where tokens have no room, DeadlineError where they cannot be scored by `deadline`."""
-        ahead, limit, speed = self.tokens_ahead, self.limit, self.scheduler.tokens_per_second
-        late = bool(speed) and ahead + 2 * tokens > speed * self.target_latency_seconds
-        if ahead > NEXT_TO_NOTHING * limit and (late or self.queued_tokens + tokens > self.max_queued_tokens):
+        """Raise OverloadedError if `tokens` have no room, DeadlineError if they cannot be scored by `deadline`."""
+        ahead, limit, speed = self.backlog_tokens, self.limit, self.queue.tokens_per_second
+        queued, capacity = self.queued_tokens, speed * self.target_latency_seconds
+        late = bool(speed) and ahead + 2 * tokens > capacity
+        if ahead > NEARLY_EMPTY * limit and (late or queued + tokens > self.max_queued_tokens):
+            needed_tokens = f"{ahead} queued + 2 x {tokens}" if late else f"{queued} queued + {tokens}"
+            most = int(capacity) if late else self.max_queued_tokens
             raise OverloadedError(
-                f"{ahead} tokens wait and this request has about {tokens}; expected at most {limit} with its own "
-                "counted twice",
-                retry_after_seconds=self.retry_after_seconds,
+                f"queue full: {needed_tokens} requested > {most} tokens", retry_after_seconds=self.retry_after_seconds
             )
         if math.isinf(deadline):
             return
         left = deadline - time.monotonic()
-        before = self.scheduler.tokens_before(tokens) + sum([min(each, tokens) for each in self._reserved])
-        own = 2 * tokens if ahead > NEXT_TO_NOTHING * limit else tokens  # newer requests may overtake it
+        before = self.queue.tokens_before(tokens) + sum([min(each, tokens) for each in self._reserved])
+        own = 2 * tokens if ahead > NEARLY_EMPTY * limit else tokens  # newer requests may overtake it
         needed = (before + own) / speed if speed else 0.0
         if left <= needed:
             raise DeadlineError(
-                f"{1000 * max(0.0, left):.0f} ms are left of the time given and scoring would take about "
-                f"{1000 * needed:.0f} ms"
+                f"deadline too close: {1000 * max(0.0, left):.0f} ms left, scoring needs about {1000 * needed:.0f} ms"
             )
 
     @property
     def retry_after_seconds(self) -> int:
-        """When to come back: once what waits now is scored."""
-        speed = self.scheduler.tokens_per_second
-        seconds = self.tokens_ahead / speed if speed else 1.0
-        return max(1, math.ceil(min(seconds, LONGEST_RETRY_SECONDS)))
+        """When to retry: once the present backlog is scored."""
+        speed = self.queue.tokens_per_second
+        seconds = self.backlog_tokens / speed if speed else 1.0
+        return max(1, math.ceil(min(seconds, MAX_RETRY_SECONDS)))

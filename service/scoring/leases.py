@@ -1,4 +1,4 @@
-"""Who still uses a model: a model that has been replaced is closed once nobody does."""
+"""Leases of a model: a replaced model is closed once its last lease is released. Knows nothing of the model."""
 
 import asyncio
 import contextlib
@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Holds:
-    """Counts the users of one model. Used on the event loop."""
+class Leases:
+    """The leases of one model. Used on the event loop."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.revoked = asyncio.Event()  # whoever uses the model for longer than one request must stop
+        self.revoked = asyncio.Event()  # bulk requests, which hold a lease for long, must stop
         self._free = asyncio.Event()
         self._free.set()
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Use the model meanwhile."""
+    def acquire(self) -> Iterator[None]:
+        """Hold a lease: the model stays open meanwhile."""
         self.count += 1
         self._free.clear()
         try:
@@ -27,13 +27,13 @@ class Holds:
             if not self.count:
                 self._free.set()
 
-    async def released(self, patience_seconds: float) -> None:
-        """Wait until nobody uses the model; after `patience_seconds` revoke the holds of bulk requests.
+    async def wait_until_free(self, timeout_seconds: float) -> None:
+        """Wait until all leases are released. After `timeout_seconds` the leases of bulk requests are revoked.
 
-        The caller makes sure that nobody takes the model again.
+        The caller must prevent new leases.
         """
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience_seconds):
+            async with asyncio.timeout(timeout_seconds):
                 await self._free.wait()
                 return
         self.revoked.set()

@@ -1,6 +1,6 @@
-"""One model's share of the metrics, its labels bound once."""
+"""Records what one model does in the service's metrics, with its labels. Knows no requests and no HTTP."""
 
-from collections import Counter as Tally
+from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -10,12 +10,12 @@ from relevance.bundle import Manifest
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.observability.score_histogram import Flags, Floats, ScoreHistogram
-from service.scheduling.batching import Priority
-from service.scheduling.scheduler import BatchReport, Load
+from service.scheduling.job import Priority
+from service.scheduling.scheduler import Backlog, BatchReport
 
 
 class Role(StrEnum):
-    """What a loaded model is there for."""
+    """What a loaded model is used for."""
 
     ACTIVE = "active"
     PREVIOUS = "previous"
@@ -23,7 +23,7 @@ class Role(StrEnum):
 
 
 class ModelMetrics:
-    """Counts what one model does for callers. `batch` is called on its inference thread, the rest on the event loop."""
+    """Counts what one model does for callers. `record_batch` runs on inference threads, the rest on the event loop."""
 
     def __init__(self, metrics: Metrics, manifest: Manifest, device: str) -> None:
         self._metrics, self._task = metrics, manifest.task
@@ -32,16 +32,16 @@ class ModelMetrics:
         self._batch_seconds = metrics.batch_seconds.labels(task)
         self._tokens, self._padding = metrics.tokens.labels(task), metrics.padding_tokens.labels(task)
         self._role: Role | None = None
-        self._answers = True  # what it scores goes to callers, and so into the metrics
+        self._answers = True  # only models that answer callers are counted
         self._info = (task, manifest.name, manifest.version, manifest.precision, device)
-        self._looked_up: Tally[tuple[str, str]] = Tally()
+        self._cache_lookups: Counter[tuple[str, str]] = Counter()
         self._restarts = self._unknown_tokens = 0
         known = sorted({*manifest.seen_languages, *manifest.dev_rows})
         self._histogram = ScoreHistogram(known)
         metrics.create_languages(task, known)
 
-    def play(self, role: Role | None, answers: bool = True) -> None:
-        """Tell what the model is there for from now on; None: it is gone. What does not answer is not counted."""
+    def set_role(self, role: Role | None, answers: bool = True) -> None:
+        """Set the model's role label; None removes it. A model that does not answer callers is not counted."""
         info = self._metrics.model_info
         if self._role is not None:
             info.remove(*self._info, self._role)
@@ -49,7 +49,7 @@ class ModelMetrics:
         if role is not None:
             info.labels(*self._info, role).set(1)
 
-    def batch(self, report: BatchReport) -> None:
+    def record_batch(self, report: BatchReport) -> None:
         """Count one model run."""
         if not self._answers:
             return
@@ -60,44 +60,44 @@ class ModelMetrics:
         self._tokens.inc(report.tokens)
         self._padding.inc(report.padded_tokens - report.tokens)
 
-    def admitted(self) -> None:
-        """Count a request that was let in."""
+    def record_admitted(self) -> None:
+        """Count an admitted request."""
         if self._answers:
             self._metrics.admitted.labels(self._task).inc()
 
-    def dropped(self, why: str) -> None:
+    def record_dropped(self, why: str) -> None:
         """Count a request whose work was dropped: `expired` or `caller_gone`."""
         if self._answers:
             self._metrics.dropped.labels(self._task, why).inc()
 
     @property
     def languages(self) -> Sequence[str]:
-        """The languages that are told apart."""
+        """The values of the label `language`."""
         return self._histogram.languages
 
-    def scored(self, languages: Sequence[str], scores: Floats, labels: Flags, truncated: int) -> None:
-        """Count scores [N] by language and label; they are in the metrics with the next call of `told`."""
+    def record_scores(self, languages: Sequence[str], scores: Floats, labels: Flags, truncated: int) -> None:
+        """Count scores [N] by language and label. The metrics show them after the next `flush_scores`."""
         if not self._answers:
             return
         self._histogram.add(languages, scores, labels)
         if truncated:
             self._metrics.truncated.labels(self._task).inc(truncated)
 
-    def looked_up(self, cache: str, hits: int, misses: int) -> None:
-        """Tell all hits and misses of a cache so far."""
+    def record_cache_lookups(self, cache: str, hits: int, misses: int) -> None:
+        """Set all hits and misses of a cache since the model was loaded."""
         for result, total in (("hit", hits), ("miss", misses)):
-            fresh, self._looked_up[cache, result] = total - self._looked_up[cache, result], total
+            fresh, self._cache_lookups[cache, result] = total - self._cache_lookups[cache, result], total
             if self._answers:
                 self._metrics.cache_lookups.labels(self._task, cache, result).inc(fresh)
 
-    def told(self, drift: Drift, unknown_tokens: int) -> None:
-        """Pass on the scores given since the last call, and tell all unknown tokens so far."""
+    def flush_scores(self, drift: Drift, unknown_tokens: int) -> None:
+        """Add the scores since the last call to the metrics and to `drift`, and set all unknown tokens so far."""
         counts, sums = self._histogram.take()
-        both = counts.sum(axis=1)
-        drift.add(both)
-        for row in np.flatnonzero(both.any(axis=1)).tolist():
+        by_language = counts.sum(axis=1)
+        drift.add(by_language)
+        for row in np.flatnonzero(by_language.any(axis=1)).tolist():
             language = self._histogram.languages[row]
-            self._metrics.drift.scores.add(self._task, language, both[row], float(sums[row]))
+            self._metrics.drift.scores.add(self._task, language, by_language[row], float(sums[row]))
             for label, count in enumerate(counts[row].sum(axis=1).tolist()):
                 self._metrics.scores.labels(self._task, language, str(label)).inc(count)
         if self._role is Role.ACTIVE:
@@ -106,13 +106,14 @@ class ModelMetrics:
         if self._answers:
             self._metrics.unknown_tokens.labels(self._task).inc(fresh)
 
-    def waiting(self, load: Load, tokens_per_second: float, restarts: int) -> None:
-        """Tell what waits at the active model, how fast it moves, and all restarts of the inference thread so far."""
+    def record_backlog(self, backlog: Backlog, tokens_per_second: float, restarts: int) -> None:
+        """Set the active model's backlog, its throughput, and all restarts of its inference threads so far."""
         if self._role is not Role.ACTIVE:
             return
-        for priority, tokens in ((Priority.INTERACTIVE, load.queued_tokens), (Priority.BULK, load.bulk_tokens)):
-            self._metrics.queued_tokens.labels(self._task, priority.name.lower()).set(tokens)
-        self._metrics.queue_age.labels(self._task).set(load.oldest_seconds)
+        tokens = {Priority.INTERACTIVE: backlog.interactive_tokens, Priority.BULK: backlog.bulk_tokens}
+        for priority, count in tokens.items():
+            self._metrics.queued_tokens.labels(self._task, priority.name.lower()).set(count)
+        self._metrics.queue_age.labels(self._task).set(backlog.oldest_wait_seconds)
         self._metrics.throughput.labels(self._task).set(tokens_per_second)
         self._metrics.restarts.labels(self._task).inc(restarts - self._restarts)
         self._restarts = restarts

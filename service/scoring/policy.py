@@ -1,16 +1,16 @@
-"""What the scheduler of a model aims at, from the settings, the device and the model's maximum length."""
+"""Builds a model's scheduling policy from the settings, the device and its maximum length. Knows no scheduler."""
 
 from dataclasses import replace
 
 from service.batch_shape import CPU_SHAPE, GPU_SHAPE
-from service.scheduling.fair_queue import Policy
+from service.scheduling.fair_queue import SchedulingPolicy
 from service.settings import Settings
 
 
-def scheduling_policy(settings: Settings, device: str, max_length: int, cores: int) -> Policy:
+def scheduling_policy(settings: Settings, device: str, max_length: int, cores: int) -> SchedulingPolicy:
     """Return the policy of a model that reads `max_length` tokens on `cpu` or `cuda`."""
-    shape = (GPU_SHAPE if device == "cuda" else CPU_SHAPE).within(max_length)
-    return Policy(
+    shape = (GPU_SHAPE if device == "cuda" else CPU_SHAPE).limited_to(max_length)
+    return SchedulingPolicy(
         replace(shape, max_tokens=settings.max_batch_tokens or shape.max_tokens),
         target_run_seconds=settings.target_run_ms / 1000,
         target_latency_seconds=settings.aimed_latency_seconds,

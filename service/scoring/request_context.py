@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from relevance.tasks import Task
-from service.scheduling.batching import Priority
+from service.scheduling.job import Priority
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""A memory of logits by pair, for traffic in which whole pairs recur. Off unless the operator gives it room.
+"""A cache of logits by pair, for traffic in which whole pairs recur. Off by default. Knows no model.
 
-One cache belongs to one loaded model, and so to one version: another version starts with an empty one.
+A cache belongs to one loaded model, so each model version starts with an empty one.
 """
 
 from collections import OrderedDict
@@ -11,8 +11,8 @@ from relevance.tasks import Pair
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What is kept of a scored pair."""
+class CachedLogit:
+    """The logit of a scored pair, and whether the pair was truncated."""
 
     logit: float
     truncated: bool
@@ -24,13 +24,13 @@ class ScoreCache:
     def __init__(self, max_pairs: int) -> None:
         self.max_pairs = max_pairs
         self.hits = self.misses = 0
-        self._entries: OrderedDict[Pair, Known] = OrderedDict()  # least recently used first
+        self._entries: OrderedDict[Pair, CachedLogit] = OrderedDict()  # least recently used first
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, pairs: Sequence[Pair]) -> dict[Pair, Known | None]:
-        """Return what is known of each different pair."""
+    def get(self, pairs: Sequence[Pair]) -> dict[Pair, CachedLogit | None]:
+        """Return the entry of each different pair, or None."""
         entries = self._entries
         found = {pair: entries.get(pair) for pair in dict.fromkeys(pairs)}
         known = [pair for pair, entry in found.items() if entry is not None]
@@ -41,8 +41,8 @@ class ScoreCache:
         self.misses += len(found) - hits
         return found
 
-    def put(self, pair: Pair, known: Known) -> None:
+    def put(self, pair: Pair, entry: CachedLogit) -> None:
         """Add a pair, and drop the least recently used one if there are more than `max_pairs`."""
-        self._entries[pair] = known
+        self._entries[pair] = entry
         if len(self._entries) > self.max_pairs:
             self._entries.popitem(last=False)

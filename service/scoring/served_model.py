@@ -1,4 +1,4 @@
-"""One served model: from pairs of text to scores. Joins bundle, tokeniser, engine and scheduler; knows no HTTP."""
+"""One served model: from pairs of text to scores. Knows bundle, tokeniser, engine and scheduler; knows no HTTP."""
 
 import asyncio
 import contextlib
@@ -21,23 +21,23 @@ from service.observability.drift import Drift, Reference
 from service.observability.metrics import Metrics
 from service.runtime.providers import GpuOptions
 from service.runtime.session import Engine
-from service.scheduling.batching import Job, Priority
-from service.scheduling.scheduler import TurnScheduler
-from service.scoring.admission import Gate
-from service.scoring.leases import Holds
-from service.scoring.lengths import Lengths
+from service.scheduling.job import Job, Priority
+from service.scheduling.scheduler import Scheduler
+from service.scoring.admission import Admission
+from service.scoring.leases import Leases
 from service.scoring.model_metrics import ModelMetrics
 from service.scoring.policy import scheduling_policy
 from service.scoring.request_context import RequestContext, Timing
-from service.scoring.score_cache import Known, ScoreCache
-from service.scoring.tokenization import Ids, Key, Reading, TokenCache
+from service.scoring.score_cache import CachedLogit, ScoreCache
+from service.scoring.token_estimate import TokenEstimator
+from service.scoring.tokenization import Ids, Key, TokenCache, TokenizationPlan
 from service.settings import Settings
 
-INLINE_BYTES = 2000  # less text than this is tokenised faster than a thread is woken
-SURPRISE = 1.25  # times the tokens that a request was guessed to have: it is looked at once more
+INLINE_BYTES = 2000  # less text is tokenised on the event loop: waking a thread takes longer
+ESTIMATE_TOLERANCE = 1.25  # a request with more than this many times its estimated tokens is admitted again
 
 OpenEngine = Callable[[Bundle, Settings], Engine]
-Executors = Mapping[Priority, Executor]  # who tokenises
+Executors = Mapping[Priority, Executor]  # of tokenisation, by priority
 
 
 def open_engine(bundle: Bundle, settings: Settings) -> Engine:
@@ -72,17 +72,17 @@ class ServedModel:
         self.manifest: Manifest = engine.bundle.manifest
         self.task = self.manifest.task
         self.loaded_at = datetime.now(UTC)
-        self.holds = Holds()
+        self.leases = Leases()
         self.metrics = ModelMetrics(metrics, self.manifest, engine.device)
         policy = scheduling_policy(settings, engine.device, self.manifest.max_length, usable_cores())
-        runs = engine.warm_up(policy.shape)  # before there is a thread, which one that fails would leave behind
-        self.scheduler = TurnScheduler(engine.logits, policy, self.metrics.batch, f"inference-{self.task}")
+        runs = engine.warm_up(policy.shape)  # before any thread starts, which a failure would leave running
+        self.scheduler = Scheduler(engine.logits, policy, self.metrics.record_batch, f"inference-{self.task}")
         for tokens, padded, seconds in runs:
-            self.scheduler.prime(tokens, padded, seconds)
-        self.gate = Gate(self.scheduler, settings.max_queued_tokens, settings.aimed_latency_seconds)
-        self._tokens = TokenCache(settings.token_cache_tokens)
-        self._lengths = Lengths()
-        self._known = ScoreCache(settings.score_cache_pairs)
+            self.scheduler.record_run(tokens, padded, seconds)
+        self.admission = Admission(self.scheduler, settings.max_queued_tokens, settings.aimed_latency_seconds)
+        self._token_cache = TokenCache(settings.token_cache_tokens)
+        self._estimator = TokenEstimator()
+        self._score_cache = ScoreCache(settings.score_cache_pairs)
         self._executors = executors
         reference = Reference.of(self.manifest, settings.drift_min_scores)
         self.drift = Drift(reference, self.metrics.languages, settings.drift_window_seconds)
@@ -92,90 +92,86 @@ class ServedModel:
 
         Raises OverloadedError (interactive requests only), DeadlineError, ScoringError or UnavailableError.
         """
-        if self._known.max_pairs:
-            return await self._score_unknown(pairs, context)
+        if self._score_cache.max_pairs:
+            return await self._score_cached(pairs, context)
         job, timing = await self._run(pairs, context)
         return self._result(pairs, job.logits, [pair.truncated for pair in job.pairs], job.tokens, timing)
 
     def refresh(self) -> None:
-        """Bring the metrics up to date that tell a state."""
-        self.metrics.waiting(self.scheduler.load(), self.scheduler.tokens_per_second, self.scheduler.restarts)
-        self.metrics.looked_up("tokens", self._tokens.hits, self._tokens.misses)
-        self.metrics.looked_up("scores", self._known.hits, self._known.misses)
-        self.metrics.told(self.drift, self.engine.unknown_tokens)
+        """Update the metrics that report a state."""
+        self.metrics.record_backlog(self.scheduler.backlog(), self.scheduler.tokens_per_second, self.scheduler.restarts)
+        self.metrics.record_cache_lookups("tokens", self._token_cache.hits, self._token_cache.misses)
+        self.metrics.record_cache_lookups("scores", self._score_cache.hits, self._score_cache.misses)
+        self.metrics.flush_scores(self.drift, self.engine.unknown_tokens)
 
-    async def _score_unknown(self, pairs: Sequence[Pair], context: RequestContext) -> Scored:
-        """Return the scores of pairs; those that the score cache knows are not run again."""
-        known = self._known.get(pairs)
-        missing = [pair for pair, each in known.items() if each is None]
+    async def _score_cached(self, pairs: Sequence[Pair], context: RequestContext) -> Scored:
+        """Return the scores of pairs. Pairs in the score cache are not run again."""
+        cached = self._score_cache.get(pairs)
+        missing = [pair for pair, entry in cached.items() if entry is None]
         tokens, timing = 0, Timing(0.0, 0.0, 0.0, time.monotonic())
         if missing:
             job, timing = await self._run(missing, context)
             tokens = job.tokens
             for pair, logit, tokenized in zip(missing, job.logits.tolist(), job.pairs, strict=True):
-                known[pair] = Known(logit, tokenized.truncated)
-                self._known.put(pair, Known(logit, tokenized.truncated))
-        found = [each for pair in pairs if (each := known[pair]) is not None]
-        logits = np.array([each.logit for each in found], dtype=np.float32)
-        return self._result(pairs, logits, [each.truncated for each in found], tokens, timing)
+                cached[pair] = CachedLogit(logit, tokenized.truncated)
+                self._score_cache.put(pair, CachedLogit(logit, tokenized.truncated))
+        entries = [entry for pair in pairs if (entry := cached[pair]) is not None]
+        logits = np.array([entry.logit for entry in entries], dtype=np.float32)
+        return self._result(pairs, logits, [entry.truncated for entry in entries], tokens, timing)
 
     def _result(
         self, pairs: Sequence[Pair], logits: NDArray[np.float32], cut: Sequence[bool], tokens: int, timing: Timing
     ) -> Scored:
-        """Return the result of logits, and count it."""
+        """Return the result for logits [N], and record it in the metrics."""
         scores = self.manifest.scores(logits)
         languages = [pair.language for pair in pairs]
         thresholds = {language: self.manifest.threshold_for(language) for language in sorted(set(languages))}
         labels = self.manifest.labels(scores, languages)
         truncated = [place for place, each in enumerate(cut) if each]
-        self.metrics.scored(languages, scores, labels, len(truncated))
+        self.metrics.record_scores(languages, scores, labels, len(truncated))
         timing = replace(timing, ready_at=time.monotonic())
         return Scored(scores, logits, labels.astype(int).tolist(), thresholds, truncated, tokens, timing)
 
     async def _run(self, pairs: Sequence[Pair], context: RequestContext) -> tuple[Job, Timing]:
         """Tokenise pairs and run the model on them."""
         began = time.monotonic()
-        reading = Reading(pairs, self.manifest, self.engine.tokenizer, self._tokens)
+        plan = TokenizationPlan(pairs, self.manifest, self.engine.tokenizer, self._token_cache)
         if context.priority is Priority.INTERACTIVE:
-            tokenized = await self._let_in(reading, context.deadline)
+            tokenized = await self._admit_and_tokenize(plan, context.deadline)
         else:
-            tokenized = await self._tokenize(reading, context.priority, context.deadline)
-        self.metrics.admitted()
+            tokenized = await self._tokenize(plan, context.priority, context.deadline)
+        self.metrics.record_admitted()
         tokenizing = time.monotonic() - began
         try:
             job = await self.scheduler.score(tokenized, context.priority, context.deadline)
         except DeadlineError:
-            self.metrics.dropped("expired")
+            self.metrics.record_dropped("expired")
             raise
         except asyncio.CancelledError:
-            self.metrics.dropped("caller_gone")
+            self.metrics.record_dropped("caller_gone")
             raise
         return job, Timing(job.queue_seconds, tokenizing, job.run_seconds, time.monotonic())
 
-    async def _let_in(self, reading: Reading, deadline: float) -> list[TokenizedPair]:
-        """Tokenise an interactive request if there is room for it.
-
-        How much it needs is guessed from the bytes of what is not known: what is refused has cost next to nothing, and
-        is told so at once.
-        """
-        guess = reading.estimate(self._lengths)
-        self.gate.admit(guess, deadline)
-        with self.gate.reserve(guess):
-            tokenized = await self._tokenize(reading, Priority.INTERACTIVE, deadline)
+    async def _admit_and_tokenize(self, plan: TokenizationPlan, deadline: float) -> list[TokenizedPair]:
+        """Admit an interactive request by its estimated tokens, and tokenise it. A refusal is immediate and cheap."""
+        estimate = plan.estimate(self._estimator)
+        self.admission.admit(estimate, deadline)
+        with self.admission.reserve(estimate):
+            tokenized = await self._tokenize(plan, Priority.INTERACTIVE, deadline)
         tokens = sum([len(pair.input_ids) for pair in tokenized])
-        if tokens > SURPRISE * guess:
-            self.gate.admit(tokens, deadline)
+        if tokens > ESTIMATE_TOLERANCE * estimate:
+            self.admission.admit(tokens, deadline)
         return tokenized
 
-    async def _tokenize(self, reading: Reading, priority: Priority, deadline: float) -> list[TokenizedPair]:
-        if reading.fresh_bytes <= INLINE_BYTES:
-            return self._join(reading, reading.encode())
-        encoding = asyncio.get_running_loop().run_in_executor(self._executors[priority], reading.encode)
-        with contextlib.suppress(TimeoutError):  # as the context of another error it would keep its task, and the model
+    async def _tokenize(self, plan: TokenizationPlan, priority: Priority, deadline: float) -> list[TokenizedPair]:
+        if plan.fresh_bytes <= INLINE_BYTES:
+            return self._join(plan, plan.encode())
+        encoding = asyncio.get_running_loop().run_in_executor(self._executors[priority], plan.encode)
+        with contextlib.suppress(TimeoutError):  # else its context would keep the task and so the model in memory
             async with asyncio.timeout(None if math.isinf(deadline) else deadline - time.monotonic()):
-                return self._join(reading, await encoding)
+                return self._join(plan, await encoding)
         raise DeadlineError("the deadline passed before all texts were tokenised")
 
-    def _join(self, reading: Reading, fresh: Mapping[Key, Ids]) -> list[TokenizedPair]:
-        self._lengths.learn(reading.fresh_bytes, sum(map(len, fresh.values())))
-        return reading.join(fresh)
+    def _join(self, plan: TokenizationPlan, fresh: Mapping[Key, Ids]) -> list[TokenizedPair]:
+        self._estimator.learn(plan.fresh_bytes, sum(map(len, fresh.values())))
+        return plan.join(fresh)

@@ -1,6 +1,6 @@
-"""From pairs of text to token ids, with a memory: candidates recur from request to request, so their ids are kept.
+"""From pairs of text to token ids, with a cache: candidates recur from request to request. Knows no model runs.
 
-Each different text of a request is formatted and tokenised once, and not at all where the memory knows it.
+Each different text of a request is formatted and tokenised once, and not at all if the cache holds it.
 """
 
 import sys
@@ -13,9 +13,9 @@ import numpy as np
 from relevance.card import ModelCard
 from relevance.tasks import Pair
 from relevance.tokenization import PairTokenizer, TokenizedPair
-from service.scoring.lengths import Lengths, utf8_bytes
+from service.scoring.token_estimate import TokenEstimator, utf8_bytes
 
-ENTRY_TOKENS = 8  # what an entry costs beside its tokens and its text, counted in tokens
+ENTRY_TOKENS = 8  # the fixed cost of an entry, counted in tokens
 TOKEN_BYTES = 40
 
 Key = str | tuple[str, str]  # a candidate, or a query and its language
@@ -55,12 +55,12 @@ class TokenCache:
 
 
 def cost(key: Key, ids: Ids) -> int:
-    """Return what an entry takes of memory, counted in tokens."""
+    """Return the memory that an entry takes, counted in tokens."""
     return len(ids) + ENTRY_TOKENS + sys.getsizeof(key if isinstance(key, str) else key[0]) // TOKEN_BYTES
 
 
-class Reading:
-    """The texts of one request on their way to token ids."""
+class TokenizationPlan:
+    """The texts of one request: which are cached, and which must be tokenised."""
 
     def __init__(self, pairs: Sequence[Pair], card: ModelCard, tokenizer: PairTokenizer, cache: TokenCache) -> None:
         self._card, self._tokenizer, self._cache = card, tokenizer, cache
@@ -73,23 +73,23 @@ class Reading:
 
     @property
     def fresh_bytes(self) -> int:
-        """Bytes that have to be tokenised."""
+        """Bytes of the texts that must be tokenised."""
         return sum(self._fresh.values())
 
-    def estimate(self, lengths: Lengths) -> int:
-        """Return about how many tokens the pairs have, special ones included: those of known texts are no guess."""
+    def estimate(self, estimator: TokenEstimator) -> int:
+        """Return the estimated tokens of all pairs, special tokens included. Cached texts count exactly."""
         overhead, most = self._tokenizer.template.overhead, self._tokenizer.max_length
         tokens = {key: len(ids) for key, ids in self._ids.items()}
-        tokens |= {key: lengths.estimate(size) for key, size in self._fresh.items()}
+        tokens |= {key: estimator.estimate(size) for key, size in self._fresh.items()}
         queries, candidates = ([tokens[key] for key in keys] for keys in (self._queries, self._candidates))
         return int(np.minimum(most, np.add(queries, candidates) + overhead).sum())
 
     def encode(self) -> dict[Key, Ids]:
-        """Return the ids of the texts that are not in the cache; may be called on any thread."""
+        """Return the ids of the texts that are not cached. May run on any thread."""
         return dict(zip(self._fresh, self._tokenizer.encode_texts(list(map(self._text, self._fresh))), strict=True))
 
     def join(self, fresh: Mapping[Key, Ids]) -> list[TokenizedPair]:
-        """Return the pairs as token ids and put the fresh ones into the cache; called where the cache is used."""
+        """Return the tokenised pairs, and add `fresh` ids to the cache. Runs on the thread that uses the cache."""
         self._cache.put(fresh)
         ids = {**self._ids, **fresh}
         queries, candidates = map(ids.__getitem__, self._queries), map(ids.__getitem__, self._candidates)

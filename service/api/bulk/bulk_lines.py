@@ -17,10 +17,10 @@ from service.api import schemas
 from service.api.bulk.line_reader import LINE_BYTES, Line
 from service.api.problems import BUG, KINDS
 from service.errors import InvalidRequestError
-from service.scoring.admission import Names, check
+from service.scoring.admission import FieldNames, check_pairs
 from service.settings import Settings
 
-NAMES = Names("lines", "query", "candidate")
+NAMES = FieldNames("lines", "query", "candidate")
 FIELDS = ("query", "candidate", "language", "id")
 KEY_CHARS, DETAIL_CHARS = 100, 300  # what an error repeats of a key, and its whole text
 
@@ -68,7 +68,7 @@ def read(line: Line, settings: Settings) -> tuple[Answer, Pair | None]:
         if "id" in row:
             answer.identity = _identity(row.pop("id"))
         pair = _pair(row)
-        check([pair], settings, NAMES)
+        check_pairs([pair], settings, NAMES)
     except RelevanceError as error:
         answer.fail(error)
         return answer, None

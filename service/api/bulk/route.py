@@ -29,7 +29,7 @@ from service.api.score_call import choose
 from service.auth.key_file import Scope
 from service.errors import ClientGoneError, ModelRetiredError, TooSlowError
 from service.lifecycle.service import Service
-from service.scheduling.batching import Priority
+from service.scheduling.job import Priority
 from service.scoring.served_model import Scored, ServedModel
 
 CHUNK_PAIRS, CHUNK_BYTES = 128, 128 * 1024  # a chunk ends at the first of the two: it is parsed in one go
@@ -122,7 +122,7 @@ class _Job:
     def holding(self) -> Iterator[None]:
         """Use the model meanwhile, or until it is asked for back."""
         if self._model is not None:
-            self._held.enter_context(self._model.holds.hold())
+            self._held.enter_context(self._model.leases.acquire())
         with self._held:
             yield
 
@@ -156,7 +156,7 @@ class _Job:
     async def _watch_model(self) -> None:
         """Let go of the model where it is asked for back: what is not scored by then is answered by an error."""
         if self._model is not None:
-            await self._model.holds.revoked.wait()
+            await self._model.leases.revoked.wait()
             self._model = None
             for scoring in self._scoring:
                 scoring.cancel()

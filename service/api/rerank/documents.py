@@ -14,7 +14,7 @@ from relevance.tasks import Pair
 from service.api.context import context_of, service_of
 from service.api.score_call import score_checked
 from service.errors import TooLargeError
-from service.scoring.admission import Names, check, is_blank
+from service.scoring.admission import FieldNames, check_pairs, is_blank
 from service.scoring.request_context import Timing
 from service.scoring.served_model import Scored, ServedModel
 from service.settings import Settings
@@ -25,7 +25,7 @@ WORD_STEP = 5040  # a multiple of 1 to 10, the lengths of pieces that such words
 
 
 async def score_documents(
-    request: Request, model: ServedModel, pairs: Sequence[Pair], names: Names, *, truncate: bool = True
+    request: Request, model: ServedModel, pairs: Sequence[Pair], names: FieldNames, *, truncate: bool = True
 ) -> Scored:
     """Return the scores of pairs, in their order, by one model.
 
@@ -33,7 +33,7 @@ async def score_documents(
     `service.api.score_call.score_checked` and `service.scoring.admission.check` raise.
     """
     settings, record = service_of(request).settings, context_of(request).record
-    check(pairs, settings, names, lenient=True)
+    check_pairs(pairs, settings, names, lenient=True)
     kept = [place for place, pair in enumerate(pairs) if not is_blank(pair.candidate)]
     texts, cut = shorten([pairs[place] for place in kept], settings, model.manifest.max_length)
     if not truncate:
@@ -86,7 +86,7 @@ def beginning(text: str, most: int) -> tuple[str, bool]:
     return folded[:most], len(folded) > most
 
 
-def _refuse_cut(cut: Sequence[int], model: ServedModel, names: Names) -> None:
+def _refuse_cut(cut: Sequence[int], model: ServedModel, names: FieldNames) -> None:
     """Raise TooLargeError where pairs were cut and the caller forbids that, as TEI does."""
     if cut:
         place = names.candidate.format(cut[0])

@@ -24,14 +24,14 @@ from service.api.score_call import choose
 from service.auth.key_file import Scope
 from service.errors import InvalidRequestError, UnavailableError, UnknownTaskError
 from service.lifecycle.service import Service
-from service.scheduling.batching import Priority
-from service.scoring.admission import Names
+from service.scheduling.job import Priority
+from service.scoring.admission import FieldNames
 from service.scoring.served_model import Scored, ServedModel
 
-DOCUMENTS = Names("documents", "query", "documents[{}]")
-TEXTS = Names("texts", "query", "texts[{}]")
-PAIRS = Names("inputs", "inputs[{}][0]", "inputs[{}][1]")
-OBJECTS = Names("inputs", "inputs[{}].text", "inputs[{}].text_pair")
+DOCUMENTS = FieldNames("documents", "query", "documents[{}]")
+TEXTS = FieldNames("texts", "query", "texts[{}]")
+PAIRS = FieldNames("inputs", "inputs[{}][0]", "inputs[{}][1]")
+OBJECTS = FieldNames("inputs", "inputs[{}].text", "inputs[{}].text_pair")
 ONLY_CLASS = "LABEL_0"  # what transformers, and so TEI and SageMaker, call the one class of such a model
 WARNED = 10
 LEVELS_AROUND = 16  # more than an answer has around a document
@@ -213,11 +213,11 @@ def _cohere(body: shapes.CohereRequest, request: Request, scored: Scored, model:
     return {"id": context_of(request).request_id, "results": results, "meta": meta}
 
 
-def _predict_pairs(inputs: shapes.Inputs) -> tuple[list[Pair], Names]:
+def _predict_pairs(inputs: shapes.Inputs) -> tuple[list[Pair], FieldNames]:
     if isinstance(inputs, tuple):
-        return [Pair(inputs[0], inputs[1] or "")], Names("inputs", "inputs[0]", "inputs[1]")
+        return [Pair(inputs[0], inputs[1] or "")], FieldNames("inputs", "inputs[0]", "inputs[1]")
     if isinstance(inputs, shapes.TextPair):
-        return [Pair(inputs.text, inputs.text_pair or "")], Names("inputs", "inputs.text", "inputs.text_pair")
+        return [Pair(inputs.text, inputs.text_pair or "")], FieldNames("inputs", "inputs.text", "inputs.text_pair")
     parts = (each if isinstance(each, tuple) else (each.text, each.text_pair) for each in inputs)
     pairs = [Pair(query, candidate or "") for query, candidate in parts]
     return pairs, OBJECTS if inputs and isinstance(inputs[0], shapes.TextPair) else PAIRS

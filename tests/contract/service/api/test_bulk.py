@@ -426,7 +426,7 @@ def test_caller_that_waits_for_the_model_is_not_too_slow(bundle, monkeypatch):
         go_on, caller = close_gate(service), Caller()
         caller.put(encoded([{"query": "a", "candidate": "b"}] * route.CHUNK_PAIRS))
         calling = caller.call(app)
-        await until(lambda: service.models[Task.QC].scheduler.load().bulk_tokens)
+        await until(lambda: service.models[Task.QC].scheduler.backlog().bulk_tokens)
         seen = len(looks)
         await until(lambda: len(looks) > seen + 3)  # each at a time when it would long be too slow
         go_on.set()
@@ -473,7 +473,7 @@ def test_lines_in_work_when_the_model_is_asked_for_back_are_answered(bundle, tmp
         go_on, caller, model = close_gate(service), Caller(), service.models[Task.QC]
         caller.put(encoded([{"query": "a", "candidate": "b"}] * route.CHUNK_PAIRS), more_body=False)
         calling = caller.call(app)
-        await until(lambda: model.scheduler.load().bulk_tokens)
+        await until(lambda: model.scheduler.backlog().bulk_tokens)
         await service.rollouts[Task.QC].switch(tmp_path / "qc")
         await calling
         go_on.set()

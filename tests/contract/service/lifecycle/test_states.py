@@ -18,7 +18,7 @@ from relevance.tasks import Task
 from relevance.tokenization import PairTokenizer
 from service.api import middleware
 from service.api.app import create_app
-from service.batch_shape import Shape
+from service.batch_shape import BatchShape
 from service.cli import parse_bundles
 from service.runtime.session import Engine
 from service.settings import Settings
@@ -196,8 +196,8 @@ def counted(service, name, **labels):
     return service.metrics.registry.get_sample_value(f"relevance_{name}_total", {"task": "qc"} | labels)
 
 
-def test_guess_that_was_far_too_low_is_looked_at_again(bundle):
-    """Before anything is learned, 1,500 tokens of this tokenizer are taken for 400."""
+def test_request_whose_estimate_was_far_too_low_is_admitted_again_or_refused(bundle):
+    """Before the estimator has learned anything, it takes 1,500 tokens of this tokenizer for 400."""
 
     async def scenario(client, service):
         body = {"task": "qc", "query": "shoes", "candidates": [f"{number} " + "x" * 65 for number in range(20)]}
@@ -208,7 +208,7 @@ def test_guess_that_was_far_too_low_is_looked_at_again(bundle):
 
     second, first = in_process({Task.QC: bundle}, scenario, max_queued_tokens=2500)
     assert (second.status_code, second.json()["reason"], first.status_code) == (429, "overloaded", 200)
-    assert int(re.search(r"this request has about (\d+)", second.json()["detail"])[1]) > 1400
+    assert int(re.search(r"(\d+) requested", second.json()["detail"])[1]) > 1400
 
 
 def test_deadline_that_cannot_be_met_is_refused_at_once(slow_bundle):
@@ -220,11 +220,11 @@ def test_deadline_that_cannot_be_met_is_refused_at_once(slow_bundle):
 
     answer, queued = in_process({Task.QC: slow_bundle}, scenario)
     assert (answer.status_code, answer.json()["reason"], queued) == (504, "deadline", 0)
-    assert "scoring would take about" in answer.json()["detail"]
+    assert "scoring needs about" in answer.json()["detail"]
 
 
-class OpenGate:
-    """Lets everybody in."""
+class AdmitAll:
+    """Admits every request."""
 
     full = False
 
@@ -238,7 +238,7 @@ class OpenGate:
 def test_deadline_that_passes_while_waiting_ends_the_work(bundle, monkeypatch):
     async def scenario(client, service):
         model = service.models[Task.QC]
-        model.gate, go_on = OpenGate(), hold_runs(service)  # no run ends before the deadline has passed
+        model.admission, go_on = AdmitAll(), hold_runs(service)  # no run ends before the deadline has passed
         monkeypatch.setattr(middleware, "deadline_of", lambda request, settings: time.monotonic() + 0.05)
         answer = await client.post("/v1/score", json=BODY)
         go_on.set()
@@ -436,7 +436,7 @@ def test_warming_up_runs_every_shape_and_tells_the_speed(bundle):
     shapes = []
     whole = engine.logits
     engine.logits = lambda pairs, width=0: shapes.append((len(pairs), len(pairs[0]))) or whole(pairs, width)
-    speeds = engine.warm_up(Shape(128, (16, 32, 64, 512)).within(MAX_LENGTH))
+    speeds = engine.warm_up(BatchShape(128, (16, 32, 64, 512)).limited_to(MAX_LENGTH))
     assert set(shapes) == {(1, 16), (8, 16), (1, 32), (4, 32), (1, 64), (2, 64), (1, MAX_LENGTH)}
     assert [(tokens, padded) for tokens, padded, _ in speeds] == [(128, 128)] * 3 + [(MAX_LENGTH, MAX_LENGTH)]
     assert all(seconds > 0 for _, _, seconds in speeds)

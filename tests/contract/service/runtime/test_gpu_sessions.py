@@ -17,7 +17,7 @@ from service.runtime.providers import CUDA, GpuOptions
 from service.runtime.session import Engine
 from tests.tiny import MAX_LENGTH, tiny_bundle, tiny_model
 
-SHAPE = GPU_SHAPE.within(MAX_LENGTH)
+SHAPE = GPU_SHAPE.limited_to(MAX_LENGTH)
 TOLERANCE = 1e-3
 
 

@@ -7,7 +7,7 @@ from service.api.admin import create_admin_app
 from service.api.app import create_app
 from service.api.policy import OTHER, PROBE, SCORE_KEY, SMALL_BODY_BYTES, Policy, RoutePolicies
 from service.auth.key_file import Scope
-from service.scheduling.batching import Priority
+from service.scheduling.job import Priority
 from service.settings import Settings
 
 SETTINGS = Settings()

@@ -104,7 +104,7 @@ def test_memory_of_a_model_that_has_failed_is_freed_too(bundles):
         engine = weakref.ref(rollout.active.engine)
         gc.disable()
         try:
-            rollout.active.scheduler._health._make_run = fail
+            rollout.active.scheduler._health._run = fail
             with pytest.raises(DeadlineError):
                 await asyncio.create_task(rollout.active.scheduler.score([TOKENS], deadline=time.monotonic() + 0.01))
             released.set()
@@ -124,7 +124,7 @@ def test_memory_of_a_model_that_has_failed_is_freed_too(bundles):
 def test_replaced_model_is_closed_only_when_its_last_request_is_done(bundles):
     async def scenario(rollout, service):
         first = rollout.active
-        with first.holds.hold():
+        with first.leases.acquire():
             for folder, _ in bundles[1:]:
                 await rollout.switch(folder)
             await asyncio.sleep(0.05)

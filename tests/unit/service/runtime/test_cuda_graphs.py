@@ -14,14 +14,14 @@ from onnx import TensorProto, helper
 
 from relevance.bundle import MODEL_FILE, Bundle
 from relevance.errors import MachineError
-from service.batch_shape import GPU_SHAPE, Shape
+from service.batch_shape import GPU_SHAPE, BatchShape
 from service.runtime.cuda_graphs import Bucket, FixedRuns, buckets_of, fill_up, smallest
 from service.runtime.device_thread import DeviceThread
 from service.runtime.providers import GpuOptions
 from service.runtime.session import Engine
 from tests.tiny import PAD_ID, tiny_bundle, tiny_model
 
-SHAPE = Shape(256, (8, 16, 32), free_tokens=128)
+SHAPE = BatchShape(256, (8, 16, 32), free_tokens=128)
 TOLERANCE = 1e-5
 
 
@@ -86,7 +86,7 @@ def test_the_buckets_end_where_rows_cost_something():
 
 
 def test_no_run_of_free_rows_is_left_without_a_bucket():
-    shape = GPU_SHAPE.within(64)
+    shape = GPU_SHAPE.limited_to(64)
     buckets = buckets_of(shape)
     for width in shape.lengths:
         most = shape.free_tokens // width
@@ -97,7 +97,7 @@ def test_no_run_of_free_rows_is_left_without_a_bucket():
 
 
 def test_exact_lengths_have_no_buckets():
-    assert buckets_of(Shape(512, free_tokens=32)) == []
+    assert buckets_of(BatchShape(512, free_tokens=32)) == []
 
 
 def test_a_run_that_fits_no_bucket_has_none():

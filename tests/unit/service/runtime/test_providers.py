@@ -6,7 +6,7 @@ import pytest
 from relevance import session
 from relevance.bundle import Bundle
 from relevance.session import BundleSession
-from service.batch_shape import Shape
+from service.batch_shape import BatchShape
 from service.runtime.providers import CPU, CUDA, GpuOptions, providers
 from tests.tiny import tiny_bundle
 
@@ -28,7 +28,7 @@ def check(chosen):
 
 
 def test_the_service_leaves_out_the_attention_of_cudnn():
-    check(providers("cuda", GpuOptions(Shape(1))))
+    check(providers("cuda", GpuOptions(BatchShape(1))))
 
 
 def test_the_scorer_leaves_out_the_attention_of_cudnn(tmp_path, monkeypatch):
@@ -45,5 +45,5 @@ def test_the_scorer_leaves_out_the_attention_of_cudnn(tmp_path, monkeypatch):
 
 
 def test_options_of_the_operator_come_on_top():
-    (_, options), _ = providers("cuda", GpuOptions(Shape(1), memory_mb=2, cuda_graphs=True))
+    (_, options), _ = providers("cuda", GpuOptions(BatchShape(1), memory_mb=2, cuda_graphs=True))
     assert (options["gpu_mem_limit"], options["enable_cuda_graph"]) == ("2097152", "1")

@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relevance.tokenization import TokenizedPair
-from service.batch_shape import Shape
+from service.batch_shape import BatchShape
 from service.errors import DeadlineError, ScoringError, UnavailableError
-from service.scheduling import inference_thread as runner_module
+from service.scheduling import inference_thread as thread_module
 from service.scheduling import scheduler as scheduler_module
-from service.scheduling.batching import Priority
-from service.scheduling.fair_queue import Policy
-from service.scheduling.scheduler import BatchReport, TurnScheduler
+from service.scheduling.fair_queue import SchedulingPolicy
+from service.scheduling.job import Priority
+from service.scheduling.scheduler import BatchReport, Scheduler
 from tests.unit.service.scheduling.test_batching import lengths_of_requests, pair
 
 
-def scheduler_of(run, budget: int, *observe, concurrent_runs: int = 1) -> TurnScheduler:
-    return TurnScheduler(run, Policy(Shape(budget), concurrent_runs=concurrent_runs), *observe)
+def scheduler_of(run, budget: int, *observe, concurrent_runs: int = 1) -> Scheduler:
+    return Scheduler(run, SchedulingPolicy(BatchShape(budget), concurrent_runs=concurrent_runs), *observe)
 
 
 def value_of_each(pairs, width):
@@ -60,7 +60,7 @@ class Gate:
         return value_of_each(pairs, width)
 
 
-async def busy(gate: Gate, scheduler: TurnScheduler, pairs: list[TokenizedPair], **how) -> asyncio.Task:
+async def busy(gate: Gate, scheduler: Scheduler, pairs: list[TokenizedPair], **how) -> asyncio.Task:
     """Hand pairs in and return once the model is at its gate with the first of them."""
     task = asyncio.create_task(scheduler.score(pairs, **how))
     await asyncio.to_thread(gate.entered.acquire)
@@ -145,15 +145,15 @@ def test_bulk_is_queued_apart():
         gate = Gate()
         scheduler = scheduler_of(gate, 16)
         bulk = await busy(gate, scheduler, [pair(8)] * 10, priority=Priority.BULK)
-        load = scheduler.load()
+        backlog = scheduler.backlog()
         gate.open.release(100)
         await bulk
         await scheduler.close()
-        return load
+        return backlog
 
-    load = asyncio.run(scenario())
-    assert (load.queued_tokens, load.bulk_tokens) == (0, 80)
-    assert load.oldest_seconds >= 0
+    backlog = asyncio.run(scenario())
+    assert (backlog.interactive_tokens, backlog.bulk_tokens) == (0, 80)
+    assert backlog.oldest_wait_seconds >= 0
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -193,7 +193,7 @@ def test_requests_outside_the_fatal_batch_survive_the_restart():
 
 
 def test_stuck_run_counts_as_dead(monkeypatch):
-    monkeypatch.setattr(runner_module, "STALL_SECONDS", 0.0)
+    monkeypatch.setattr(thread_module, "STALL_SECONDS", 0.0)
 
     async def scenario():
         gate = Gate()
@@ -242,7 +242,7 @@ def test_a_thread_that_dies_leaves_the_runs_beside_it_alone():
 
 
 def test_one_stuck_run_of_two_counts_as_dead(monkeypatch):
-    monkeypatch.setattr(runner_module, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(thread_module, "STALL_SECONDS", 0.05)
     monkeypatch.setattr(scheduler_module, "CLOSE_SECONDS", 0.05)
 
     async def scenario():
@@ -296,7 +296,7 @@ def test_lone_pairs_do_not_change_what_the_model_is_said_to_do():
 
     async def scenario():
         scheduler = scheduler_of(run, 160)
-        scheduler.prime(160 * 300, 160 * 300, 3.0)
+        scheduler.record_run(160 * 300, 160 * 300, 3.0)
         for _ in range(20):
             await scheduler.score([pair(8)])
         alone = scheduler.tokens_per_second
@@ -311,8 +311,8 @@ def test_lone_pairs_do_not_change_what_the_model_is_said_to_do():
 
 def test_small_runs_that_are_faster_than_expected_tell_the_speed():
     async def scenario():
-        scheduler = TurnScheduler(value_of_each, Policy(Shape(16_384, free_tokens=1024)))
-        scheduler.prime(60, 60, 60.0)  # a machine that stood still while it was warmed up
+        scheduler = Scheduler(value_of_each, SchedulingPolicy(BatchShape(16_384, free_tokens=1024)))
+        scheduler.record_run(60, 60, 60.0)  # a machine that stood still while it was warmed up
         await scheduler.score([pair(8)])
         await scheduler.close()
         return scheduler.tokens_per_second
@@ -323,8 +323,8 @@ def test_small_runs_that_are_faster_than_expected_tell_the_speed():
 def test_bulk_work_gives_way_to_another_model():
     async def scenario():
         others, asked = True, threading.Semaphore(0)
-        scheduler = TurnScheduler(value_of_each, Policy(Shape(160), bulk_patience_seconds=100))
-        scheduler.give_way(lambda: asked.release() or others)
+        scheduler = Scheduler(value_of_each, SchedulingPolicy(BatchShape(160), bulk_patience_seconds=100))
+        scheduler.yield_while(lambda: asked.release() or others)
         bulk = asyncio.create_task(scheduler.score([pair(8, 3)], Priority.BULK))
         for _ in range(3):
             await asyncio.to_thread(asked.acquire)  # each time the answer was to give way

@@ -8,9 +8,9 @@ from relevance.formatting import PairFormat
 from relevance.heads import HeadKind, HeadSpec
 from relevance.tasks import Pair, Task
 from relevance.tokenization import PairTokenizer
-from service.scoring.lengths import Lengths
-from service.scoring.score_cache import Known, ScoreCache
-from service.scoring.tokenization import TOKEN_BYTES, Reading, TokenCache, cost
+from service.scoring.score_cache import CachedLogit, ScoreCache
+from service.scoring.token_estimate import TokenEstimator
+from service.scoring.tokenization import TOKEN_BYTES, TokenCache, TokenizationPlan, cost
 from tests.tiny import MAX_LENGTH, PAD_ID, tiny_tokenizer
 
 TOKENIZER = PairTokenizer(tiny_tokenizer(), MAX_LENGTH, PAD_ID)
@@ -33,7 +33,7 @@ requests = st.lists(st.lists(st.builds(Pair, words, words, st.sampled_from(["en"
 def test_ids_are_those_of_the_tokenizer_whatever_the_cache_holds(requests, room):
     cache = TokenCache(room)
     for pairs in requests:
-        reading = Reading(pairs, CARD, TOKENIZER, cache)
+        reading = TokenizationPlan(pairs, CARD, TOKENIZER, cache)
         assert reading.join(reading.encode()) == TOKENIZER.encode_pairs(CARD.texts(pairs))
         assert cache.tokens <= room
 
@@ -68,34 +68,36 @@ def test_long_text_of_few_tokens_takes_its_room():
 
 def test_known_text_is_not_tokenised_again():
     cache = TokenCache(1000)
-    first = Reading([Pair("cup", "a,b"), Pair("cup", "c,d")], CARD, TOKENIZER, cache)
+    first = TokenizationPlan([Pair("cup", "a,b"), Pair("cup", "c,d")], CARD, TOKENIZER, cache)
     assert first.fresh_bytes == 3 + 3 + 3
     first.join(first.encode())
-    second = Reading([Pair("cup", "c,d"), Pair("mug", "a,b")], CARD, TOKENIZER, cache)
+    second = TokenizationPlan([Pair("cup", "c,d"), Pair("mug", "a,b")], CARD, TOKENIZER, cache)
     assert second.fresh_bytes == 3
 
 
 def test_guess_knows_the_tokens_of_known_text_and_learns_those_of_new_text():
-    cache, lengths = TokenCache(10_000), Lengths()
+    cache, lengths = TokenCache(10_000), TokenEstimator()
     pairs = [Pair("red cup", name, "en") for name in ("shoes", "コップ", "x" * 200, "ab,cd")] * 3
-    first = Reading(pairs, CARD, TOKENIZER, cache)
+    first = TokenizationPlan(pairs, CARD, TOKENIZER, cache)
     joined = first.join(first.encode())
-    assert Reading(pairs, CARD, TOKENIZER, cache).estimate(lengths) == sum(map(len, joined))
+    assert TokenizationPlan(pairs, CARD, TOKENIZER, cache).estimate(lengths) == sum(map(len, joined))
     long = [Pair("mug", "y" * 4000)]
-    assert Reading(long, CARD, TOKENIZER, cache).estimate(lengths) == MAX_LENGTH
+    assert TokenizationPlan(long, CARD, TOKENIZER, cache).estimate(lengths) == MAX_LENGTH
     unknown = [Pair("mug", "z" * 12)]
     overhead = TOKENIZER.template.overhead
-    assert Reading(unknown, CARD, TOKENIZER, cache).estimate(lengths) == overhead + round(0.25 * 3) + round(0.25 * 12)
+    assert TokenizationPlan(unknown, CARD, TOKENIZER, cache).estimate(lengths) == overhead + round(0.25 * 3) + round(
+        0.25 * 12
+    )
 
 
 def test_score_cache_is_bounded_and_counts():
     cache = ScoreCache(2)
     pairs = [Pair("q", name) for name in "abc"]
     for place, pair in enumerate(pairs):
-        cache.put(pair, Known(float(place), truncated=False))
+        cache.put(pair, CachedLogit(float(place), truncated=False))
     assert list(cache.get([*pairs, *pairs]).values()) == [
         None,
-        Known(1.0, truncated=False),
-        Known(2.0, truncated=False),
+        CachedLogit(1.0, truncated=False),
+        CachedLogit(2.0, truncated=False),
     ]
     assert (len(cache), cache.hits, cache.misses) == (2, 2, 1)
