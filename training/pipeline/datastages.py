@@ -13,6 +13,7 @@ from relevance.errors import InputError
 from relevance.tasks import LabeledPair, query_key
 from training.cleaning.stage import clean
 from training.data.dataset import read_pairs
+from training.data.disk_cache import DiskCache
 from training.data.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
 from training.data.groups import linked_groups
 from training.data.keep_out import linked_with
@@ -191,20 +192,16 @@ def translate_stage(data: Datasets, recipe: PipelineRecipe, caches: Caches) -> t
     """Add translated rows."""
     from training.translation.augment import augment
     from training.translation.backends import open_translators
-    from training.translation.cache import TranslationCache
-    from training.translation.desk import Desk
-    from training.translation.job import quiet_http
+    from training.translation.chain import TranslatorChain
 
     section = recipe.translation
     embedder = None if section.gates.similarity is None else _QueryEmbedder(caches.encoder(GATE_ENCODER))
     with (
-        quiet_http(),
         open_translators(section.backends, section.settings, skip_bad=section.skip_bad_units) as translators,
-        TranslationCache(caches.folder / "translations.sqlite") as cache,
+        DiskCache(caches.folder / "translations.sqlite", "translation cache") as cache,
     ):
-        rows, report = augment(
-            data.train, section.options(), Desk(translators, cache), held_out=data.held_out, embedder=embedder
-        )
+        chain = TranslatorChain(translators, cache)
+        rows, report = augment(data.train, section.options(), chain, held_out=data.held_out, embedder=embedder)
     return rows, report.model_dump(mode="json")
 
 

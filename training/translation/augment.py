@@ -9,33 +9,34 @@ rejected. What the stage cannot see is where a memory comes from: one that was m
 used here.
 """
 
+import functools
+import itertools
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from relevance.tasks import LabeledPair, query_key
 from training.data.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, is_made
 from training.data.groups import held_keys
 from training.data.votes import TAGGED_LANGUAGE
-from training.embedding.embedder import Embedder
+from training.embedding.vectors import Embedder
 from training.progress import Meter
-from training.translation.desk import Desk, Found
-from training.translation.gates import Candidate, Gatekeeper, Verdict
+from training.translation.chain import Translation, TranslatorChain
+from training.translation.gates import Candidate, Gates, Verdict
 from training.translation.options import TranslationOptions
 from training.translation.plan import Quota, quota_for, target_languages
 from training.translation.report import LanguageReport, Rejection, TranslationReport
 
 _OF_SOURCE_ALONE = frozenset({MERGED_IDS, MERGED_SOURCE_IDS, TAGGED_LANGUAGE})
 _ROUND_ROWS = 512  # rows a label that are translated and judged together
-_Item = tuple[int, Found, Verdict]  # a row's number, its translation, and what the gates found
 OnRejected = Callable[[Rejection], None]
 
 
 def augment(
     rows: Sequence[LabeledPair],
     options: TranslationOptions,
-    desk: Desk,
+    chain: TranslatorChain,
     *,
     held_out: Sequence[LabeledPair] = (),
     embedder: Embedder | None = None,
@@ -46,214 +47,212 @@ def augment(
     `held_out` are the rows of dev and test; where the options name no target, it is the languages that they have and
     `rows` lack. The same rows, options and translations give the same result. Raises ConfigError, before anything is
     translated, for a target that nothing can translate into; TranslationStoppedError where a translator is down; and
-    BudgetSpentError unless options.at_budget is `keep`. What was translated by then is in the desk's cache.
+    BudgetSpentError unless options.at_budget is `keep`. What was translated by then is in the chain's cache.
     """
     begun = time.monotonic()
     targets = target_languages(options, rows, held_out)
     kept_out = held_keys(held_out)
-    quotas = [quota_for(target, rows, options, desk.supports, kept_out) for target in targets]
+    quotas = [quota_for(target, rows, options, chain.supports, kept_out) for target in targets]
     queries = ((row.pair.query, row.pair.language) for row in rows if not is_made(row))
-    gates = Gatekeeper(options.gates, queries, targets, embedder)
-    stage = _Stage(rows, kept_out, _Asker(desk, options.at_budget == "keep"), gates, on_rejected)
-    total = sum(quota.wanted or quota.eligible for quota in quotas)
-    with Meter("translate", total, "row") as meter:
+    gates = Gates(options.gates, queries, targets, embedder)
+    known = _KnownRows(rows, kept_out)
+    translate = functools.partial(chain.translate, keep_at_budget=options.at_budget == "keep")
+    reports: list[LanguageReport] = []
+    with Meter("translate", sum(quota.wanted or quota.eligible for quota in quotas), "row") as meter:
         for quota in quotas:
-            stage.fill(quota, meter)
-            if desk.spent:
+            target = _Target(known, quota, gates, translate, on_rejected)
+            while not chain.spent and (batch := quota.next_rows(_ROUND_ROWS)):
+                done = target.try_rows(batch)
+                meter.advance(len(batch) if quota.wanted is None else done, target.progress())
+            reports.append(target.close())
+            if chain.spent:
                 break
     seconds = time.monotonic() - begun
     report = TranslationReport(
         rows_in=len(rows),
-        rows_out=len(rows) + len(stage.made),
-        made=len(stage.made),
-        translators=desk.names,
-        languages=stage.reports,
+        rows_out=len(rows) + len(known.made),
+        made=len(known.made),
+        translators=chain.names,
+        languages=reports,
         source_held_out=sum(query_key(row.pair.query) in kept_out for row in rows),
-        texts_asked=desk.asked,
-        cache_hits=desk.cache_hits,
-        cost=desk.cost,
+        texts_asked=chain.asked,
+        cache_hits=chain.cache_hits,
+        cost=chain.cost,
         seconds=round(seconds, 3),
-        texts_per_second=round((desk.asked + desk.cache_hits) / max(seconds, 1e-9), 3),
-        stopped=desk.spent,
+        texts_per_second=round((chain.asked + chain.cache_hits) / max(seconds, 1e-9), 3),
+        stopped=chain.spent,
     )
-    return [*rows, *stage.made], report
+    return [*rows, *known.made], report
 
 
-class _Asker:
-    """The desk as the stage and the round trip use it."""
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A row (by index), its translation, and what the gates found."""
 
-    def __init__(self, desk: Desk, keep_at_budget: bool) -> None:
-        self._desk, self._keep = desk, keep_at_budget
-
-    @property
-    def is_spent(self) -> bool:
-        return self._desk.spent is not None
-
-    def ask(self, texts: Sequence[str], source: str, target: str) -> dict[str, Found]:
-        return self._desk.translate(texts, source, target, keep_at_budget=self._keep)
-
-    def back(self, texts: Sequence[str], source: str, target: str) -> dict[str, str]:
-        return {text: found.text for text, found in self.ask(texts, source, target).items()}
+    row: int
+    found: Translation
+    verdict: Verdict
 
 
-class _Stage:
-    """Rows made so far, over all targets."""
+class _KnownRows:
+    """The rows given and those made so far, over all targets: what would be said twice, and which ids are taken."""
 
-    def __init__(
-        self,
-        rows: Sequence[LabeledPair],
-        held_out: set[str],
-        asker: "_Asker",
-        gates: Gatekeeper,
-        on_rejected: OnRejected,
-    ) -> None:
-        self.made: list[LabeledPair] = []
-        self.reports: list[LanguageReport] = []
-        self._rows, self._held_out, self._asker, self._gates = rows, held_out, asker, gates
-        self._on_rejected = on_rejected
+    def __init__(self, rows: Sequence[LabeledPair], held_out: set[str]) -> None:
+        self.given, self.made = rows, list[LabeledPair]()
+        self._held_out = held_out
         # (query, candidate, language), and with None in place of the language: in any.
         self._pairs: set[tuple[str, str, str | None]] = set()
         for row in rows:
-            key = query_key(row.pair.query)
-            self._pairs |= {(key, row.pair.candidate, row.pair.language), (key, row.pair.candidate, None)}
+            self.note(row.pair.query, row.pair.candidate, row.pair.language)
         self._ids = {row.id for row in rows}
-        self._begin()
 
-    def fill(self, quota: Quota, meter: Meter) -> None:
-        """Make the rows of one target."""
-        while not self._asker.is_spent and (batch := quota.next_rows(_ROUND_ROWS)):
-            before = len(self._accepted)
-            self._count["tried"] += len(batch)
-            found = self._translations(batch, quota.target)
-            missing = [n for n in batch if n not in found]
-            self._count["untranslated"] += len(missing)
-            self._judge([n for n in batch if n in found], found, quota)
-            done = len(batch) if quota.wanted is None else len(self._accepted) - before
-            meter.advance(done, f"{quota.target}: {len(self._accepted):,} made, {self._rejected.total():,} rejected")
-        self.close(quota)
+    def note(self, query: str, candidate: str, language: str) -> None:
+        """Remember that a query stands with a candidate."""
+        self._pairs |= {(query_key(query), candidate, language), (query_key(query), candidate, None)}
 
-    def close(self, quota: Quota) -> None:
-        """Turn what was accepted for a target into rows, as many of each label as the balance allows, and report."""
-        for n, text, verdict in self._waiting:
-            detail = f"more than {self._gates.most_copies:.0%} copies"
-            self._reject(self._rows[n], text, quota.target, replace(verdict, reason="copy_through", detail=detail))
-        limits = quota.limits()
-        kept: list[_Item] = []
-        seen: Counter[int] = Counter()
-        for item in self._accepted:
-            label = self._rows[item[0]].label
-            seen[label] += 1
-            if limits is None or seen[label] <= limits[label]:
-                kept.append(item)
-        made = [self._row(*item, quota.target) for item in sorted(kept, key=lambda item: item[0])]
-        self.made += made
-        self.reports.append(
-            LanguageReport(
-                target=quota.target,
-                wanted=quota.wanted,
-                made=len(made),
-                positive=sum(row.label for row in made),
-                eligible=quota.eligible,
-                tried=self._count["tried"],
-                untranslated=self._count["untranslated"],
-                trimmed=len(self._accepted) - len(kept),
-                rejected=dict(sorted(self._rejected.items(), key=lambda item: (-item[1], item[0]))),
-                sources=dict(Counter(str(row.extra["source_language"]) for row in made)),
-                translators=dict(Counter(str(row.extra["strategy"]) for row in made)),
-            )
-        )
-        self._begin()
-
-    def _begin(self) -> None:
-        self._accepted: list[_Item] = []
-        self._waiting: list[_Item] = []  # copies that there is no room for yet
-        self._count: Counter[str] = Counter()
-        self._rejected: Counter[str] = Counter()
-
-    def _translations(self, batch: list[int], target: str) -> dict[int, Found]:
-        groups: defaultdict[str, list[int]] = defaultdict(list)
-        for n in batch:
-            groups[self._rows[n].pair.language].append(n)
-        found: dict[int, Found] = {}
-        for language, members in sorted(groups.items()):
-            answers = self._asker.ask([self._rows[n].pair.query for n in members], language, target)
-            found |= {n: answers[query] for n in members if (query := self._rows[n].pair.query) in answers}
-        return found
-
-    def _judge(self, batch: list[int], found: dict[int, Found], quota: Quota) -> None:
-        pairs = [self._rows[n].pair for n in batch]
-        candidates = [
-            Candidate(pair.query, pair.language, found[n].text, quota.target)
-            for n, pair in zip(batch, pairs, strict=True)
-        ]
-        for n, verdict in zip(batch, self._gates.judge(candidates, self._asker.back), strict=True):
-            if verdict.reason is None and verdict.is_copy and not self._has_room_for_a_copy():
-                self._waiting.append((n, found[n], verdict))
-            else:
-                self._settle((n, found[n], verdict), quota)
-        waiting, self._waiting = self._waiting, []
-        for item in waiting:
-            if self._has_room_for_a_copy() and quota.has_room(self._rows[item[0]].label):
-                self._settle(item, quota)
-            else:
-                self._waiting.append(item)
-
-    def _settle(self, item: _Item, quota: Quota) -> None:
-        """Accept or reject one translation."""
-        n, found, verdict = item
-        row = self._rows[n]
-        made = (query_key(found.text), row.pair.candidate, quota.target)
-        reason = verdict.reason or self._repeated(*made, verdict.is_copy)
-        if reason is not None:
-            self._reject(row, found, quota.target, replace(verdict, reason=reason))
-            return
-        self._accepted.append(item)
-        self._pairs.add(made)
-        self._pairs.add((*made[:2], None))
-        quota.add(row.pair.language, row.label)
-
-    def _has_room_for_a_copy(self) -> bool:
-        share = self._gates.most_copies
-        copies = sum(verdict.is_copy for _, _, verdict in self._accepted)
-        return share is None or copies + 1 <= share * (len(self._accepted) + 1)
-
-    def _repeated(self, key: str, candidate: str, target: str, is_copy: bool) -> str | None:
+    def repeated(self, query: str, candidate: str, target: str, is_copy: bool) -> str | None:
         """Return why a row says nothing new. A copy repeats its source, so that only its own language counts."""
+        key = query_key(query)
         if key in self._held_out:
             return "held_out"
         return "duplicate" if (key, candidate, target if is_copy else None) in self._pairs else None
 
-    def _reject(self, row: LabeledPair, found: Found, target: str, verdict: Verdict) -> None:
-        reason = verdict.reason or ""
+    def add(self, judged: _Judged, target: str) -> LabeledPair:
+        """Make a row of a translation and return it."""
+        row, verdict = self.given[judged.row], judged.verdict
+        # Votes count for the translation too. Ids of merged rows and the tag of the source's query do not.
+        extra = {name: value for name, value in row.extra.items() if name not in _OF_SOURCE_ALONE}
+        extra |= {"source": "translation", SOURCE_ID: row.id, "strategy": judged.found.translator}
+        extra |= {"source_language": row.pair.language}
+        extra |= {} if verdict.similarity is None else {"similarity": verdict.similarity}
+        # A number behind the id where rows of one id make it not unique.
+        wanted = f"{row.id}~{target}"
+        names = itertools.chain([wanted], (f"{wanted}.{number}" for number in itertools.count(2)))
+        new_id = next(name for name in names if name not in self._ids)
+        self._ids.add(new_id)
+        pair = replace(row.pair, query=judged.found.text, language=target)
+        self.made.append(LabeledPair(pair, row.label, new_id, extra))
+        return self.made[-1]
+
+
+class _Target:
+    """One target language: tries rows, accepts or rejects their translations, and makes the rows at the end."""
+
+    def __init__(
+        self,
+        known: _KnownRows,
+        quota: Quota,
+        gates: Gates,
+        translate: Callable[[Sequence[str], str, str], dict[str, Translation]],
+        on_rejected: OnRejected,
+    ) -> None:
+        self._known, self._quota, self._gates, self._translate = known, quota, gates, translate
+        self._on_rejected = on_rejected
+        self._accepted: list[_Judged] = []
+        self._waiting: list[_Judged] = []  # copies that there is no room for yet
+        self._tried = self._untranslated = 0
+        self._rejected: Counter[str] = Counter()
+
+    def try_rows(self, batch: Sequence[int]) -> int:
+        """Translate and judge some rows (by index); return how many translations were accepted."""
+        before = len(self._accepted)
+        found = self._translations(batch)
+        self._tried += len(batch)
+        self._untranslated += len(batch) - len(found)
+        translated = [n for n in batch if n in found]
+        pairs = [self._known.given[n].pair for n in translated]
+        candidates = [
+            Candidate(pair.query, pair.language, found[n].text, self._quota.target)
+            for n, pair in zip(translated, pairs, strict=True)
+        ]
+        for n, verdict in zip(translated, self._gates.judge(candidates, self._back), strict=True):
+            judged = _Judged(n, found[n], verdict)
+            if verdict.reason is None and verdict.is_copy and not self._has_room_for_a_copy():
+                self._waiting.append(judged)
+            else:
+                self._settle(judged)
+        waiting, self._waiting = self._waiting, []
+        for judged in waiting:
+            if self._has_room_for_a_copy() and self._quota.has_room(self._known.given[judged.row].label):
+                self._settle(judged)
+            else:
+                self._waiting.append(judged)
+        return len(self._accepted) - before
+
+    def progress(self) -> str:
+        """Return the counts so far, for a progress line."""
+        return f"{self._quota.target}: {len(self._accepted):,} made, {self._rejected.total():,} rejected"
+
+    def close(self) -> LanguageReport:
+        """Turn what was accepted into rows, as many of each label as the balance allows, and return the counts."""
+        for judged in self._waiting:
+            self._reject(judged, "copy_through", f"more than {self._gates.most_copies:.0%} copies")
+        limits = self._quota.limits()
+        kept: list[_Judged] = []
+        seen: Counter[int] = Counter()
+        for judged in self._accepted:
+            label = self._known.given[judged.row].label
+            seen[label] += 1
+            if limits is None or seen[label] <= limits[label]:
+                kept.append(judged)
+        kept.sort(key=lambda judged: judged.row)
+        made = [self._known.add(judged, self._quota.target) for judged in kept]
+        return LanguageReport(
+            target=self._quota.target,
+            wanted=self._quota.wanted,
+            made=len(made),
+            positive=sum(row.label for row in made),
+            eligible=self._quota.eligible,
+            tried=self._tried,
+            untranslated=self._untranslated,
+            trimmed=len(self._accepted) - len(kept),
+            rejected=dict(sorted(self._rejected.items(), key=lambda item: (-item[1], item[0]))),
+            sources=dict(Counter(str(row.extra["source_language"]) for row in made)),
+            translators=dict(Counter(str(row.extra["strategy"]) for row in made)),
+        )
+
+    def _translations(self, batch: Sequence[int]) -> dict[int, Translation]:
+        by_language: defaultdict[str, dict[int, str]] = defaultdict(dict)
+        for n in batch:
+            pair = self._known.given[n].pair
+            by_language[pair.language][n] = pair.query
+        found: dict[int, Translation] = {}
+        for language, queries in sorted(by_language.items()):
+            answers = self._translate(list(queries.values()), language, self._quota.target)
+            found |= {n: answers[query] for n, query in queries.items() if query in answers}
+        return found
+
+    def _back(self, texts: Sequence[str], source: str, target: str) -> dict[str, str]:
+        return {text: found.text for text, found in self._translate(texts, source, target).items()}
+
+    def _settle(self, judged: _Judged) -> None:
+        """Accept or reject one translation."""
+        row, verdict = self._known.given[judged.row], judged.verdict
+        made = (judged.found.text, row.pair.candidate, self._quota.target)
+        reason = verdict.reason or self._known.repeated(*made, verdict.is_copy)
+        if reason is not None:
+            self._reject(judged, reason, verdict.detail)
+            return
+        self._accepted.append(judged)
+        self._known.note(*made)
+        self._quota.add(row.pair.language, row.label)
+
+    def _has_room_for_a_copy(self) -> bool:
+        share = self._gates.most_copies
+        copies = sum(judged.verdict.is_copy for judged in self._accepted)
+        return share is None or copies + 1 <= share * (len(self._accepted) + 1)
+
+    def _reject(self, judged: _Judged, reason: str, detail: str) -> None:
+        row = self._known.given[judged.row]
         self._rejected[reason] += 1
         self._on_rejected(
             Rejection(
                 source_id=row.id,
                 source_language=row.pair.language,
-                target=target,
+                target=self._quota.target,
                 query=row.pair.query,
-                translation=found.text,
+                translation=judged.found.text,
                 reason=reason,
-                detail=verdict.detail,
+                detail=detail,
             )
         )
-
-    def _row(self, n: int, found: Found, verdict: Verdict, target: str) -> LabeledPair:
-        row = self._rows[n]
-        # Votes count for the translation too. Ids of merged rows and the tag of the source's query do not.
-        kept = {name: value for name, value in row.extra.items() if name not in _OF_SOURCE_ALONE}
-        provenance = {"source": "translation", SOURCE_ID: row.id, "strategy": found.translator}
-        provenance |= {"source_language": row.pair.language}
-        if verdict.similarity is not None:
-            provenance |= {"similarity": verdict.similarity}
-        pair = replace(row.pair, query=found.text, language=target)
-        return LabeledPair(pair, row.label, self._new_id(f"{row.id}~{target}"), kept | provenance)
-
-    def _new_id(self, wanted: str) -> str:
-        """Return the id, with a number behind it where rows of one id make it not unique."""
-        number, name = 1, wanted
-        while name in self._ids:
-            number += 1
-            name = f"{wanted}.{number}"
-        self._ids.add(name)
-        return name

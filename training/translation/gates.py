@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from relevance.errors import ConfigError
 from relevance.tasks import query_key
-from training.embedding.embedder import Embedder
+from training.embedding.vectors import Embedder
 from training.text.numbers import lost_number
 from training.translation import kept
 from training.translation.options import GateOptions
@@ -51,7 +51,7 @@ class Verdict:
 BackTranslate = Callable[[Sequence[str], str, str], dict[str, str]]
 
 
-class Gatekeeper:
+class Gates:
     """Judges translations. `queries` (query, language) are those that training has: they centre the similarity."""
 
     def __init__(

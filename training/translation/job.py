@@ -1,8 +1,6 @@
 """One run of translation augmentation from files to files, as the command gives it."""
 
-import contextlib
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -11,14 +9,14 @@ from relevance.errors import InputError
 from relevance.outputs import write_text
 from relevance.tasks import Task
 from training.data.dataset import read_pairs
+from training.data.disk_cache import DiskCache
 from training.data.files.writers import beside, write_file
 from training.data.keep_out import kept_out_files, read_kept_out, without_linked
 from training.data.splits import write_pairs
-from training.embedding.embedder import Embedder
+from training.embedding.vectors import Embedder
 from training.translation.augment import augment
 from training.translation.backends import backend_settings, open_translators
-from training.translation.cache import TranslationCache
-from training.translation.desk import Desk
+from training.translation.chain import TranslatorChain
 from training.translation.options import GateOptions, TranslationOptions, TranslationSources
 from training.translation.plan import target_languages
 from training.translation.report import Rejection, TranslationReport
@@ -64,16 +62,15 @@ def run_job(job: TranslationJob) -> TranslationReport:
     options = job.options.model_copy(update={"targets": target_languages(job.options, rows, like)})
     settings = backend_settings(sources.settings)
     with (
-        quiet_http(),
         open_translators(sources.backends, settings, skip_bad=sources.skip_bad_units) as translators,
-        TranslationCache(job.cache) as cache,
+        DiskCache(job.cache, "translation cache") as cache,
     ):
         if sources.retry_failed:
             cache.forget_failures()
         made, report = augment(
             rows,
             options,
-            Desk(translators, cache),
+            TranslatorChain(translators, cache),
             held_out=held_rows,
             embedder=_embedder(job.options.gates),
             on_rejected=rejections.append,
@@ -97,15 +94,3 @@ def _embedder(gates: GateOptions) -> Embedder | None:
     from training.models.encoder_embedder import EncoderEmbedder
 
     return EncoderEmbedder()
-
-
-@contextlib.contextmanager
-def quiet_http() -> Iterator[None]:
-    """Keep httpx from logging every request at INFO."""
-    logger = logging.getLogger("httpx")
-    level = logger.level
-    logger.setLevel(max(level, logging.WARNING))
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

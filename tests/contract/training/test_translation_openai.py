@@ -7,8 +7,8 @@ import pytest
 
 from relevance.errors import ConfigError
 from tests.chat_server import chat_server
-from training.translation.cache import TranslationCache
-from training.translation.desk import Desk
+from training.data.disk_cache import DiskCache
+from training.translation.chain import TranslatorChain
 from training.translation.openai import OpenAITranslator
 from training.translation.openai_options import OpenAIOptions
 from training.translation.translator import BudgetSpentError, TranslationStoppedError
@@ -129,16 +129,16 @@ def test_no_server_at_all():
 
 def test_finished_work_is_in_the_cache_and_not_paid_for_again(tmp_path):
     steps = [{"do": "answer"}, {"do": "status", "code": 503}, {"do": "status", "code": 503}]
-    with chat_server(*steps) as endpoint, TranslationCache(tmp_path / "c.sqlite") as cache:
+    with chat_server(*steps) as endpoint, DiskCache(tmp_path / "c.sqlite", "translation cache") as cache:
         for attempts, works in ((1, False), (2, True)):
             translator = opened(endpoint.url, concurrency=1, attempts=attempts)
-            desk = Desk([translator], cache)
+            chain = TranslatorChain([translator], cache)
             if works:
-                assert [found.text for found in desk.translate(TEXTS, "en", "de").values()] == GERMAN
-                assert (desk.cache_hits, desk.asked) == (4, 4)
+                assert [found.text for found in chain.translate(TEXTS, "en", "de").values()] == GERMAN
+                assert (chain.cache_hits, chain.asked) == (4, 4)
             else:
                 with pytest.raises(TranslationStoppedError, match="4 translations are kept in"):
-                    desk.translate(TEXTS, "en", "de")
+                    chain.translate(TEXTS, "en", "de")
             translator.close()
         assert endpoint.texts().count(TEXTS[0]) == 1
 

@@ -16,7 +16,7 @@ from training.pipeline.datastages import Datasets, split_stage
 from training.pipeline.recipe import SplitSection
 from training.selfvalidation.folds import assign_folds
 from training.translation.augment import augment
-from training.translation.desk import Desk
+from training.translation.chain import TranslatorChain
 from training.translation.memory import MemoryTranslator
 from training.translation.options import GateOptions, TranslationOptions
 
@@ -88,7 +88,7 @@ def test_no_query_crosses_splits_or_folds_through_every_stage(tmp_path_factory, 
     assert_apart([data.train, data.dev, data.test])
     options = TranslationOptions(targets=("de",), gates=GateOptions(similarity=None, language=False))
     memory = translator(tmp_path_factory.mktemp("memory"))
-    translated, _ = augment(data.train, options, Desk([memory]), held_out=data.held_out)
+    translated, _ = augment(data.train, options, TranslatorChain([memory]), held_out=data.held_out)
     assert_apart([translated, data.dev, data.test])
     if any(row.label for row in translated):
         strategy = NegativeOptions(strategy="random", per_positive=1, seed=seed)

@@ -12,7 +12,7 @@ from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.data.dataset import read_pairs
 from training.data.splits import leaks, split_pairs, write_pairs
 from training.translation.augment import augment
-from training.translation.desk import Desk
+from training.translation.chain import TranslatorChain
 from training.translation.memory import MemoryTranslator
 from training.translation.memoryfiles import Unit
 from training.translation.options import GateOptions, TranslationOptions
@@ -50,7 +50,7 @@ ROWS = [row(n, language, int(n % 4 != 0)) for n, language in enumerate(["en"] * 
 
 def made(rows=ROWS, translator=None, held_out=(), **options):
     chosen = TranslationOptions(**{"targets": ("de",), "gates": PLAIN, **options})
-    out, report = augment(rows, chosen, Desk([translator or Prefixing()]), held_out=held_out)
+    out, report = augment(rows, chosen, TranslatorChain([translator or Prefixing()]), held_out=held_out)
     assert out[: len(rows)] == list(rows)
     return out[len(rows) :], report
 
@@ -118,7 +118,7 @@ def test_every_tried_row_is_accounted_for():
     units = [Unit({"en": r.pair.query, "de": r.pair.query if n % 3 else "eins"}) for n, r in enumerate(ROWS[:40])]
     rejections = []
     options = TranslationOptions(targets=("de",), gates=PLAIN)
-    _, report = augment(ROWS, options, Desk([MemoryTranslator(units)]), on_rejected=rejections.append)
+    _, report = augment(ROWS, options, TranslatorChain([MemoryTranslator(units)]), on_rejected=rejections.append)
     one = report.languages[0]
     assert one.tried == one.made + one.untranslated + sum(one.rejected.values()) + one.trimmed
     assert Counter(r.reason for r in rejections) == one.rejected
@@ -190,7 +190,7 @@ def test_no_query_of_dev_comes_into_training_whatever_is_translated(seed, querie
     units += [Unit({"de": a, "it": b.upper(), "pl": b}) for a, b in zip(queries, reversed(queries), strict=True)]
     free = GateOptions(language=False, similarity=None, copy_through=False, length_ratio=None, script=False)
     options = TranslationOptions(targets=("it", "pl"), gates=free, seed=seed)
-    out, _ = augment(parts["train"], options, Desk([MemoryTranslator(units)]), held_out=parts["dev"])
+    out, _ = augment(parts["train"], options, TranslatorChain([MemoryTranslator(units)]), held_out=parts["dev"])
     assert leaks(out, parts["dev"]) == []
     assert len({r.id for r in out}) == len(out)
 

@@ -1,4 +1,4 @@
-"""The cache on disk and the desk that asks translators in order."""
+"""The cache on disk and the chain that asks translators in order."""
 
 import os
 import signal
@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from relevance.errors import InputError
-from training.translation.cache import TranslationCache
-from training.translation.desk import Desk
+from training.data.disk_cache import DiskCache
+from training.translation.chain import TranslatorChain
 from training.translation.memory import MemoryTranslator
 from training.translation.memoryfiles import Unit
 from training.translation.translator import BudgetSpentError, Cost, TranslationStoppedError
@@ -17,10 +17,10 @@ from training.translation.translator import BudgetSpentError, Cost, TranslationS
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from training.translation.cache import TranslationCache
-cache = TranslationCache(Path(sys.argv[1]))
+from training.data.disk_cache import DiskCache
+cache = DiskCache(Path(sys.argv[1]), 'translation cache')
 for n in range(50):
-    cache.put("t", "en", "de", {f"cup {n}": f"Tasse {n}"})
+    cache.put(("t", "en", "de"), {f"cup {n}": f"Tasse {n}"})
     print(n, flush=True)
     if n == 20:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -53,7 +53,7 @@ def texts_of(found):
 
 
 def test_a_text_is_asked_for_once_per_translator_and_languages(tmp_path):
-    with TranslationCache(tmp_path / "c") as cache:
+    with DiskCache(tmp_path / "c", "translation cache") as cache:
         for key, source, target, new in [
             ("a", "en", "de", 1),
             ("a", "en", "de", 0),
@@ -62,33 +62,33 @@ def test_a_text_is_asked_for_once_per_translator_and_languages(tmp_path):
             ("a", "en", "it", 1),
         ]:
             translator = Counting(key)
-            desk = Desk([translator], cache)
-            assert texts_of(desk.translate(["cup", "cup"], source, target)) == {"cup": "CUP"}
-            assert (len(translator.asked), desk.cache_hits) == (new, 1 - new)
+            chain = TranslatorChain([translator], cache)
+            assert texts_of(chain.translate(["cup", "cup"], source, target)) == {"cup": "CUP"}
+            assert (len(translator.asked), chain.cache_hits) == (new, 1 - new)
 
 
 def test_texts_without_translation_are_remembered_until_they_are_forgotten(tmp_path):
-    with TranslationCache(tmp_path / "c") as cache:
+    with DiskCache(tmp_path / "c", "translation cache") as cache:
         for expected in (1, 0):
             translator = Counting(never=["cup"])
-            assert Desk([translator], cache).translate(["cup"], "en", "de") == {}
+            assert TranslatorChain([translator], cache).translate(["cup"], "en", "de") == {}
             assert len(translator.asked) == expected
         assert cache.forget_failures() == 1
-        assert texts_of(Desk([Counting()], cache).translate(["cup"], "en", "de")) == {"cup": "CUP"}
+        assert texts_of(TranslatorChain([Counting()], cache).translate(["cup"], "en", "de")) == {"cup": "CUP"}
 
 
 def test_a_known_translation_is_never_replaced(tmp_path):
-    with TranslationCache(tmp_path / "c") as cache:
-        cache.put("t", "en", "de", {"cup": "Tasse"})
-        cache.put("t", "en", "de", {"cup": "Becher"})
-        assert cache.get("t", "en", "de", ["cup", "bag"]) == {"cup": "Tasse"}
+    with DiskCache(tmp_path / "c", "translation cache") as cache:
+        cache.put(("t", "en", "de"), {"cup": "Tasse"})
+        cache.put(("t", "en", "de"), {"cup": "Becher"})
+        assert cache.get(("t", "en", "de"), ["cup", "bag"]) == {"cup": "Tasse"}
 
 
 def test_what_was_put_survives_kill_9(tmp_path):
     done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "c"], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL
-    with TranslationCache(tmp_path / "c") as cache:
-        assert cache.get("t", "en", "de", [f"cup {n}" for n in range(50)]) == {
+    with DiskCache(tmp_path / "c", "translation cache") as cache:
+        assert cache.get(("t", "en", "de"), [f"cup {n}" for n in range(50)]) == {
             f"cup {n}": f"Tasse {n}" for n in range(21)
         }
 
@@ -96,17 +96,17 @@ def test_what_was_put_survives_kill_9(tmp_path):
 def test_a_file_that_is_no_cache_is_named(tmp_path):
     (tmp_path / "c").write_text("no database, but long enough to look at " * 40)
     with pytest.raises(InputError, match="translation cache"):
-        TranslationCache(tmp_path / "c")
+        DiskCache(tmp_path / "c", "translation cache")
     if os.geteuid():  # root may write anywhere
         (tmp_path / "shut").mkdir(mode=0o500)
         with pytest.raises(InputError, match="translation cache"):
-            TranslationCache(tmp_path / "shut" / "c")
+            DiskCache(tmp_path / "shut" / "c", "translation cache")
 
 
 def test_later_translators_get_what_earlier_ones_lack():
     memory = MemoryTranslator([Unit({"en": "cup", "de": "Tasse"})], "memory:m")
     fallback = Counting()
-    found = Desk([memory, fallback]).translate(["cup", "bag"], "en", "de")
+    found = TranslatorChain([memory, fallback]).translate(["cup", "bag"], "en", "de")
     assert {text: (one.text, one.translator) for text, one in found.items()} == {
         "cup": ("Tasse", "memory:m"),
         "bag": ("BAG", "counting"),
@@ -115,18 +115,18 @@ def test_later_translators_get_what_earlier_ones_lack():
 
 
 def test_what_a_stopped_translator_finished_is_kept(tmp_path):
-    with TranslationCache(tmp_path / "c") as cache:
+    with DiskCache(tmp_path / "c", "translation cache") as cache:
         with pytest.raises(TranslationStoppedError, match=r"down; 3 translations are kept in .*same command"):
-            Desk([Counting(stop_at=3)], cache).translate(["a", "b", "c", "d"], "en", "de")
+            TranslatorChain([Counting(stop_at=3)], cache).translate(["a", "b", "c", "d"], "en", "de")
         again = Counting()
-        assert len(Desk([again], cache).translate(["a", "b", "c", "d"], "en", "de")) == 4
+        assert len(TranslatorChain([again], cache).translate(["a", "b", "c", "d"], "en", "de")) == 4
         assert again.asked == ["d"]
 
 
 def test_a_spent_budget_is_an_error_unless_what_there_is_is_wanted(tmp_path):
     with pytest.raises(BudgetSpentError, match="nothing is kept"):
-        Desk([Counting(stop_at=3, error=BudgetSpentError)]).translate(["a", "b", "c", "d"], "en", "de")
-    desk = Desk([Counting(stop_at=3, error=BudgetSpentError)])
-    found = desk.translate(["a", "b", "c", "d"], "en", "de", keep_at_budget=True)
+        TranslatorChain([Counting(stop_at=3, error=BudgetSpentError)]).translate(["a", "b", "c", "d"], "en", "de")
+    chain = TranslatorChain([Counting(stop_at=3, error=BudgetSpentError)])
+    found = chain.translate(["a", "b", "c", "d"], "en", "de", keep_at_budget=True)
     assert texts_of(found) == {"a": "A", "b": "B", "c": "C"}
-    assert "down" in desk.spent
+    assert "down" in chain.spent

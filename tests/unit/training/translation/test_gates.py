@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from relevance.errors import ConfigError, MachineError
 from training.text.numbers import lost_number
 from training.translation import kept
-from training.translation.gates import Candidate, Gatekeeper, Verdict, likeness
+from training.translation.gates import Candidate, Gates, Verdict, likeness
 from training.translation.options import GateOptions
 from training.translation.writing import LanguageCheck, wrong_script
 
@@ -166,7 +166,7 @@ class Axes:
 
 
 def judged(options, source, translation, embedder=None, back=None):
-    keeper = Gatekeeper(options, [("cup", "en"), ("else", "en")], ["de"], embedder)
+    keeper = Gates(options, [("cup", "en"), ("else", "en")], ["de"], embedder)
     (verdict,) = keeper.judge([Candidate(source, "en", translation, "de")], back or (lambda texts, a, b: {}))
     return verdict
 
@@ -229,7 +229,7 @@ def test_a_query_of_many_rows_is_embedded_once():
             Counting.asked += len(texts)
             return super().embed(texts)
 
-    keeper = Gatekeeper(GateOptions(language=False, similarity=0), [("cup", "en")], ["de"], Counting())
+    keeper = Gates(GateOptions(language=False, similarity=0), [("cup", "en")], ["de"], Counting())
     before = Counting.asked
     candidate = Candidate("cup", "en", "tasse", "de")
     first, second = keeper.judge([candidate, candidate], lambda texts, a, b: {})

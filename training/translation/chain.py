@@ -1,33 +1,29 @@
-"""Where texts go to be translated: several translators in the order of preference, and the cache before each."""
+"""Several translators in the order of preference, and the cache before each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.translation.cache import TranslationCache
+from training.data.disk_cache import DiskCache
 from training.translation.translator import BudgetSpentError, Cost, TranslationStoppedError, Translator
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Translation:
     """A translation and the name of the translator that gave it."""
 
     text: str
     translator: str
 
 
-class Desk:
+class TranslatorChain:
     """Asks each translator for what those before it did not have; nothing that the cache holds is asked for again."""
 
-    def __init__(self, translators: Sequence[Translator], cache: TranslationCache | None = None) -> None:
+    def __init__(self, translators: Sequence[Translator], cache: DiskCache | None = None) -> None:
         self._translators, self._cache = list(translators), cache
+        self.names = [translator.name for translator in translators]
         self.cache_hits = 0
         self.asked = 0
         self.spent: str | None = None
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the translators, in their order."""
-        return [translator.name for translator in self._translators]
 
     @property
     def cost(self) -> Cost:
@@ -40,18 +36,18 @@ class Desk:
 
     def translate(
         self, texts: Sequence[str], source: str, target: str, *, keep_at_budget: bool = False
-    ) -> dict[str, Found]:
+    ) -> dict[str, Translation]:
         """Return the translations of those texts that have one.
 
         Raises TranslationStoppedError, saying where the finished work is, when a translator cannot go on. With
         `keep_at_budget` a spent budget is no error: `spent` says so from then on, and what was finished is returned.
         """
-        found: dict[str, Found] = {}
+        found: dict[str, Translation] = {}
         for translator in self._translators:
             left = [text for text in dict.fromkeys(texts) if text not in found]
             if not left or not translator.supports(source, target):
                 continue
-            answers = self._known(translator, left, source, target)
+            answers = self._cached(translator, left, source, target)
             self.cache_hits += len(answers)
             unknown = [text for text in left if text not in answers]
             for start in range(0, len(unknown), translator.batch_size):
@@ -64,28 +60,28 @@ class Desk:
                     self.spent = str(error)
                     answers |= {batch[n]: text for n, text in error.done.items()}
                     break
-            found |= {text: Found(answer, translator.name) for text, answer in answers.items() if answer}
+            found |= {text: Translation(answer, translator.name) for text, answer in answers.items() if answer}
         return found
 
-    def _known(self, translator: Translator, texts: list[str], source: str, target: str) -> dict[str, str | None]:
+    def _cached(self, translator: Translator, texts: list[str], source: str, target: str) -> dict[str, str | None]:
         if self._cache is None or translator.key is None:
             return {}
-        return self._cache.get(translator.key, source, target, texts)
+        return self._cache.get((translator.key, source, target), texts)
 
     def _ask(self, translator: Translator, texts: list[str], source: str, target: str) -> dict[str, str | None]:
+        """Return the answers of one call, and keep them, also those that came before an error."""
         self.asked += len(texts)
+        stopped = None
         try:
-            answers = translator.translate(texts, source, target)
+            answers = dict(zip(texts, translator.translate(texts, source, target), strict=True))
         except TranslationStoppedError as error:
-            self._keep(translator, source, target, {texts[n]: text for n, text in error.done.items()})
-            raise type(error)(f"{error}; {self._where()}", error.done) from error
-        result = dict(zip(texts, answers, strict=True))
-        self._keep(translator, source, target, result)
-        return result
-
-    def _keep(self, translator: Translator, source: str, target: str, answers: dict[str, str | None]) -> None:
-        if self._cache is not None and translator.key is not None and answers:
-            self._cache.put(translator.key, source, target, answers)
+            stopped = error
+            answers = {texts[n]: text for n, text in error.done.items()}
+        if self._cache is not None and translator.key is not None:
+            self._cache.put((translator.key, source, target), answers)
+        if stopped is not None:
+            raise type(stopped)(f"{stopped}; {self._where()}", stopped.done) from stopped
+        return answers
 
     def _where(self) -> str:
         if self._cache is None:
