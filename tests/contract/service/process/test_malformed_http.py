@@ -164,7 +164,7 @@ def test_slow_headers_and_idle_connections_are_cut_off(bundle):
         for pieces in ([b"GET /healthz HT"], [post("/v1/score", BODY)[:60]], [b""]):
             began = time.monotonic()
             assert exchange(address, *pieces) == b""
-            assert 0.3 < time.monotonic() - began < 5
+            assert 0.3 < time.monotonic() - began < 15  # without the setting it takes 20
         with socket.create_connection(address, timeout=10) as link:  # on a connection that has served already
             link.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             found = b""
