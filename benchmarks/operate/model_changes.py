@@ -26,11 +26,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper, numpy_helper
 
 from relevance.bundle import MODEL_FILE, Bundle, write_bundle_files
 from relevance.card import TOKENIZER_FILE
+from relevance.session import onnxruntime
 from relevance.tasks import Pair
 from service.runtime.session import Engine
 from training.data.provenance import now, source_commit

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from report import about, write
 
 import export.onnx as exporting
 from export.checkpoint import Checkpoint
-from relevance.session import usable_cores
+from relevance.session import onnxruntime, usable_cores
 from relevance.tokenization import TokenizedPair
 from training.data.dataset import read_pairs
 

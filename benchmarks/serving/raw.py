@@ -4,10 +4,10 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from relevance.bundle import MODEL_FILE, Bundle
+from relevance.session import onnxruntime
 from relevance.tasks import Pair
 
 BATCH_TOKENS = 512

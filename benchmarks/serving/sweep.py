@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from compare import PATIENT
 from report import about, pairs_of, write
 from servers import Server, ours, started
 from traffic import Client, Sent, by_query, closed_loop, milliseconds, pairs_a_second
 
 from relevance.bundle import Bundle
-from relevance.session import usable_cores
+from relevance.session import onnxruntime, usable_cores
 from relevance.tasks import Pair
 from service.runtime.providers import CUDA
 from service.settings import Settings

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import onnxruntime
 from raw import BATCH_TOKENS, RawSession
 from report import about, model_of, pairs_of, write
 from servers import ours, started
 
 from relevance.bundle import Bundle
-from relevance.session import DEFAULT_BATCH_TOKENS
+from relevance.session import DEFAULT_BATCH_TOKENS, onnxruntime
 from relevance.tasks import Pair, Task
 from service.settings import Settings
 
