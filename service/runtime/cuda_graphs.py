@@ -1,9 +1,9 @@
-"""Runs of a few fixed shapes out of buffers that stay where they are, which is what a CUDA graph needs.
+"""Runs batches of a few fixed shapes from fixed buffers, as CUDA graphs. Knows no bundles and no scheduling.
 
-A CUDA graph is the kernels of one run, started again by a single call. It is of one shape, reads and writes the memory
-that it was captured with, and belongs to the thread that captured it; while it is captured, no other thread may use the
-GPU. Hence all runs of all models that capture are made on one thread. Nothing here needs a GPU: on the CPU the same
-code runs from the same buffers, only that nothing is captured.
+A CUDA graph is the recorded kernels of one run; a single call starts them all. A graph has one shape, reads and writes
+the memory that it was captured with, and belongs to the thread that captured it. During a capture no other thread may
+use the GPU. So one thread makes all runs of all models that use graphs. Nothing here needs a GPU: on a CPU the same
+code runs from the same buffers, without graphs.
 
 After onnxruntime's page on its CUDA provider ("Using CUDA Graphs") and its `onnxruntime_run_options_config_keys.h`.
 """
@@ -28,26 +28,26 @@ Feeds = Mapping[str, NDArray[np.int64]]
 Output = NDArray[np.floating]
 
 GRAPH_ID = "gpu_graph_id"  # onnxruntime's run option
-UNCAPTURED = -1  # its value for a run that neither captures nor repeats; 0 is kept for onnxruntime itself
-WARM_RUNS = 3  # onnxruntime makes two runs of its own before it captures; one more repeats what it captured
+NO_GRAPH = -1  # its value for a run without a graph; 0 is reserved by onnxruntime
+WARM_UP_RUNS = 3  # onnxruntime captures after two runs of its own; the third replays the graph
 
 DEVICE = DeviceThread("cuda-graphs")
-OPENING = threading.RLock()  # held while a session is opened, or captures: neither bears the other
+OPENING = threading.RLock()  # held while a session opens or captures: the two must not overlap
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A shape that is captured: rows, and the length that they are padded to."""
+    """The shape of one graph: rows, and the length that they are padded to."""
 
     rows: int
     width: int
 
 
 def buckets_of(shape: BatchShape) -> list[Bucket]:
-    """Return the buckets for the batches of a shape, largest first: 1, 2, 4, ... rows of each of its lengths.
+    """Return the buckets of a shape, largest first: 1, 2, 4, ... rows of each of its lengths, up to `free_tokens`.
 
-    They end at `free_tokens`: below, a run takes as long as its kernels take to start, and rows that are filled up cost
-    nothing; above, the GPU works longer than that, and there is nothing to gain.
+    Up to that size a run takes as long as its kernels take to start, and padding costs nothing. A larger run takes
+    longer than that, and a graph gains nothing.
     """
     most, found = min(shape.free_tokens, shape.max_tokens), []
     for width in shape.lengths:
@@ -55,19 +55,19 @@ def buckets_of(shape: BatchShape) -> list[Bucket]:
         while rows * width <= most:
             found.append(Bucket(rows, width))
             rows *= 2
-    return sorted(found, key=lambda bucket: -bucket.rows * bucket.width)  # so that memory is taken once
+    return sorted(found, key=lambda bucket: -bucket.rows * bucket.width)  # so that memory is allocated once
 
 
-def smallest(buckets: Sequence[Bucket], rows: int, width: int) -> Bucket | None:
-    """Return the bucket of the fewest padded tokens that a run fits into; None where none does."""
+def smallest_bucket(buckets: Sequence[Bucket], rows: int, width: int) -> Bucket | None:
+    """Return the bucket with the fewest padded tokens that a run fits into, or None."""
     fitting = (bucket for bucket in buckets if bucket.rows >= rows and bucket.width >= width)
     return min(fitting, key=lambda bucket: bucket.rows * bucket.width, default=None)
 
 
-def fill_up(array: NDArray[np.int64], bucket: Bucket, padding: int) -> NDArray[np.int64]:
-    """Return an array [B, T] grown to a bucket: columns by `padding`, rows by copies of the last one.
+def pad_to_bucket(array: NDArray[np.int64], bucket: Bucket, padding: int) -> NDArray[np.int64]:
+    """Pad an array [B, T] to a bucket: columns with `padding`, rows with copies of the last row.
 
-    A row of its own masked out as a whole would divide by no tokens; a copy is as harmless as the row is.
+    A fully masked row would divide by zero tokens; a copy is as valid as the row itself.
     """
     rows, width = array.shape
     filled = np.full((bucket.rows, bucket.width), padding, dtype=array.dtype)
@@ -76,31 +76,31 @@ def fill_up(array: NDArray[np.int64], bucket: Bucket, padding: int) -> NDArray[n
     return filled
 
 
-class FixedRuns:
-    """The runs of one session, for any thread: those that fit a captured bucket in it, the others as they come."""
+class GraphRunner:
+    """Runs one session for any thread: as a CUDA graph if the batch fits a captured bucket, else without a graph."""
 
     def __init__(self, session: onnxruntime.InferenceSession, output_name: str, pad_id: int, device: str) -> None:
-        """Take a session on `cpu` or `cuda` whose inputs are int64 [B, T] and whose output is [B] or [B, 1]."""
-        self.buckets: tuple[Bucket, ...] = ()  # those captured, largest first
+        """Wrap a session on `cpu` or `cuda` with inputs int64 [B, T] and an output [B] or [B, 1]."""
+        self.buckets: tuple[Bucket, ...] = ()  # captured, largest first
         self._session, self._output_name, self._device = session, output_name, device
         self._paddings = {node.name: 0 for node in session.get_inputs()} | {"input_ids": pad_id}
-        self._fixed: dict[Bucket, _Buffers] = {}
+        self._buffers: dict[Bucket, _Buffers] = {}
 
     def run(self, feeds: Feeds) -> Output:
-        """Return the output for inputs [B, T], whatever B and T are."""
+        """Return the output for inputs [B, T] of any shape."""
         return DEVICE.call(lambda: self._run(feeds))
 
     def capture(self, buckets: Sequence[Bucket], samples: Feeds, tolerance: float) -> None:
-        """Capture buckets and compare each with a run that is not captured, over the rows of `samples` [B, T].
+        """Capture the buckets, and compare each with a run without a graph over rows of `samples` [B, T].
 
-        Raises MachineError where the two differ by more than `tolerance`, or onnxruntime refuses: none is then used.
+        Raises MachineError, and uses no bucket, if the two differ by more than `tolerance` or onnxruntime refuses.
         """
-        try:  # one by one: those who run a model on the same thread wait for one capture at most
+        try:  # one at a time, so that other models' runs on this thread wait for one capture at most
             numbered = enumerate(buckets, start=1)
             differences = [DEVICE.call(functools.partial(self._capture, each, n, samples)) for n, each in numbered]
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors have no class of their own in common
             raise MachineError(f"CUDA graphs: onnxruntime could not capture this model: {error}") from None
-        worst = float(np.max(differences, initial=0.0))  # NaN where one is
+        worst = float(np.max(differences, initial=0.0))  # NaN if any is NaN
         if not worst <= tolerance:  # also catches NaN
             raise MachineError(f"CUDA graphs: captured runs differ by {worst} from others; expected {tolerance}")
         self.buckets = tuple(buckets)
@@ -108,39 +108,39 @@ class FixedRuns:
 
     def _run(self, feeds: Feeds) -> Output:
         rows, width = next(iter(feeds.values())).shape
-        bucket = smallest(self.buckets, rows, width)
-        return self._run_loose(feeds) if bucket is None else self._run_fixed(bucket, feeds)[:rows]
+        bucket = smallest_bucket(self.buckets, rows, width)
+        return self._run_without_graph(feeds) if bucket is None else self._run_bucket(bucket, feeds)[:rows]
 
-    def _run_fixed(self, bucket: Bucket, feeds: Feeds) -> Output:
-        """Run in a bucket; the output has its rows."""
-        return self._fixed[bucket].run(self._session, self._filled(bucket, feeds))
+    def _run_bucket(self, bucket: Bucket, feeds: Feeds) -> Output:
+        """Run a batch in a bucket; the output [B] has the bucket's rows."""
+        return self._buffers[bucket].run(self._session, self._padded(bucket, feeds))
 
-    def _filled(self, bucket: Bucket, feeds: Feeds) -> Feeds:
-        return {name: fill_up(array, bucket, self._paddings[name]) for name, array in feeds.items()}
+    def _padded(self, bucket: Bucket, feeds: Feeds) -> Feeds:
+        return {name: pad_to_bucket(array, bucket, self._paddings[name]) for name, array in feeds.items()}
 
-    def _run_loose(self, feeds: Feeds) -> Output:
+    def _run_without_graph(self, feeds: Feeds) -> Output:
         binding = self._session.io_binding()
         for name, array in feeds.items():
             binding.bind_cpu_input(name, array)
         binding.bind_output(self._output_name, "cpu")
-        self._session.run_with_iobinding(binding, _option(UNCAPTURED))
+        self._session.run_with_iobinding(binding, _option(NO_GRAPH))
         found: Output = binding.copy_outputs_to_cpu()[0]
         return found
 
     def _capture(self, bucket: Bucket, number: int, samples: Feeds) -> float:
-        """Return the largest difference between a run that was captured and one that was not."""
-        first, second = (self._filled(bucket, _sample(samples, bucket, shift)) for shift in (0, 1))
-        expected = self._run_loose(second)
+        """Capture one bucket; return the largest difference between its graph and a run without a graph."""
+        first, second = (self._padded(bucket, _sample(samples, bucket, shift)) for shift in (0, 1))
+        expected = self._run_without_graph(second)
         output = np.zeros((bucket.rows, *expected.shape[1:]), dtype=expected.dtype)
-        self._fixed[bucket] = _Buffers(self._session, second, self._output_name, output, self._device, number)
-        for _ in range(WARM_RUNS):
-            self._run_fixed(bucket, first)
-        found = self._run_fixed(bucket, second)  # other inputs than those that were captured
+        self._buffers[bucket] = _Buffers(self._session, second, self._output_name, output, self._device, number)
+        for _ in range(WARM_UP_RUNS):
+            self._run_bucket(bucket, first)
+        found = self._run_bucket(bucket, second)  # other inputs than the captured ones
         return float(np.abs(found - expected).max())
 
 
 class _Buffers:
-    """Inputs and output of one bucket on the device, bound once."""
+    """The input and output buffers of one bucket on the device, bound once."""
 
     def __init__(
         self,
@@ -151,9 +151,9 @@ class _Buffers:
         device: str,
         number: int,
     ) -> None:
-        """Take inputs and output of the bucket's shape and type; `number` is the graph's, 1 or more."""
-        self._inputs = {name: _place(array, device) for name, array in feeds.items()}
-        self._output = _place(output, device)
+        """Allocate buffers like `feeds` and `output`. `number` identifies the graph, from 1."""
+        self._inputs = {name: _allocate(array, device) for name, array in feeds.items()}
+        self._output = _allocate(output, device)
         self._option = _option(number)
         self._binding = session.io_binding()
         for name, value in self._inputs.items():
@@ -161,7 +161,7 @@ class _Buffers:
         self._binding.bind_ortvalue_output(output_name, self._output)
 
     def run(self, session: onnxruntime.InferenceSession, feeds: Feeds) -> Output:
-        """Write the inputs to where they are read from, run, and return a copy of the output."""
+        """Copy the inputs into the buffers, run, and return a copy of the output."""
         for name, array in feeds.items():
             self._inputs[name].update_inplace(array)
         self._binding.synchronize_inputs()
@@ -170,7 +170,7 @@ class _Buffers:
         return np.array(self._output.numpy())
 
 
-def _place(array: NDArray[np.generic], device: str) -> onnxruntime.OrtValue:
+def _allocate(array: NDArray[np.generic], device: str) -> onnxruntime.OrtValue:
     return onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(array.shape), array.dtype.type, device, 0)
 
 
@@ -181,7 +181,7 @@ def _option(graph: int) -> onnxruntime.RunOptions:
 
 
 def _sample(samples: Feeds, bucket: Bucket, shift: int) -> Feeds:
-    """Return the rows of samples from `shift` on, round and round, cut to a bucket's width."""
+    """Return the bucket's rows of samples, cyclically from row `shift`, cut to its width."""
     count = len(next(iter(samples.values())))
     rows = (np.arange(bucket.rows) + shift) % count
     return {name: array[rows, : bucket.width] for name, array in samples.items()}

@@ -1,4 +1,4 @@
-"""One thread for a device that wants all its calls from the same one, one after another. Knows no models."""
+"""One thread that makes all calls to a device that must be used from a single thread. Knows no models."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class DeviceThread:
-    """Makes calls for any thread, in the order they come in, each on the same thread; started with the first one."""
+    """Makes calls for other threads, in order, on one thread. The first call starts it."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -19,9 +19,9 @@ class DeviceThread:
         self._thread: threading.Thread | None = None
 
     def call(self, function: Callable[[], T]) -> T:
-        """Make a call on the thread, wait for it and return or raise what came of it. Not for the thread itself."""
+        """Call a function on the thread; return or raise its result. Must not be called on the thread itself."""
         with self._starting:
-            if self._thread is None:  # a daemon: a call that hangs must not keep the process from ending
+            if self._thread is None:  # a daemon: a call that hangs must not keep the process alive
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()
         done: Future[T] = Future()
@@ -29,13 +29,13 @@ class DeviceThread:
         try:
             return done.result()
         finally:
-            del done  # an error keeps this frame, which would keep the error
+            del done  # an error keeps this frame, and the frame would keep the error
 
     def _work(self) -> None:
         while True:
             function, done = self._calls.get()
             try:
                 done.set_result(function())
-            except BaseException as error:  # noqa: BLE001 - it is the caller's, whatever it is
+            except BaseException as error:  # noqa: BLE001 - the caller gets it, whatever it is
                 done.set_exception(error)
             del function, done  # they hold a model, which would stay in memory until the next call

@@ -1,4 +1,4 @@
-"""Which of onnxruntime's execution providers run a model, and what they are told."""
+"""Chooses onnxruntime's execution providers and their options. Knows no bundles and no scheduling."""
 
 import logging
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Providers = list[str | tuple[str, dict[str, str]]]
 
 @dataclass(frozen=True, slots=True)
 class GpuOptions:
-    """What the operator asks of a GPU; `shape` is that of the batches that a model there will get."""
+    """The operator's options for a GPU. `shape` is that of the batches a model there gets."""
 
     shape: BatchShape
     memory_mb: int = 0
@@ -29,7 +29,7 @@ class GpuOptions:
 def providers(device: str, gpu: GpuOptions) -> Providers:
     """Return the providers for `cpu`, `cuda` or `auto`, the preferred one first.
 
-    Raises MachineError where CUDA is asked for and not available.
+    Raises MachineError if `cuda` is not available.
     """
     available = onnxruntime.get_available_providers()
     if device == "cuda" and CUDA not in available:
@@ -41,7 +41,7 @@ def providers(device: str, gpu: GpuOptions) -> Providers:
 
 
 def device_of(session: onnxruntime.InferenceSession, device: str) -> str:
-    """Return `cpu` or `cuda`, where a session has come to run. Raises MachineError where that is not what was asked."""
+    """Return where a session runs: `cpu` or `cuda`. Raises MachineError if that is not the requested device."""
     first = session.get_providers()[0]
     if first != CPU:
         return "cuda"

@@ -1,4 +1,4 @@
-"""Runs a bundle's ONNX graph: tokenised pairs in, logits out. Knows no HTTP, no batching and no thresholds."""
+"""Runs a bundle's ONNX model: tokenised pairs in, logits out. Knows no HTTP, no scheduling and no thresholds."""
 
 import logging
 import threading
@@ -15,66 +15,66 @@ from relevance.errors import BundleError, MachineError
 from relevance.session import check_names, checked_logits, open_session, self_test
 from relevance.tokenization import TokenizedPair
 from service.batch_shape import BatchShape
-from service.runtime.cuda_graphs import OPENING, FixedRuns, buckets_of
+from service.runtime.cuda_graphs import OPENING, GraphRunner, buckets_of
 from service.runtime.providers import GpuOptions, device_of, providers
 
 log = logging.getLogger(__name__)
 
-WARM_LENGTH = 32
+WARM_UP_LENGTH = 32
 
 
 class Engine:
     """An onnxruntime session over a bundle that has passed its golden self-test."""
 
-    unknown_tokens = 0  # of all pairs that were scored
-    _fixed: FixedRuns | None = None  # what makes the runs where CUDA graphs are asked for
+    unknown_tokens = 0  # in all pairs scored so far
+    _graphs: GraphRunner | None = None  # makes all runs if CUDA graphs are on
 
     def __init__(self, bundle: Bundle, threads: int = 0, device: str = "auto", gpu: GpuOptions | None = None) -> None:
         """Load the model and score the golden pairs.
 
-        Raises BundleError where the model does not load, does not fit its manifest or disagrees with its golden
-        logits, and MachineError where CUDA is asked for and not there.
+        Raises BundleError if the model does not load, does not fit its manifest or disagrees with its golden logits,
+        and MachineError if CUDA is requested and not available.
         """
         self.bundle = bundle
-        self._counting = threading.Lock()
+        self._lock = threading.Lock()
         self.tokenizer = bundle.tokenizer()
         gpu = gpu or GpuOptions(BatchShape(1))
         self._threads, self._asked_device, self._gpu = threads, device, gpu
         self._session = self._opened()
         self.device = device_of(self._session, device)
         if gpu.cuda_graphs and self.device == "cuda":
-            self._fixed = self._fixed_runs()
+            self._graphs = self._graph_runner()
         elif gpu.cuda_graphs:
-            log.warning("cuda_graphs: there are none on the CPU")
+            log.warning("cuda_graphs: no effect on the CPU")
         check_names(self.bundle, self._session)
         self.golden_difference = self._self_test()
         self.unknown_tokens = 0
 
     def logits(self, pairs: Sequence[TokenizedPair], width: int = 0) -> NDArray[np.float32]:
-        """Return logits [B] of pairs as one batch, padded to the longest, or to `width` where that is more.
+        """Return logits [B] of pairs as one batch, padded to the longest pair, or to `width` if that is longer.
 
-        Raises BundleError for a NaN or infinity.
+        Raises BundleError for a logit that is not finite.
         """
         manifest = self.bundle.manifest
         arrays = self.tokenizer.collate(pairs, width)
         if self.tokenizer.unknown_id is not None:
             unknown = int(np.count_nonzero(arrays["input_ids"] == self.tokenizer.unknown_id))
-            with self._counting:  # runs go side by side
+            with self._lock:  # runs are concurrent
                 self.unknown_tokens += unknown
         feeds = {name: arrays[name] for name in manifest.input_names}
         found = self._run(feeds)
         return checked_logits(self.bundle, found, len(pairs))
 
     def _run(self, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.floating]:
-        if self._fixed is not None:
-            return self._fixed.run(feeds)
+        if self._graphs is not None:
+            return self._graphs.run(feeds)
         if self.device == "cuda":
             return self._run_bound(feeds)
         found: NDArray[np.floating] = self._session.run([self.bundle.manifest.output_name], feeds)[0]
         return found
 
     def _run_bound(self, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.floating]:
-        """Run with inputs and output bound: one copy to the device and one back, without waiting in between."""
+        """Run with bound inputs and output: one copy to the device and one back, without synchronisation in between."""
         binding = self._session.io_binding()
         for name, array in feeds.items():
             binding.bind_cpu_input(name, array)
@@ -84,14 +84,14 @@ class Engine:
         return found
 
     def warm_up(self, shape: BatchShape) -> list[tuple[int, int, float]]:
-        """Run the shapes that batches will have; return tokens, padded tokens and seconds of the last run of each.
+        """Run each shape that batches will have; return tokens, padded tokens and seconds of the last run of each.
 
-        With exact lengths (CPU) there is nothing to prepare: one batch is run, to know the speed.
+        With exact lengths (CPU) there is nothing to prepare: one batch runs, to measure the throughput.
         """
-        if self._fixed is not None and self._gpu.cuda_graphs:
-            self._capture(self._fixed, shape)
+        if self._graphs is not None and self._gpu.cuda_graphs:
+            self._capture(self._graphs, shape)
         found = []
-        for width in shape.lengths or [min(WARM_LENGTH, self.tokenizer.max_length)]:
+        for width in shape.lengths or [min(WARM_UP_LENGTH, self.tokenizer.max_length)]:
             pair = TokenizedPair([self.tokenizer.pad_id] * width, [0] * width, truncated=False)
             for rows in sorted({1, shape.max_rows(width)}):
                 pairs = [pair] * rows
@@ -102,22 +102,22 @@ class Engine:
         return found
 
     def _opened(self) -> onnxruntime.InferenceSession:
-        """Open a session; one without CUDA graphs where onnxruntime refuses to capture the model's."""
+        """Open a session, without CUDA graphs if onnxruntime refuses them for this model."""
         try:
             with OPENING:
                 return open_session(self.bundle, self._threads, providers(self._asked_device, self._gpu))
         except BundleError as error:
             if not self._gpu.cuda_graphs:
                 raise
-            log.warning(f"cuda_graphs: scoring without, since onnxruntime refuses: {error}")
+            log.warning(f"cuda_graphs: off, since onnxruntime refuses: {error}")
             self._gpu = replace(self._gpu, cuda_graphs=False)
             return self._opened()
 
-    def _fixed_runs(self) -> FixedRuns:
-        return FixedRuns(self._session, self.bundle.manifest.output_name, self.tokenizer.pad_id, self.device)
+    def _graph_runner(self) -> GraphRunner:
+        return GraphRunner(self._session, self.bundle.manifest.output_name, self.tokenizer.pad_id, self.device)
 
-    def _capture(self, runs: FixedRuns, shape: BatchShape) -> None:
-        """Capture the CUDA graphs of a shape; where they score differently, or not at all, go on without."""
+    def _capture(self, runs: GraphRunner, shape: BatchShape) -> None:
+        """Capture the CUDA graphs of a shape. Switch them off if they score differently or fail."""
         manifest = self.bundle.manifest
         pairs = self.tokenizer.encode_pairs(manifest.texts([golden.pair for golden in self.bundle.golden]))
         arrays = self.tokenizer.collate(pairs)
@@ -126,10 +126,10 @@ class Engine:
             with OPENING:
                 runs.capture(buckets_of(shape), samples, manifest.golden_tolerance)
         except MachineError as error:
-            log.warning(f"cuda_graphs: scoring without: {error}")
+            log.warning(f"cuda_graphs: off: {error}")
             self._gpu = replace(self._gpu, cuda_graphs=False)
             self._session = self._opened()
-            self._fixed = self._fixed_runs()  # with no bucket: still on the thread of those that capture
+            self._graphs = self._graph_runner()  # without buckets, but on the same thread
             self._self_test()
 
     def _self_test(self) -> float:

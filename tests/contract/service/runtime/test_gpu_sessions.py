@@ -55,7 +55,7 @@ def graphed(bundle):
 
 def test_graphs_are_captured_and_score_as_runs_without(bundle):
     plain, engine = Engine(bundle, device="cuda"), graphed(bundle)
-    assert engine._fixed.buckets == tuple(buckets_of(SHAPE))
+    assert engine._graphs.buckets == tuple(buckets_of(SHAPE))
     for pairs in batches():
         width = SHAPE.padded(max(map(len, pairs)))
         np.testing.assert_allclose(engine.logits(pairs, width), plain.logits(pairs, width), atol=TOLERANCE)
@@ -99,5 +99,5 @@ def test_a_graph_with_control_flow_is_scored_without(bundle, caplog):
         engine = graphed(with_control_flow(bundle))
     assert [record.getMessage()[:29] for record in caplog.records] == ["cuda_graphs: scoring without,"]
     assert engine.device == "cuda"
-    assert engine._fixed.buckets == ()
+    assert engine._graphs.buckets == ()
     assert engine.golden_difference < TOLERANCE

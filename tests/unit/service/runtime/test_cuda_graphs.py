@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from relevance.bundle import MODEL_FILE, Bundle
 from relevance.errors import MachineError
 from service.batch_shape import GPU_SHAPE, BatchShape
-from service.runtime.cuda_graphs import Bucket, FixedRuns, buckets_of, fill_up, smallest
+from service.runtime.cuda_graphs import Bucket, GraphRunner, buckets_of, pad_to_bucket, smallest_bucket
 from service.runtime.device_thread import DeviceThread
 from service.runtime.providers import GpuOptions
 from service.runtime.session import Engine
@@ -46,7 +46,7 @@ def plain(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fixed(plain):
-    runs = FixedRuns(plain, "logits", PAD_ID, "cpu")
+    runs = GraphRunner(plain, "logits", PAD_ID, "cpu")
     runs.capture(buckets_of(SHAPE), samples(), TOLERANCE)
     return runs
 
@@ -91,7 +91,7 @@ def test_no_run_of_free_rows_is_left_without_a_bucket():
     for width in shape.lengths:
         most = shape.free_tokens // width
         for rows in range(1, 2 ** (most.bit_length() - 1) + 1):
-            bucket = smallest(buckets, rows, width)
+            bucket = smallest_bucket(buckets, rows, width)
             assert bucket.width == width
             assert rows <= bucket.rows < 2 * rows
 
@@ -101,12 +101,12 @@ def test_exact_lengths_have_no_buckets():
 
 
 def test_a_run_that_fits_no_bucket_has_none():
-    assert smallest([Bucket(4, 16)], 5, 16) is None
-    assert smallest([Bucket(4, 16)], 4, 17) is None
+    assert smallest_bucket([Bucket(4, 16)], 5, 16) is None
+    assert smallest_bucket([Bucket(4, 16)], 4, 17) is None
 
 
 def test_rows_are_filled_up_with_copies_and_columns_with_padding():
-    filled = fill_up(np.array([[5, 6], [7, 8]]), Bucket(3, 4), 1)
+    filled = pad_to_bucket(np.array([[5, 6], [7, 8]]), Bucket(3, 4), 1)
     assert filled.tolist() == [[5, 6, 1, 1], [7, 8, 1, 1], [7, 8, 1, 1]]
 
 
@@ -116,7 +116,7 @@ def test_a_session_whose_runs_disagree_is_refused():
     graph.node.append(helper.make_node("RandomNormalLike", ["logits"], ["noise"], scale=1.0))
     graph.node.append(helper.make_node("Add", ["logits", "noise"], ["noisy"]))
     graph.output[0].CopyFrom(helper.make_tensor_value_info("noisy", TensorProto.FLOAT, ["batch"]))
-    runs = FixedRuns(session_of(model.SerializeToString()), "noisy", PAD_ID, "cpu")
+    runs = GraphRunner(session_of(model.SerializeToString()), "noisy", PAD_ID, "cpu")
     with pytest.raises(MachineError, match="differ"):
         runs.capture(buckets_of(SHAPE), samples(), TOLERANCE)
     assert runs.buckets == ()
@@ -129,7 +129,7 @@ def test_a_session_that_gives_no_numbers_is_refused():
     graph.node.append(helper.make_node("Sub", ["logits", "logits"], ["zero"]))
     graph.node.append(helper.make_node("Div", ["zero", "zero"], ["nan"]))
     graph.output[0].CopyFrom(helper.make_tensor_value_info("nan", TensorProto.FLOAT, ["batch"]))
-    runs = FixedRuns(session_of(model.SerializeToString()), "nan", PAD_ID, "cpu")
+    runs = GraphRunner(session_of(model.SerializeToString()), "nan", PAD_ID, "cpu")
     with pytest.raises(MachineError, match="differ by nan"):
         runs.capture(buckets_of(SHAPE), samples(), TOLERANCE)
 
@@ -138,7 +138,7 @@ def test_a_session_that_cannot_run_a_bucket_is_refused():
     model = tiny_model(0, 16, 0)
     feeds = samples()
     feeds["input_ids"][0, 0] = 10_000  # no such token
-    runs = FixedRuns(session_of(model.SerializeToString()), "logits", PAD_ID, "cpu")
+    runs = GraphRunner(session_of(model.SerializeToString()), "logits", PAD_ID, "cpu")
     with pytest.raises(MachineError, match="could not capture"):
         runs.capture(buckets_of(SHAPE), feeds, TOLERANCE)
 
@@ -150,7 +150,7 @@ def test_a_column_of_logits_keeps_its_shape():
     shape = ["batch", 1]
     graph.output[0].CopyFrom(helper.make_tensor_value_info("column_of_logits", TensorProto.FLOAT, shape))
     onnx.checker.check_model(model)
-    runs = FixedRuns(session_of(model.SerializeToString()), "column_of_logits", PAD_ID, "cpu")
+    runs = GraphRunner(session_of(model.SerializeToString()), "column_of_logits", PAD_ID, "cpu")
     runs.capture(buckets_of(SHAPE), samples(), TOLERANCE)
     assert runs.run(samples(3, 8)).shape == (3, 1)
 
@@ -164,9 +164,9 @@ def test_an_engine_captures_as_it_warms_up_and_scores_the_same(tmp_path):
     tiny_bundle(tmp_path / "qc")
     engine = Engine(Bundle.open(tmp_path / "qc"), device="cpu")
     expected = scores(engine)
-    engine._fixed, engine._gpu = engine._fixed_runs(), GpuOptions(SHAPE, cuda_graphs=True)  # as on a GPU
+    engine._graphs, engine._gpu = engine._graph_runner(), GpuOptions(SHAPE, cuda_graphs=True)  # as on a GPU
     engine.warm_up(SHAPE)
-    assert engine._fixed.buckets == tuple(buckets_of(SHAPE))
+    assert engine._graphs.buckets == tuple(buckets_of(SHAPE))
     assert scores(engine) == pytest.approx(expected, abs=TOLERANCE)
 
 
@@ -176,11 +176,11 @@ def test_an_engine_that_cannot_capture_says_so_and_scores_without(tmp_path, capl
     engine = Engine(Bundle.open(tmp_path / "qc"), device="cpu")
     expected = scores(engine)
     engine.device, engine._gpu = "cuda", GpuOptions(SHAPE, cuda_graphs=True)
-    engine._fixed = engine._fixed_runs()  # wants memory of a GPU, which this onnxruntime has none of
+    engine._graphs = engine._graph_runner()  # wants memory of a GPU, which this onnxruntime has none of
     with caplog.at_level(logging.WARNING):
         engine.warm_up(SHAPE)
-    assert [record.getMessage()[:29] for record in caplog.records] == ["cuda_graphs: scoring without:"]
-    assert engine._fixed.buckets == ()
+    assert [record.getMessage()[:17] for record in caplog.records] == ["cuda_graphs: off:"]
+    assert engine._graphs.buckets == ()
     assert scores(engine) == expected
 
 
@@ -188,7 +188,7 @@ def test_an_engine_on_the_cpu_says_that_there_are_no_graphs(tmp_path, caplog):
     tiny_bundle(tmp_path / "qc")
     with caplog.at_level(logging.WARNING):
         engine = Engine(Bundle.open(tmp_path / "qc"), device="cpu", gpu=GpuOptions(SHAPE, cuda_graphs=True))
-    assert "cuda_graphs: there are none on the CPU" in caplog.text
+    assert "cuda_graphs: no effect on the CPU" in caplog.text
     assert engine.warm_up(SHAPE)
 
 
