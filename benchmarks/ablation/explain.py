@@ -23,7 +23,7 @@ from training.data.splits import split_pairs
 from training.models.probe import Probe
 from training.negatives.options import NegativeOptions
 from training.negatives.sampling import sample_negatives
-from training.pipeline.datastages import Caches
+from training.pipeline.stage_run import Caches
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -42,8 +42,8 @@ from training.commands.ablate import provenance
 from training.data.dataset import read_pairs
 from training.data.splits import draw, split_pairs, write_pairs
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX
-from training.pipeline.datastages import Caches
 from training.pipeline.recipe import PipelineRecipe
+from training.pipeline.stage_run import Caches
 from training.pipeline.store import Store
 
 HERE = Path(__file__).parent

@@ -17,7 +17,7 @@ def datasets(out: Path) -> dict[str, bytes]:
     """Return the bytes of every dataset of the last run, and of the scores that its model gave."""
     stages = read_run(out).stages
     found = {}
-    for stage in (*DATASETS, "score"):
+    for stage in (*DATASETS, "train", "score"):
         for file in sorted(stages[stage].folder.glob("*.parquet")):
             found[f"{stage}/{file.name}"] = file.read_bytes()
     return found

@@ -12,9 +12,9 @@ from relevance.errors import ConfigError, InputError
 from relevance.metrics import Interval
 from training.ablation.arms import Arm, with_seed
 from training.ablation.compare import Draws, JudgedRows, Measured, Scores, difference, draw, measured, recovered
-from training.pipeline.modelstages import read_logits
+from training.pipeline.model_stages import read_logits
 from training.pipeline.run import Outcome, Pipeline
-from training.pipeline.stages import TRAIN
+from training.pipeline.stage_run import TRAIN
 from training.pipeline.store import Store
 from training.pipeline.tables import read_rows
 
@@ -156,7 +156,7 @@ def _always_yes(labels: np.ndarray) -> float:
 
 
 def _columns(outcome: Outcome) -> dict[str, list]:
-    return read_logits(outcome.stages["score"].file(f"{outcome.evaluated_on}.logits.parquet"))
+    return read_logits(outcome.logits)
 
 
 def _test_rows(pipeline: Pipeline, outcome: Outcome) -> JudgedRows:

@@ -11,7 +11,8 @@ from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task
 from training.data.extras import own_ids, source_ids
 from training.pipeline.run import STATE_FILE
-from training.pipeline.stages import DATA_STAGES, DEV, TEST, TRAIN
+from training.pipeline.stage_run import DEV, TEST, TRAIN
+from training.pipeline.stages import ROW_STAGES
 from training.pipeline.store import Result, read_manifest
 from training.pipeline.summary import summary
 from training.pipeline.tables import read_rows
@@ -93,7 +94,7 @@ def describe_row(run: LastRun, key: str, _visited: frozenset[str] = frozenset())
     before: _Placed | None = None
     origin: str | None = None
     known: set[str] = set()
-    for name in DATA_STAGES:
+    for name in ROW_STAGES:
         if name not in run.stages:
             continue
         parts = {part: _load(run, name, part) for part in (TRAIN, DEV, TEST)}

@@ -139,13 +139,14 @@ class Store:
         self.made.append(stage)
         return Result(place, manifest)
 
-    def drop(self, result: Result) -> None:
-        """Remove a result, to save room; a run that needs it makes it anew."""
-        if not result.folder.is_dir():
+    def drop(self, result: Result, part: str = "") -> None:
+        """Remove a result, or a folder in it, to save room; a run that needs it makes it anew."""
+        folder = result.folder / part
+        if not folder.is_dir():
             return
         aside = self.folder / "work" / f"dropped-{result.folder.name}"
         shutil.rmtree(aside, ignore_errors=True)
-        result.folder.rename(aside)  # whole or not there at all, also when killed
+        folder.rename(aside)  # whole or not there at all, also when killed
         shutil.rmtree(aside, ignore_errors=True)
 
     def _place(self, stage: str, key: str) -> Path:

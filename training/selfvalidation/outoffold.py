@@ -5,10 +5,11 @@ loses at most the training steps since the last snapshot of the fold in hand, an
 trains nothing anew.
 """
 
+import functools
 import logging
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 Rows = Sequence[LabeledPair]
+OpenEncoder = Callable[[str], PairEncoder]  # from the name of a base model
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +86,25 @@ def model_recipe(recipe: Recipe, model: FilterModel, settings: Mapping[str, Any]
 
 
 def out_of_fold(
-    rows: Sequence[LabeledPair], recipe: Recipe, options: SelfValidationOptions, work: Path, rounds_done: int = 0
+    rows: Sequence[LabeledPair],
+    recipe: Recipe,
+    options: SelfValidationOptions,
+    work: Path,
+    encoder: OpenEncoder | None = None,
+    rounds_done: int = 0,
 ) -> OutOfFold:
     """Train every model on every fold's complement and score the fold; `work` keeps what is finished.
 
-    `rounds_done` shifts the seed of the folds, so that each round deals them anew. Raises as `plan_folds`,
-    `model_recipe` and training.fitting.checkpoint.train do, before the first training where it can.
+    `encoder` opens the pair encoder of probes over a base model. `rounds_done` shifts the seed of the folds, so that
+    each round has others. Raises as `plan_folds`, `model_recipe` and training.fitting.checkpoint.train do, before the
+    first training where it can.
     """
     from training.models.base_models import resolve_base_model
 
     plans = plan_folds(rows, options.model_copy(update={"seed": options.seed + 104729 * rounds_done}))
     recipes = [model_recipe(recipe, model, options.settings) for model in options.models]
     judges = [
-        _Judge(model.judge, each, resolve_base_model(each.base_model).revision, work)
+        _Judge(model.judge, each, resolve_base_model(each.base_model).revision, work, encoder)
         for model, each in zip(options.models, recipes, strict=True)
     ]
     scores, thresholds = np.zeros((2, len(recipes), len(rows)))
@@ -112,9 +120,11 @@ def out_of_fold(
 class _Judge:
     """A model that is trained anew for every fold; `work` keeps the scores that it gave."""
 
-    def __init__(self, kind: Judge, recipe: Recipe, revision: str, work: Path) -> None:
+    def __init__(
+        self, kind: Judge, recipe: Recipe, revision: str, work: Path, encoder: OpenEncoder | None = None
+    ) -> None:
         self._kind, self._recipe, self._revision, self._work = kind, recipe, revision, work
-        self._encoder: PairEncoder | None = None
+        self._open_encoder = functools.cache(encoder or self._cached_encoder)
 
     def key(self, parts: Sequence[Rows]) -> str:
         """Return the fingerprint of all that the scores of a fold depend on."""
@@ -157,15 +167,17 @@ class _Judge:
         return np.asarray(scores, dtype=np.float64), card.threshold
 
     def _by_probe(self, train_rows: Rows, dev_rows: Rows, held_rows: Rows) -> tuple[Floats, float]:
-        from training.embedding.vectors import CachedEncoder
-        from training.models.encoder_embedder import EncoderEmbedder
         from training.models.probe import Probe
 
-        if self._encoder is None:
-            self._encoder = CachedEncoder(EncoderEmbedder(self._recipe.base_model), self._work.parent / "embeddings")
-        probe = Probe(self._encoder, self._recipe.task, self._recipe.seed).fit(train_rows)
+        probe = Probe(self._open_encoder(self._recipe.base_model), self._recipe.task, self._recipe.seed).fit(train_rows)
         dev, held = (sigmoid(probe.logits(part)) for part in (dev_rows, held_rows))
         return held, best_threshold([row.label for row in dev_rows], dev)[0]
+
+    def _cached_encoder(self, name: str) -> PairEncoder:
+        from training.embedding.vectors import CachedEncoder
+        from training.models.encoder_embedder import EncoderEmbedder
+
+        return CachedEncoder(EncoderEmbedder(name), self._work.parent / "embeddings")
 
 
 def _save(file: Path, scores: Floats, threshold: float) -> None:

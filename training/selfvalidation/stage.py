@@ -17,7 +17,7 @@ from training.fitting.recipe import Recipe
 from training.selfvalidation.actions import act, acted_on
 from training.selfvalidation.judging import Judged, Suggestion, judge, round_report
 from training.selfvalidation.options import Action, Flag, SelfValidationOptions
-from training.selfvalidation.outoffold import out_of_fold
+from training.selfvalidation.outoffold import OpenEncoder, out_of_fold
 from training.selfvalidation.report import RoundReport, SelfValidationReport
 
 log = logging.getLogger(__name__)
@@ -35,12 +35,14 @@ class SelfValidation:
     """How to judge: the recipe of the judges, the options, a folder for what is finished, and rows to stay clear of.
 
     `held_out` are dev and test rows: none of them may be among the rows to judge. `work` may be shared by runs.
+    `encoder` opens the pair encoder of probes over a base model; by default one that keeps vectors beside `work`.
     """
 
     recipe: Recipe
     options: SelfValidationOptions
     work: Path
     held_out: Sequence[LabeledPair] = ()
+    encoder: OpenEncoder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def validate_rows(rows: Sequence[LabeledPair], stage: SelfValidation) -> Validat
     reports: list[RoundReport] = []
     acted = 0
     for number in range(options.rounds):
-        found = out_of_fold(now, stage.recipe, options, stage.work, rounds_done=number)
+        found = out_of_fold(now, stage.recipe, options, stage.work, stage.encoder, number)
         judged = judge([row.label for row in now], found, options)
         changed = acted_on(judged, options.action)
         if options.action is not Action.REVIEW:

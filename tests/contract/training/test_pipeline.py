@@ -11,9 +11,10 @@ from relevance.tasks import LabeledPair, Pair, Task, query_key
 from tests.pipelines import labelled, load, run, write_inputs
 from training.data.groups import linked_groups
 from training.data.splits import write_pairs
-from training.pipeline.datastages import with_own_ids
+from training.pipeline.own_ids import with_own_ids
 from training.pipeline.run import Pipeline
 from training.pipeline.show import describe_row, describe_run, read_run
+from training.pipeline.stages import STAGES
 from training.pipeline.store import Ingredients, Store
 from training.pipeline.summary import summary
 from training.pipeline.tables import read_rows
@@ -168,6 +169,28 @@ def test_a_dropped_result_is_gone_whole(folder):
     store.drop(found)
     store.drop(found)
     assert store.get("demo", found.manifest.key) is None
+
+
+def test_weights_that_were_dropped_are_made_again_only_where_they_are_needed(tmp_path):
+    recipe, off = write_inputs(tmp_path), ["filtering.enabled=false", "negatives.enabled=false"]
+    first = Pipeline(load(recipe, *off), Store(tmp_path / "out")).evaluate(keep_checkpoint=False)
+    assert not first.stages["train"].file("checkpoint").exists()
+    store = Store(tmp_path / "out")
+    Pipeline(load(recipe, *off, "calibration.threshold=0.5"), store).evaluate(keep_checkpoint=False)
+    assert store.made == ["calibrate", "evaluate"]
+    store = Store(tmp_path / "out")
+    again = Pipeline(load(recipe, *off), store).run()
+    assert store.made == ["train", "card"]
+    assert again.report == first.report
+
+
+def test_a_stage_reads_no_input_that_it_does_not_declare(folder, monkeypatch):
+    def reads_too_much(run):
+        return {"rows": len(run.rows("dev.parquet"))}
+
+    monkeypatch.setitem(STAGES, "clean", replace(STAGES["clean"], make=reads_too_much))
+    with pytest.raises(KeyError, match=r"dev\.parquet"):
+        Pipeline(load(folder / "recipe.toml"), Store(folder / "undeclared")).result("clean")
 
 
 def test_tuning_is_in_the_card_and_leaves_the_trained_checkpoint_as_it_was(folder):

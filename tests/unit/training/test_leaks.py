@@ -12,8 +12,8 @@ from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.data.groups import linked_groups
 from training.negatives.options import NegativeOptions
 from training.negatives.sampling import sample_negatives
-from training.pipeline.datastages import Datasets, split_stage
 from training.pipeline.recipe import SplitSection
+from training.pipeline.row_stages import Datasets, split_rows
 from training.selfvalidation.folds import assign_folds
 from training.translation.augment import augment
 from training.translation.chain import TranslatorChain
@@ -82,7 +82,7 @@ def test_no_query_crosses_splits_or_folds_through_every_stage(tmp_path_factory, 
     test = [row for row in rows if query_key(row.pair.query) == "tea"] if given_test else []
     test = [LabeledPair(row.pair, row.label, f"t{row.id}") for row in test]
     try:
-        data, _ = split_stage(Datasets(rows, [], test), rows, SplitSection(dev=0.25, test=0.25, seed=seed))
+        data, _ = split_rows(Datasets(rows, [], test), rows, SplitSection(dev=0.25, test=0.25, seed=seed))
     except InputError:  # all groups hang together, so that there are too few to split
         return
     assert_apart([data.train, data.dev, data.test])

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from tests import ROOT
 from tests.models import tiny_model
+from training.pipeline.keys import ingredients, view
 from training.pipeline.recipe import PipelineRecipe
-from training.pipeline.stages import STAGES, ingredients, view
+from training.pipeline.stages import STAGES
 
 # Fields that are valid only beside others.
 BESIDE = {

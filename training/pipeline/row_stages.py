@@ -1,0 +1,201 @@
+"""The stages that turn rows into rows. Each writes its outputs and returns its report.
+
+Knows the strategies' functions and what they need from the recipe; knows nothing of keys and reruns.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from relevance.errors import InputError
+from relevance.tasks import LabeledPair, query_key
+from training.cleaning.stage import clean
+from training.data.dataset import read_pairs
+from training.data.disk_cache import DiskCache
+from training.data.extras import own_ids
+from training.data.groups import linked_groups
+from training.data.keep_out import linked_with
+from training.data.splits import draw, split_pairs, summarize
+from training.embedding.vectors import QUERY_PREFIX, PairEncoder, Vectors
+from training.pipeline.own_ids import with_own_ids
+from training.pipeline.recipe import DataSection, SplitSection
+from training.pipeline.stage_run import DEV, TEST, TRAIN, Report, StageRun
+
+log = logging.getLogger(__name__)
+
+GATE_ENCODER = "packaged:multilingual-e5-small"  # judges whether a translation has the meaning of its source
+
+
+@dataclass(frozen=True, slots=True)
+class Datasets:
+    """Rows to train on, rows to choose by, and rows to evaluate on (empty: evaluate on dev)."""
+
+    train: list[LabeledPair]
+    dev: list[LabeledPair]
+    test: list[LabeledPair]
+
+    @property
+    def held_out(self) -> list[LabeledPair]:
+        """All rows that no stage may train on."""
+        return [*self.dev, *self.test]
+
+
+class _QueryEmbedder:
+    """Embeds queries by a pair encoder."""
+
+    def __init__(self, encoder: PairEncoder) -> None:
+        self._encoder = encoder
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 [N, D]."""
+        return self._encoder.embed(texts, QUERY_PREFIX)
+
+
+def read(run: StageRun) -> Report:
+    """Read the files of train, dev and test, every row under a unique id."""
+    data = run.recipe.data
+    parts: dict[str, list[LabeledPair]] = {}
+    renamed: dict[str, int] = {}
+    for part, paths in (("train", data.train), ("dev", data.dev), ("test", data.test)):
+        files = [read_pairs(path, run.recipe.task, reading=data.reading).rows for path in paths]
+        parts[part], renamed[part] = with_own_ids(files)
+    parts["train"] = _chosen(parts["train"], data, run.recipe.split.seed)
+    for part, rows in parts.items():
+        run.write(f"{part}.parquet", rows)
+    return {"rows": {part: len(rows) for part, rows in parts.items()}, "renamed_ids": renamed}
+
+
+def clean_rows(run: StageRun) -> Report:
+    """Clean training rows; those of dev and test stay as they came."""
+    rows, report = clean(run.rows(TRAIN), run.recipe.task, run.recipe.cleaning.options())
+    run.write(TRAIN, rows)
+    return report.model_dump(mode="json")
+
+
+def split(run: StageRun) -> Report:
+    """Split dev and test off the training rows where no files of them are given."""
+    raw, dev, test = (run.rows(f"read {part}") for part in (TRAIN, DEV, TEST))
+    found, report = split_rows(Datasets(run.rows(TRAIN), dev, test), raw, run.recipe.split)
+    for name, rows in ((TRAIN, found.train), (DEV, found.dev), (TEST, found.test)):
+        run.write(name, rows)
+    return report
+
+
+def translate(run: StageRun) -> Report:
+    """Add translated rows."""
+    from training.translation.augment import augment
+    from training.translation.backends import open_translators
+    from training.translation.chain import TranslatorChain
+
+    section = run.recipe.translation
+    embedder = None if section.gates.similarity is None else _QueryEmbedder(run.caches.encoder(GATE_ENCODER))
+    with (
+        open_translators(section.backends, section.settings, skip_bad=section.skip_bad_units) as translators,
+        DiskCache(run.caches.folder / "translations.sqlite", "translation cache") as cache,
+    ):
+        chain, held_out = TranslatorChain(translators, cache), _held_out(run)
+        rows, report = augment(run.rows(TRAIN), section.options(), chain, held_out=held_out, embedder=embedder)
+    run.write(TRAIN, rows)
+    return report.model_dump(mode="json")
+
+
+def mine(run: StageRun) -> Report:
+    """Add semantic negatives."""
+    from training.negatives.sampling import sample_negatives
+    from training.negatives.vet import CheckpointVet
+
+    section, task = run.recipe.negatives, run.recipe.task
+    vet = None if section.vet is None else CheckpointVet(section.vet, task)
+    encoder = run.caches.encoder(run.recipe.base_model)
+    rows, report = sample_negatives(run.rows(TRAIN), task, section.options(), encoder, vet=vet)
+    run.write(TRAIN, rows)
+    return report.model_dump(mode="json")
+
+
+def filter_rows(run: StageRun) -> Report:
+    """Act on rows whose labels are doubtful, or, as a control, drop as many at random."""
+    from training.selfvalidation.actions import drop_at_random
+    from training.selfvalidation.stage import SelfValidation, validate_rows
+
+    section, rows = run.recipe.filtering, run.rows(TRAIN)
+    work = run.caches.folder / "validation"
+    stage = SelfValidation(run.recipe.fine_tuning(), section.options(), work, _held_out(run), run.caches.encoder)
+    done = validate_rows(rows, stage)
+    report = done.report.model_dump(mode="json")
+    if section.control:
+        run.write(TRAIN, drop_at_random(rows, done.dropped, section.seed))
+        return report | {"control": "dropped at random"}
+    run.write(TRAIN, done.rows)
+    return report
+
+
+def split_rows(given: Datasets, raw: Sequence[LabeledPair], section: SplitSection) -> tuple[Datasets, Report]:
+    """Leave training rows out that are linked with given dev or test rows, then split off what is not given.
+
+    Rows are linked by query, translations and made rows included (training.data.groups). What is split off gets its
+    rows from `raw`, as they came.
+    """
+    wanted = {"dev": 0.0 if given.dev else section.dev, "test": 0.0 if given.test else section.test}
+    fractions = {"train": 1 - sum(wanted.values())} | {name: share for name, share in wanted.items() if share}
+    if fractions["train"] <= 0:
+        raise InputError(f"split: dev {section.dev:g} and test {section.test:g} leave no training rows")
+    left, groups = _without_leaks(given, section)
+    parts = {"train": left}
+    if len(fractions) > 1:
+        parts = split_pairs(
+            left, fractions=fractions, seed=section.seed, held_out_languages=section.held_out_languages, groups=groups
+        )
+    dev = given.dev or _as_they_came(parts["dev"], raw)
+    found = Datasets(parts["train"], dev, given.test or _as_they_came(parts.get("test", []), raw))
+    shared = len({query_key(row.pair.query) for row in found.dev} & {query_key(row.pair.query) for row in found.test})
+    if shared:
+        log.warning("split: %d queries are in dev and test: metrics on test flatter", shared)
+    summaries = summarize({"train": found.train, "dev": found.dev, "test": found.test})
+    parts_report = {
+        part.name: {"rows": part.rows, "queries": part.queries, "languages": part.languages}
+        for part in summaries
+        if part.rows
+    }
+    return found, {"left_out": len(given.train) - len(left), "queries_in_dev_and_test": shared, **parts_report}
+
+
+def _without_leaks(given: Datasets, section: SplitSection) -> tuple[list[LabeledPair], list[str]]:
+    """Return the training rows of groups that are not linked with dev or test, and their groups.
+
+    Where both dev and test are given, groups with a row of a held-out language are left out too.
+    """
+    groups = linked_groups(given.train)
+    linked = linked_with(given.train, [part for part in (given.dev, given.test) if part])
+    languages = set(section.held_out_languages) if given.dev and given.test else set()
+    leaking = {
+        group
+        for group, row, is_linked in zip(groups, given.train, linked, strict=True)
+        if is_linked or row.pair.language in languages
+    }
+    places = [n for n, group in enumerate(groups) if group not in leaking]
+    if left_out := len(groups) - len(places):
+        log.warning("split: %d training rows left out: queries of dev or test, or held-out languages", left_out)
+    return [given.train[n] for n in places], [groups[n] for n in places]
+
+
+def _as_they_came(part: list[LabeledPair], raw: Sequence[LabeledPair]) -> list[LabeledPair]:
+    """Return rows of a split as they came: texts, labels and tags from before cleaning, merged rows one by one."""
+    by_id = {row.id: row for row in raw}
+    return [by_id[name] for row in part for name in own_ids(row) if name in by_id]
+
+
+def _chosen(rows: list[LabeledPair], data: DataSection, seed: int) -> list[LabeledPair]:
+    """Return the rows of the wanted languages, at most as many as wanted. InputError for a language without rows."""
+    wanted = set(data.languages)
+    present = {row.pair.language for row in rows}
+    if missing := wanted - present:
+        raise InputError(
+            f"data.languages {', '.join(sorted(missing))}: no training row has it; expected some of "
+            f"{', '.join(sorted(present))}"
+        )
+    return draw([row for row in rows if not wanted or row.pair.language in wanted], data.max_rows, seed)
+
+
+def _held_out(run: StageRun) -> list[LabeledPair]:
+    """Return the rows that no stage may train on."""
+    return [*run.rows(DEV), *run.rows(TEST)]
