@@ -8,6 +8,7 @@ from typing import Literal, get_args, get_origin
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from relevance.errors import ConfigError
 from tests import ROOT
 from tests.models import tiny_model
 from training.pipeline.keys import ingredients, view
@@ -94,13 +95,14 @@ def two_recipes(folder, base, name, annotation):
     file, model = str(folder / "other.jsonl"), str(folder / "two")
     numbers = [True, False, 1, 2, 3, 5, 7, 0.3, 0.6, 0.9, 0.05, 0.99]
     texts = [model, "it", [file], file, ["de"], ["han"], [f"memory:{folder / 'memory.tsv'}"] * 2]
+    texts += ["utf-16", ";", "E=1,I=0"]
     maps = [{"en": 0.5}, {"search": "query"}, {"openai": {"concurrency": 8}}, {"training": {"epochs": 7}}]
     models = [[{"judge": "probe", "seed": 5}], [{"judge": "probe"}, {"judge": "probe", "seed": 1}]]
     listed = members(annotation)
     for value in itertools.chain(listed, ([each] for each in listed), numbers, maps, models, texts):
         try:
             after = PipelineRecipe.model_validate(changed(content, name, value))
-        except ValidationError:
+        except (ValidationError, ConfigError):
             continue
         if flat(after, name) != flat(before, name):
             return before, after
