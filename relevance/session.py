@@ -4,17 +4,15 @@
 kernel that imports onnxruntime. Knows no rows, no HTTP and no scheduling.
 """
 
-import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relevance.bundle import MODEL_FILE, Bundle
+from relevance.cores import usable_cores
 from relevance.errors import BundleError, MachineError
 from relevance.tokenization import PairTokenizer, TokenizedPair, batches
 
@@ -103,16 +101,6 @@ class BundleSession:
             size = f"{len(pairs)} pairs of {arrays['input_ids'].shape[1]} tokens"
             raise MachineError(f"bundle {self.bundle.folder}: a batch of {size} does not run: {error}") from None
         return checked_logits(self.bundle, found, len(pairs))
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: its affinity, and its container's quota where there is one."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no such file, or "max": no quota
-        return cores
 
 
 def open_session(

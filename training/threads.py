@@ -10,16 +10,15 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from relevance.cores import usable_cores
 
 log = logging.getLogger(__name__)
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 SAMPLE_SECONDS = 0.5
-_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
-_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
 _STAT = Path("/proc/stat")
 _BUSY_FIELDS = (0, 1, 2, 5, 6, 7)  # user, nice, system, irq, softirq, steal
 
@@ -36,7 +35,7 @@ def use_free_cores() -> int:
     import torch
 
     if not os.environ.get("OMP_NUM_THREADS"):
-        allowed = allowed_cores()
+        allowed = usable_cores()
         free = free_threads(allowed, others_busy())
         torch.set_num_threads(free)
         if free < allowed:
@@ -47,13 +46,6 @@ def use_free_cores() -> int:
 def free_threads(allowed: int, busy: float) -> int:
     """Return the number of threads for `allowed` cores of which others keep `busy`: at least 1."""
     return max(1, min(allowed, math.floor(allowed - busy + 0.5)))
-
-
-def allowed_cores() -> int:
-    """Return how many cores this process may use: by affinity, and by the quota of its control group, rounded up."""
-    affinity = len(os.sched_getaffinity(0))
-    quota = _quota()
-    return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
 
 
 def others_busy(seconds: float = SAMPLE_SECONDS) -> float:
@@ -85,7 +77,7 @@ class CoreUsage:
 
 def slow_because(usage: CoreUsage) -> str:
     """Return in words what slows work since `usage` was taken, and the mend."""
-    busy, allowed = usage.others_since(), allowed_cores()
+    busy, allowed = usage.others_since(), usable_cores()
     if busy >= 0.5:
         mend = f"end them, or start again with OMP_NUM_THREADS={free_threads(allowed, busy)}"
         return f"other processes keep {busy:.1f} of {allowed} cores busy: {mend}"
@@ -101,22 +93,3 @@ def _busy_seconds() -> float:
             if name in cores:
                 ticks += sum(int(fields[n]) for n in _BUSY_FIELDS)
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _quota() -> float | None:
-    """Return the cores that the control group allows, or None without a limit."""
-    readers: tuple[Callable[[], tuple[str, str]], ...] = (_quota_v2, _quota_v1)
-    for read in readers:
-        with contextlib.suppress(OSError, ValueError):
-            quota, period = read()
-            return None if quota in ("max", "-1") else int(quota) / int(period)
-    return None
-
-
-def _quota_v2() -> tuple[str, str]:
-    quota, period = _CPU_MAX.read_text().split()
-    return quota, period
-
-
-def _quota_v1() -> tuple[str, str]:
-    return _QUOTA.read_text().strip(), _QUOTA.with_name("cpu.cfs_period_us").read_text().strip()

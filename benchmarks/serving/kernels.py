@@ -22,7 +22,8 @@ from report import about, write
 
 import export.onnx as exporting
 from export.checkpoint import Checkpoint
-from relevance.session import onnxruntime, usable_cores
+from relevance.cores import usable_cores
+from relevance.session import onnxruntime
 from relevance.tokenization import TokenizedPair
 from training.data.dataset import read_pairs
 

@@ -26,7 +26,8 @@ from servers import Server, ours, started
 from traffic import Client, Sent, by_query, closed_loop, milliseconds, pairs_a_second
 
 from relevance.bundle import Bundle
-from relevance.session import onnxruntime, usable_cores
+from relevance.cores import usable_cores
+from relevance.session import onnxruntime
 from relevance.tasks import Pair
 from service.runtime.providers import CUDA
 from service.settings import Settings

@@ -14,8 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from relevance.cores import usable_cores
 from training.data.provenance import now, source_commit
-from training.threads import PASSIVE, allowed_cores, others_busy
+from training.threads import PASSIVE, others_busy
 
 HERE = Path(__file__).parent
 BUSY = "while True: pass"
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=HERE / "shared_machine.json")
     options = parser.parse_args()
-    cores = allowed_cores()
+    cores = usable_cores()
     found: list[dict[str, object]] = []
     for number in range(options.rounds):
         for busy in (0, 1):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.bundle import Bundle, Manifest
-from relevance.session import usable_cores
+from relevance.cores import usable_cores
 from relevance.tasks import Pair
 from relevance.tokenization import TokenizedPair
 from service.errors import DeadlineError

@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
+from relevance import cores
+from relevance.cores import usable_cores
 from training import progress
 from training.progress import Meter, Pace
-from training.threads import PASSIVE, CoreUsage, allowed_cores, free_threads, others_busy, slow_because
+from training.threads import PASSIVE, CoreUsage, free_threads, others_busy, slow_because
 
 SHOW = "import os, training; print(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('GOMP_SPINCOUNT'))"
 
@@ -39,7 +41,7 @@ def test_a_busy_neighbour_is_seen():
         usage = CoreUsage.now()
         while not usage.others_since() > 0.2:  # until the kernel has counted some of its time
             others_busy(0.1)
-        assert allowed_cores() == 1
+        assert usable_cores() == 1
         assert "other processes keep" in slow_because(CoreUsage(usage.all_seconds - 1e6, usage.own_seconds, usage.at))
     finally:
         neighbour.kill()
@@ -93,3 +95,22 @@ def test_the_progress_line_carries_the_warning(monkeypatch, capsys):
     with Meter("training", 10, "pairs", pace=pace) as meter:
         meter.advance(1, "loss 0.5")
     assert "loss 0.5  rate fell" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({}, 8),
+    ],
+)
+def test_a_container_with_a_quota_has_fewer_cores(tmp_path, monkeypatch, files, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(cores, "CGROUP", tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert usable_cores() == expected
