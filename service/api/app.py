@@ -15,8 +15,8 @@ from service.api.middleware import RequestMiddleware
 from service.api.policy import MODEL_PREFIX, SCORE_KEY, RoutePolicies
 from service.api.problems import PROBLEMS, REASONS, STATUSES, handle_problems
 from service.api.recording import RequestRecorder
-from service.api.rerank import routes
-from service.api.rerank.schemas import MODEL
+from service.api.rerank import cohere, jina, predict, tei
+from service.api.rerank.fields import MODEL
 from service.api.schemas import Problem
 from service.auth.keys import Keys
 from service.lifecycle.service import Service
@@ -51,8 +51,8 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.router.redirect_slashes = False  # to an address made of the caller's own Host header
-    for router in (score.router, health.router, route.router, routes.router, kserve.router):
-        app.include_router(router)
+    for shape in (score, health, route, cohere, jina, tei, predict, kserve):
+        app.include_router(shape.router)
     policies = RoutePolicies.of(app, unknown=SCORE_KEY)
     metrics = Metrics(bundles, policies.labels, policies.scoring, policies.timed)
     metrics.preset_reasons(REASONS, STATUSES, policies.scoring)

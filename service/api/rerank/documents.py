@@ -6,6 +6,7 @@ tokenised, to more characters than the model reads, and its pair counts as trunc
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from starlette.requests import Request
@@ -13,11 +14,13 @@ from starlette.requests import Request
 from relevance.tasks import Pair
 from service.api.context import context_of, service_of
 from service.api.score_call import score_checked
-from service.errors import TooLargeError
+from service.errors import InvalidRequestError, TooLargeError
 from service.scoring.admission import FieldNames, check_pairs, is_blank
 from service.scoring.request_context import Timing
 from service.scoring.served_model import Scored, ServedModel
 from service.settings import Settings
+
+Document = str | dict[str, Any] | None
 
 BLANK_LOGIT = float(np.finfo(np.float32).min)  # the lowest number that a float32 holds
 CHARACTERS_A_TOKEN = 128  # eight times the longest piece of the vocabularies in use: formatting may fold text away
@@ -30,7 +33,7 @@ async def score_documents(
     """Return the scores of pairs, in their order, by one model.
 
     Raises TooLargeError where a pair is longer than the model reads and `truncate` is false, and what
-    `service.api.score_call.score_checked` and `service.scoring.admission.check` raise.
+    `service.api.score_call.score_checked` and `service.scoring.admission.check_pairs` raise.
     """
     settings, record = service_of(request).settings, context_of(request).record
     check_pairs(pairs, settings, names, lenient=True)
@@ -84,6 +87,21 @@ def beginning(text: str, most: int) -> tuple[str, bool]:
     end = folded.find(" ", most)
     most += ((len(folded) if end < 0 else end) - most) % WORD_STEP
     return folded[:most], len(folded) > most
+
+
+def document_text(document: Document, place: int, fields: tuple[str, ...]) -> str:
+    """Return what a document is ranked by: the text, or the values of an object's `fields`, a line each.
+
+    Fields that an object does not have, and those that are null, are left out; a null document has no text. Raises
+    InvalidRequestError for an object with none of the fields, and for a value that is no text.
+    """
+    if document is None or isinstance(document, str):
+        return document or ""
+    found = [document[field] for field in fields if field in document]
+    texts = [value for value in found if value is not None]
+    if not found or not all(isinstance(value, str) for value in texts):
+        raise InvalidRequestError(f"documents[{place}]: expected a text, or an object with text under {list(fields)}")
+    return "\n".join(texts)
 
 
 def _refuse_cut(cut: Sequence[int], model: ServedModel, names: FieldNames) -> None:
