@@ -26,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, which is no part of the package
 
 from relevance.tasks import Task
-from service.api.admin import create_admin_app
+from service.api.admin.app import create_admin_app
 from service.api.app import create_app
 from service.api.policy import SMALL_BODY_BYTES
 from service.settings import Settings

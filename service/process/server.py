@@ -23,7 +23,8 @@ from prometheus_client import disable_created_metrics
 
 from relevance.errors import MachineError
 from relevance.tasks import Task
-from service.api.admin import bundle_roots, check_admin, create_admin_app
+from service.api.admin.app import check_admin, create_admin_app
+from service.api.admin.bundle_folders import bundle_roots
 from service.api.app import create_app
 from service.auth.key_file import read_keys
 from service.lifecycle.service import Service

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from relevance.tasks import Task
-from service.api.admin import create_admin_app
+from service.api.admin.app import create_admin_app
 from service.api.app import create_app
 from service.api.problems import OF_CHANGES, REASONS
 from service.observability.gpu import GpuCollector

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from relevance.tasks import Task
-from service.api.admin import create_admin_app
+from service.api.admin.app import create_admin_app
 from service.api.app import create_app
 from service.settings import Settings
 from tests.hostile import bodies, bomb, routes_of

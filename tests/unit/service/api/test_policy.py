@@ -3,7 +3,7 @@
 import pytest
 from fastapi import APIRouter, FastAPI
 
-from service.api.admin import create_admin_app
+from service.api.admin.app import create_admin_app
 from service.api.app import create_app
 from service.api.policy import OTHER, PROBE, SCORE_KEY, SMALL_BODY_BYTES, Policy, RoutePolicies
 from service.auth.key_file import Scope

@@ -45,7 +45,7 @@ class Loaded(BaseModel):
 
     @classmethod
     def of(cls, model: ServedModel) -> Self:
-        """Tell of a model."""
+        """Describe a model."""
         return cls(
             name=model.manifest.name,
             version=model.manifest.version,
@@ -78,7 +78,7 @@ class Refused(BaseModel):
 
     @classmethod
     def of(cls, refusal: Refusal) -> Self:
-        """Tell of a refusal."""
+        """Describe a refusal."""
         return cls(bundle=str(refusal.bundle), detail=refusal.detail, at=refusal.at)
 
 
@@ -94,7 +94,7 @@ class TaskModels(BaseModel):
 
     @classmethod
     def of(cls, task: str, rollout: Rollout) -> Self:
-        """Tell of a task."""
+        """Describe a task."""
         return cls(
             task=task,
             active=Loaded.of(rollout.active) if rollout.active else None,
