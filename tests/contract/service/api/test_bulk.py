@@ -18,7 +18,7 @@ from relevance.client import BULK_ROWS
 from relevance.tasks import Task
 from relevance.tokenization import PairTokenizer
 from service.api.app import create_app
-from service.api.bulk import route
+from service.api.bulk import job
 from service.api.bulk.bulk_lines import Answer
 from service.api.bulk.line_reader import BYTE_ORDER_MARK, lines_of
 from service.api.bulk.minimum_rate import Pace
@@ -395,7 +395,7 @@ def test_reading_stops_while_the_spool_is_full_and_goes_on_when_answers_are_read
     """However small lines are, and however large their answers, no more than the spool waits."""
     lines = encoded([{"query": "a", "candidate": "b", "id": "i" * 5000}] * 26)
     blocks, spools = 40, []  # 5 MB
-    monkeypatch.setattr(route, "Spool", lambda limit: spools.append(Spool(limit)) or spools[-1])
+    monkeypatch.setattr(job, "Spool", lambda limit: spools.append(Spool(limit)) or spools[-1])
 
     async def scenario(app, service):
         caller = Caller()
@@ -403,7 +403,7 @@ def test_reading_stops_while_the_spool_is_full_and_goes_on_when_answers_are_read
         for number in range(blocks):
             caller.put(lines, more_body=number < blocks - 1)
         calling = caller.call(app)
-        await until(lambda: spools and spools[0].waiting_bytes > SPOOL - 2 * route.PIECE_BYTES)
+        await until(lambda: spools and spools[0].waiting_bytes > SPOOL - 2 * job.PIECE_BYTES)
         for _ in range(1000):
             await asyncio.sleep(0)
         taken = blocks - caller.to_send.qsize()
@@ -413,7 +413,7 @@ def test_reading_stops_while_the_spool_is_full_and_goes_on_when_answers_are_read
         return taken * len(lines), [answer["line"] for answer in caller.answers]
 
     taken, answered = bare(bundle, scenario, bulk_spool_bytes=SPOOL)
-    assert taken < SPOOL + (route.CHUNKS_AHEAD + 4) * route.CHUNK_BYTES
+    assert taken < SPOOL + (job.CHUNKS_AHEAD + 4) * job.CHUNK_BYTES
     assert answered == list(range(1, 26 * blocks + 1))
 
 
@@ -424,26 +424,26 @@ def test_caller_that_waits_for_the_model_is_not_too_slow(bundle, monkeypatch):
         run_out = Pace.seconds_left.fget
         monkeypatch.setattr(Pace, "seconds_left", property(lambda self: looks.append(run_out(self)) or looks[-1]))
         go_on, caller = close_gate(service), Caller()
-        caller.put(encoded([{"query": "a", "candidate": "b"}] * route.CHUNK_PAIRS))
+        caller.put(encoded([{"query": "a", "candidate": "b"}] * job.CHUNK_PAIRS))
         calling = caller.call(app)
         await until(lambda: service.models[Task.QC].scheduler.backlog().bulk_tokens)
         seen = len(looks)
         await until(lambda: len(looks) > seen + 3)  # each at a time when it would long be too slow
         go_on.set()
-        await until(lambda: len(caller.answers) == route.CHUNK_PAIRS)
+        await until(lambda: len(caller.answers) == job.CHUNK_PAIRS)
         caller.put(b"", more_body=False)
         await calling
         return [answer["line"] for answer in caller.answers]
 
     answered = bare(bundle, scenario, bulk_silence_seconds=0.04)
-    assert answered[: route.CHUNK_PAIRS] == list(range(1, route.CHUNK_PAIRS + 1))
+    assert answered[: job.CHUNK_PAIRS] == list(range(1, job.CHUNK_PAIRS + 1))
 
 
 def test_model_that_was_replaced_is_not_kept_for_a_bulk_request(bundle, tmp_path):
     tiny_bundle(tmp_path / "qc", seed=1)
 
     async def scenario(app, service):
-        before = await first_answers(app, route.CHUNK_PAIRS)
+        before = await first_answers(app, job.CHUNK_PAIRS)
         caller, calling = before
         model = weakref.ref(service.models[Task.QC].engine)
         await service.rollouts[Task.QC].switch(tmp_path / "qc")
@@ -454,7 +454,7 @@ def test_model_that_was_replaced_is_not_kept_for_a_bulk_request(bundle, tmp_path
         return caller.answers
 
     answers = bare(bundle, scenario, keep_previous=False, bulk_retired_seconds=0)
-    assert [answer["line"] for answer in answers] == list(range(1, route.CHUNK_PAIRS + 4))
+    assert [answer["line"] for answer in answers] == list(range(1, job.CHUNK_PAIRS + 4))
     assert all("score" in answer for answer in answers[:-3])
     assert [(each["id"], each["status"], each["reason"]) for each in answers[-3:]] == [(7, 503, "model_retired")] * 3
 
@@ -471,7 +471,7 @@ async def first_answers(app, count):
 def test_lines_in_work_when_the_model_is_asked_for_back_are_answered(bundle, tmp_path):
     async def scenario(app, service):
         go_on, caller, model = close_gate(service), Caller(), service.models[Task.QC]
-        caller.put(encoded([{"query": "a", "candidate": "b"}] * route.CHUNK_PAIRS), more_body=False)
+        caller.put(encoded([{"query": "a", "candidate": "b"}] * job.CHUNK_PAIRS), more_body=False)
         calling = caller.call(app)
         await until(lambda: model.scheduler.backlog().bulk_tokens)
         await service.rollouts[Task.QC].switch(tmp_path / "qc")
@@ -481,7 +481,7 @@ def test_lines_in_work_when_the_model_is_asked_for_back_are_answered(bundle, tmp
 
     tiny_bundle(tmp_path / "qc", seed=1)
     answered = bare(bundle, scenario, keep_previous=False, bulk_retired_seconds=0)
-    assert answered == ["model_retired"] * route.CHUNK_PAIRS
+    assert answered == ["model_retired"] * job.CHUNK_PAIRS
 
 
 def test_many_requests_at_once_get_no_more_places_than_there_are(bundle):
