@@ -5,11 +5,12 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 
 from relevance.tasks import UNKNOWN_LANGUAGE, Task
 from service.observability.change_metrics import ChangeMetrics
 from service.observability.drift_metrics import DriftMetrics
+from service.observability.families import MetricFamilies
 from service.observability.gpu import GpuCollector
 from service.observability.score_histogram import OTHER_LANGUAGE
 
@@ -55,50 +56,44 @@ class Metrics:
         if (gpus := GpuCollector.of_machine()) is not None:
             registry.register(gpus)
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"relevance_{name}", text, labels, registry=registry)
-
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"relevance_{name}", text, labels, registry=registry)
-
-        def histogram(name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
-            return Histogram(f"relevance_{name}", text, labels, registry=registry, buckets=tuple(buckets))
-
-        self.requests = counter("requests", "Requests answered, by status", "route", "status")
+        new = MetricFamilies(registry)
+        self.requests = new.counter("requests", "Requests answered, by status", "route", "status")
         of_request = "route", "task", "pairs"
-        self.request_seconds = histogram(
+        self.request_seconds = new.histogram(
             "request_duration_seconds", "Time from the first byte in to the last byte out", SECONDS, *of_request
         )
         self.phases = {
-            phase: histogram(
+            phase: new.histogram(
                 f"{phase}_duration_seconds", f"Time of a scoring request in the part {phase}", PART_SECONDS, *of_request
             )
             for phase in PHASES
         }
-        self.rejections = counter("rejections", "Requests answered with a problem, by reason", "reason")
-        self.admitted = counter("admitted_requests", "Requests admitted for scoring", "task")
-        self.dropped = counter("dropped_requests", "Admitted requests whose work was dropped", "task", "why")
-        self.batch_seconds = histogram("batch_duration_seconds", "Duration of a model run", SECONDS, "task")
-        self.batch_pairs = histogram("batch_pairs", "Pairs in a model run", PAIRS, "task")
-        self.batch_tokens = histogram("batch_tokens", "Padded tokens in a model run", TOKENS, "task")
-        self.tokens = counter("tokens", "Tokens run, without padding", "task")
-        self.padding_tokens = counter("padding_tokens", "Padding tokens run", "task")
-        self.scores = counter("scores", "Scores returned", "task", "language", "label")
-        self.truncated = counter("truncated_pairs", "Pairs truncated to the model's maximum length", "task")
-        self.unknown_tokens = counter(
+        self.rejections = new.counter("rejections", "Requests answered with a problem, by reason", "reason")
+        self.admitted = new.counter("admitted_requests", "Requests admitted for scoring", "task")
+        self.dropped = new.counter("dropped_requests", "Admitted requests whose work was dropped", "task", "why")
+        self.batch_seconds = new.histogram("batch_duration_seconds", "Duration of a model run", SECONDS, "task")
+        self.batch_pairs = new.histogram("batch_pairs", "Pairs in a model run", PAIRS, "task")
+        self.batch_tokens = new.histogram("batch_tokens", "Padded tokens in a model run", TOKENS, "task")
+        self.tokens = new.counter("tokens", "Tokens run, without padding", "task")
+        self.padding_tokens = new.counter("padding_tokens", "Padding tokens run", "task")
+        self.scores = new.counter("scores", "Scores returned", "task", "language", "label")
+        self.truncated = new.counter("truncated_pairs", "Pairs truncated to the model's maximum length", "task")
+        self.unknown_tokens = new.counter(
             "unknown_tokens", "Unknown tokens: text that is not in the model's vocabulary", "task"
         )
-        self.cache_lookups = counter("cache_lookups", "Cache lookups, by result", "task", "cache", "result")
-        self.restarts = counter("inference_restarts", "Restarts of inference threads", "task")
-        self.queued_tokens = gauge("queued_tokens", "Backlog: tokens admitted and not yet scored", "task", "priority")
-        self.queue_age = gauge("oldest_wait_seconds", "Age of the oldest waiting request", "task")
-        self.throughput = gauge("tokens_per_second", "Recent throughput of the model", "task")
-        self.model_info = gauge("model_info", "1 for each loaded model", *MODEL_LABELS)
-        self.resident = gauge("resident_memory_bytes", "Resident memory of the process")
-        self.memory_limit = gauge("memory_limit_bytes", "Memory limit of the process")
-        self.ready = gauge("ready", "1 if /readyz answers 200, else 0")
+        self.cache_lookups = new.counter("cache_lookups", "Cache lookups, by result", "task", "cache", "result")
+        self.restarts = new.counter("inference_restarts", "Restarts of inference threads", "task")
+        self.queued_tokens = new.gauge(
+            "queued_tokens", "Backlog: tokens admitted and not yet scored", "task", "priority"
+        )
+        self.queue_age = new.gauge("oldest_wait_seconds", "Age of the oldest waiting request", "task")
+        self.throughput = new.gauge("tokens_per_second", "Recent throughput of the model", "task")
+        self.model_info = new.gauge("model_info", "1 for each loaded model", *MODEL_LABELS)
+        self.resident = new.gauge("resident_memory_bytes", "Resident memory of the process")
+        self.memory_limit = new.gauge("memory_limit_bytes", "Memory limit of the process")
+        self.ready = new.gauge("ready", "1 if /readyz answers 200, else 0")
         tasks = list(tasks)
-        self.changes = ChangeMetrics(tasks, SECONDS, registry)
+        self.changes = ChangeMetrics(tasks, SECONDS, new)
         self.drift = DriftMetrics(registry)
         for route in routes:
             self.requests.labels(route, "200")
