@@ -86,7 +86,7 @@ def _sampled(
     file: Path, task: Task, options: NegativeOptions, sources: Sources, cache: Path
 ) -> tuple[list[LabeledPair], "NegativesReport"]:
     from training.data.dataset import read_pairs
-    from training.data.keep_out import kept_out_files, read_kept_out, without_linked
+    from training.data.keep_out import kept_out_rows, without_linked
     from training.embedding.vectors import CachedEncoder
     from training.models.encoder_embedder import EncoderEmbedder
     from training.negatives.candidates import read_candidates
@@ -94,7 +94,7 @@ def _sampled(
     from training.negatives.vet import CheckpointVet
 
     vet = None if sources.vet is None else CheckpointVet(sources.vet, task)
-    held = read_kept_out(kept_out_files(file, task, sources.keep_out or ()), task, sources.reading)
+    held = kept_out_rows(file, task, sources.keep_out, sources.reading)
     rows = without_linked(read_pairs(file, task, reading=sources.reading).rows, held)
     extra = [] if sources.candidates is None else read_candidates(sources.candidates)
     encoder = CachedEncoder(EncoderEmbedder(sources.base_model), cache)

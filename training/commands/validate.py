@@ -128,7 +128,7 @@ def validate(
     A run that was killed goes on when the same command is given again; other flags or actions then train nothing anew.
     """
     from training.data.dataset import read_pairs
-    from training.data.keep_out import files_beside, kept_out_files, read_kept_out
+    from training.data.keep_out import files_beside, kept_out_rows
     from training.data.splits import write_pairs
     from training.reports.review import check_unique_ids, write_review
     from training.selfvalidation.actions import drop_at_random
@@ -145,7 +145,7 @@ def validate(
     rows = read_pairs(file, task, reading=files.reading).rows
     if review:
         check_unique_ids(rows)
-    held = [row for part in read_kept_out(kept_out_files(file, task, keep_out), task, files.reading) for row in part]
+    held = [row for part in kept_out_rows(file, task, keep_out, files.reading) for row in part]
     done = validate_rows(rows, SelfValidation(judging.load(task), options, work, held))
     if review:
         table = write_review(review, done.flagged, task, f"Labels to review: {file.name}")

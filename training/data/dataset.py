@@ -1,13 +1,13 @@
-"""Rows of data files, checked: AnalytiCup JSON lines, CSV, TSV and Parquet become pairs, and every bad row is named.
+"""Read data files into checked rows: AnalytiCup JSON lines, CSV, TSV and Parquet. Every bad row is reported.
 
-Knows the file formats and what a row must hold; knows nothing of splits, models or how a pair is formatted.
+Knows the file formats and the fields of a row; knows nothing of splits, models or how a pair is formatted.
 
-Fields are `origin_query`, the task's candidate (`category_path` for QC, `item_title` for QI) and `label`; `id`,
-`language` and `task` may be left out. `query` and `candidate` are read as `origin_query` and the candidate where a row
-lacks these; `ReadOptions.columns` maps any other name of the file to a field. All further fields are kept as extras.
+The fields are `origin_query`, the task's candidate (`category_path` for QC, `item_title` for QI) and `label`; `id`,
+`language` and `task` are optional. `query` and `candidate` are other names of the first two. `ReadOptions.columns` maps
+any other column to a field. All further columns are kept as extras.
 
-A row's number is the line on which it starts, as an editor shows it (a CSV header is line 1); in Parquet and JSON
-arrays, rows count from 1. A row without `id` takes its number as id, one without `language` is `unk`.
+A row's number is the line on which it starts, as an editor shows it (a CSV header is line 1). Rows of Parquet files and
+of JSON arrays are counted from 1. A row without `id` takes its number as id, one without `language` is `unk`.
 """
 
 import json
@@ -18,12 +18,13 @@ from pathlib import Path
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task
-from training.data.fields import Fields, missing_column, plain_id
+from training.data.fields import Fields, missing_column
 from training.data.files.file_types import Record, records_of
 from training.data.files.parts import Part, parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.files.writers import check_files, write_file
 from training.data.rows import MISSING, WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport, ReadResult, Row
+from training.data.values import plain_id
 
 __all__ = [
     "BadRow",
@@ -60,12 +61,12 @@ def read_rows(
 ) -> ReadResult[Row]:
     """Read all rows of a file, of a folder or pattern of part files, or of standard input (`-`).
 
-    Bad rows are an error unless `bad_rows_file` says where to put them. It then gets one JSON line a problem (file,
-    row, kind, field, value, expected, raw), whole or not at all; it is written, empty, when every row is good. Without
-    `require_labels` a row may lack its label, but a label that is there must be 0 or 1.
+    Bad rows are an error unless `bad_rows_file` is given. That file then gets one JSON line for each problem (file,
+    row, kind, field, value, expected, raw); it is written atomically, and is empty if every row is good. Without
+    `require_labels`, rows may lack a label, but a label that is present must be 0 or 1.
 
-    Raises BadRowsError when rows are bad and `bad_rows_file` is None, when no row is good, or when a label is a number
-    other than 0 and 1: then all are grades; InputError when the file cannot be read at all or lacks a column.
+    Raises BadRowsError if rows are bad and `bad_rows_file` is None, if no row is good, or if a label is a number other
+    than 0 and 1, because all labels may then be grades. Raises InputError if the file cannot be read or lacks a column.
     """
     path = Path(path)
     target = None if bad_rows_file is None else Path(bad_rows_file)
@@ -92,10 +93,10 @@ def read_rows(
 def iter_rows(
     path: Path | str, task: Task, *, reading: ReadOptions = AS_IT_COMES, require_labels: bool = True
 ) -> Iterator[Row | BadRow]:
-    """Yield every row, good or bad, in order, holding one row (Parquet: one row group and batch) at a time.
+    """Yield every row, good or bad, in order. Holds one row in memory at a time (Parquet: one row group).
 
-    The files and `reading` are checked at once; InputError comes from here, or later when a file breaks off. Where
-    there are several part files, a row without id gets its file's name and its number in it.
+    Raises InputError at once for files that cannot be opened, and during iteration for a file that is truncated. With
+    several part files, a row without an id gets the name of its file and its number as id.
     """
     parts = parts_of(Path(path))
     fields = Fields(task, reading, require_labels)
@@ -103,7 +104,7 @@ def iter_rows(
 
 
 def iter_records(path: Path, task: Task, reading: ReadOptions = AS_IT_COMES) -> Iterator[tuple[Part, Record]]:
-    """Yield every record as the files have it: nothing renamed, mended or checked."""
+    """Yield every record unchanged: columns are not renamed, values are not checked."""
     fields = Fields(task, reading, require_labels=False)
     return ((part, record) for part in parts_of(path) for record in records_of(part, fields))
 
@@ -132,7 +133,7 @@ def _checked_rows(path: Path, parts: Sequence[Part], fields: Fields) -> Iterator
 
 
 def raise_if_column_missing(path: Path, bad: Sequence[BadRow]) -> None:
-    """Raise one error in place of one a row when all rows that are objects lack the same field."""
+    """Raise one error for the whole file if all rows that are objects lack the same field."""
     objects = [row for row in bad if row.problems[0].field != WHOLE_ROW]
     absent = [{p.field for p in row.problems if p.kind == MISSING} for row in objects]
     for name in sorted(set.intersection(*absent)) if absent else ():

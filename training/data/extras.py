@@ -1,16 +1,16 @@
-"""The extras by which rows name one another. Knows their names and forms; nothing of groups or stages.
+"""Extras that refer to other rows. Knows their names and formats; knows nothing of groups or stages.
 
-`source_id` of a made row (a translation, a negative) is the id of the row that it was made of. A row that stands for
-several (training.data.votes) keeps the other ids in `merged_ids`, and further sources in `merged_source_ids`.
+`source_id` of an augmented row (a translation, a negative) is the id of the row that it was made from. A row that
+replaces several rows (training.data.votes) has their ids in `merged_ids` and their sources in `merged_source_ids`.
 """
 
 import ast
 import json
-import math
 from collections.abc import Iterable
 from typing import Any
 
 from relevance.tasks import LabeledPair
+from training.data.values import plain_id
 
 SOURCE_ID = "source_id"
 MERGED_IDS = "merged_ids"
@@ -19,36 +19,26 @@ _MADE = frozenset({"translation", "negative"})
 
 
 def is_made(row: LabeledPair) -> bool:
-    """Say whether a row was made by augmentation: a translation or a sampled negative."""
+    """Return whether a row was made by augmentation: a translation or a sampled negative."""
     return row.extra.get("source") in _MADE
 
 
 def own_ids(row: LabeledPair) -> list[str]:
-    """Return the ids that a row goes by: its own first, then those of the rows that were merged into it."""
+    """Return the ids of a row: its own first, then those of the rows that were merged into it."""
     return [row.id, *_listed(row.extra.get(MERGED_IDS))]
 
 
 def source_ids(row: LabeledPair) -> list[str]:
-    """Return the ids of the rows that a row was made of: none for an original row."""
+    """Return the ids of the rows that a row was made from: none for an original row."""
     return [*_listed(row.extra.get(SOURCE_ID)), *_listed(row.extra.get(MERGED_SOURCE_IDS))]
 
 
-def id_text(value: Any) -> str | None:
-    """Return an id as text, None where there is none: a whole number that pandas made a float is that number."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    text = str(value)
-    return text if text.strip() else None
-
-
 def _listed(value: Any) -> list[str]:
-    """Return the ids of a list, also of one that a table file holds as text, in JSON or as Python writes it."""
+    """Return the ids of a list. A table file may hold the list as text, in JSON or as Python prints it."""
     if isinstance(value, str) and value.startswith("["):
         value = _parsed(value)
     values: Iterable[Any] = value if isinstance(value, list | tuple) else [value]
-    return [text for text in map(id_text, values) if text is not None]
+    return [text for text in map(plain_id, values) if text is not None]
 
 
 def _parsed(text: str) -> Any:

@@ -1,9 +1,7 @@
-"""The fields that a row must hold: under which names a file has them, and the checks of their values."""
+"""The fields of a row: the names that columns may have, and the checks of values."""
 
-import decimal
 import difflib
 import json
-import math
 import re
 import unicodedata
 from collections import Counter
@@ -19,16 +17,15 @@ from training.data.extras import SOURCE_ID
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.grades import GRADE, label_of
 from training.data.rows import LABEL_EXTRAS, MISSING, UNKNOWN_LABEL, Problem, Row, listed
+from training.data.values import MISSING_WORDS, is_missing, plain_id
 
 QUERY_FIELD = "origin_query"
-LANGUAGE_TAG = "language_tag"  # the extra that keeps a language tag which was normalised
+LANGUAGE_TAG = "language_tag"  # the extra that keeps the tag that a file had, if it is not the language code
 PACKED_EXTRAS = "extra"  # the column of a pipeline's Parquet files that holds all extras as a JSON object
-# How programs write a value that is not there: pandas, Python, MySQL.
-MISSING_WORDS = frozenset({"None", "nan", "NaN", "NULL", "null", "\\N", "<NA>"})
 _MISSING_LANGUAGES = frozenset(word.lower() for word in MISSING_WORDS)
-# White space, control and format characters (zero-width space, byte order mark): a text of these alone shows nothing.
+# White space, control and format characters (zero-width space, byte order mark): text of only these is invisible.
 _UNSEEN = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
-# Parts of the names that such columns have in other people's files.
+# Words in the names that these columns have in other data sets.
 _LIKELY = {
     QUERY_FIELD: ("query", "search", "keyword", "term"),
     "category_path": ("categor", "path", "taxonomy", "breadcrumb"),
@@ -40,15 +37,15 @@ _LIKELY = {
 
 @dataclass(frozen=True)
 class Fields:
-    """What a row of a task must hold and under which names the file has it.
+    """The fields of a task's rows and the names of their columns.
 
-    A field is found whatever the case of its name and the blanks around and in it; the exact name goes first.
+    Names match regardless of case, white space, hyphens and underscores; an exact match goes first.
     """
 
     task: Task
     reading: ReadOptions = AS_IT_COMES
     require_labels: bool = True
-    unseen: set[str] = field(default_factory=set)  # names in `columns` that no row had so far
+    unseen: set[str] = field(default_factory=set)  # names in `reading.columns` that no row has had so far
 
     def __post_init__(self) -> None:
         self.unseen.update(self.reading.columns)
@@ -64,22 +61,22 @@ class Fields:
 
     @cached_property
     def aliases(self) -> dict[str, str]:
-        """Plain names that stand for a field where a row lacks the field's own name."""
+        """Short names of fields, for rows without the field's own name."""
         return {"query": QUERY_FIELD, "candidate": self.task.candidate_field}
 
     @cached_property
     def renames(self) -> dict[str, str]:
-        """The user's column names, each with the field that it gives."""
+        """The column names of the user, each with its field."""
         given = {source: _plain(name) for source, name in self.reading.columns.items()}
         return {source: self.aliases.get(name, name) for source, name in given.items()}
 
     @cached_property
     def known(self) -> frozenset[str]:
-        """Names of all fields; whatever else a row has is an extra."""
+        """The names of all fields. Every other column is an extra."""
         return frozenset({"id", "task", "language", QUERY_FIELD, self.task.candidate_field, "label"})
 
     def check_header(self, path: str, names: Sequence[str]) -> None:
-        """Refuse a table whose columns are repeated, missing or claimed twice: one message for all its rows."""
+        """Raise InputError if columns of a table are repeated, missing or mapped twice: one message for all rows."""
         repeated = [name for name, count in Counter(names).items() if count > 1]
         if repeated:
             raise InputError(f"{path}: columns {listed(repeated)} appear more than once; expected each name once")
@@ -94,12 +91,12 @@ class Fields:
                 raise missing_column(path, name, names)
 
     def is_label(self, name: str, names: Sequence[str]) -> bool:
-        """Whether a column of a header holds the label, 0 or 1."""
+        """Return whether a column of a header holds labels 0 and 1."""
         found = self._found(tuple(names))
         return self.reading.labels is None and isinstance(found, dict) and found.get(name) == "label"
 
     def rename(self, record: dict[str, Any]) -> Problem | None:
-        """Give the record's values their field names, in place; return the problem when two columns claim one."""
+        """Rename the columns of a record to fields, in place. Return the problem if two columns give one field."""
         found = self._found(tuple(record))
         if isinstance(found, Problem):
             return found
@@ -109,7 +106,7 @@ class Fields:
         return None
 
     def row(self, record: dict[str, Any], number: int) -> Row | tuple[Problem, ...]:
-        """Return the checked row, or everything wrong with it."""
+        """Return the checked row, or all its problems."""
         clash = self.rename(record)
         problems = [clash] if clash else []
         query = _text(record, QUERY_FIELD, problems)
@@ -125,7 +122,7 @@ class Fields:
         return Row(Pair(query, candidate, language), label, row_id, number, self._extra(record, language))
 
     def _found(self, names: tuple[str, ...]) -> dict[str, str] | Problem:
-        """Return which name of a record gives which field, or the problem when two give the same."""
+        """Return the field of each column, or the problem if two columns give one field."""
         if names not in self._headers:
             self._headers[names] = self._find(names)
             self.unseen.difference_update({name for name in self.unseen if _match(name, names, ()) is not None})
@@ -162,7 +159,7 @@ class Fields:
         return label
 
     def _extra(self, record: dict[str, Any], language: str) -> dict[str, Any]:
-        """Return what the row has beside its fields."""
+        """Return all values of the row that are not fields."""
         known = self.known
         extra = {name: value for name, value in record.items() if name not in known}
         if PACKED_EXTRAS in extra:
@@ -180,28 +177,8 @@ class Fields:
         return extra
 
 
-def is_missing(value: Any) -> bool:
-    """Whether a value is none: null, blank text, NaN (which pandas writes), or a word for it (`None`, `\\N`)."""
-    if isinstance(value, str):
-        return not value.strip() or value.strip() in MISSING_WORDS
-    return value is None or (isinstance(value, float | decimal.Decimal) and math.isnan(value))
-
-
-def plain_id(value: Any) -> str | None:
-    """Return an id as text: `5.0`, which pandas makes of 5, is `5`, and blanks around it go. None where it is none."""
-    if type(value) is int:
-        return str(value)
-    if is_missing(value):
-        return None
-    if isinstance(value, float | decimal.Decimal) and math.isfinite(value) and value == int(value):
-        value = int(value)
-    text = str(value).strip()
-    whole, point, zeros = text.partition(".")
-    return whole if point and whole.isdigit() and zeros and not zeros.strip("0") else text
-
-
 def missing_column(path: str, name: str, found: Sequence[str]) -> InputError:
-    """Return the error for a column that a whole file lacks, with the option that names it."""
+    """Return the error for a column that is missing in the whole file, with the option that names it."""
     message = f"{path}: column {name!r} is missing; columns found: {listed(found)}"
     if name not in _LIKELY and name != "id":
         return InputError(f"{message}{_meant(name, found)}")
@@ -229,7 +206,7 @@ def _meant(name: str, names: Sequence[str] | frozenset[str]) -> str:
 
 
 def _match(name: str, names: Sequence[str], taken: Mapping[str, str] | tuple[()]) -> str | None:
-    """Return the one of `names` that is a field's name, or else the first that is it but for case and blanks."""
+    """Return the exact match of a name, else the first match that ignores case and white space; None if neither."""
     if name in names:
         return None if name in taken else name
     return next((each for each in names if each not in taken and _plain(each) == _plain(name)), None)
@@ -280,7 +257,7 @@ def _row_id(record: dict[str, Any], number: int, problems: list[Problem]) -> str
 
 
 def _unpacked(extra: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    """Return extras with those of the column `extra`, where it holds a JSON object as the pipeline writes it."""
+    """Return extras with those of the column `extra`, if it holds a JSON object as the pipeline writes it."""
     try:
         packed = json.loads(extra[PACKED_EXTRAS]) if isinstance(extra[PACKED_EXTRAS], str) else None
     except ValueError:

@@ -1,4 +1,4 @@
-"""Grades of more than two values, and how a user turns them into labels: a mapping (`E=1,S=1,C=0,I=0`) or a cut."""
+"""Grades with more than two values, and the labels of grades: a mapping (`E=1,S=1,C=0,I=0`) or a cut (`>=2.33`)."""
 
 import math
 import operator
@@ -10,7 +10,7 @@ from typing import Any
 
 from relevance.errors import ConfigError
 
-GRADE = "grade"  # the extra that keeps what the file had in place of the label
+GRADE = "grade"  # the extra that keeps the grade of the file
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _CUTS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -22,7 +22,7 @@ _CUTS: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Grades:
-    """The label of each grade: by a table of grades, or by comparing with a number."""
+    """The label of each grade: by a mapping, or by comparison with a number."""
 
     text: str
     labels: Mapping[str | float, int]
@@ -50,14 +50,14 @@ class Grades:
         return cls(text, labels)
 
     def label_of(self, value: Any) -> int | None:
-        """Return the label of a grade, or None where there is none."""
+        """Return the label of a grade; None if it has no label."""
         if self.cut is None:
             return None if isinstance(value, list | dict) else self.labels.get(_key(value))
         number, (compare, limit) = number_of(value), self.cut
         return None if number is None else int(compare(number, limit))
 
     def expected(self) -> str:
-        """Return what a grade may be, in words."""
+        """Describe the valid grades."""
         return f"a grade of --grades {self.text}" if self.cut is None else "a number to compare with --grades"
 
 
@@ -69,7 +69,7 @@ def option_for(grades: Iterable[Any]) -> str:
 
 
 def number_of(value: Any) -> float | None:
-    """Return the finite number that a value is or writes (`1.00`, `1,5`, `true`), or None."""
+    """Return the finite number of a value or text (`1.00`, `1,5`, `true`); None if it is not a number."""
     if isinstance(value, str):
         text = value.strip().lower()
         if text in ("true", "false"):
@@ -83,13 +83,13 @@ def number_of(value: Any) -> float | None:
 
 
 def label_of(value: Any) -> int | None:
-    """Return the label 0 or 1 that a value is, in whatever notation of numbers; None where it is neither."""
+    """Return the label 0 or 1 of a number or text (`1.0`, `true`); None if it is neither."""
     number = number_of(value)
     return int(number) if number in (0, 1) else None
 
 
 def is_grade(value: Any) -> bool:
-    """Whether a value is a number other than 0 and 1: then the file's 0 and 1 are grades too, not labels."""
+    """Return whether a value is a number other than 0 and 1. The values 0 and 1 of such a file are grades too."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value not in (0, 1)
     return number_of(value) not in (None, 0, 1)

@@ -1,9 +1,8 @@
-"""Which rows hang together: by query, and by the rows that they were made of.
+"""Groups of linked rows: rows of one query, and rows that were made from one another.
 
-The one rule of the project: rows are linked where their `query_key` is the same, and a row that carries the extra
-`source_id` is linked with the row of that id, there or gone, and with all others made of it. A row that others were
-merged into goes by their ids too. An id that no `source_id` names links nothing, since files put together often repeat
-ids by chance.
+All of the project uses this rule. Rows with the same `query_key` are linked. A row with a `source_id` is linked with
+the row of that id, even if that row is gone, and with all other rows made from it. Ids of merged rows count as ids of
+the row that replaced them. Equal ids alone link nothing, because ids of concatenated files often repeat by chance.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,9 +15,9 @@ __all__ = ["SOURCE_ID", "held_keys", "linked_groups"]
 
 
 def linked_groups(rows: Sequence[LabeledPair]) -> list[str]:
-    """Return one group id [N] per row: the group's smallest query key, in whatever order rows come.
+    """Return one group id [N] per row: rows that share a query or a `source_id`, transitively, are one group.
 
-    Rows that share a query or a `source_id`, over any number of steps, are one group.
+    The id is the smallest query key of the group, so it does not depend on the order of rows.
     """
     keys = [query_key(row.pair.query) for row in rows]
     number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
@@ -37,10 +36,10 @@ def linked_groups(rows: Sequence[LabeledPair]) -> list[str]:
 
 
 def held_keys(rows: Iterable[LabeledPair]) -> set[str]:
-    """Return the query keys of held-out rows, as their queries stand and as cleaning would write them.
+    """Return the query keys of held-out rows: of their queries as they are, and as cleaning would change them.
 
-    Dev and test rows are not cleaned, training rows are: without the second kind `tom &amp; jerry` would not be known
-    for the `tom & jerry` that training then has.
+    Training rows are cleaned, dev and test rows are not. Without the second kind, `tom &amp; jerry` in dev would not
+    match `tom & jerry` in training.
     """
     queries = {row.pair.query for row in rows}
     return {key for query in queries for key in (query_key(query), query_key(normalize(query)[0]))}
@@ -59,7 +58,7 @@ class _Links:
         return n
 
     def join(self, a: int, b: int) -> int:
-        """Join the sets of two numbers and return the number that stands for both; -1 is in no set."""
+        """Join the sets of two numbers and return the root of both; -1 is in no set."""
         b = self.root(b)
         if a >= 0:
             self._parent[b] = b = self.root(a)

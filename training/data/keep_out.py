@@ -1,8 +1,7 @@
-"""Rows to keep out of training: dev and test, where they are found, and which training rows hang together with them.
+"""Keep dev and test rows out of training: find their files, and the training rows that are linked with them.
 
-Rows hang together by query, as it stands or cleaned, and by `source_id`, over any number of steps (see `groups`).
-Files may number their rows alike: a `source_id` names the row of its own file; where that file has none of this id, it
-names the row of another.
+Rows are linked by query, as it is or cleaned, and by `source_id`, transitively (see `groups`). Several files may use
+the same ids: a `source_id` refers to the row of its own file, or of another file if its own has no such row.
 """
 
 import logging
@@ -25,7 +24,10 @@ PARTS = ("dev", "test")
 
 
 def files_beside(file: Path, task: Task) -> list[Path]:
-    """Return the dev and test files that `data split` put beside a file; none beside a dev or test file."""
+    """Return the dev and test files in the folder of a file, by the names that `data split` gives them.
+
+    None for a file that is a dev or test file itself.
+    """
     stems = [f"{part}_{task.upper()}" for part in PARTS]
     if file.name.partition(".")[0] in stems:
         return []
@@ -33,18 +35,24 @@ def files_beside(file: Path, task: Task) -> list[Path]:
     return [path for stem in stems for path in sorted(file.parent.glob(f"{stem}.*")) if path.name in names]
 
 
-def kept_out_files(file: Path, task: Task, given: Sequence[Path]) -> list[Path]:
-    """Return the files whose rows are kept out: those given and those beside `file`. Warns where there is none."""
+def kept_out_rows(
+    file: Path, task: Task, given: Sequence[Path] | None, reading: ReadOptions = AS_IT_COMES
+) -> list[list[LabeledPair]]:
+    """Return the rows that must not be in training, by file: the given files, then dev and test beside `file`.
+
+    Warns if there is no such file.
+    """
+    given = given or ()
     found = [path for path in files_beside(file, task) if not any(_is_same(path, other) for other in given)]
     for path in found:
-        log.info("%s: its rows are kept out (found beside %s)", path, file.name)
+        log.info("%s: its rows are kept out of training (found beside %s)", path, file.name)
     if not given and not found:
         log.warning(
-            "no dev or test rows are known, so that theirs may get into training; expected --keep-out FILE, or "
+            "no dev or test file was found, so their rows may be in training; expected --keep-out FILE, or "
             "dev_%s and test_%s beside %s, as `relevance data split` writes them",
             *(task.upper(), task.upper(), file.name),
         )
-    return [*given, *found]
+    return read_kept_out([*given, *found], task, reading)
 
 
 def read_kept_out(files: Sequence[Path], task: Task, reading: ReadOptions = AS_IT_COMES) -> list[list[LabeledPair]]:
@@ -74,7 +82,7 @@ def _read_one(file: Path, task: Task, reading: ReadOptions) -> list[Row]:
 
 
 def linked_with(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair]]) -> list[bool]:
-    """Return True [N] for rows that hang together with a row of a held-out file."""
+    """Return True [N] for rows that are linked with a row of a held-out file."""
     files = [rows, *held]
     ids = [{name for row in file for name in own_ids(row)} for file in files]
     groups = linked_groups([_named(row, at, ids) for at, file in enumerate(files) for row in file])
@@ -85,18 +93,18 @@ def linked_with(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair
 
 
 def without_linked(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair]]) -> list[LabeledPair]:
-    """Return the rows that hang together with no held-out row; warns how many do."""
+    """Return the rows that are not linked with a held-out row. Logs how many are."""
     left = [row for row, is_linked in zip(rows, linked_with(rows, held), strict=True) if not is_linked]
     if len(left) < len(rows):
         log.warning(
-            "%d of %d rows left out: dev or test hold their query, or a row that they are linked with by source_id",
+            "%d of %d rows left out: dev or test has their query, or a row that is linked with them by source_id",
             *(len(rows) - len(left), len(rows)),
         )
     return left
 
 
 def _named(row: LabeledPair, at: int, ids: Sequence[set[str]]) -> LabeledPair:
-    """Return a row whose ids say of which file each is."""
+    """Return the row with ids that name the file of each id."""
 
     def name(source: str) -> str:
         owner = next((n for n in (at, *range(len(ids))) if source in ids[n]), "")

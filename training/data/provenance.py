@@ -1,4 +1,4 @@
-"""Where a result comes from: the source commit, and fingerprints of what went into it."""
+"""The provenance of a result: the source commit, and fingerprints of its inputs."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from training.data.weights import LABEL_WEIGHT
 
 
 def source_commit() -> str:
-    """Return the commit of this source tree, `+changes` behind it where files differ, or `unknown` outside git."""
+    """Return the commit of this source tree, with `+changes` if files differ; `unknown` outside git."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""What reading a data file gives: good rows, bad rows with everything wrong with them, and the report on both."""
+"""Results of reading a data file: good rows, bad rows with all their problems, and the report on both."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,10 +9,10 @@ from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Pair
 from training.data.grades import is_grade, option_for
 
-WHOLE_ROW = "(row)"  # the field of a problem that no single field has
+WHOLE_ROW = "(row)"  # the field of a problem of the whole row
 MISSING = "missing field"
 UNKNOWN_LABEL = "unknown label"
-LABEL_EXTRAS = frozenset({"label_weight", "label_share", "label_votes"})  # read as absent where a cell is empty
+LABEL_EXTRAS = frozenset({"label_weight", "label_share", "label_votes"})  # an empty cell is read as absent
 SHOWN_ROWS = 20
 SHOWN_CHARACTERS = 80
 SHOWN_GRADES = 10
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a row: its kind (for counting), the field, the value found and what was expected."""
+    """One problem of a row: its kind (for counting), the field, the value found and the expected value."""
 
     kind: str
     field: str
@@ -31,7 +31,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that cannot be used: where it is, everything wrong with it, and its text as it stands in the file."""
+    """A row that cannot be used: its place, all its problems, and its text in the file."""
 
     file: str
     row: int
@@ -39,7 +39,7 @@ class BadRow:
     raw: str
 
     def lines(self) -> list[str]:
-        """Return one printable line a problem."""
+        """Return one printable line for each problem."""
         found = [p.field if p.kind == MISSING else f"{p.field} = {shown(p.value)}" for p in self.problems]
         return [
             f"{self.file} row {self.row}: {problem.kind}, {field}; expected {problem.expected}"
@@ -47,7 +47,7 @@ class BadRow:
         ]
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one JSON-ready record a problem, as `bad_rows_file` holds them."""
+        """Return one JSON-ready record for each problem, as `bad_rows_file` has them."""
         return [
             {"file": self.file, "row": self.row, "kind": p.kind, "field": p.field, "value": p.value}
             | {"expected": p.expected, "raw": self.raw}
@@ -66,7 +66,7 @@ class Row:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def labeled(self) -> LabeledPair:
-        """Return the row as a labelled pair. InputError when it has no label."""
+        """Return the row as a labelled pair. InputError if it has no label."""
         if self.label is None:
             raise InputError(f"row {self.number} (id {self.id!r}) has no label; expected 0 or 1")
         return LabeledPair(self.pair, self.label, self.id, self.extra)
@@ -74,7 +74,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ReadReport:
-    """What reading a file found. `total` counts good and bad rows; repeated ids are named but are no fault."""
+    """What reading a file found. `total` counts good and bad rows. Repeated ids are reported but are not an error."""
 
     file: str
     total: int
@@ -99,16 +99,16 @@ class ReadReport:
 
     @property
     def has_grades(self) -> bool:
-        """Whether a label is a number other than 0 and 1: then 0 and 1 are grades too, in every row."""
+        """Whether a label is a number other than 0 and 1: the labels 0 and 1 of the file are then grades too."""
         return any(map(is_grade, self._unknown_labels()))
 
     def _unknown_labels(self) -> list[Any]:
-        """Return the labels of rows that have no other problem: broken rows say nothing of the labels."""
+        """Return the unknown labels of rows that have no other problem: values of broken rows may be shifted."""
         alone = (bad.problems[0] for bad in self.bad_rows if len(bad.problems) == 1)
         return [problem.value for problem in alone if problem.kind == UNKNOWN_LABEL]
 
     def _grades_hint(self) -> list[str]:
-        """Return a line on labels other than 0 and 1, where there are any: they may be grades."""
+        """Return a line about labels other than 0 and 1, if there are any: they may be grades."""
         labels = [value for value in self._unknown_labels() if value not in (None, "")]
         found = Counter(map(shown, labels))
         if not found:
@@ -117,7 +117,7 @@ class ReadReport:
         more = "" if len(found) <= SHOWN_GRADES else f" and {len(found) - SHOWN_GRADES} more"
         beside = ""
         if self.has_grades:
-            beside = ". Beside them 0 and 1 may be grades too, so that no row of the file is read"
+            beside = ". Then 0 and 1 may be grades too, so no row of the file is used"
         how = "give a cut, as in --grades '>=2.33'"
         if not more:
             how = f"write 0 or 1 for each _ in {option_for([*([0, 1] if self.has_grades else []), *labels])}, or {how}"
@@ -133,7 +133,7 @@ class ReadResult(Generic[T]):
 
 
 class BadRowsError(InputError):
-    """A file holds bad rows and the user did not ask to go on without them. `report` has every one of them."""
+    """A file has bad rows and the user did not ask to skip them. `report` has all of them."""
 
     def __init__(self, report: ReadReport) -> None:
         super().__init__(report.text())
@@ -146,6 +146,6 @@ def listed(names: Iterable[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return the value as an error shows it: quoted, escaped and of bounded length."""
+    """Return the value for an error message: quoted, escaped and of limited length."""
     text = repr(value)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."

@@ -1,8 +1,8 @@
-"""Splits of labelled pairs in which no query is in two, and the files that hold them.
+"""Split labelled pairs so that no query is in two splits, and write the files of splits.
 
-The unit is `query_key`: one query with all its candidates goes to one split, whatever its case or white space; or a
-larger group (a query with its translations, see training.data.groups). Within that, every pair of language and label is
-spread over the splits by the fractions as nearly as whole groups allow.
+A query with all its candidates goes to one split; `query_key` ignores case and white space. The unit can be a larger
+group (a query with its translations, see training.data.groups). Every pair of language and label is distributed over
+the splits by the fractions, as closely as whole groups allow.
 """
 
 import math
@@ -23,7 +23,7 @@ from training.data.files.writers import write_file
 TRAIN = "train"
 DEFAULT_FRACTIONS: Mapping[str, float] = MappingProxyType({TRAIN: 0.8, "dev": 0.1, "test": 0.1})
 
-# An integer id of more digits than this stays text, since other JSON readers would round it.
+# An integer id with more digits stays text, because other JSON readers would round it.
 _EXACT_DIGITS = 15
 
 _Stratum = tuple[str, int]  # language, label
@@ -32,7 +32,7 @@ _Groups = dict[str, Counter[_Stratum]]  # group -> rows by stratum
 
 @dataclass(frozen=True, slots=True)
 class SplitSummary:
-    """What one split holds: rows, different queries, the share of positive labels and the rows by language."""
+    """Counts of one split: rows, distinct queries, the share of positive labels and the rows by language."""
 
     name: str
     rows: int
@@ -49,16 +49,15 @@ def split_pairs(
     held_out_languages: Collection[str] = (),
     groups: Sequence[str] | None = None,
 ) -> dict[str, list[LabeledPair]]:
-    """Return the rows by split, in their order; the same rows and seed give the same splits in any order of rows.
+    """Return the rows by split, in their order. The result depends on the rows and the seed, not on the order of rows.
 
-    `groups` [N] names what each row must stay together with; by default its query's key. Groups are shuffled by
-    `seed`, sorted by size, largest first, and given one by one to the split whose chi-square distance from its target
-    counts, those of every (language, label) and of all rows, grows least. The term of all rows keeps rare strata,
-    which round to the largest split, from starving the others. A group with a row in a held-out language stays out of
-    `train` whole.
+    `groups` [N] is the group id of each row; the default is the key of its query. Groups are shuffled by `seed` and
+    sorted by size, largest first. Each goes to the split whose chi-square distance from its target counts grows least.
+    Targets are set for every (language, label) and for all rows: rare strata round to the largest split, and without
+    the second target the other splits would be too small. A group with a held-out language is never in `train`.
 
-    Raises InputError when fractions are not positive with sum 1, a held-out language is not in the rows or leaves no
-    split for its rows, or a split gets no row because the queries are too few.
+    Raises InputError if fractions are not positive or do not sum to 1, if a held-out language is not in the rows or
+    leaves no split for its rows, or if a split gets no row because there are too few queries.
     """
     _check_fractions(fractions)
     names = [query_key(row.pair.query) for row in rows] if groups is None else groups
@@ -78,16 +77,16 @@ def split_pairs(
 
 
 def draw(rows: Sequence[LabeledPair], most: int | None, seed: int) -> list[LabeledPair]:
-    """Return at most `most` rows (None: all), drawn by the seed, in their order."""
+    """Return a random sample of at most `most` rows (None: all), in their order."""
     if most is None or most >= len(rows):
         return list(rows)
     return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), most))]
 
 
 def leaks(a: Iterable[LabeledPair], b: Iterable[LabeledPair]) -> list[str]:
-    """Return the queries of `a` that are in `b` too, whatever their case or white space: none when they are disjoint.
+    """Return the queries of `a` that are also in `b`, regardless of case and white space.
 
-    Each query is named once, as `a` first writes it.
+    Each query is returned once, as `a` writes it first.
     """
     others = {query_key(row.pair.query) for row in b}
     found: dict[str, str] = {}
@@ -99,7 +98,7 @@ def leaks(a: Iterable[LabeledPair], b: Iterable[LabeledPair]) -> list[str]:
 
 
 def summarize(splits: Mapping[str, Sequence[LabeledPair]]) -> list[SplitSummary]:
-    """Return one summary a split, in the order of the splits. The share of positives of an empty split is NaN."""
+    """Return one summary for each split, in order. The share of positives of an empty split is NaN."""
     return [
         SplitSummary(
             name=name,
@@ -113,10 +112,10 @@ def summarize(splits: Mapping[str, Sequence[LabeledPair]]) -> list[SplitSummary]
 
 
 def write_pairs(path: Path | str, rows: Iterable[LabeledPair], task: Task) -> None:
-    """Write rows that `read_pairs` reads back as the same ones, whole or not at all, as the file's name says.
+    """Write rows atomically, in the format of the file's name. `read_pairs` reads the same rows back.
 
-    JSON lines are those of the AnalytiCup. Ids that are whole numbers are written as numbers. InputError when an extra
-    has the name of a field, or the file cannot be written.
+    JSON lines are in the AnalytiCup's format. Ids that are integers are written as numbers. InputError if an extra has
+    the name of a field.
     """
     write_file(Path(path), (_record(row, task) for row in rows))
 

@@ -1,15 +1,15 @@
 """Votes: rows of the same query, candidate and language become one row that keeps the share and number of its votes.
 
-Queries and candidates are the same where their `query_key` is. Each row is one vote for its label, or as many as its
-`label_votes` says, `label_share` of them for label 1; a vote counts as its row's `label_weight`. The row that is left
-is the first original one (the first one where all were made), with
+Queries and candidates are equal if their `query_key` is. Each row is one vote for its label; a row with `label_votes`
+is that many votes, `label_share` of them for label 1. The weight of a vote is the `label_weight` of its row. The first
+original row remains (the first row if all were made by augmentation), with
 
 - `label_share`: the weighted share of votes for label 1, and `label_votes`: their number;
-- `label`: 1 where the share is one half or more, so that a tie is a 1, as a score at the threshold is;
+- `label`: 1 if the share is one half or more: a tie is a 1, like a score that equals the threshold;
 - `label_weight`: the share of votes that agree with the label, times the mean weight of the votes;
-- `merged_ids` and `merged_source_ids`: the ids that the other rows had and named.
+- `merged_ids` and `merged_source_ids`: the ids and the sources of the other rows.
 
-Merging what was merged gives what merging all at once would: votes of votes count as votes.
+Merging merged rows gives the same result as merging all rows at once.
 """
 
 from collections import defaultdict
@@ -23,16 +23,16 @@ from relevance.tasks import LabeledPair, query_key
 from training.data.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
 from training.data.weights import LABEL_SHARE, LABEL_VOTES, LABEL_WEIGHT, label_shares, label_votes, label_weights
 
-TAGGED_LANGUAGE = "tagged_language"  # the extra that holds the tag a row came with, where cleaning gave it another
+TAGGED_LANGUAGE = "tagged_language"  # the extra that keeps the language tag of the file, if cleaning changed it
 _SHOWN = 20
 _SHOWN_IDS = 20
 _ROUNDING = 1e-9
 
 
 class Contradictions(StrEnum):
-    """What becomes of pairs with votes for both labels.
+    """What to do with pairs that have votes for both labels.
 
-    MERGE keeps each as one row, MAJORITY leaves ties out, DROP leaves all of them out.
+    MERGE keeps each as one row, MAJORITY drops ties, DROP drops all of them.
     """
 
     MERGE = "merge"
@@ -117,14 +117,15 @@ class Ballot:
 
 
 def tag_of(row: LabeledPair) -> str:
-    """Return the language tag that a row came with, whatever cleaning made of it since."""
+    """Return the language tag of a row in its file, even if cleaning changed it since."""
     return str(row.extra.get(TAGGED_LANGUAGE, row.pair.language))
 
 
 def merge_votes(rows: Sequence[LabeledPair], action: Contradictions) -> tuple[list[LabeledPair], VoteReport]:
-    """Return one row a pair, where the row that stays stood, and the report. Rows without a twin are the same objects.
+    """Return one row for each pair, at the place of the row that remains, and the report.
 
-    InputError where a `label_weight`, `label_share` or `label_votes` is out of range.
+    Rows without a duplicate are returned as the same objects. InputError if a `label_weight`, `label_share` or
+    `label_votes` is out of range.
     """
     ballots = _ballots(rows)
     groups = [_Group(places, sum((ballots[at] for at in places[1:]), ballots[places[0]])) for places in _places(rows)]
@@ -135,13 +136,13 @@ def merge_votes(rows: Sequence[LabeledPair], action: Contradictions) -> tuple[li
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The places of the rows of one pair, and their votes together."""
+    """The indices of the rows of one pair, and the sum of their votes."""
 
     places: list[int]
     ballot: Ballot
 
     def first(self, rows: Sequence[LabeledPair]) -> int:
-        """Return the place of the row that stays: the first original one."""
+        """Return the index of the row that remains: the first original one."""
         return next((at for at in self.places if SOURCE_ID not in rows[at].extra), self.places[0])
 
     def row(self, rows: Sequence[LabeledPair]) -> LabeledPair:
@@ -164,7 +165,7 @@ class _Group:
 
 
 def _places(rows: Sequence[LabeledPair]) -> list[list[int]]:
-    """Return the places of the rows of every (query, candidate, language tag), in order of their first rows."""
+    """Return the indices of the rows of every (query, candidate, language tag), in the order of first rows."""
     places: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
     for at, row in enumerate(rows):
         places[query_key(row.pair.query), query_key(row.pair.candidate), tag_of(row)].append(at)
@@ -174,7 +175,7 @@ def _places(rows: Sequence[LabeledPair]) -> list[list[int]]:
 def _ballots(rows: Sequence[LabeledPair]) -> list[Ballot]:
     found = []
     for row, share, votes, weight in zip(rows, label_shares(rows), label_votes(rows), label_weights(rows), strict=True):
-        # A merged row's weight holds the agreement of its votes: what is left is the mean weight of a vote.
+        # The weight of a merged row includes the agreement of its votes: dividing by it gives the mean weight.
         is_merged = LABEL_SHARE in row.extra and LABEL_WEIGHT in row.extra
         total = votes * (min(weight / _agreement(share), 1.0) if is_merged else weight)
         found.append(Ballot(votes, share * votes, total, share * total))
@@ -219,5 +220,5 @@ def _shown(rows: Sequence[LabeledPair], group: _Group) -> Contradiction:
 
 
 def _snapped(value: float) -> float:
-    """Return the whole number that a sum of shares comes next to, else the sum."""
+    """Round a sum of shares to an integer if the difference is a rounding error."""
     return float(round(value)) if abs(value - round(value)) < _ROUNDING else value

@@ -1,7 +1,7 @@
-"""How much each row counts in training, and the votes that a row stands for.
+"""The weight of each row in training, and the votes for its label.
 
-`label_weight` in [0, 1] is the weight of the row's loss: the agreement of its votes, or what self-validation gives a
-doubtful label. `label_share` in [0, 1] is the share of its votes for label 1, `label_votes` their number.
+`label_weight` in [0, 1] is the weight of the row's loss: the agreement of its votes, or the weight that self-validation
+gives to a doubtful label. `label_share` in [0, 1] is the share of votes for label 1, `label_votes` their number.
 """
 
 import math
@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair
+from training.data.grades import number_of
+from training.data.values import is_missing
 
 LABEL_WEIGHT = "label_weight"
 LABEL_SHARE = "label_share"
@@ -16,17 +18,17 @@ LABEL_VOTES = "label_votes"
 
 
 def label_weights(rows: Sequence[LabeledPair]) -> list[float]:
-    """Return the weight [N] of each row in [0, 1]; 1 where it has none. InputError names those out of range."""
+    """Return the weight [N] of each row in [0, 1]; the default is 1. InputError names those out of range."""
     return _numbers(rows, LABEL_WEIGHT, lambda row: 1.0, _is_share, "numbers from 0 to 1")
 
 
 def label_shares(rows: Sequence[LabeledPair]) -> list[float]:
-    """Return the share [N] of votes for label 1; the label where a row has none. InputError as `label_weights`."""
+    """Return the share [N] of votes for label 1; the default is the label. InputError names those out of range."""
     return _numbers(rows, LABEL_SHARE, lambda row: float(row.label), _is_share, "numbers from 0 to 1")
 
 
 def label_votes(rows: Sequence[LabeledPair]) -> list[int]:
-    """Return the number [N] of votes of each row; 1 where it has none. InputError names those that are no counts."""
+    """Return the number [N] of votes of each row; the default is 1. InputError names those that are no counts."""
     found = _numbers(
         rows, LABEL_VOTES, lambda row: 1.0, lambda value: value >= 1 and value == int(value), "whole numbers from 1"
     )
@@ -55,10 +57,8 @@ def _is_share(value: float) -> bool:
 
 
 def _number(value: object, default: float) -> float:
-    """Return a number, the default where there is none (empty cells and NaN, as pandas has them, too)."""
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+    """Return a number; the default if it is missing, NaN if it is not a number."""
+    if is_missing(value):
         return default
-    try:
-        return float(str(value))
-    except ValueError:
-        return math.nan
+    number = number_of(value)
+    return math.nan if number is None else number

@@ -11,7 +11,7 @@ from relevance.tasks import Task
 from training.data.dataset import read_pairs
 from training.data.disk_cache import DiskCache
 from training.data.files.writers import beside, write_file
-from training.data.keep_out import kept_out_files, read_kept_out, without_linked
+from training.data.keep_out import kept_out_rows, without_linked
 from training.data.splits import write_pairs
 from training.embedding.vectors import Embedder
 from training.translation.augment import augment
@@ -53,8 +53,8 @@ def run_job(job: TranslationJob) -> TranslationReport:
     """
     sources = job.sources
     read = read_pairs(job.file, job.task, reading=sources.reading).rows
-    files = kept_out_files(job.file, job.task, [*([sources.like] if sources.like else []), *sources.keep_out])
-    held = read_kept_out(files, job.task, sources.reading)
+    given = [*([sources.like] if sources.like else []), *sources.keep_out]
+    held = kept_out_rows(job.file, job.task, given, sources.reading)
     rows = without_linked(read, held)
     rejections: list[Rejection] = []
     held_rows = [row for part in held for row in part]

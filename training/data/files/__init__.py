@@ -1,4 +1,4 @@
-"""File formats of rows, read and written in parts: CSV, TSV, JSON lines, Parquet.
+"""File formats of rows: read and write CSV, TSV, JSON lines and Parquet, one or many files.
 
 Must not know what the fields mean.
 """

@@ -1,4 +1,4 @@
-"""JSON, CSV, TSV and Parquet as one stream of numbered records. Knows nothing of what a record must hold."""
+"""Read JSON, CSV, TSV and Parquet as one stream of numbered records. Knows nothing of the fields of a record."""
 
 import csv
 import json
@@ -15,22 +15,22 @@ from training.data.files.parts import DELIMITERS, PARQUET, Part
 from training.data.grades import label_of
 from training.data.rows import WHOLE_ROW, Problem, shown
 
-# Of one cell. Without a limit, one quote that is not closed takes the rest of the file into memory.
+# Characters in one cell. Without a limit, an unclosed quote would read the rest of the file into memory.
 LARGEST_CELL = 16 * 2**20
 _OTHER_DELIMITERS = ",;\t|"
 _GAP = re.compile(r"[\s,]*")
 
 
 class Record(NamedTuple):
-    """One row as the file has it: its number, its values by column or what keeps them from being read, and its text."""
+    """One row of a file: its number, its values by column (or the problem that prevents reading them), and its text."""
 
     number: int
     content: dict[str, Any] | Problem
-    raw: str | None  # None: made from the content where it is needed
+    raw: str | None  # None: the reader of the record builds it from the content
 
 
 def records_of(part: Part, fields: Fields) -> Iterator[Record]:
-    """Yield the records of a file. InputError where it breaks off, or its header does not fit the fields."""
+    """Yield the records of a file. InputError if it is truncated, or if its header does not fit the fields."""
     if part.suffix == PARQUET:
         from training.data.files.parquet import parquet_records
 
@@ -65,7 +65,7 @@ def _json_object(text: str) -> dict[str, Any] | Problem:
         fault = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
         expected = "one JSON object a line"
         if text in ("{", "}") or text.endswith((",", "{", "[")):
-            expected += "; objects over several lines are made so by `jq -c . FILE`"
+            expected += "; `jq -c . FILE` writes each object on one line"
         return Problem("malformed JSON", WHOLE_ROW, text, f"{expected} ({fault})")
     return _as_object(value)
 
@@ -75,7 +75,7 @@ def _as_object(value: Any) -> dict[str, Any] | Problem:
 
 
 def _array_records(part: Part, text: str) -> Iterator[Record]:
-    """Yield the objects of one JSON array, numbered from 1, on however many lines they stand."""
+    """Yield the objects of one JSON array, numbered from 1. Line breaks do not matter."""
     decoder = json.JSONDecoder()
     at, number = _GAP.match(text, text.index("[") + 1).end(), 0  # type: ignore[union-attr]
     try:
@@ -87,13 +87,13 @@ def _array_records(part: Part, text: str) -> Iterator[Record]:
     except (ValueError, RecursionError) as error:
         fault = str(error) or "too deep"
         raise InputError(
-            f"{part.name}: the JSON array breaks off after {number} elements ({fault}); expected an array of objects, "
+            f"{part.name}: the JSON array is invalid after {number} elements ({fault}); expected an array of objects, "
             "or one JSON object a line"
         ) from None
 
 
 class _TableLines:
-    """Lines for `csv.reader`. Remembers those taken for a row and takes them back, so that a bad row costs no other."""
+    """Lines for `csv.reader`. The lines of a bad row can be given back, so that they are read again as other rows."""
 
     def __init__(self, lines: Iterator[Line]) -> None:
         self._fresh = lines
@@ -109,7 +109,7 @@ class _TableLines:
         return line.text
 
     def give_back(self, kept: int) -> None:
-        """Take back the lines of a row but its first `kept`."""
+        """Give back all lines of the current row except the first `kept`."""
         self._returned.extendleft(reversed(self.taken[kept:]))
         del self.taken[kept:]
 
@@ -138,9 +138,9 @@ def _table_records(part: Part, source: Iterator[Line], fields: Fields) -> Iterat
 
 
 def _delimiter(lines: _TableLines, usual: str, quotes: bool) -> str:
-    """Return the delimiter that the first line shows: the usual one unless only another one parts it.
+    """Detect the delimiter in the first line: `usual` if it occurs, else the most frequent other one.
 
-    A first line `sep=;`, as Excel writes it, says it and is no row.
+    A first line `sep=;`, which Excel writes, names the delimiter and is not a row.
     """
     first = next(lines, "")
     if stated := re.fullmatch(r"sep=(.)\s*", first):
@@ -152,7 +152,7 @@ def _delimiter(lines: _TableLines, usual: str, quotes: bool) -> str:
 
 def _table_rows(lines: _TableLines, delimiter: str, quotes: bool) -> Iterator[list[str] | Problem]:
     csv.field_size_limit(LARGEST_CELL)
-    # Strict, because a stray quote would else take the rows after it into one cell without a word.
+    # Strict: otherwise a stray quote would silently merge the rows after it into one cell.
     quoted = csv.reader(lines, delimiter=delimiter, strict=True)
     reader = quoted if quotes else (text.rstrip("\r\n").split(delimiter) for text in lines)
     while True:
@@ -187,9 +187,9 @@ def _named_cells(header: list[str], cells: list[str]) -> dict[str, Any] | Proble
 
 
 def _swallowed(taken: list[Line], cells: list[str], delimiter: str, label: int | None) -> Problem | None:
-    """Return the problem of a cell over several lines that are rows of their own, as a stray quote makes it.
+    """Return the problem if a cell spans lines that are rows of their own. A stray quote merges rows like this.
 
-    They are where each line has as many cells as the header, and a label in the label's place.
+    Lines are rows if each has as many cells as the header, and a valid label in the label column.
     """
     texts = [cell if "\n" in cell else cell.replace(delimiter, " ") for cell in cells]
     rows = [text.split(delimiter) for text in delimiter.join(texts).split("\n")]
@@ -200,5 +200,5 @@ def _swallowed(taken: list[Line], cells: list[str], delimiter: str, label: int |
         "cell over several rows",
         WHOLE_ROW,
         "".join(line.text for line in taken).rstrip("\r\n"),
-        f"one row a line: a quote takes {where} into one cell; --no-quotes reads quotes as text",
+        f"one row on each line: a quote merges {where} into one cell; --no-quotes reads quotes as text",
     )

@@ -9,7 +9,7 @@ from typing import Any
 def json_line(record: Mapping[str, Any]) -> bytes:
     """Return a record as one line of JSON.
 
-    JSON has no NaN and no infinity: they become null. Other values that JSON lacks (dates, decimals) become their text.
+    JSON has no NaN and no infinity: they become null. Other values (dates, decimals) become text.
     """
     try:
         text = json.dumps(record, ensure_ascii=False, allow_nan=False, default=str)

@@ -1,6 +1,6 @@
-"""The lines of a text file, decoded: each with its number, and with its fault where its bytes are of another encoding.
+"""Decode the lines of a text file. Each has its number and, if its bytes do not fit the encoding, a problem.
 
-Knows encodings; knows nothing of what a line holds.
+Knows encodings; knows nothing of the content of a line.
 """
 
 import codecs
@@ -13,7 +13,7 @@ from training.data.files.parts import Part
 from training.data.rows import WHOLE_ROW, Problem
 
 UTF8 = "utf-8"
-# The marks of UTF-32 begin like those of UTF-16.
+# UTF-32 first: its marks begin with those of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, UTF8),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -21,11 +21,11 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-NAME_IT = "or its encoding named, as in --encoding latin-1"
+NAME_IT = "or the name of the encoding, for example --encoding latin-1"
 
 
 class Line(NamedTuple):
-    """A line with its end. Bytes that cannot be decoded stand in `text` as surrogates."""
+    """A line with its line break. Bytes that cannot be decoded are surrogates in `text`."""
 
     number: int
     text: str
@@ -33,20 +33,20 @@ class Line(NamedTuple):
 
 
 def checked_encoding(name: str) -> str:
-    """Return Python's name of a text encoding. ConfigError where there is no such encoding."""
+    """Return Python's name of a text encoding. ConfigError if there is no such encoding."""
     try:
         found = codecs.lookup(name)
-        "".encode(found.name)  # not the likes of base64, which are no encodings of text
+        "".encode(found.name)  # fails for codecs such as base64, which do not encode text
     except LookupError:
         raise ConfigError(f"--encoding {name!r}: no such encoding; expected one as utf-16 or latin-1") from None
     return found.name
 
 
 def lines_of(part: Part, encoding: str | None = None) -> Iterator[Line]:
-    """Yield the lines of a file, split at line feeds only: U+2028 and its like belong to the text.
+    """Yield the lines of a file, split at line feeds only: other separators such as U+2028 are part of the text.
 
-    A byte order mark is left out, and says the encoding where `encoding` does not; without either it is UTF-8.
-    InputError where the file cannot be read, or is UTF-16 or UTF-32 that breaks off or does not say so.
+    A byte order mark is removed. It sets the encoding if `encoding` is None; the default is UTF-8. InputError if the
+    file cannot be read, if UTF-16 or UTF-32 is truncated, or if neither a mark nor `encoding` tells it.
     """
     with part.open() as stream:
         start = stream.peek(4)
@@ -60,13 +60,13 @@ def lines_of(part: Part, encoding: str | None = None) -> Iterator[Line]:
 
 
 def _narrow_lines(part: Part, stream: Iterable[bytes], offset: int, encoding: str) -> Iterator[Line]:
-    """Yield the lines of an encoding that writes a line feed as one byte, so that a bad byte costs one line."""
+    """Yield the lines of an encoding in which a line feed is one byte: a bad byte spoils only its own line."""
     name = encoding.removesuffix("-sig").upper() if encoding.startswith(UTF8) else encoding
     for number, line in enumerate(stream, 1):
         if number == 1 and b"\0" in line:
             raise InputError(
-                f"{part.name}: line 1 holds zero bytes, as UTF-16 does and other files that are no text; expected "
-                f"{name}, or the encoding named, as in --encoding utf-16-le"
+                f"{part.name}: line 1 holds zero bytes: the file is UTF-16, or not a text file; expected "
+                f"{name}, or the name of the encoding, for example --encoding utf-16-le"
             )
         try:
             text, problem = line.decode(encoding), None
@@ -79,7 +79,7 @@ def _narrow_lines(part: Part, stream: Iterable[bytes], offset: int, encoding: st
 
 
 def _wide_lines(part: Part, content: bytes, encoding: str) -> Iterator[Line]:
-    """Yield the lines of UTF-16 or UTF-32, which are decoded whole: after a bad byte nothing is sure."""
+    """Yield the lines of UTF-16 or UTF-32. These are decoded as a whole: nothing after a bad byte can be trusted."""
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:

@@ -1,7 +1,7 @@
-"""Parquet files as numbered records. Values of types that JSON lacks come as text, and nothing ends in a traceback.
+"""Read Parquet files as numbered records. Values that Python or JSON cannot hold become text.
 
-Times in nanoseconds, durations and dates beyond Python's become text; binary values are text where they are UTF-8, and
-hexadecimal digits where not.
+Times in nanoseconds and durations become text. Binary values become text if they are UTF-8, else hexadecimal digits.
+A value that cannot be read is a problem of its row.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def parquet_records(part: Part, fields: Fields) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
-    """Yield every row's number, from 1, and its values or what keeps them from being read."""
+    """Yield the number of every row, from 1, with its values or the problem that prevents reading them."""
     number = 0
     try:
         with pq.ParquetFile(part.path) as file:
@@ -44,20 +44,20 @@ def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Problem]:
 
 
 def _values(column: pa.Array, name: str) -> list[Any]:
-    """Return a column's values, a Problem in place of each that Python cannot hold."""
+    """Return the values of a column; a Problem replaces a value that Python cannot hold."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     try:
         if not _is_plain(column.type):
             raise ValueError
         return column.to_pylist()
-    # Parquet strings are not checked when written, and one bad value fails its whole batch.
+    # Writers do not check strings, and one bad value fails the whole batch: convert one by one.
     except (ValueError, OverflowError, pa.ArrowException):
         return [_value(column[at], name) for at in range(len(column))]
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether values of a type are always what Python's own types say."""
+    """Return whether `to_pylist` gives plain Python values of a type without loss."""
     is_binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
     return not is_binary and not pa.types.is_duration(kind) and getattr(kind, "unit", None) != "ns"
 
@@ -82,7 +82,7 @@ def _value(scalar: pa.Scalar, name: str) -> Any:
         shown = error.object.decode(errors="backslashreplace")
         return Problem("bad UTF-8", name, shown, f"UTF-8 (byte {error.start} is not)")
     except (ValueError, OverflowError, pa.ArrowException) as error:
-        found = getattr(scalar, "value", None)  # the scalar itself cannot be shown
+        found = getattr(scalar, "value", None)  # printing the scalar itself would fail
         return Problem("unreadable value", name, found, f"a value of {scalar.type} in Python's range ({error})")
 
 

@@ -1,4 +1,4 @@
-"""The files that a path of rows stands for: a file, a folder or a pattern of part files, or standard input (`-`).
+"""Resolve the path of a data set to files: a file, a folder or pattern of part files, or standard input (`-`).
 
 Knows names and compression; knows nothing of rows.
 """
@@ -6,7 +6,6 @@ Knows names and compression; knows nothing of rows.
 import contextlib
 import functools
 import glob
-import gzip
 import io
 import shutil
 import sys
@@ -14,7 +13,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from relevance.errors import InputError
 
@@ -38,7 +36,7 @@ class Part:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[io.BufferedReader]:
-        """Open the bytes, decompressed. InputError where they cannot be read or break off."""
+        """Open the decompressed bytes. InputError if they cannot be read or are truncated."""
         try:
             with _opened(self.path, self.compression) as stream:
                 yield stream
@@ -49,7 +47,7 @@ class Part:
 
 
 def type_of(path: Path, role: str = "") -> tuple[str, str]:
-    """Return the file type and the compression that a name says. InputError where it says no known one."""
+    """Return file type and compression by a file's name. InputError for an unknown one."""
     name = path.name.lower()
     compression = next((end for end in COMPRESSIONS if name.endswith(end)), "")
     suffix = Path(name.removesuffix(compression)).suffix
@@ -63,10 +61,10 @@ def type_of(path: Path, role: str = "") -> tuple[str, str]:
 
 
 def parts_of(path: Path) -> list[Part]:
-    """Return the files that a path stands for, in the order of their names.
+    """Return the files of a data set, in the order of their names.
 
-    Of a folder, all files below it count but those whose name, or a folder's on the way, begins with a dot or an
-    underscore (`_SUCCESS`). InputError where there is none, one cannot be opened, or one is of unknown type.
+    A folder is read at any depth, without files and folders whose names begin with a dot or an underscore
+    (`_SUCCESS`). InputError if there is no file, or if one cannot be opened or has an unknown type.
     """
     if path == STANDARD:
         return [_standard_input()[0]]
@@ -74,9 +72,9 @@ def parts_of(path: Path) -> list[Part]:
         files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path)))
         expected = "expected a file, or a folder that holds part files"
         if not files:
-            raise InputError(f"{path}: is a folder without files of rows; {expected}")
+            raise InputError(f"{path}: is a folder without data files; {expected}")
     elif not (files := files_of(path)):
-        raise InputError(f"{path}: no file fits this pattern; expected at least one")
+        raise InputError(f"{path}: no file matches this pattern; expected at least one")
     parts = [Part(file, str(file), *type_of(file)) for file in files]
     for file in files:
         try:
@@ -87,7 +85,7 @@ def parts_of(path: Path) -> list[Part]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the path itself, or where it is a pattern, the files that fit it, in the order of their names."""
+    """Return the path itself, or the files that match it if it is a pattern, in the order of their names."""
     if not glob.has_magic(str(path)) or path.exists():
         return [path]
     found = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - takes absolute patterns too
@@ -95,22 +93,20 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _opened(path: Path, compression: str) -> io.BufferedReader:
-    if compression == ".gz":
-        return cast("io.BufferedReader", gzip.open(path))  # has `peek` too
-    if compression == ".zst":
-        import pyarrow as pa
+    if not compression:
+        return path.open("rb")
+    import pyarrow as pa
 
-        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
-    return path.open("rb")
+    return io.BufferedReader(pa.input_stream(str(path), compression=COMPRESSIONS[compression]))
 
 
 def _is_hidden(path: Path) -> bool:
     return any(name.startswith((".", "_")) for name in path.parts)
 
 
-@functools.cache  # several passes read it, and it comes once
+@functools.cache  # several passes read it, but it can be read only once
 def _standard_input() -> tuple[Part, object]:
-    """Copy standard input to a file; return it with its type, told from its first bytes, and what keeps it there."""
+    """Copy standard input to a temporary file. Return it, with a type guessed by its first bytes, and its handle."""
     copy = tempfile.NamedTemporaryFile(prefix="relevance-stdin-")  # noqa: SIM115 - goes with the process
     shutil.copyfileobj(sys.stdin.buffer, copy)
     copy.flush()

@@ -1,4 +1,4 @@
-"""How files of rows are to be read: names of columns, encoding, delimiter, quotes, grades."""
+"""Options of reading a file of rows: column names, encoding, delimiter, quotes, grades."""
 
 from functools import cached_property
 
@@ -12,7 +12,7 @@ _TAB = ("\\t", "tab", "\t")
 
 
 class ReadOptions(BaseModel):
-    """How to read a file of rows; all that is absent follows from the file. ConfigError for a value that cannot be."""
+    """How to read a file of rows. What is absent is detected in the file. ConfigError for an invalid value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,12 +1,11 @@
-"""Records with any fields, written as JSON lines, CSV, TSV or Parquet: the name of the file decides.
+"""Write records with any fields as JSON lines, CSV, TSV or Parquet, by the name of the file.
 
-Knows nothing of what the fields mean. JSON keeps every value. A table cell holds text, a number or a truth value;
-whatever a table cannot hold as it is (lists, objects, columns of mixed types, whole numbers beyond 64 bits) becomes its
-JSON text. TSV has no quotes, so that a cell with a tab or a line break is an error.
+Knows nothing of the meaning of fields. JSON keeps every value. A table cell holds text, a number or a boolean; other
+values (lists, objects, columns of mixed types, integers beyond 64 bits) become JSON text. TSV has no quotes: a cell
+with a tab or a line break is an error.
 """
 
 import csv
-import gzip
 import io
 import json
 import shutil
@@ -17,13 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from relevance.errors import InputError
 from relevance.files import whole_file
 from relevance.outputs import STANDARD, check_outputs
 from training.data.files.json_lines import json_line
-from training.data.files.parts import DELIMITERS, PARQUET, files_of, type_of
+from training.data.files.parts import COMPRESSIONS, DELIMITERS, PARQUET, files_of, type_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 _KINDS = {type(None): "null", bool: "bool", float: "float", str: "text"}
 ROW_GROUP = 16_384
-EXACT_IN_FLOAT = 2**53  # a larger whole number may change when it becomes a float
+EXACT_IN_FLOAT = 2**53  # a larger integer may change when it becomes a float
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Columns:
     kinds: dict[str, set[str]] = field(default_factory=dict)
 
     def see(self, record: Record) -> None:
-        """Take note of a record's columns and values."""
+        """Add the columns and kinds of values of a record."""
         for name, value in record.items():
             kind = _KINDS.get(type(value)) or _kind(value)
             if kind not in self.kinds.setdefault(name, set()):
@@ -56,17 +55,17 @@ def check_files(
     kept: Path | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Check the outputs of a command, before any work: `rows` are files of records, `others` are of any kind.
+    """Check the outputs of a command before any work: `rows` are files of records, `others` are of any kind.
 
-    `kept` is a cache that a command keeps from run to run, so that it may be there already. Raises InputError where a
-    name says no known type, and whatever `check_outputs` raises.
+    `kept` is a cache that a command keeps between runs, so it may exist. Raises InputError for a file name of unknown
+    type, and the errors of `check_outputs`.
     """
     rows = [path for path in rows if path is not None]
     for path in rows:
         output_type(path)
     inputs = list(inputs)
     if inputs.count(STANDARD) > 1:
-        raise InputError("-: standard input is named twice; expected it once, since its rows come once")
+        raise InputError("-: standard input is named twice; expected it once, because it can be read only once")
     sources = [file for path in inputs if path for file in files_of(path)]
     outputs = [*rows, *others]
     check_outputs(outputs, sources, overwrite=overwrite)
@@ -75,20 +74,20 @@ def check_files(
 
 
 def check_ending(path: Path | None, *endings: str) -> None:
-    """Raise InputError where the name of an output of one format says another."""
+    """Raise InputError if the name of an output does not have one of the endings."""
     if path is not None and path.suffix.lower() not in endings:
         raise InputError(f"output {path}: expected a name that ends in {' or '.join(endings)}")
 
 
 def output_type(path: Path) -> tuple[str, str]:
-    """Return the type and compression that an output's name says; JSON lines on standard output."""
+    """Return type and compression by an output's name; standard output gets JSON lines."""
     return (".jsonl", "") if path == STANDARD else type_of(path, "output ")
 
 
 def write_file(path: Path, records: Iterable[Record]) -> None:
-    """Write records as the file's name says, whole or not at all; `-` is standard output.
+    """Write records in the format of the file's name, atomically; `-` is standard output.
 
-    Folders on the way are made. InputError where the file cannot be written, or cannot hold a record.
+    Creates missing parent folders. InputError if the file cannot hold a record, MachineError if it cannot be written.
     """
     records = list(records)
     columns = Columns()
@@ -101,7 +100,7 @@ def write_file(path: Path, records: Iterable[Record]) -> None:
 
 @contextmanager
 def output_file(path: Path) -> Iterator[Path]:
-    """Yield a place to write to, which becomes the file when it is whole, or goes to standard output for `-`."""
+    """Yield a temporary path. Without an error it then replaces the file, or is copied to standard output for `-`."""
     if path != STANDARD:
         with whole_file(path) as beside:
             yield beside
@@ -114,17 +113,17 @@ def output_file(path: Path) -> Iterator[Path]:
 
 
 def beside(out: Path, ending: str) -> Path:
-    """Return the path of a cache that belongs to an output: `OUT.ENDING`."""
+    """Return the path of a cache beside an output: `OUT.ENDING`."""
     return Path(f"standard-output.{ending}") if out == STANDARD else out.with_name(f"{out.name}.{ending}")
 
 
 def say(text: str, out: Path | None) -> None:
-    """Print a command's report; on standard error where standard output takes the rows."""
+    """Print the report of a command; on standard error if the rows go to standard output."""
     print(text, file=sys.stderr if out == STANDARD else sys.stdout)
 
 
 def check_record(path: Path, record: Record, where: str) -> None:
-    """Raise InputError where a TSV file cannot hold a record."""
+    """Raise InputError if `path` is a TSV file and cannot hold the record."""
     if output_type(path)[0] != ".tsv":
         return
     for name, value in record.items():
@@ -136,9 +135,9 @@ def check_record(path: Path, record: Record, where: str) -> None:
 
 
 def write_records(path: Path, kind: tuple[str, str], records: Iterable[Record], columns: Columns) -> None:
-    """Write the records to `path` as a type and compression, holding a few thousand at a time.
+    """Write the records to `path` in a type and compression; a few thousand are in memory at a time.
 
-    Tables have the columns given. `path` may be left incomplete by an error: the caller renames it when it is whole.
+    Tables have the given columns. An error leaves `path` incomplete: the caller writes to a temporary path.
     """
     suffix, compression = kind
     if suffix == PARQUET:
@@ -158,7 +157,7 @@ def write_records(path: Path, kind: tuple[str, str], records: Iterable[Record], 
 
 
 def as_text(value: Any) -> str:
-    """Return text as it is, other JSON values as JSON, and any other value (a date, a decimal) as Python shows it."""
+    """Return text unchanged, other JSON values as JSON, and any other value (a date, a decimal) as `str` gives it."""
     if isinstance(value, str):
         text = value
     elif value is None or isinstance(value, bool | int | float | list | dict):
@@ -177,17 +176,14 @@ def _kind(value: Any) -> str:
 @contextmanager
 def _compressed(path: Path, compression: str) -> Iterator[BinaryIO]:
     with path.open("wb") as raw:
-        if compression == ".gz":
-            # Without name and time, equal rows give equal bytes.
-            with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as stream:
-                yield cast("BinaryIO", stream)
-        elif compression == ".zst":
-            import pyarrow as pa
-
-            with io.BufferedWriter(pa.CompressedOutputStream(raw, "zstd")) as stream:
-                yield cast("BinaryIO", stream)
-        else:
+        if not compression:
             yield raw
+            return
+        import pyarrow as pa
+
+        # The header of gzip has neither name nor time, so that equal rows give equal bytes.
+        with io.BufferedWriter(pa.CompressedOutputStream(raw, COMPRESSIONS[compression])) as stream:
+            yield stream
 
 
 def _write_table(stream: io.TextIOBase, records: Iterable[Record], names: list[str], delimiter: str) -> None:
@@ -196,7 +192,7 @@ def _write_table(stream: io.TextIOBase, records: Iterable[Record], names: list[s
         stream.writelines(f"{delimiter.join(cells)}\n" for cells in [list(map(as_text, names)), *rows])
         return
     plain = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-    # With this line end, csv does not see that a lone carriage return needs quotes.
+    # With this line terminator, csv does not quote a lone carriage return.
     quoting = csv.writer(stream, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
     plain.writerow(map(as_text, names))
     for cells in rows:

@@ -274,7 +274,7 @@ def test_column_missing_in_some_rows_is_named_in_each(tmp_path):
             b"id;query;label\n1;a;1\n",
             "column 'category_path' is missing; columns found: 'id', 'query', 'label'",
         ),
-        ("a.txt", '{"id": 1}'.encode("utf-16-le"), "line 1 holds zero bytes, as UTF-16 does"),
+        ("a.txt", '{"id": 1}'.encode("utf-16-le"), "line 1 holds zero bytes: the file is UTF-16"),
         ("a.parquet", b"no parquet", "expected a Parquet file"),
         (
             "a.xlsx",
@@ -295,7 +295,7 @@ def test_file_that_cannot_be_used_is_one_message(tmp_path, name, content, messag
 def test_file_that_is_missing_or_a_folder_is_refused_before_reading(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         iter_rows(tmp_path / "none.txt", Task.QC)
-    with pytest.raises(InputError, match="is a folder without files of rows"):
+    with pytest.raises(InputError, match="is a folder without data files"):
         iter_rows(tmp_path, Task.QC)
 
 
@@ -338,7 +338,7 @@ def test_good_rows_go_on_when_bad_ones_have_a_file(tmp_path):
             3,
             "(row)",
             f"byte 0xff at offset {path.read_bytes().index(0xFF)} of the file",
-            "UTF-8, or its encoding named, as in --encoding latin-1",
+            "UTF-8, or the name of the encoding, for example --encoding latin-1",
         ),
     ]
     assert [(row["file"], row["raw"]) for row in written[1:]] == [(str(path), raw), (str(path), "\\xff")]

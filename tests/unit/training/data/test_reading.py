@@ -140,7 +140,7 @@ def test_labels_of_more_than_two_values_are_refused_also_where_bad_rows_may_go(t
         lines(path, ",".join(ROW), *(",".join(map(str, row.values())) for row in rows))
     else:
         json_lines(path, *rows)
-    with pytest.raises(BadRowsError, match=r"may be grades too, so that no row of the file is read(.|\n)*--grades"):
+    with pytest.raises(BadRowsError, match=r"may be grades too, so no row of the file is used(.|\n)*--grades"):
         read_pairs(path, Task.QI, bad_rows_file=tmp_path / "bad.jsonl")
 
 
@@ -393,7 +393,7 @@ def test_a_folder_or_pattern_of_part_files_is_read_in_order(tmp_path):
     assert [row.id for row in read(folder / "part-*")] == ["1", "part-1.csv:2", "part-1.csv:3"]
     lines(folder / "part-2.csv", "query,candidate,label", "e,x,?")
     assert f"{folder / 'part-2.csv'} row 2: unknown label" in refused(folder)
-    assert "no file fits this pattern" in refused(tmp_path / "nothing-*.csv")
+    assert "no file matches this pattern" in refused(tmp_path / "nothing-*.csv")
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_a_json_array_is_read_and_its_rows_count_from_one(tmp_path):
     assert [row.id for row in found[:2]] == ["1", "2"]
     assert [(row.row, row.problems[0].kind) for row in found[2:]] == [(3, "unknown label"), (4, "not an object")]
     path.write_text(json.dumps([ROW, ROW], indent=2)[:-40])
-    assert "the JSON array breaks off after 1 elements" in refused(path)
+    assert "the JSON array is invalid after 1 elements" in refused(path)
 
 
 def test_an_object_over_several_lines_is_named(tmp_path):
