@@ -59,7 +59,7 @@ def serve(
 
 @app.command("settings")
 def list_settings() -> None:
-    """List the service's settings: environment variable, default, and what comes of raising or lowering it."""
+    """List the service's settings: environment variable, default, and the effect of a higher or lower value."""
     from service.settings import Settings
 
     for name, field in Settings.model_fields.items():
@@ -74,7 +74,7 @@ def new_key(
         list[str] | None, typer.Option(help="score, metrics or admin; repeat for several. Without it: score.")
     ] = None,
 ) -> None:
-    """Make an API key: prints its secret, this once, and the entry to add to the file of keys, which holds a hash."""
+    """Make an API key: prints its secret, which is not shown again, and the entry for the file of keys."""
     from service.auth.key_file import entry, new_secret
 
     secret = new_secret()
@@ -84,7 +84,7 @@ def new_key(
 
 
 def parse_bundles(arguments: list[str]) -> dict[Task, Path]:
-    """Return the folder of each task. Raises ConfigError for what is not TASK=DIR, BundleError where DIR is missing."""
+    """Return the folder of each task. Raises ConfigError where one is not TASK=DIR, BundleError without DIR."""
     bundles: dict[Task, Path] = {}
     for argument in arguments:
         name, equals, folder = argument.partition("=")

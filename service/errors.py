@@ -1,4 +1,4 @@
-"""What can be wrong with a request, or with the service meanwhile; `service.api.problems` has the statuses."""
+"""The errors of a request and of the service; `service.api.problems` has their statuses."""
 
 from relevance.errors import InputError, MachineError
 
@@ -36,11 +36,11 @@ class BulkOffError(InputError):
 
 
 class TooSlowError(InputError):
-    """A bulk caller sent or read less than it must to keep its place."""
+    """A bulk caller sent or read too slowly."""
 
 
 class OverloadedError(MachineError):
-    """Too much waits already. `retry_after_seconds` says when to come back."""
+    """The queue is full. `retry_after_seconds` says when to try again."""
 
     def __init__(self, message: str, retry_after_seconds: int) -> None:
         super().__init__(message)
@@ -48,19 +48,19 @@ class OverloadedError(MachineError):
 
 
 class TooManyRequestsError(OverloadedError):
-    """As many requests as may be in work at once are in work."""
+    """The maximum number of requests is at work."""
 
 
 class KeyRateError(OverloadedError):
-    """The API key has sent more requests a second than it may."""
+    """The API key is over its requests a second."""
 
 
 class KeyConcurrencyError(OverloadedError):
-    """The API key has as many requests in work as it may."""
+    """The API key is at its maximum of concurrent requests."""
 
 
 class DeadlineError(MachineError):
-    """The answer cannot be there, or was not there, when the caller's deadline passed."""
+    """The answer cannot be ready, or was not ready, by the caller's deadline."""
 
 
 class UnavailableError(MachineError):
@@ -70,20 +70,20 @@ class UnavailableError(MachineError):
 
 
 class ModelRetiredError(MachineError):
-    """The model that a bulk request began with was replaced, and is no longer kept for it."""
+    """The model of a bulk request was replaced and is no longer loaded."""
 
 
 class ScoringError(MachineError):
-    """The model run that held the request's pairs failed."""
+    """The model run with the request's pairs failed."""
 
 
 class ConflictError(InputError):
-    """The models of a task cannot be changed so now: another change is under way, or there is nothing to change to."""
+    """The models of a task cannot be changed: another change is in progress, or there is no model to change to."""
 
 
 class BundleRefusedError(InputError):
-    """A bundle that was to be served is damaged, fails its self-test or is not for this task; nothing has changed."""
+    """A new bundle is damaged, fails its self-test or is not for this task; nothing has changed."""
 
 
 class ClientGoneError(InputError):
-    """The caller closed the connection before the answer was there."""
+    """The caller closed the connection before the answer."""

@@ -1,4 +1,4 @@
-"""The FastAPI app: routes, the edge around them, and the loading of bundles while it lives."""
+"""The FastAPI app of callers: its routes, the middleware around them, and its OpenAPI page."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -28,9 +28,9 @@ ABOUT = "Scores how relevant category paths (`qc`) and item titles (`qi`) are to
 
 
 def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: OpenEngine = open_engine) -> FastAPI:
-    """Return the app. Its lifespan starts to load the bundles and returns at once: `app.state.service` tells the rest.
+    """Return the app. Its lifespan starts to load the bundles and returns at once; see `app.state.service`.
 
-    Loading goes on while the app already answers, so that liveness and readiness are apart from the first second.
+    The app answers while bundles load, so that liveness and readiness differ from the first second.
     """
 
     @asynccontextmanager
@@ -47,10 +47,10 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
         summary=ABOUT,
         version=project_version(),
         lifespan=lifespan,
-        # FastAPI's own telemetry, which variables turn on, tells of refused bodies; ours does not
+        # FastAPI's own telemetry, which variables turn on, would send refused bodies
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.router.redirect_slashes = False  # to an address made of the caller's own Host header
+    app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
     for shape in (score, health, route, cohere, jina, tei, predict, kserve):
         app.include_router(shape.router)
     policies = RoutePolicies.of(app, unknown=SCORE_KEY)
@@ -65,7 +65,7 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
 
 
 def _complete_openapi(app: FastAPI, keys: Keys | None, policies: RoutePolicies) -> None:
-    """Add the schema of problem details, and keys where they are needed, to what the page knows from the routes."""
+    """Add to the page of the routes: the schema of problem details, prefixed addresses, and API keys."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -81,7 +81,7 @@ def _complete_openapi(app: FastAPI, keys: Keys | None, policies: RoutePolicies) 
 
 
 def _describe_prefix(page: dict[str, Any], policies: RoutePolicies) -> None:
-    """Add the addresses that name the model; those that the page has already are left as they are."""
+    """Add the addresses that name the model."""
     name = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}, "description": MODEL}
     for path in policies.prefixed:
         post = page["paths"][path]["post"]

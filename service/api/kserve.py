@@ -1,7 +1,7 @@
-"""Health and metadata as the Open Inference Protocol (KServe v2) has them; scoring goes over the other routes.
+"""Health and metadata by the Open Inference Protocol (KServe v2); the other routes score.
 
-https://github.com/kserve/open-inference-protocol, inference_rest.md. Its error objects hold `error`: here they are
-problem details with that key on top.
+https://github.com/kserve/open-inference-protocol, inference_rest.md. Its error objects have the key `error`:
+here they are problem details with that key added.
 """
 
 import json
@@ -21,7 +21,7 @@ from service.errors import UnavailableError, UnknownTaskError
 from service.scoring.served_model import ServedModel
 
 PLATFORM = "onnxruntime_onnx"
-ANY = -1  # how the protocol writes a dimension of any size
+ANY = -1  # a dimension of any size
 
 
 class ServerMetadata(BaseModel):
@@ -179,7 +179,7 @@ def _find(request: Request, name: str, model_version: str | None) -> ServedModel
 
 
 async def _problem(request: Request, error: RelevanceError, **also: Any) -> Response:
-    """Return problem details that also hold `error`, as the protocol asks for, and what else it has in an answer."""
+    """Return problem details with the key `error`, as the protocol has it, and with further keys of the answer."""
     response = await on_relevance_error(request, error)
     response_body = json.loads(bytes(response.body)) | {"error": str(error)} | also
     kept = {name: value for name, value in response.headers.items() if name == "retry-after"}

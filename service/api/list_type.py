@@ -1,4 +1,4 @@
-"""The type of every list that a caller sends."""
+"""The type of all lists in request bodies."""
 
 from typing import Annotated, TypeVar
 
@@ -6,6 +6,6 @@ from pydantic import Field
 
 Element = TypeVar("Element")
 
-# Stops at the first wrong element. A fault takes some 3 kB, so that a list of wrong elements would take far more memory
-# and time to refuse than to score.
+# Validation stops at the first wrong element. An error takes some 3 kB, so a list of wrong elements would take far more
+# memory and time to refuse than to score.
 Many = Annotated[list[Element], Field(fail_fast=True)]

@@ -123,7 +123,7 @@ class _Answer:
     def _add_headers(self, headers: MutableHeaders) -> None:
         headers["X-Request-Id"] = self.context.request_id
         if self._service.draining or (self.status >= 400 and self._expects):
-            headers["Connection"] = "close"  # after a refusal nobody knows whether a body still follows
+            headers["Connection"] = "close"  # after a refusal it is unknown whether a body still follows
         if self.status == 200 and self.record.timing is not None:
             headers["Server-Timing"] = _server_timing(self.context)
 

@@ -26,7 +26,7 @@ FAULTS_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What callers are told of a class of errors."""
+    """The status, reason and title of a class of errors."""
 
     status: int
     reason: str
@@ -53,7 +53,7 @@ KINDS: Mapping[type[RelevanceError], Kind] = {
     errors.UnavailableError: Kind(503, "not_ready", "The service is not ready"),
     errors.DeadlineError: Kind(504, "deadline", "The answer is not there in the time given"),
 }
-OF_CHANGES: Mapping[type[RelevanceError], Kind] = {  # what only the admin interface answers
+OF_CHANGES: Mapping[type[RelevanceError], Kind] = {  # only the admin interface raises these
     errors.ConflictError: Kind(409, "conflict", "The models cannot be changed so now"),
     errors.BundleRefusedError: Kind(422, "bundle_refused", "The bundle is refused and nothing has changed"),
 }
@@ -74,7 +74,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {  # what the OpenAPI page says of e
     for kind in KINDS.values()
     if kind.status != 499
 }
-OF_TEI = {429: "Overloaded", 500: "Backend", 503: "Unhealthy", 504: "Backend"}  # its words; all else is "Validation"
+OF_TEI = {429: "Overloaded", 500: "Backend", 503: "Unhealthy", 504: "Backend"}  # all others: "Validation"
 
 
 def problem(
@@ -110,14 +110,14 @@ def _vendor_keys(keys: ProblemKeys, kind: Kind, detail: str) -> dict[str, str]:
 
 
 def handle_problems(app: FastAPI) -> None:
-    """Let an app answer all errors as problem details."""
+    """Make an app answer all errors as problem details."""
     app.add_exception_handler(RelevanceError, on_relevance_error)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
 
 
 async def on_relevance_error(request: Request, error: Exception, faults: Sequence[Mapping[str, str]] = ()) -> Response:
-    """Answer an error of the table; a RelevanceError outside of it is a fault of the service."""
+    """Answer an error of the table. A RelevanceError that is not in it is a fault of the service."""
     kind = (KINDS | OF_CHANGES).get(type(error), BUG)  # type: ignore[operator]
     if kind is BUG:
         log.error("unexpected error", exc_info=error, extra={"request_id": context_of(request).request_id})
@@ -129,7 +129,7 @@ async def on_relevance_error(request: Request, error: Exception, faults: Sequenc
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """Answer what the framework itself refuses: unknown paths and methods, bodies that are no text."""
+    """Answer what the framework itself refuses: unknown paths and methods, bodies that are not text."""
     if not isinstance(error, HTTPException):
         raise error
     kind = HTTP_KINDS.get(error.status_code, Kind(error.status_code, "http", str(error.detail)))
@@ -138,7 +138,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def on_validation_error(request: Request, error: Exception) -> Response:
-    """Answer a body, or a parameter, that does not validate; of a list only the first wrong element is named."""
+    """Answer a body or a parameter that is not valid. Of a list, only the first wrong element is named."""
     if not isinstance(error, RequestValidationError):
         raise error
     found = error.errors()
@@ -149,7 +149,7 @@ async def on_validation_error(request: Request, error: Exception) -> Response:
 
 
 def _fault(fault: dict[str, Any]) -> dict[str, str]:
-    """Return where a fault is and what was expected, without the value: it may be long, and it is user text."""
+    """Return the place of a fault and what was expected. The value is left out: it may be long, and it is user text."""
     place = [str(part)[:100] for part in fault["loc"] if part != "body"]
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "extra_forbidden":

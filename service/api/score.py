@@ -40,7 +40,7 @@ async def models(request: Request) -> schemas.ModelList:
 
 
 def _response(model: ServedModel, scored: Scored) -> Response:
-    """Return a `schemas.ScoreResponse`, written without a model object a score: large requests are mostly this."""
+    """Return a `schemas.ScoreResponse`, without a pydantic object for each score: these would take most of the time."""
     scores = [
         {"score": score, "label": label} for score, label in zip(scored.scores.tolist(), scored.labels, strict=True)
     ]

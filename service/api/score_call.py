@@ -1,7 +1,6 @@
-"""From pairs to scores for one request: the one way in that every scoring route uses.
+"""Scores the pairs of one request; all interactive routes use it.
 
-Chooses the model, checks the limits, keeps the deadline, drops the work of a caller that went away, and notes what
-the log line and the Server-Timing header of the request hold.
+Chooses the model, checks the limits, cancels the work of a caller that disconnects, and fills the request's record.
 """
 
 import asyncio
@@ -23,16 +22,16 @@ MODEL_HEADER = "X-Relevance-Model"
 
 
 def choose(request: Request, task: str, *, by_share: bool = True) -> ServedModel:
-    """Return the model that answers a request for `task`: the one its header asks for, else by the canary's share.
+    """Return the model that answers a request for `task`: the one that its header names, else by the canary's share.
 
-    It must be held, as `score_pairs` does, before anything is awaited. Raises UnknownTaskError, UnavailableError, and
+    Acquire its lease, as `score_pairs` does, before anything is awaited. Raises UnknownTaskError, UnavailableError, and
     InvalidRequestError for a header that names no model.
     """
     service = service_of(request)
     active, asked = service.model(task), request.headers.get(MODEL_HEADER)
     rollout = service.rollouts[active.task]
     if asked is None:
-        # By the id as the caller sent it, even one that is too odd for the log: all requests of a call go to one model.
+        # By the id as the caller sent it, even if it is not valid for the log: all requests of a call go to one model.
         caller = request.headers.get("x-request-id") or context_of(request).request_id
         return (rollout.answering(caller) if by_share else None) or active
     named = {Role.ACTIVE.value: active} | ({Role.CHALLENGER.value: rollout.canary} if rollout.canary else {})
@@ -44,7 +43,7 @@ def choose(request: Request, task: str, *, by_share: bool = True) -> ServedModel
 async def score_pairs(request: Request, model: ServedModel, pairs: Sequence[Pair], names: FieldNames = PAIRS) -> Scored:
     """Return the scores of pairs, in their order, by one model.
 
-    `names` says what the query and the candidates are called in errors. Raises TooLargeError and InvalidRequestError
+    `names` are the names of the query and the candidates in errors. Raises TooLargeError and InvalidRequestError
     for pairs over a limit or without text, and what `score_checked` raises.
     """
     check_pairs(pairs, service_of(request).settings, names)
@@ -67,7 +66,7 @@ async def score_checked(request: Request, model: ServedModel, pairs: Sequence[Pa
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
-    """Return what `work` returns, or cancel it when the caller closes the connection (the body is read by then)."""
+    """Return the result of `work`, or cancel it when the caller closes the connection. The body must have been read."""
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
-"""The file that API keys stand in: names, hashes of secrets, scopes and limits. Never a secret itself.
+"""The file of API keys: names, hashes of secrets, scopes and limits. Never a secret itself.
 
-A secret is 256 random bits, so one plain sha256 of it is enough: nobody can try them all. A slow hash, which makes up
-for passwords that people choose, would only cost time on every request.
+A secret is 256 random bits, so a plain sha256 is enough: nobody can try them all. A slow hash is for passwords that
+people choose; here it would only cost time on every request.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from relevance.errors import ConfigError
 
-SECRET_PREFIX = "rel_"  # so that a secret that turns up somewhere is seen to be one, by scanners too
+SECRET_PREFIX = "rel_"  # so that people and scanners recognise a leaked secret
 SECRET_BYTES = 32
 MOST_KEYS = 1000
 
 
 class Scope(StrEnum):
-    """What a key opens."""
+    """The routes that a key may call."""
 
     SCORE = "score"
     METRICS = "metrics"
@@ -29,7 +29,7 @@ class Scope(StrEnum):
 
 
 class Key(BaseModel):
-    """One key. A name may stand twice, with two secrets: so an old and a new one are valid side by side."""
+    """One key. A name may occur twice, with two secrets: so an old and a new secret are valid at the same time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,7 +54,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"api_keys {path}: {error.strerror}; expected a TOML file of keys") from None
-    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or nested without end
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or nested too deeply
         raise ConfigError(f"api_keys {path}: no TOML ({error or type(error).__name__})") from None
     try:
         keys = _File.model_validate(raw).keys
@@ -72,12 +72,12 @@ def new_secret() -> str:
 
 
 def sha256_of_secret(secret: str) -> str:
-    """Return what the file holds of a secret."""
+    """Return the hash that the file has for a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def entry(name: str, secret: str, scopes: Sequence[str]) -> str:
-    """Return the lines to paste into the file for a new key. Raises ConfigError for a name or scopes that are none."""
+    """Return the lines of the file for a new key. Raises ConfigError for a name or a scope that is not valid."""
     try:
         key = Key.model_validate({"name": name, "sha256": sha256_of_secret(secret), "scopes": scopes})
     except ValidationError as error:
@@ -87,5 +87,5 @@ def entry(name: str, secret: str, scopes: Sequence[str]) -> str:
 
 
 def _faults(error: ValidationError) -> str:
-    """Return what is wrong, without the values: one may be a secret in the place of its hash."""
+    """Return the faults without the values: one may be a secret in place of its hash."""
     return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())

@@ -1,7 +1,7 @@
-"""Who may call: finds the key of a request, and room within the key's own scopes and limits.
+"""Who may call: finds the key of a request, and checks its scopes and limits.
 
-Limits hold for one process: each replica grants them. The file is looked at once a second, when a request
-comes, and read again where it has changed; one that is broken leaves the keys as they were.
+Limits hold for one process: each replica has its own. When a request comes, at most once a second, the file is checked
+and read again if it has changed. A broken file leaves the keys as they were.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ Stamp = tuple[int, int, int]
 
 
 class Grant:
-    """A key in use: its limits, and what of them is taken."""
+    """A key, its limits, and how much of them is used."""
 
     def __init__(self, key: Key) -> None:
         self.key, self.in_work = key, 0
@@ -34,7 +34,7 @@ class Grant:
         self.renew(key)
 
     def renew(self, key: Key) -> None:
-        """Take over limits and scopes that the file now has for this secret; what is taken stays taken."""
+        """Take over the limits and scopes that the file now has for this secret. What is used stays used."""
         self.key, self.digest = key, bytes.fromhex(key.sha256)
         self.expires = key.expires.timestamp() if key.expires else math.inf
         self._rate = key.requests_per_second or math.inf
@@ -43,7 +43,7 @@ class Grant:
 
     @contextlib.contextmanager
     def admitted(self, scope: Scope) -> Iterator[None]:
-        """Let a request in while it lasts. Raises ForbiddenError, KeyConcurrencyError and KeyRateError."""
+        """Count a request while it lasts. Raises ForbiddenError, KeyConcurrencyError and KeyRateError."""
         key = self.key
         if scope not in key.scopes:
             raise ForbiddenError(f"key {key.name!r} is for {', '.join(sorted(key.scopes))}; expected {scope.value}")
@@ -59,7 +59,7 @@ class Grant:
             self.in_work -= 1
 
     def _count(self) -> None:
-        """Take one token of a bucket that holds `burst` and fills at `requests_per_second`."""
+        """Take one token from a bucket of `burst` tokens that fills at `requests_per_second`."""
         if self._rate == math.inf:
             return
         now = time.monotonic()
@@ -98,7 +98,7 @@ class Keys:
         if secret is None:
             raise UnauthorizedError("no API key; expected `Authorization: Bearer KEY` or `X-API-Key: KEY`")
         digest, found = hashlib.sha256(secret).digest(), None
-        for grant in self._grants:  # all of them, so that the time tells nothing
+        for grant in self._grants:  # all of them, so that the time reveals nothing
             if hmac.compare_digest(grant.digest, digest):
                 found = grant
         if found is None:
@@ -133,7 +133,7 @@ class Keys:
 
 
 def open_keys(path: Path | None) -> Keys | None:
-    """Return the keys of a file, or None where there is none: then everybody may call."""
+    """Return the keys of a file; None without a file: then everybody may call."""
     return None if path is None else Keys(path)
 
 
@@ -149,7 +149,7 @@ def _secret(headers: Headers) -> bytes | None:
 
 
 def _stamp(path: Path) -> Stamp | None:
-    """Return what changes when a file does; None where it is not there."""
+    """Return a value that changes when a file does; None where there is no file."""
     try:
         stat = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Looks at the folders that the service was started with, and switches where one of them is another bundle now."""
+"""Watches the folders that the service was started with, and switches to a bundle that replaces one of them."""
 
 import asyncio
 import logging
@@ -19,38 +19,38 @@ Mark = tuple[Path, tuple[tuple[int, int, int], ...]]
 
 
 def mark_of(folder: Path) -> Mark | None:
-    """Return what tells a folder's bundle from another in its place, or None where it is not whole.
+    """Return a value that changes when a folder's bundle is replaced; None where the bundle is not complete.
 
-    That is where the path leads to, and inode, time and size of each file: a late file changes it once more.
+    It is the resolved path, and inode, time and size of each file: a file that is written late changes it again.
     """
     try:
         real = folder.resolve(strict=True)
         found = [(real / name).stat() for name in FILES]
-    except (OSError, RuntimeError):  # RuntimeError: a circle of symbolic links
+    except (OSError, RuntimeError):  # RuntimeError: a loop of symbolic links
         return None
     return real, tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in found)
 
 
 class Watch:
-    """Remembers what was tried last of each folder, so that a bad bundle is refused once and not at every look."""
+    """Checks the folders. Keeps what it tried last, so that a bad bundle is refused once and not at every check."""
 
     def __init__(self, rollouts: Mapping[Task, Rollout], folders: Mapping[Task, Path]) -> None:
-        """Take the folders as they are now for what is served."""
+        """Start; what is in the folders now is what is served."""
         self._rollouts, self._folders = rollouts, folders
         self._tried = {task: mark_of(folder) for task, folder in folders.items()}
         self._missing: set[Task] = set()
 
     async def run(self, every_seconds: float) -> None:
-        """Look again and again, until cancelled."""
+        """Check the folders again and again, until cancelled."""
         while True:
             await asyncio.sleep(every_seconds)
             for task in self._folders:
-                await self._look(task)
+                await self._check(task)
 
-    async def _look(self, task: Task) -> None:
+    async def _check(self, task: Task) -> None:
         rollout, mark = self._rollouts[task], await asyncio.to_thread(mark_of, self._folders[task])
         if mark is None:
-            self._tell_missing(task)
+            self._warn_missing(task)
             return
         self._missing.discard(task)
         if mark == self._tried[task]:
@@ -61,14 +61,14 @@ class Watch:
             if active is None or active.manifest.version != version:
                 await rollout.switch(mark[0])
         except BundleRefusedError:
-            pass  # told and counted where it was refused
+            pass  # logged and counted where it was refused
         except (ConflictError, UnavailableError) as error:
             log.info("the watched bundle waits for its turn", extra={"task": task, "detail": str(error)})
-            return  # and is tried again at the next look
+            return  # tried again at the next check
         self._tried[task] = mark
 
-    def _tell_missing(self, task: Task) -> None:
-        """Say once that a folder is no whole bundle: a link that leads nowhere would else go unnoticed."""
+    def _warn_missing(self, task: Task) -> None:
+        """Log once that a folder is not a complete bundle, for example a broken link."""
         if task not in self._missing:
             self._missing.add(task)
             log.warning(

@@ -26,6 +26,6 @@ class Challenger:
 
 
 def in_share(request_id: str, share: float) -> bool:
-    """Say whether a request belongs to a share (0 to 1) of all: equal ids always do, or never, in any process."""
+    """Return whether a request is in a share (0 to 1) of all requests. Equal ids give equal results in any process."""
     digest = hashlib.blake2b(request_id.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64

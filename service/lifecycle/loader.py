@@ -1,4 +1,4 @@
-"""From a folder to a model that can score: hashes, golden self-test and warm-up, away from the event loop."""
+"""Loads a bundle: hashes, golden self-test and warm-up. Runs in a thread, not on the event loop."""
 
 import logging
 import time
@@ -25,10 +25,10 @@ class Loader:
     open_engine: OpenEngine
 
     def load(self, task: Task, folder: Path, beside: ServedModel | None = None) -> ServedModel:
-        """Open a bundle, load its model and run its self-test; takes seconds, for any thread but the event loop's.
+        """Open a bundle, load its model and run its self-test. Takes seconds; must not run on the event loop.
 
-        The tokeniser of the model `beside` which it is loaded is used again where it is the same. Raises BundleError,
-        or MachineError for the device.
+        The tokeniser of the model `beside` is used again if it is the same. Raises BundleError, or MachineError for
+        the device.
         """
         started = time.perf_counter()
         bundle = Bundle.open(folder)

@@ -1,7 +1,7 @@
 """The models of one task: the active one, the previous one to roll back to, and the challenger, a model on trial.
 
-A bundle is loaded and tested beside what serves; only then do roles change, at once and on the event loop. A request
-keeps the model that it began with: one that has lost its role is closed when its last request is done.
+A new bundle is loaded and tested while the active model serves; only then do roles change, in one step on the event
+loop. A request keeps the model that it began with. A model without a role is closed when its last request is done.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A bundle that was not taken, and why."""
+    """A bundle that was refused, and why."""
 
     bundle: Path
     detail: str
@@ -44,7 +44,7 @@ class Rollout:
         self.active: ServedModel | None = None  # the model that answers; None until the first one is loaded
         self.previous: ServedModel | None = None
         self.challenger: Challenger | None = None
-        self.change: str | None = None  # what is under way
+        self.change: str | None = None  # the change in progress
         self.refusal: Refusal | None = None  # the last one
         self._task, self._loader, self._others_wait = task, loader, others_wait
         self._metrics = loader.metrics.changes
@@ -52,7 +52,7 @@ class Rollout:
 
     @property
     def loaded(self) -> list[ServedModel]:
-        """All models that have a role; may be asked on any thread."""
+        """All models that have a role; may be read on any thread."""
         challenger = self.challenger  # read once: the event loop may change it meanwhile
         on_trial = challenger.model if challenger is not None else None
         return [model for model in (self.active, self.previous, on_trial) if model is not None]
@@ -68,21 +68,21 @@ class Rollout:
         return {model.manifest.version: model for model in (self.canary, self.active) if model is not None}
 
     def answering(self, request_id: str) -> ServedModel | None:
-        """Return the model that answers a request: the canary where it can and the request is in its share."""
+        """Return the model that answers a request: the canary, if it can score and the request is in its share."""
         canary = self.canary
         if canary is None or self.challenger is None or not canary.scheduler.alive:
             return self.active
         return canary if in_share(request_id, self.challenger.share) else self.active
 
     def answered(self, request_id: str, model: ServedModel, pairs: Sequence[Pair], scored: Scored) -> None:
-        """Let a shadow score what the active model has answered, where the request is in its share."""
+        """Offer an answered request to the shadow, if there is one and the request is in its share."""
         challenger = self.challenger
         if challenger and challenger.shadow and model is self.active and in_share(request_id, challenger.share):
             challenger.shadow.offer(pairs, scored)
 
     async def start(self, folder: Path) -> None:
         """Load the first model. Raises BundleError or MachineError."""
-        model = await self._load(folder.resolve())  # a symbolic link may change while files are read
+        model = await self._load(folder.resolve())  # a symbolic link may change while its files are read
         self.active = model
         model.metrics.set_role(Role.ACTIVE)
 
@@ -104,10 +104,10 @@ class Rollout:
             model.metrics.set_role(Role.CHALLENGER, answers=mode is Mode.CANARY)
             shadow = Shadow(model, self._metrics) if mode is Mode.SHADOW else None
             self.challenger = Challenger(model, mode, share, shadow)
-            log.info("challenger on trial", extra=self._told(model) | {"mode": mode, "share": share})
+            log.info("challenger on trial", extra=self._names(model) | {"mode": mode, "share": share})
 
     def roll_back(self) -> None:
-        """Let active and previous model change places. Raises ConflictError where there is no previous one."""
+        """Swap the active and the previous model. Raises ConflictError where there is no previous one."""
         with self._changing("roll-back"):
             if self.previous is None or not self.previous.scheduler.alive:
                 raise ConflictError(f"{self._task}: no previous model is loaded; expected one switch at least")
@@ -130,7 +130,7 @@ class Rollout:
             await self._drop_challenger()
 
     async def close(self) -> None:
-        """Close all models at once; whatever still waits fails."""
+        """Close all models at once. Requests in progress fail."""
         if self.challenger:
             await _end(self.challenger)
         for closing in self._closing:
@@ -158,17 +158,17 @@ class Rollout:
     async def _tested(self, folder: Path) -> ServedModel:
         try:
             return await self._load(folder)
-        except Exception as error:  # whatever is wrong with a bundle, the models that are there serve on
+        except Exception as error:  # whatever is wrong with a bundle, the loaded models still serve
             detail = str(error) if isinstance(error, RelevanceError) else f"bundle {folder}: {type(error).__name__}"
             fault = None if isinstance(error, RelevanceError) else error
-            told = {"task": self._task, "bundle": str(folder), "detail": detail}
-            log.error("bundle refused: what is loaded serves on", extra=told, exc_info=fault)
+            extra = {"task": self._task, "bundle": str(folder), "detail": detail}
+            log.error("bundle refused: what is loaded serves on", extra=extra, exc_info=fault)
             self.refusal = Refusal(folder, detail, datetime.now(UTC))
             self._metrics.changes.labels(self._task, "refused").inc()
             raise BundleRefusedError(detail) from error
 
     def _activate(self, model: ServedModel, result: str) -> None:
-        """Give the roles anew: no request is handled meanwhile, so that each sees them as before or as after."""
+        """Assign the roles. Nothing is awaited, so that each request sees all roles before or all after the change."""
         old, oldest = self.active, self.previous
         model.metrics.set_role(None)  # first, since models of the same bundle share their series
         if oldest is not None and oldest is not model:
@@ -182,7 +182,7 @@ class Rollout:
         self.active = model
         model.metrics.set_role(Role.ACTIVE)
         self._metrics.changes.labels(self._task, result).inc()
-        log.info(f"model {result.replace('_', ' ')}", extra=self._told(model))
+        log.info(f"model {result.replace('_', ' ')}", extra=self._names(model))
 
     async def _drop_challenger(self) -> None:
         if self.challenger is None:
@@ -190,7 +190,7 @@ class Rollout:
         challenger, self.challenger = self.challenger, None
         await _end(challenger)
         self._retire(challenger.model, answers=challenger.shadow is None)
-        log.info("challenger dropped", extra=self._told(challenger.model))
+        log.info("challenger dropped", extra=self._names(challenger.model))
 
     def _retire(self, model: ServedModel, answers: bool = True) -> None:
         model.metrics.set_role(None, answers)
@@ -200,17 +200,17 @@ class Rollout:
 
     async def _close(self, model: ServedModel) -> None:
         await model.leases.wait_until_free(self._loader.settings.bulk_retired_seconds)
-        model.refresh()  # tells the metrics the last that it has scored
+        model.refresh()  # its last scores go into the metrics
         await model.scheduler.close()
-        model.scheduler.yield_while(_nobody_waits)  # the circle of references would keep the session's memory
-        log.info("model closed", extra=self._told(model))
+        model.scheduler.yield_while(_nobody_waits)  # the cycle of references would keep the session's memory
+        log.info("model closed", extra=self._names(model))
 
-    def _told(self, model: ServedModel) -> dict[str, str]:
+    def _names(self, model: ServedModel) -> dict[str, str]:
         return {"task": self._task, "model": model.manifest.name, "version": model.manifest.version}
 
 
 async def _end(challenger: Challenger) -> None:
-    """Stop what scores in the shadow, where it does; what that counts is told while it answers nobody."""
+    """Stop the shadow, if there is one. Its counts go into the metrics before the model may answer callers."""
     if challenger.shadow:
         await challenger.shadow.end()
         challenger.model.refresh()

@@ -1,4 +1,4 @@
-"""The life of the service: loading, ready, draining, closed. What /readyz tells is decided here."""
+"""The state of the service: loading, ready, draining, closed. Decides what /readyz answers."""
 
 import asyncio
 import logging
@@ -21,11 +21,11 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-TOKENIZING_THREADS = 2  # each call of the tokenizer already spreads over the cores
+TOKENIZING_THREADS = 2  # each call of the tokeniser already uses several cores
 
 
 class Service:
-    """The served models and whether they can be used. Made and used on the event loop."""
+    """The models of all tasks, and whether they can be used. Created and used on the event loop."""
 
     def __init__(
         self,
@@ -40,14 +40,14 @@ class Service:
         self.draining = False
         self.settled = asyncio.Event()  # loaded, or failed to
         self.tracer = Tracer.open(settings)
-        self.in_work = 0  # scoring requests, bulk ones apart
+        self.in_work = 0  # scoring requests without bulk requests
         self.bulk_in_work = 0
         self._bundles = bundles
         self._executors = {
             Priority.INTERACTIVE: ThreadPoolExecutor(TOKENIZING_THREADS, "tokenize"),
             Priority.BULK: ThreadPoolExecutor(1, "tokenize-bulk"),
         }
-        self.parser = ThreadPoolExecutor(1, "parse")  # large bodies, one after another: parsing holds Python's lock
+        self.parser = ThreadPoolExecutor(1, "parse")  # large bodies, one at a time: parsing holds the GIL
         loader = Loader(settings, metrics, self._executors, open_engine)
         self.rollouts = {task: Rollout(task, loader, self._others_wait) for task in bundles}
         self._by_name = {task.value: rollout for task, rollout in self.rollouts.items()}
@@ -55,7 +55,7 @@ class Service:
         self._watching: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to load the bundles, once; /healthz answers meanwhile."""
+        """Start to load the bundles. A second call has no effect."""
         if self._loading is not None:
             return
         self._loading = asyncio.create_task(self._load())
@@ -63,7 +63,7 @@ class Service:
 
     @property
     def failure(self) -> BaseException | None:
-        """What made loading fail, if it did."""
+        """The error that loading failed with, if it did."""
         done = self._loading is not None and self._loading.done() and not self._loading.cancelled()
         return self._loading.exception() if self._loading is not None and done else None
 
@@ -90,7 +90,7 @@ class Service:
         return any(not model.scheduler.alive for model in self.models.values())
 
     def model(self, task: str) -> ServedModel:
-        """Return the model of a task. Raises UnknownTaskError naming what is served, or UnavailableError."""
+        """Return the active model of a task. Raises UnknownTaskError, which lists the tasks, or UnavailableError."""
         rollout = self._by_name.get(task)
         if rollout is None:
             raise UnknownTaskError(
@@ -101,14 +101,14 @@ class Service:
         return rollout.active
 
     def rollout(self, task: str) -> Rollout:
-        """Return what changes the models of a task. Raises UnknownTaskError, or UnavailableError at start and end."""
+        """Return the rollout of a task. Raises UnknownTaskError, or UnavailableError while starting and draining."""
         served = self.model(task).task
         if self.obstacle and (self.draining or not self.settled.is_set()):
             raise UnavailableError(self.obstacle)
         return self.rollouts[served]
 
     def refresh_metrics(self) -> None:
-        """Bring the metrics up to date that tell a state rather than an event."""
+        """Update the metrics of states (gauges)."""
         self.metrics.ready.set(self.obstacle is None)
         self.metrics.resident.set(resident_bytes())
         self.metrics.memory_limit.set(memory_limit_bytes())
@@ -117,7 +117,7 @@ class Service:
                 model.refresh()
 
     async def close(self) -> None:
-        """Stop loading and scoring; whatever still waits fails."""
+        """Stop loading and scoring. Requests in progress fail."""
         self.draining = True
         for task in (self._loading, self._watching):
             if task is not None and not task.done():
@@ -138,6 +138,6 @@ class Service:
             self._watching = asyncio.create_task(watch.run(seconds))
 
     def _others_wait(self, scheduler: Scheduler) -> bool:
-        """Say whether somebody waits for another model than that of `scheduler`; called on its inference thread."""
+        """Return whether requests wait for other models than that of `scheduler`; called on its inference thread."""
         others = [model.scheduler for rollout in self.rollouts.values() for model in rollout.loaded]
         return any(other.queued_tokens for other in others if other is not scheduler)

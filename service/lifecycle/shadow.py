@@ -1,6 +1,7 @@
-"""A challenger that scores what the active model has answered, and is compared with it; no caller waits for it.
+"""A challenger that scores requests again after the active model, and is compared with it. No caller waits for it.
 
-Its pairs are bulk work: they run when nobody waits for any model. What it has no time for is dropped and counted.
+Its pairs are bulk work: they run when no interactive request waits for any model. Requests over WAITING_REQUESTS are
+dropped and counted.
 """
 
 import asyncio
@@ -31,20 +32,20 @@ class Shadow:
         self._working = asyncio.create_task(self._work())
 
     def offer(self, pairs: Sequence[Pair], scored: Scored) -> None:
-        """Take in what the active model has answered, where there is room."""
+        """Add a request that the active model has answered, if the queue has room."""
         try:
             self._waiting.put_nowait((pairs, scored))
         except asyncio.QueueFull:
             self._metrics.dropped.labels(self._task).inc()
 
     async def end(self) -> None:
-        """Stop scoring; what waits or is under way is dropped."""
+        """Stop scoring; queued requests and the one in progress are dropped."""
         self._working.cancel()
         await asyncio.wait({self._working})
         self._metrics.dropped.labels(self._task).inc(self._waiting.qsize())
 
     async def _work(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError):  # which the task would keep, and so the model in its frames
+        with contextlib.suppress(asyncio.CancelledError):  # the task would keep the error, its frames and so the model
             while True:
                 await self._score(*await self._waiting.get())
 
@@ -54,7 +55,7 @@ class Shadow:
         except asyncio.CancelledError:
             self._metrics.dropped.labels(self._task).inc()
             raise
-        except Exception as error:  # whatever it fails on, it may do better with the next
+        except Exception as error:  # the next request may succeed
             self._metrics.dropped.labels(self._task).inc()
             if not self._failed:  # a broken challenger fails on everything
                 log.warning("the challenger failed on a shadowed request", extra={"task": self._task}, exc_info=error)

@@ -1,6 +1,6 @@
 """One connection: uvicorn's HTTP parser, with the limits that it lacks.
 
-uvicorn keeps headers of any size and waits for them for ever; a caller that reads nothing holds its answer for ever.
+uvicorn keeps headers of any size, waits for them without a timeout, and keeps the answer of a caller that never reads.
 It loses the body of a request that asks for an upgrade; here such a request is answered as if it had not asked.
 """
 
@@ -14,13 +14,13 @@ HEADER_BYTES = 64 * 1024
 HEADER_LINES = 128
 HEADER_SECONDS = 20.0  # from the first byte of a request to the last of its headers; for a body see `api.middleware`
 FIRST_SECONDS = 75.0  # to the first byte of a connection, where the setting keep_alive_seconds is not less
-SILENCE_SECONDS = 120.0  # an answer waits for a caller that neither reads nor sends
-BLANKS = b" \t"  # around a value they are no part of it
+SILENCE_SECONDS = 120.0  # a connection whose caller neither reads nor sends while its answer waits
+BLANKS = b" \t"  # around a header value, these are not part of it
 TOO_LARGE = "The headers are too large or too many."
 
 
 class _AnyLength(int):
-    """The length of an answer that ends with its connection: no part of it is too long, and none is missing."""
+    """The length of an answer that ends with its connection: it is never too long or too short."""
 
     def __lt__(self, other: object) -> bool:
         return False
@@ -35,18 +35,18 @@ class _AnyLength(int):
 
 
 class _HeadersError(Exception):
-    """A request has more header lines than are let in."""
+    """A request has too many header lines."""
 
 
 class IdleConnections:
-    """The connections of one server that wait for a request; where they are too many, the oldest is closed."""
+    """The connections of one server that wait for a request. If there are too many, the oldest is closed."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._waiting: dict[GuardedConnection, None] = {}  # in the order in which they began to wait
 
     def add(self, connection: "GuardedConnection") -> None:
-        """Take in a connection that waits from now on."""
+        """Add a connection that now waits for a request."""
         self._waiting[connection] = None
         if len(self._waiting) > self._most:
             oldest = next(iter(self._waiting))
@@ -54,12 +54,12 @@ class IdleConnections:
             oldest.transport.close()
 
     def discard(self, connection: "GuardedConnection") -> None:
-        """Let go of a connection that waits no more."""
+        """Remove a connection that no longer waits."""
         self._waiting.pop(connection, None)
 
 
 class GuardedConnection(HttpToolsProtocol):
-    """Refuses headers that are too large (431), and closes connections on which nothing moves."""
+    """Refuses headers that are too large (431), and closes stalled connections."""
 
     def __init__(self, *args: Any, idle: IdleConnections, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -67,20 +67,20 @@ class GuardedConnection(HttpToolsProtocol):
         self._upgrading = False  # the request that is being parsed asks for an upgrade
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin; a connection on which nothing comes is closed like one that is kept alive."""
+        """Begin. A connection that sends nothing is closed like one that is kept alive."""
         super().connection_made(transport)
-        self._unused = self._lines = 0  # bytes since the parser last made something of them; header lines
-        self._open = False  # a request has begun and is not all there
+        self._unused = self._lines = 0  # bytes that the parser has not yet used; header lines
+        self._open = False  # a request has begun and has not ended
         self._late: asyncio.TimerHandle | None = None
         self._silent: asyncio.TimerHandle | None = None
         self._moved = self.loop.time()
-        self._cycles: list[RequestResponseCycle] = []  # requests that are not answered yet; several where pipelined
+        self._cycles: list[RequestResponseCycle] = []  # requests without a complete answer; several where pipelined
         first = min(self.timeout_keep_alive, FIRST_SECONDS)
         self.timeout_keep_alive_task = self.loop.call_later(first, self.timeout_keep_alive_handler)
         self._idle.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End, and the clocks with it; uvicorn tells only the last of several pipelined requests."""
+        """End, and stop the timers. uvicorn notifies only the last of several pipelined requests."""
         super().connection_lost(exc)
         self._idle.discard(self)
         for cycle in self._cycles:
@@ -91,7 +91,7 @@ class GuardedConnection(HttpToolsProtocol):
         self.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; set a clock where it is part of a request that nothing is done for yet."""
+        """Parse data. Start a timer where a request has begun and is not yet complete."""
         self._unused += len(data)
         self._moved = self.loop.time()
         self._idle.discard(self)
@@ -112,7 +112,7 @@ class GuardedConnection(HttpToolsProtocol):
                     self.parser.feed_data(left)
                     return
                 except httptools.HttpParserUpgrade as upgrade:
-                    if not self._upgrading:  # CONNECT: what follows is no HTTP
+                    if not self._upgrading:  # CONNECT: what follows is not HTTP
                         return
                     left = left[upgrade.args[0] :]
                     self._decline_upgrade()
@@ -120,7 +120,7 @@ class GuardedConnection(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
 
     def _decline_upgrade(self) -> None:
-        """Parse the head of a request anew, without the upgrade that it asks for; its body follows."""
+        """Parse the head of a request again, without the upgrade that it asks for; its body follows."""
         version = self.parser.get_http_version().encode()
         head = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
         for name, value in self.headers:
@@ -139,14 +139,14 @@ class GuardedConnection(HttpToolsProtocol):
         self._open, self._lines, self._upgrading = True, 0, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header line, trailers included."""
+        """Count a header line or a trailer."""
         self._lines += 1
         if self._lines > HEADER_LINES:
             raise _HeadersError
         super().on_header(name, value.strip(BLANKS))
 
     def on_headers_complete(self) -> None:
-        """Hand the request over; one that asks for an upgrade is parsed anew first."""
+        """Pass the request on. One that asks for an upgrade is parsed again first."""
         tunnel = self.parser.get_method() == b"CONNECT"
         self._upgrading = self.parser.should_upgrade() and not tunnel
         if self._upgrading:
@@ -154,13 +154,13 @@ class GuardedConnection(HttpToolsProtocol):
         self._unused = 0
         self._in_time()
         super().on_headers_complete()
-        if self.parser.get_http_version() == "1.0":  # knows no chunks; the connection is closed after the answer
+        if self.parser.get_http_version() == "1.0":  # has no chunks; the connection is closed after the answer
             self.cycle.chunked_encoding, self.cycle.expected_content_length = False, _AnyLength()
         self.cycle.keep_alive &= not tunnel
         self._cycles = [*(each for each in self._cycles if not each.response_complete), self.cycle]
 
     def on_body(self, body: bytes) -> None:
-        """Take in a part of the body."""
+        """Add a part of the body."""
         self._unused = 0
         super().on_body(body)
 
@@ -179,7 +179,7 @@ class GuardedConnection(HttpToolsProtocol):
             self._idle.add(self)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, and headers over the limit; in the middle of another answer only close."""
+        """Answer invalid HTTP, and headers over the limit. In the middle of another answer only close."""
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.close()
         elif self._lines > HEADER_LINES:
@@ -188,7 +188,7 @@ class GuardedConnection(HttpToolsProtocol):
             super().send_400_response(msg)
 
     def pause_writing(self) -> None:
-        """Wait for a caller that does not read as fast as it is answered, though not for ever."""
+        """Wait for a caller that reads more slowly than it is answered, with a timeout."""
         super().pause_writing()
         self._moved = self.loop.time()
         self._end_where_silent()

@@ -1,4 +1,4 @@
-"""The process around the app: its socket, its signals and how it ends."""
+"""The server process: its sockets, its signals and its end."""
 
 import asyncio
 import contextlib
@@ -37,12 +37,12 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 2048
 WATCH_SECONDS = 0.25
-SWITCH_SECONDS = 0.001  # how long the event loop and the inference threads wait for one another's Python at most
-COLLECT_AFTER = (10_000, 20, 50)  # seldom: Python's cycle collector looks through all caches, which takes its time
+SWITCH_SECONDS = 0.001  # maximum wait of the event loop and the inference threads for the GIL
+COLLECT_AFTER = (10_000, 20, 50)  # rarely: Python's cycle collector scans all caches, which is slow
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling, which would end the process by the signal and not with status 0."""
+    """uvicorn without its signal handling, which would end the process by the signal and not with status 0."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -53,11 +53,11 @@ def serve(settings: Settings, bundles: Mapping[Task, Path], open_engine: OpenEng
     """Serve until SIGTERM or SIGINT. Raises MachineError for a taken port and whatever made loading fail."""
     check_files(settings)
     check_admin(settings)
-    listener = bind(settings.host, settings.port)  # before anything slow, so that a taken port shows at once
+    listener = bind(settings.host, settings.port)  # first, so that a port in use fails at once
     listener.listen(BACKLOG)
     url = _url(listener, "https" if settings.tls_certificate else "http")
     if settings.api_keys is None:
-        _tell_that_it_is_open(settings, listener, url)
+        _warn_if_open(settings, listener, url)
 
     def ready() -> None:
         tasks = [task.value for task in bundles]
@@ -71,7 +71,7 @@ def serve(settings: Settings, bundles: Mapping[Task, Path], open_engine: OpenEng
 
 
 def check_files(settings: Settings) -> None:
-    """Raise ConfigError where a file that the settings name is not as it must be: keys, certificates."""
+    """Raise ConfigError where a file of the settings is not valid: keys, certificates."""
     tls_options(settings)
     if settings.api_keys is not None:
         read_keys(settings.api_keys)
@@ -80,7 +80,7 @@ def check_files(settings: Settings) -> None:
 async def _serve_beside_admin(
     settings: Settings, bundles: Mapping[Task, Path], app: FastAPI, serving: Coroutine[Any, Any, None]
 ) -> None:
-    """Serve the admin interface as long as `serving` serves the callers."""
+    """Serve the admin interface while `serving` runs."""
     with (
         contextlib.closing(serving),
         contextlib.closing(bind(settings.admin_host, settings.admin_port or 0, setting="admin_port")) as listener,
@@ -109,8 +109,8 @@ def _run(serving: Coroutine[Any, Any, None]) -> None:
         runner.run(serving)
 
 
-def _tell_that_it_is_open(settings: Settings, listener: socket.socket, url: str) -> None:
-    """Log who may call a service without API keys: a warning where other machines reach it without a certificate."""
+def _warn_if_open(settings: Settings, listener: socket.socket, url: str) -> None:
+    """Log that a service without API keys is open: a warning if other machines reach it without a certificate."""
     if _is_local(listener) or settings.tls_client_ca is not None:
         log.info("no API keys are set: whoever reaches the port may call")
     else:
@@ -127,9 +127,9 @@ def _is_local(listener: socket.socket) -> bool:
 
 
 def bind(host: str, port: int, setting: str = "--port") -> socket.socket:
-    """Return a socket that has the port; `setting` is what it is set by.
+    """Return a socket with this address; `setting` is the name of the port's setting in errors.
 
-    Raises MachineError where the address is taken or not of this machine.
+    Raises MachineError where the address is in use or is not of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -154,7 +154,7 @@ async def _serve(settings: Settings, app: FastAPI, listener: socket.socket, read
     settled = asyncio.create_task(service.settled.wait())
     await asyncio.wait({serving, settled}, return_when=asyncio.FIRST_COMPLETED)
     settled.cancel()
-    gc.freeze()  # what has been loaded stays: the collector need not look at it
+    gc.freeze()  # what is loaded now stays: the collector does not scan it
     if service.failure is not None:
         server.should_exit = True
     elif not serving.done():
@@ -170,7 +170,7 @@ async def _serve(settings: Settings, app: FastAPI, listener: socket.socket, read
 
 
 async def _end_when_dead(server: uvicorn.Server, service: Service, seconds: float) -> None:
-    """End a service that has been unable to score for `seconds`; 0: never, which waits for ever."""
+    """End a service that has been unable to score for `seconds`; 0: never."""
     since = math.inf
     while not seconds or time.monotonic() - since < seconds:
         await asyncio.sleep(WATCH_SECONDS)
@@ -202,7 +202,7 @@ def _config(app: FastAPI, settings: Settings, lifespan: Literal["on", "off"]) ->
 
 
 def _handle_signals(server: uvicorn.Server, service: Service, drain_seconds: float) -> None:
-    """SIGTERM: not ready, then after a while stop accepting and finish. SIGINT, or a second signal: stop at once."""
+    """SIGTERM: not ready, stop accepting after `drain_seconds`, finish. SIGINT, or a second signal: stop at once."""
     loop = asyncio.get_running_loop()
 
     def stop(name: str, wait: float) -> None:

@@ -1,4 +1,4 @@
-"""HTTPS: the files are tried before anything slow, so that a wrong one shows at once and by its name."""
+"""HTTPS. The files are checked first at start, so that a wrong one fails at once and is named."""
 
 import ssl
 from pathlib import Path
@@ -9,40 +9,40 @@ from service.settings import Settings
 
 
 def tls_options(settings: Settings) -> dict[str, Any]:
-    """Return uvicorn's options for HTTPS, none of them where no certificate is set. Raises ConfigError."""
+    """Return uvicorn's options for HTTPS; empty without a certificate. Raises ConfigError."""
     certificate, key, authority = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     if certificate is None or key is None:
         for name in ("tls_certificate", "tls_key", "tls_client_ca"):
             if (value := getattr(settings, name)) is not None:
                 raise ConfigError(f"{name} {value}: expected both tls_certificate and tls_key beside it")
         return {}
-    _try(certificate, key, authority)
+    _check(certificate, key, authority)
     options: dict[str, Any] = {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
     if authority is not None:
         options |= {"ssl_ca_certs": str(authority), "ssl_cert_reqs": ssl.CERT_REQUIRED}
     return options
 
 
-def _try(certificate: Path, key: Path, authority: Path | None) -> None:
+def _check(certificate: Path, key: Path, authority: Path | None) -> None:
     for name, path in (("tls_certificate", certificate), ("tls_key", key), ("tls_client_ca", authority)):
         if path is not None:
-            _try_to_read(name, path)
+            _check_readable(name, path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except (ssl.SSLError, ValueError) as error:
         raise ConfigError(
-            f"tls_certificate {certificate}, tls_key {key}: {_said(error)}; expected a certificate in PEM and its own "
-            "key, without a password"
+            f"tls_certificate {certificate}, tls_key {key}: {_reason(error)}; expected a certificate in PEM and its "
+            "own key, without a password"
         ) from None
     if authority is not None:
         try:
             context.load_verify_locations(authority)
         except ssl.SSLError as error:
-            raise ConfigError(f"tls_client_ca {authority}: {_said(error)}; expected certificates in PEM") from None
+            raise ConfigError(f"tls_client_ca {authority}: {_reason(error)}; expected certificates in PEM") from None
 
 
-def _try_to_read(name: str, path: Path) -> None:
+def _check_readable(name: str, path: Path) -> None:
     try:
         with path.open("rb"):
             pass
@@ -54,5 +54,5 @@ def _no_password() -> str:
     raise ValueError("the key has a password")
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(getattr(error, "reason", None) or error)

@@ -34,7 +34,7 @@ class Change(BaseModel):
 
 
 class Loaded(BaseModel):
-    """A model that is loaded."""
+    """A loaded model."""
 
     name: str
     version: str
@@ -89,7 +89,7 @@ class TaskModels(BaseModel):
     active: Loaded | None
     previous: Loaded | None = Field(description="what a roll-back returns to")
     challenger: OnTrial | None
-    change: str | None = Field(description="the change that is under way")
+    change: str | None = Field(description="the change in progress")
     refusal: Refused | None
 
     @classmethod

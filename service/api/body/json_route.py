@@ -1,4 +1,4 @@
-"""Routes that take JSON: the body is parsed within limits, and away from the event loop where it is large."""
+"""Routes that take JSON. The body is parsed within limits; a large one is parsed in a thread."""
 
 import asyncio
 import json
@@ -15,19 +15,19 @@ from service.errors import InvalidRequestError, MalformedJsonError, TooLargeErro
 from service.lifecycle.service import Service
 
 LARGE_BYTES = 64 * 1024  # parsed within a millisecond
-MOST_KEYS = 256  # of one object: a key that is not known costs far more than its bytes
+MOST_KEYS = 256  # of one object: an unknown key costs far more than its bytes
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class JsonRequest(Request):
-    """A request whose JSON has been parsed; its bytes are gone."""
+    """A request whose JSON has been parsed; its bytes are no longer kept."""
 
     def __init__(self, request: Request, has_body: bool, value: Any) -> None:
         super().__init__(request.scope, request.receive)
         self._has_body, self._value = has_body, value
 
     async def body(self) -> bytes:
-        """Return something where there was a body, which is all that is asked of it."""
+        """Return a placeholder where there was a body: the framework only checks whether there was one."""
         return b"{}" if self._has_body else b""
 
     async def json(self) -> Any:
@@ -36,10 +36,10 @@ class JsonRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route whose JSON body is checked for its type, its lists' lengths and its objects' keys before it is used."""
+    """A route that checks its JSON body first: the type, the lengths of lists, and the number of keys."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
+        """Return the handler of a request."""
         handle = super().get_route_handler()
         if self.body_field is None:
             return handle
@@ -55,7 +55,7 @@ class JsonRoute(APIRoute):
 
 
 async def _parsed(parts: list[bytes], service: Service) -> Any:
-    """Return the JSON of a body, its sizes checked; the bytes leave `parts` and are gone when they are parsed."""
+    """Return the JSON of a body, its sizes checked. Empties `parts`, so that the bytes are freed once parsed."""
     if not parts:
         return None
     if sum(map(len, parts)) <= LARGE_BYTES:
@@ -71,11 +71,11 @@ def _parse_all(parts: list[bytes]) -> Any:
 
 
 def parse(body: bytes) -> Any:
-    """Return the JSON that UTF-8 bytes hold. Raises MalformedJsonError."""
+    """Return the JSON value of UTF-8 bytes. Raises MalformedJsonError."""
     try:
         return from_json(body)
     except ValueError:
-        pass  # no JSON, or what only the parser below takes: half of a surrogate pair, many levels
+        pass  # not JSON, or JSON that only the parser below reads: half of a surrogate pair, many levels
     try:
         return json.loads(body.removeprefix(BYTE_ORDER_MARK).decode())
     except json.JSONDecodeError as error:

@@ -1,7 +1,7 @@
-"""Counts what a JSON text would make, as the text comes in and before anything is built of it.
+"""Counts the values of a JSON text while it arrives, before it is parsed.
 
-Building is what costs: `[],[],[]` takes thirty times its own size as Python lists, and a list of a million wrong
-elements takes seconds to refuse. Counting takes some 0.2 ms for 64 KiB, in constant memory.
+Parsing is expensive: `[],[],[]` takes thirty times its own size as Python lists, and refusing a list of a million wrong
+elements takes seconds. Counting takes some 0.2 ms for 64 KiB, in constant memory.
 """
 
 from relevance.errors import InputError
@@ -19,7 +19,7 @@ NOT_STRUCTURE = bytes(each for each in range(256) if each not in STRUCTURE)
 class Outline:
     """The number of values, and the depth, of a JSON text in UTF-8 that comes in pieces.
 
-    What is no JSON may be counted wrongly; it is right up to the place where a parser stops.
+    The count is right up to the place where a parser would stop; text that is not JSON may be counted wrongly.
     """
 
     def __init__(self, most_values: int) -> None:
@@ -51,7 +51,7 @@ class Outline:
         self._depth += opened - closed
 
     def _without_escapes(self, piece: bytes) -> bytes:
-        """Return a piece of the same length without escaped quotes; those that pieces are cut in are seen too."""
+        """Return a piece of the same length without escaped quotes, also those that are split between two pieces."""
         if self._escaped:
             piece, self._escaped = b"_" + piece[1:], False
         if b"\\" in piece:

@@ -1,7 +1,7 @@
-"""The bytes of a request's body: whether their type and coding are taken, and reading them within limits.
+"""The bytes of a request's body: the accepted types and codings, and reading within limits.
 
-A body is refused before anything is built of it. What is read after that is thrown away, so that the caller gets to
-see the answer and the connection stays usable.
+A body over a limit is refused before it is parsed. The rest of it is read and discarded, so that the caller reads the
+answer and the connection stays usable.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ GZIP_BITS = 16 + zlib.MAX_WBITS
 
 
 def check_json(request: Request) -> None:
-    """Raise MediaTypeError where a body is not declared as JSON in UTF-8."""
+    """Raise MediaTypeError unless a body is declared as JSON in UTF-8."""
     declared = request.headers.get("content-type", "")
     headers = Headers()
     headers["content-type"] = declared
@@ -38,7 +38,7 @@ def check_json(request: Request) -> None:
 
 
 def check_coding(request: Request, taken: tuple[str, ...] = CODINGS) -> bool:
-    """Say whether a body is compressed. Raises MediaTypeError for a coding that is not taken."""
+    """Return whether a body is compressed. Raises MediaTypeError for a coding that is not accepted."""
     declared = ", ".join(request.headers.getlist("content-encoding"))
     coding = declared.strip().lower()
     if coding in ("", "identity"):
@@ -50,7 +50,7 @@ def check_coding(request: Request, taken: tuple[str, ...] = CODINGS) -> bool:
 
 
 async def read_body(request: Request, receive: Receive, most_bytes: int, most_values: int, until: float) -> Receive:
-    """Read the body until `until` (`time.monotonic`) and return a `receive` that hands it over whole, decompressed.
+    """Read the body until `until` (`time.monotonic`); return a `receive` that yields all of it at once, decompressed.
 
     Raises TooLargeError, MalformedJsonError, InvalidRequestError, MediaTypeError, DeadlineError and ClientGoneError.
     """
@@ -69,7 +69,7 @@ async def read_body(request: Request, receive: Receive, most_bytes: int, most_va
 
 
 class _Reading:
-    """A body on its way in."""
+    """A body that is being read."""
 
     def __init__(self, request: Request, receive: Receive, most_bytes: int, most_values: int) -> None:
         self._receive, self._most_bytes = receive, most_bytes
@@ -96,13 +96,13 @@ class _Reading:
         except InputError:
             chunks.clear()
             await self._discard()
-            if self._received > self._most_bytes:  # whatever it holds
+            if self._received > self._most_bytes:  # this error comes first
                 raise self._too_large(f"{self._received}{' or more' if self._more else ''}") from None
             raise
         return b"".join(chunks)
 
     async def _pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body as it was sent, no more of it than the limit."""
+        """Yield the body as it was sent, up to the limit."""
         while self._more:
             piece = await self._next()
             if max(self._received, self._declared) > self._most_bytes:
@@ -110,19 +110,19 @@ class _Reading:
             yield piece
 
     async def _decompressed(self) -> AsyncIterator[bytes]:
-        """Yield the body decompressed, a small piece at a time: the limit is looked at before there is more."""
+        """Yield the body decompressed, in small pieces, so that the limit is checked before more is decompressed."""
         decoder = zlib.decompressobj(GZIP_BITS)
         async for received in self._pieces():
             piece = received
             while piece:
-                if decoder.eof:  # another member of the same file follows
+                if decoder.eof:  # another gzip member follows
                     decoder = zlib.decompressobj(GZIP_BITS)
                 try:
                     yield decoder.decompress(piece, PIECE_BYTES)
                 except zlib.error as error:
                     raise InvalidRequestError(f"body: not the gzip data that Content-Encoding says ({error})") from None
                 piece = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
-                await asyncio.sleep(0)  # a small piece may become many
+                await asyncio.sleep(0)  # a small piece may decompress into many; other requests continue
         if self._received and not decoder.eof:
             raise InvalidRequestError("body: the gzip data is cut off")
 

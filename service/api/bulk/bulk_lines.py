@@ -1,4 +1,4 @@
-"""One line of a bulk request and the line that answers it. Knows JSON; knows no model and no HTTP.
+"""One line of a bulk request, and the line that answers it. Knows JSON; knows no model and no HTTP.
 
 The id comes back as it was sent: a number keeps its digits, whatever its size (`1.0`, `1e400`).
 """
@@ -22,7 +22,7 @@ from service.settings import Settings
 
 NAMES = FieldNames("lines", "query", "candidate")
 FIELDS = ("query", "candidate", "language", "id")
-KEY_CHARS, DETAIL_CHARS = 100, 300  # what an error repeats of a key, and its whole text
+KEY_CHARS, DETAIL_CHARS = 100, 300  # limits of a key that an error repeats, and of the whole error
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ _decoder = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_consta
 
 @dataclass(slots=True)
 class Answer:
-    """What is said of one line: `identity` is the JSON of its id, if it has one; `fields` the rest."""
+    """The answer for one line: `identity` is the JSON of its id, if it has one; `fields` are the other keys."""
 
     number: int
     identity: str | None
@@ -61,7 +61,7 @@ class Answer:
 
 
 def read(line: Line, settings: Settings) -> tuple[Answer, Pair | None]:
-    """Return the pair of a line and its answer to be filled in; no pair where the answer is an error already."""
+    """Return the answer of a line, to be filled in, and its pair. There is no pair where the answer is an error."""
     answer = Answer(line.number, None, {})
     try:
         row = _parsed(line)

@@ -1,6 +1,7 @@
 """From a chunk of lines to its answer lines, by the one model that a bulk request began with.
 
-Keeps the model loaded meanwhile, unless it is replaced and asked for back: what is not scored by then gets an error.
+Holds a lease on the model meanwhile. When the lease is revoked, because the model was replaced, lines that are not yet
+scored get an error.
 """
 
 import asyncio
@@ -35,14 +36,14 @@ class ChunkScorer:
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
-        """Keep the model loaded meanwhile, or until `watch` returns it."""
+        """Hold a lease on the model meanwhile, or until `watch` releases it."""
         if self._model is not None:
             self._lease.enter_context(self._model.leases.acquire())
         with self._lease:
             yield
 
     async def watch(self) -> None:
-        """Return the model when it has been replaced and must be closed."""
+        """Release the model when its leases are revoked."""
         if self._model is not None:
             await self._model.leases.revoked.wait()
             self._model = None
@@ -77,7 +78,7 @@ class ChunkScorer:
         record.tokens = (record.tokens or 0) + scored.tokens
 
     async def _scored(self, pairs: Sequence[Pair]) -> Scored:
-        """Return scores. Raises ModelRetiredError once the model is returned; then no frame refers to it."""
+        """Return scores. Raises ModelRetiredError once the model is released; then no frame refers to it."""
         if self._model is None:
             raise self._retired()
         scoring = asyncio.ensure_future(self._model.score(pairs, self._context))

@@ -1,4 +1,4 @@
-"""Lines out of a stream of bytes, whatever pieces it comes in; never more than one line is held."""
+"""Splits a stream of bytes into lines. Keeps at most one line in memory."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line without its end, counted from 1; of one that is `too_long` only the start."""
+    """A line without its end; `number` counts from 1. Of a line that is `too_long`, `content` is only the start."""
 
     number: int
     content: bytes
@@ -17,7 +17,7 @@ class Line:
 
 
 async def lines_of(stream: AsyncIterator[bytes], limit: int = LINE_BYTES) -> AsyncIterator[Line]:
-    """Yield the lines of a stream, short blank ones left out; what exceeds `limit` bytes of a line is skipped.
+    """Yield the lines of a stream without short blank ones; what exceeds `limit` bytes of a line is skipped.
 
     A UTF-8 byte-order mark at the start of the stream is no part of the first line.
     """

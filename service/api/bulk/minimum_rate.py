@@ -1,4 +1,4 @@
-"""Whether a caller of a long request moves enough bytes in the time that the service waits for it."""
+"""Whether the caller of a bulk request sends and reads fast enough while the service waits for it."""
 
 import asyncio
 import time
@@ -8,10 +8,10 @@ LOOK_SECONDS = 0.05
 
 
 class Pace:
-    """Time that a caller has left to be waited for: `silence_seconds` at first and at most.
+    """The time for which the service still waits for a caller: `silence_seconds` at first and at most.
 
-    It runs only while the service waits for the caller. Each byte that the caller sends or reads gives
-    1 / `bytes_per_second` seconds back.
+    It runs only while the service waits for the caller. Each byte that the caller sends or reads adds
+    1 / `bytes_per_second` seconds.
     """
 
     def __init__(
@@ -22,7 +22,7 @@ class Pace:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds that the caller may still be waited for; 0 or less: it is too slow."""
+        """Seconds for which the service still waits; 0 or less: the caller is too slow."""
         return self._left - (self._clock() - self._seen if self._waits else 0.0)
 
     def wait(self, waits: bool) -> None:
@@ -31,12 +31,12 @@ class Pace:
         self._waits = waits
 
     def moved(self, count: int) -> None:
-        """Note that the caller has sent or read `count` bytes; too late where it has no time left."""
+        """Note that the caller has sent or read `count` bytes. Has no effect once no time is left."""
         self._left, self._seen = self.seconds_left, self._clock()
         if self._left > 0:
             self._left = min(self._most, self._left + count / self._bytes_per_second)
 
     async def run_out(self) -> None:
-        """Return once the caller has no time left."""
+        """Return when no time is left."""
         while (left := self.seconds_left) > 0:
             await asyncio.sleep(max(left, LOOK_SECONDS))

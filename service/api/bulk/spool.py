@@ -1,4 +1,4 @@
-"""Answers of a bulk request that wait for their reader: in memory, so that no disk can be filled."""
+"""The queue of answers that a bulk caller has not yet read. In memory, so that no disk can be filled."""
 
 import asyncio
 from collections import deque
@@ -15,7 +15,7 @@ class Piece:
 
 
 class Spool:
-    """A queue of pieces that holds `limit` bytes at most, or one piece where that is larger. One writer, one reader."""
+    """A queue of at most `limit` bytes, or one piece where that is larger. For one writer and one reader."""
 
     def __init__(self, limit: int) -> None:
         self.waiting_bytes = 0
@@ -33,11 +33,11 @@ class Spool:
         self._add(piece)
 
     def end(self) -> None:
-        """Say that no piece follows."""
+        """Mark the end: no piece follows."""
         self._add(None)
 
     async def get(self) -> Piece | None:
-        """Take the next piece once there is one; None at the end."""
+        """Wait for the next piece and return it; None at the end."""
         while not self._pieces:
             self._changed.clear()
             await self._changed.wait()

@@ -67,7 +67,7 @@ class CohereV2Request(CohereRequest):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, body: Any) -> Any:
-        """Name the first unknown key, and the known one that it is most like."""
+        """Name the first unknown key, and the known key that is most like it."""
         unknown = next((key for key in body if key not in cls.model_fields), None) if isinstance(body, dict) else None
         if unknown is not None:
             alike = difflib.get_close_matches(unknown[:100], cls.model_fields, 1)

@@ -1,4 +1,4 @@
-"""Scores the documents of other rerankers' shapes, which let through what `/v1/score` refuses.
+"""Scores the documents of other rerankers' shapes, which accept texts that `/v1/score` refuses.
 
 A blank document gets the lowest score without a model run. A text over the character limit is cut before it is
 tokenised, to more characters than the model reads, and its pair counts as truncated.
@@ -22,8 +22,8 @@ from service.settings import Settings
 
 Document = str | dict[str, Any] | None
 
-BLANK_LOGIT = float(np.finfo(np.float32).min)  # the lowest number that a float32 holds
-CHARACTERS_A_TOKEN = 128  # eight times the longest piece of the vocabularies in use: formatting may fold text away
+BLANK_LOGIT = float(np.finfo(np.float32).min)  # the lowest float32
+CHARACTERS_A_TOKEN = 128  # eight times the longest piece of the vocabularies in use: formatting may shorten text
 WORD_STEP = 5040  # a multiple of 1 to 10, the lengths of pieces that such words are split into
 
 
@@ -77,10 +77,10 @@ def shorten(pairs: Sequence[Pair], settings: Settings, max_length: int) -> tuple
 def beginning(text: str, most: int) -> tuple[str, bool]:
     """Return the first `most` characters of a text, each run of white space as one space, and whether more follow.
 
-    Only that much of the text is looked at closely, so a text of a megabyte costs little. A long word loses a multiple
-    of WORD_STEP characters: one that repeats itself (`aaaa...`) then still starts with the same tokens.
+    Only the start of the text is processed, so a text of a megabyte costs little. A long word loses a multiple of
+    WORD_STEP characters: a word that repeats itself (`aaaa...`) then still starts with the same tokens.
     """
-    words = text.rstrip().split(None, most // 2 + 1)  # so many words and the spaces between them are enough
+    words = text.rstrip().split(None, most // 2 + 1)  # enough: each word has one character and a space at least
     folded = " ".join(words)
     if len(folded) <= most:
         return folded, False
@@ -90,7 +90,7 @@ def beginning(text: str, most: int) -> tuple[str, bool]:
 
 
 def document_text(document: Document, place: int, fields: tuple[str, ...]) -> str:
-    """Return what a document is ranked by: the text, or the values of an object's `fields`, a line each.
+    """Return the text that a document is ranked by: a text itself, of an object the values of `fields`, a line each.
 
     Fields that an object does not have, and those that are null, are left out; a null document has no text. Raises
     InvalidRequestError for an object with none of the fields, and for a value that is no text.
@@ -105,7 +105,7 @@ def document_text(document: Document, place: int, fields: tuple[str, ...]) -> st
 
 
 def _refuse_cut(cut: Sequence[int], model: ServedModel, names: FieldNames) -> None:
-    """Raise TooLargeError where pairs were cut and the caller forbids that, as TEI does."""
+    """Raise TooLargeError where pairs were cut; for callers that forbid it, as TEI does."""
     if cut:
         place = names.candidate.format(cut[0])
         raise TooLargeError(
