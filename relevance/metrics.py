@@ -27,6 +27,13 @@ class Interval(BaseModel):
     low: float | None
     high: float | None
 
+    def __format__(self, form: str) -> str:
+        """Return the value and its interval, each in the format of a number: `0.812 [0.790, 0.831]`, or `-`."""
+        if self.value is None:
+            return "-"
+        ends = "" if self.low is None or self.high is None else f" [{self.low:{form}}, {self.high:{form}}]"
+        return f"{self.value:{form}}{ends}"
+
 
 class Slice(BaseModel):
     """The metrics of some rows."""

@@ -47,22 +47,16 @@ def table(paths: list[Path]) -> str:
             both = "unseen" in each.auc
             cells = [_signed(each.auc["all"])] + [_signed(each.auc[p]) if both else "" for p in ("seen", "unseen")]
             share = recovered.get(each.arm) if each.against.startswith(("dirty labels", "5 %")) else None
-            cells.append("" if share is None else _ends(share, ".2f"))
+            cells.append("" if share is None else f"{share:.2f}")
             lines.append(f"| {name} | {each.arm} | {each.against} | {' | '.join(cells)} |")
             name = ""
     return "\n".join(lines)
 
 
 def _signed(found: Interval) -> str:
-    text = _ends(found, "+.3f")
+    text = f"{found:+.3f}"
     significant = found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
     return f"**{text}**" if significant else text
-
-
-def _ends(found: Interval, form: str) -> str:
-    if found.value is None or found.low is None or found.high is None:
-        return "-"
-    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from relevance.metrics import Interval
 from training.ablation.study import ArmResult, Study
 from training.reports.charts import IntervalRow, interval_chart
 
@@ -16,10 +15,10 @@ def markdown(study: Study) -> str:
     arms = [[arm.name, _rows(arm), *_aucs(arm, parts), *_f1(arm, study)] for arm in study.arms]
     tables = [_table(["training", "rows", *aucs, "F1 (always-yes)", "F1, tuned less 0.5"], arms)]
     if study.comparisons:
-        rows = [[c.arm, c.against, *(_text(c.auc[part], "+.3f") for part in parts)] for c in study.comparisons]
+        rows = [[c.arm, c.against, *(f"{c.auc[part]:+.3f}" for part in parts)] for c in study.comparisons]
         tables.append(_table(["difference of AUC", "against", *parts], rows))
     if study.recoveries:
-        rows = [[r.arm, r.damaged, *(_text(r.auc[part], ".2f") for part in parts)] for r in study.recoveries]
+        rows = [[r.arm, r.damaged, *(f"{r.auc[part]:.2f}" for part in parts)] for r in study.recoveries]
         tables.append(_table(["share of the lost AUC recovered", "lost by", *parts], rows))
     return "\n".join(tables)
 
@@ -68,13 +67,4 @@ def _aucs(arm: ArmResult, parts: Sequence[str]) -> list[str]:
 def _f1(arm: ArmResult, study: Study) -> list[str]:
     every = arm.metrics["all"]
     value = "-" if every.f1.value is None else f"{every.f1.value:.3f}"
-    return [f"{value} ({study.always_yes_f1['all']:.3f})", _text(every.threshold_effect, "+.3f")]
-
-
-def _text(found: Interval, form: str) -> str:
-    """Return a value with the ends of its interval, as far as they are known."""
-    if found.value is None:
-        return "-"
-    if found.low is None or found.high is None:
-        return f"{found.value:{form}}"
-    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
+    return [f"{value} ({study.always_yes_f1['all']:.3f})", f"{every.threshold_effect:+.3f}"]

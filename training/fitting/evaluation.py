@@ -1,4 +1,4 @@
-"""How good a checkpoint or a bundle is on labelled rows, as a report (JSON) and as a table that a person reads."""
+"""The metrics of a checkpoint or a bundle on labelled rows: as a report (JSON) and as a table for the terminal."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from relevance.bundle import MANIFEST_FILE, Bundle
 from relevance.card import TOKENIZER_FILE, ModelCard
-from relevance.metrics import Interval, Report, Scored, Slice, evaluate
+from relevance.metrics import Report, Scored, evaluate
 from relevance.soundness import Labelling, findings
 from relevance.tasks import LabeledPair
 from relevance.tokenization import PairTokenizer, TokenizedPair
@@ -21,7 +21,7 @@ from training.models.cross_encoder import CrossEncoder, predict_logits
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A checkpoint or a bundle that scores: its card, its tokeniser, and pairs to logits [N]."""
+    """An opened checkpoint or bundle: its card, its tokeniser, and the function from pairs to logits [N]."""
 
     card: ModelCard
     tokenizer: PairTokenizer
@@ -41,7 +41,7 @@ class OpenedModel:
         return cls(card, tokenizer, lambda pairs: predict_logits(model, tokenizer, pairs))
 
     def logits(self, rows: Sequence[LabeledPair], name: str = "rows") -> np.ndarray:
-        """Return the logits [N] of rows, before calibration; log how many were cut."""
+        """Return the logits [N] of rows, before calibration; log how many rows were truncated."""
         texts = self.card.texts([row.pair for row in rows])
         return self.run(tokenize(self.tokenizer, texts, name, self.card.task))
 
@@ -51,22 +51,22 @@ def card_of(folder: Path) -> ModelCard:
     return Bundle.open(folder).manifest if (folder / MANIFEST_FILE).is_file() else ModelCard.load(folder)
 
 
-def score_rows(folder: Path, rows: Sequence[LabeledPair]) -> tuple[ModelCard, np.ndarray]:
-    """Return the card of a checkpoint or a bundle and its scores [N] for rows."""
-    card, logits = score_logits(folder, rows)
-    return card, card.scores(logits)
-
-
 def score_logits(folder: Path, rows: Sequence[LabeledPair]) -> tuple[ModelCard, np.ndarray]:
     """Return the card of a checkpoint or a bundle and its logits [N] for rows, before calibration."""
     model = OpenedModel.open(folder)
     return model.card, model.logits(rows)
 
 
-def report_model(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard, *, seed: int = 0) -> Report:
-    """Return the metrics of rows [N] as the service would label them: by the thresholds of their languages.
+def score_rows(folder: Path, rows: Sequence[LabeledPair]) -> tuple[ModelCard, np.ndarray]:
+    """Return the card of a checkpoint or a bundle and its scores [N] for rows."""
+    card, logits = score_logits(folder, rows)
+    return card, card.scores(logits)
 
-    Resampled are groups of linked rows: a query with its translations and the rows made of it.
+
+def report_model(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard, *, seed: int = 0) -> Report:
+    """Return the metrics of rows [N], labelled as the service does it: by the thresholds of their languages.
+
+    Intervals resample groups of linked rows: a query with its translations and the rows made of it.
     """
     languages = [row.pair.language for row in rows]
     scored = Scored(
@@ -86,27 +86,15 @@ def judge_labels(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard
 
 
 def metrics_table(report: Report, title: str) -> Table:
-    """Return a table with a line for all rows, seen and unseen languages, and each language."""
+    """Return a table: one line for all rows, one for seen and one for unseen languages, and one for each language."""
     threshold = f"threshold {report.threshold:.3f}, or that of the language"
     caption = f"{threshold}; 95 % intervals, {report.resamples} bootstrap samples of linked rows"
     table = Table(title=title, caption=caption)
     for column in ("rows of", "rows", "positive", "F1", "always-yes F1", "F1 gain", "AUC"):
         table.add_column(column, justify="left" if column == "rows of" else "right", no_wrap=True)
-    parts = [("all", report.all), ("seen languages", report.seen), ("unseen languages", report.unseen)]
-    for name, part in [*parts, *report.languages.items()]:
+    parts = {"all": report.all, "seen languages": report.seen, "unseen languages": report.unseen} | report.languages
+    for name, part in parts.items():
         if part is not None:
-            table.add_row(name, *_cells(part))
+            values = (f"{each:.3f}" for each in (part.f1, part.always_yes_f1, part.f1_gain, part.auc))
+            table.add_row(name, str(part.rows), f"{part.positives / part.rows:.0%}", *values)
     return table
-
-
-def _cells(part: Slice) -> list[str]:
-    values = [_show(i) for i in (part.f1, part.always_yes_f1, part.f1_gain, part.auc)]
-    return [str(part.rows), f"{part.positives / part.rows:.0%}", *values]
-
-
-def _show(interval: Interval) -> str:
-    if interval.value is None:
-        return "-"
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:.3f}"
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
