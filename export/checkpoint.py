@@ -1,7 +1,7 @@
-"""A checkpoint folder as one torch module that maps token ids to logits: what is exported, and what parity is against.
+"""A checkpoint folder as one torch module from token ids to logits: the source of the export and its reference.
 
 Reads what `training` wrote without importing it: the folder holds a transformers model, the head's weights, and a card
-that says how they fit together.
+that says how they belong together.
 """
 
 import inspect
@@ -63,7 +63,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: Path) -> "Checkpoint":
-        """Load a checkpoint folder. Raises CheckpointError naming what is missing or does not fit."""
+        """Load a checkpoint folder. Raises CheckpointError naming the file that is missing or does not fit."""
         card = ModelCard.load(folder)
         for name in (TOKENIZER_FILE, "config.json", *([] if card.head.kind is HeadKind.STOCK else [HEAD_FILE])):
             if not (folder / name).is_file():

@@ -21,10 +21,11 @@ def export(
         Literal["fp32", "fp16", "int8"], typer.Option(help="fp32 anywhere, fp16 for GPU, dynamic int8 for CPU.")
     ] = "fp32",
     max_logit_difference: Annotated[
-        float | None, typer.Option(help="Refuse a bundle farther than this from its checkpoint; default by precision.")
+        float | None,
+        typer.Option(help="Largest difference of a logit from the checkpoint's; default by precision."),
     ] = None,
     max_f1_difference: Annotated[
-        float | None, typer.Option(help="Refuse a bundle whose F1 on dev pairs moves by more; default by precision.")
+        float | None, typer.Option(help="Largest change of F1 on dev pairs; default by precision.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
@@ -34,11 +35,8 @@ def export(
 
     from export.exporting import DEFAULT_LIMITS, export_bundle
 
-    limits = DEFAULT_LIMITS[precision]
-    if max_logit_difference is not None:
-        limits = replace(limits, max_logit_difference=max_logit_difference)
-    if max_f1_difference is not None:
-        limits = replace(limits, max_f1_difference=max_f1_difference)
+    given = {"max_logit_difference": max_logit_difference, "max_f1_difference": max_f1_difference}
+    limits = replace(DEFAULT_LIMITS[precision], **{name: value for name, value in given.items() if value is not None})
     manifest = export_bundle(checkpoint, bundle, precision, limits, overwrite=overwrite)
     if as_json:
         print(manifest.model_dump_json(indent=2))
@@ -54,7 +52,7 @@ def export(
 @app.command()
 def verify(
     bundle: Annotated[Path, typer.Argument(help="A bundle folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Check a bundle as the service does when it starts: hashes, graph and golden pairs; repeat what export found."""
     from export.verifying import verify_bundle

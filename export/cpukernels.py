@@ -1,9 +1,9 @@
-"""Fused operators whose CPU kernels are slow, written as operators whose kernels are fast: the same sums, sooner.
+"""Replaces fused operators whose CPU kernels are slow with operators whose kernels are fast. The results are the same.
 
-On a CPU onnxruntime's SkipLayerNormalization takes several times as long as two Adds and a LayerNormalization, its
-BiasGelu longer than Sum and Gelu; benchmarks/serving/kernels.py measures what this is worth. Attention multiplies its
-weights head by head; as three products and MultiHeadAttention the first token's query can be told from the others
-(`export.firsttoken`). On a GPU the fused operators are the fast ones.
+On a CPU, onnxruntime's SkipLayerNormalization takes several times as long as two Adds and a LayerNormalization, and its
+BiasGelu takes longer than Sum and Gelu; benchmarks/serving/kernels.py measures the effect. Attention becomes three
+products and MultiHeadAttention, because there the first token's query is a separate row (`export.firsttoken`). On a GPU
+the fused operators are faster.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Rewrite = Callable[[NodeProto, GraphProto], list[NodeProto]]
 
 
 def use_fast_cpu_kernels(graph: GraphProto) -> int:
-    """Change a graph in place; return how many operators were replaced. What others would be used for is left."""
+    """Replace operators of a graph in place and remove unused weights; return how many operators were replaced."""
     nodes: list[NodeProto] = []
     replaced = 0
     for node in graph.node:
@@ -36,7 +36,7 @@ def use_fast_cpu_kernels(graph: GraphProto) -> int:
 def _norm_of_sum(node: NodeProto, graph: GraphProto) -> list[NodeProto]:
     """Write SkipLayerNormalization(x, skip, scale, shift, bias) as LayerNormalization((x + skip) + bias).
 
-    The bias comes last: onnxruntime makes LayerNormalization((x + bias) + skip) one operator again when it loads.
+    The bias comes last: onnxruntime fuses LayerNormalization((x + bias) + skip) again when it loads the graph.
     """
     x, skip, scale, shift, *bias = node.input
     if any(node.output[1:]) or not bias:
@@ -52,7 +52,7 @@ def _norm_of_sum(node: NodeProto, graph: GraphProto) -> list[NodeProto]:
 
 
 def _gelu_of_sum(node: NodeProto, graph: GraphProto) -> list[NodeProto]:
-    """Write BiasGelu(x, bias) as Gelu(x + bias). Sum, since onnxruntime makes Add and Gelu one operator again."""
+    """Write BiasGelu(x, bias) as Gelu(x + bias). Not Add: onnxruntime fuses Add and Gelu again."""
     (out,) = node.output
     return [
         helper.make_node("Sum", node.input, [f"{out}_sum"], f"{node.name}_bias"),
@@ -77,7 +77,7 @@ def _heads_of_products(node: NodeProto, graph: GraphProto) -> list[NodeProto]:
     return [*products, helper.make_node("MultiHeadAttention", inputs, node.output, node.name, domain=MICROSOFT, **kept)]
 
 
-PLAIN = frozenset({"num_heads", "mask_filter_value", "scale"})  # attributes that both ways of attention have
+PLAIN = frozenset({"num_heads", "mask_filter_value", "scale"})  # attributes that both attention operators have
 
 
 def _plain(node: NodeProto) -> bool:

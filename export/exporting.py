@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle: export, fuse, reduce, check against the checkpoint, pack. Made whole or not at all."""
+"""From a checkpoint to a bundle: export, fuse, reduce, compare with the checkpoint, pack. Made whole or not at all."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ GOLDEN_A_LANGUAGE = 4
 
 @dataclass(frozen=True)
 class Limits:
-    """How far a bundle may be from its checkpoint, and how far a runtime may be from the golden logits."""
+    """Largest differences between a bundle and its checkpoint, and between a runtime's logits and the golden ones."""
 
     max_logit_difference: float
     max_f1_difference: float
@@ -127,7 +127,7 @@ def _read_dev_pairs(checkpoint: Path) -> list[Golden]:
 
 
 def _every_language(golden: list[Golden]) -> list[int]:
-    """Return the places of a few pairs of each language, half of either label where there are enough."""
+    """Return the positions of a few pairs of each language, half of either label where there are enough."""
     chosen: list[int] = []
     for language in sorted({g.language for g in golden}):
         for label in (1, 0):

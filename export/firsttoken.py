@@ -1,8 +1,9 @@
-"""A head that reads only the first token needs only its row of the last layer: an exact saving, 1/8 of a 6-layer model.
+"""A head that reads only the first token needs only its row of the last layer. This saves 1/8 of a 6-layer model.
 
-What follows the last attention works on each token by itself (products with weights, sums, norms, activations), so
-taking the first row commutes with it. The Gather behind the last layer is moved up through such operators to the
-attention, and past it to its queries where these come in apart (MultiHeadAttention): keys and values are of all tokens.
+All operators after the last attention work on each token separately (products with weights, sums, norms, activations),
+so the first row can be taken before them, with the same result. The Gather after the last layer moves up through these
+operators to the attention, and before it to the queries where they are a separate input (MultiHeadAttention). Keys and
+values are still computed for all tokens.
 """
 
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
@@ -20,9 +21,9 @@ FIRST, AXES = "first_token", "first_token_axes"
 
 
 def keep_first_token(graph: GraphProto) -> int:
-    """Change a graph in place where its head reads the first token only; return how many operators have less to do.
+    """Change a graph in place where its head reads the first token only; return how many operators compute one row.
 
-    Nodes are left in an order that must be sorted.
+    The caller must sort the nodes afterwards.
     """
     constants = _constants(graph)
     makers = {name: node for node in graph.node for name in node.output}
@@ -56,7 +57,7 @@ class _Rows:
         return self._first_of(reader.input[0], {reader.output[0]})
 
     def _first_of(self, name: str, passed: set[str]) -> str:
-        """Return the first row of a tensor; `passed` are the first outputs of all nodes that will read only that."""
+        """Return the first row of a tensor; `passed` are the first outputs of nodes that will read only this row."""
         if name in self._known:
             return self._known[name]
         maker = self._makers.get(name)
@@ -74,12 +75,12 @@ class _Rows:
 
 
 def _rows_apart(node: NodeProto) -> bool:
-    """Say whether a node makes each token's row from that row alone; an attention's from its query, not from a bias."""
+    """Return whether each token's output row depends on its input row alone (of an attention: on its query's row)."""
     return node.op_type in ROW_BY_ROW or (node.op_type == QUERIES_APART and not any(node.input[5:]))
 
 
 def _takes_first(node: NodeProto, constants: dict[str, TensorProto], makers: dict[str, NodeProto]) -> bool:
-    """Say whether a node is Gather(x, 0) along the tokens, x the end of a layer."""
+    """Return whether a node is Gather(x, 0) along the tokens, where x is the output of a layer."""
     if node.op_type != "Gather" or not any(each.name == "axis" and each.i == TOKENS for each in node.attribute):
         return False
     source, index = makers.get(node.input[0]), constants.get(node.input[1])
@@ -90,7 +91,7 @@ def _constants(graph: GraphProto) -> dict[str, TensorProto]:
     """Return all weights and constants by name."""
     found = {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
     found |= {each.name: each for each in graph.initializer}
-    for node in graph.node:  # equal weights may be one
+    for node in graph.node:  # weights that are equal may be shared
         if node.op_type == "Identity" and node.input[0] in found:
             found[node.output[0]] = found[node.input[0]]
     return found

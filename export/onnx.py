@@ -24,8 +24,8 @@ from relevance.errors import CheckpointError
 OPSET = 17
 OUTPUT_NAME = "logits"
 LARGEST_GRAPH = 2**31 - 2**20  # protobuf ends at 2 GiB
-# Architectures whose graphs onnxruntime's optimiser is known to fuse rightly; others get the session's own fusions only
-# (its rotary fusion, for one, breaks a Qwen2 graph of optimum's).
+# Architectures whose graphs onnxruntime's optimiser fuses correctly; other graphs get only the fusions that the session
+# makes when it loads them (the optimiser's rotary fusion breaks Qwen2 graphs of optimum, for example).
 FUSED_FAMILIES = frozenset({"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"})
 
 
@@ -38,9 +38,9 @@ class Graph:
 
 
 def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> Graph:
-    """Write `path` in a precision, fused as far as onnxruntime can.
+    """Write `path` in a precision, with all fusions that onnxruntime offers for the architecture.
 
-    Raises CheckpointError where optimum knows no export for the architecture, or the model is too large for one file.
+    Raises CheckpointError where optimum cannot export the architecture, or the model is too large for one file.
     """
     size = sum(p.numel() * p.element_size() for p in scorer.parameters())
     if size > LARGEST_GRAPH:
@@ -113,10 +113,10 @@ def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision) -> Gr
 
 
 def _quantize(source: Path, path: Path) -> None:
-    """Weights to 8 bits, a scale a channel; activations are quantised as they come (dynamic).
+    """Quantise weights to 8 bits, with one scale for each channel; activations are quantised at run time (dynamic).
 
-    The head stays fp32, unless it is the architecture's own (stock), and so do the products behind a GELU, whose
-    outliers no 8-bit scale fits (docs/log.md: they make half of the error).
+    The head stays fp32, unless it is the architecture's own (stock). The matrix products after a GELU stay fp32 too:
+    no 8-bit scale fits the outliers of a GELU (docs/log.md: they cause half of the error).
     """
     quantize_dynamic(
         source,
@@ -124,7 +124,7 @@ def _quantize(source: Path, path: Path) -> None:
         nodes_to_exclude=_kept_in_float(onnx.load(str(source)).graph),
         weight_type=QuantType.QInt8,
         per_channel=True,
-        reduce_range=True,  # without VNNI, AVX2 sums of two 8-bit products overflow 16 bits
+        reduce_range=True,  # without VNNI, sums of two 8-bit products overflow 16 bits in AVX2
         op_types_to_quantize=["MatMul", "Attention", "Gather"],
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # shapes end at the fused operators
     )

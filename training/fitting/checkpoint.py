@@ -134,7 +134,7 @@ def _fitted(job: Job) -> Job:
 
 
 def _open_work(work: Path, job: Job, base: BaseModel) -> None:
-    """Keep the work folder of an interrupted run of the same job; throw away that of any other."""
+    """Keep the work folder of an interrupted run of the same job; delete the folder of any other job."""
     mark = {
         "recipe": job.recipe.model_dump_json(exclude={"seed"}),
         "seed": str(job.recipe.seed),
@@ -145,7 +145,7 @@ def _open_work(work: Path, job: Job, base: BaseModel) -> None:
     }
     file = work / FINGERPRINT_FILE
     if work.exists() and (other := _differences(file, mark)):
-        log.info("%s differ from those of the interrupted run in %s: starting anew", ", ".join(other), work)
+        log.info("%s differ from those of the interrupted run in %s: starting over", ", ".join(other), work)
         shutil.rmtree(work)
     write_text(file, json.dumps(mark))
     for leftover in work.glob(f".{STATE_FILE}.*"):  # a snapshot that a kill left half written
@@ -153,7 +153,7 @@ def _open_work(work: Path, job: Job, base: BaseModel) -> None:
 
 
 def _differences(file: Path, mark: dict[str, str]) -> list[str]:
-    """Return the names of what differs from the job that a work folder was made for."""
+    """Return the names of the inputs that differ from those of the job that made the work folder."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         return [name for name, value in mark.items() if found.get(name) != value]
@@ -163,13 +163,12 @@ def _differences(file: Path, mark: dict[str, str]) -> list[str]:
 
 def _prepare(job: Job, base: BaseModel, work: Path) -> Path:
     """Return the folder of the base model, cut as the recipe says."""
-    section = job.recipe.encoder
-    out = work / "encoder"
+    section, out = job.recipe.encoder, work / "encoder"
     if out.exists():
         return out
     options = EncoderOptions(section.layers)
     if section.trim_vocabulary:
-        recipe = job.recipe  # dev is not looked at: what is measured there has to hold for texts never seen
+        recipe = job.recipe  # texts of dev do not count, so that metrics on dev hold for unseen texts
         corpus = [text for row in job.train for text in recipe.format.texts(recipe.task, row.pair)]
         options = EncoderOptions(section.layers, corpus, section.trim_scripts, section.whole_scripts)
     after = prepare_encoder(base, out, options).after

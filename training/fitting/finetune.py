@@ -1,8 +1,8 @@
-"""Fine-tuning of a cross-encoder: batches, optimiser, evaluation on dev, and a run that a kill -9 cannot lose.
+"""Fine-tuning of a cross-encoder: batches, optimiser, evaluation on dev, and snapshots to resume from.
 
-The loop is this project's own rather than transformers' Trainer, so that a resumed run ends with the very weights of
-an uninterrupted one (docs/decisions/0002). Knows nothing of
-files of rows: it takes pairs and gives a trained model; training.fitting.checkpoint makes the folder.
+The loop is this project's own and not transformers' Trainer, so that a resumed run ends with exactly the weights of an
+uninterrupted one (docs/decisions/0002). Takes tokenised pairs and trains a model. Knows no files of rows;
+training.fitting.checkpoint makes the folder.
 """
 
 import logging
@@ -34,8 +34,8 @@ from training.threads import use_free_cores
 log = logging.getLogger(__name__)
 
 STATE_FILE = "state.pt"
-# A snapshot comes when all three allow it: so long after the one before, so small a share of the time spent on
-# writing, and so few bytes a second on the mean (8 MB: half a gigabyte a minute).
+# Least seconds between two snapshots, largest share of the time that is spent on writing them, and largest mean rate
+# of bytes (8 MB a second is half a gigabyte a minute). A snapshot waits until all three allow it.
 SNAPSHOT_SECONDS = 60.0
 SNAPSHOT_TIME_SHARE = 0.05
 SNAPSHOT_BYTES_A_SECOND = 8e6
@@ -52,7 +52,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the dev set said after a step."""
+    """The result of scoring the dev set after a step."""
 
     step: int
     dev_auc: float
@@ -71,7 +71,7 @@ class Outcome:
 
 
 class FineTuner:
-    """Trains one model on one set of examples; `work` holds what is needed to go on after an interruption."""
+    """Trains one model on one set of examples; `work` holds the snapshot from which an interrupted run resumes."""
 
     def __init__(
         self, model: CrossEncoder, tokenizer: PairTokenizer, section: TrainingSection, seed: int, work: Path
@@ -93,17 +93,16 @@ class FineTuner:
         self._saved_at, self._wait_seconds = time.monotonic(), SNAPSHOT_SECONDS
 
     def run(self, train: Examples, dev: Examples) -> Outcome:
-        """Train to the end (or to the early stop), then put the weights with the best dev AUC into the model."""
+        """Train to the end or the early stop, then load the weights with the best dev AUC into the model."""
         batches_an_epoch = -(-len(train.pairs) // self.section.batch_size)
         steps = max(1, round(batches_an_epoch * self.section.epochs))
         marks = evaluation_steps(steps, self.section.evaluations)
         torch.manual_seed(self.seed)
         begun = self._restore()
         lengths = [len(pair) for pair in train.pairs]
-        batches: list[list[int]] = []
-        done = min(begun * self.section.batch_size, int(len(lengths) * self.section.epochs))
         pairs = int(len(lengths) * self.section.epochs)
-        with Meter("training", pairs, "pairs", done, Pace("pairs")) as meter:
+        batches: list[list[int]] = []
+        with Meter("training", pairs, "pairs", min(begun * self.section.batch_size, pairs), Pace("pairs")) as meter:
             for step in range(begun, steps):
                 epoch, place = divmod(step, batches_an_epoch)
                 if place == 0 or not batches:
@@ -194,18 +193,17 @@ class FineTuner:
         with whole_file(self.work / STATE_FILE, size) as path:
             torch.save(state, path)
         self._saved_at = time.monotonic()
-        spent = self._saved_at - begun
-        self._wait_seconds = snapshot_wait(spent, size)
+        self._wait_seconds = snapshot_wait(self._saved_at - begun, size)
 
     def _restore(self) -> int:
-        """Return the step to go on from: 0, or that of the last snapshot, whose state is then in place."""
+        """Load the last snapshot, if there is one, and return the step to continue from."""
         path = self.work / STATE_FILE
         if not path.is_file():
             return 0
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise CheckpointError(f"snapshot {path}: cannot be read ({error}); remove it to start anew") from None
+            raise CheckpointError(f"snapshot {path}: cannot be read ({error}); remove it to start again") from None
         if not os.environ.get("OMP_NUM_THREADS"):  # another number gives other last digits
             self._threads = int(state["threads"])
             torch.set_num_threads(self._threads)
@@ -234,7 +232,7 @@ class FineTuner:
 
 
 def snapshot_wait(spent_seconds: float, size: int) -> float:
-    """Return the seconds to wait after a snapshot of `size` bytes that took so long to write."""
+    """Return the seconds to wait after a snapshot of `size` bytes that took `spent_seconds` to write."""
     return max(SNAPSHOT_SECONDS, spent_seconds / SNAPSHOT_TIME_SHARE, size / SNAPSHOT_BYTES_A_SECOND)
 
 

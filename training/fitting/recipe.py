@@ -1,4 +1,4 @@
-"""The recipe of one fine-tuning run: a TOML file read into pydantic models. Unknown keys are errors."""
+"""The recipe of one fine-tuning run: a TOML file that is read into pydantic models. Unknown keys are errors."""
 
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -98,16 +98,17 @@ def recipe_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def did_you_mean(model: type[BaseModel], error: ValidationError) -> str:
     """Return suggestions for the unknown keys of an error, or an empty text. A key may stand in another section."""
-    known = list(recipe_keys(model))
+    last_parts = {name: name.rpartition(".")[2] for name in recipe_keys(model)}
     found = []
     for fault in error.errors(include_url=False):
         if fault["type"] == "extra_forbidden":
             key = ".".join(map(str, fault["loc"]))
-            ends = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
-            near = ends or get_close_matches(key, known, n=1, cutoff=0.7)
-            near = near or [
-                name for name in known if get_close_matches(key.rpartition(".")[2], [name.rpartition(".")[2]])
-            ]
+            last = key.rpartition(".")[2]
+            near = (
+                [name for name, end in last_parts.items() if end == last]
+                or get_close_matches(key, last_parts, n=1, cutoff=0.7)
+                or [name for name, end in last_parts.items() if get_close_matches(last, [end])]
+            )
             found += [f"; did you mean {' or '.join(near[:3])} in place of {key}?"] if near else []
     return "".join(found)
 
@@ -120,7 +121,7 @@ def _parts(override: str) -> tuple[str, str]:
 
 
 def _apply(content: dict[str, Any], key: str, text: str) -> None:
-    """Set one dotted key to a TOML value; what is no TOML value is taken as a string."""
+    """Set one dotted key to a TOML value; a text that is no TOML value is taken as a string."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -39,17 +39,12 @@ class CrossEncoder(nn.Module):
 
     @classmethod
     def from_base(cls, base: Path, tokenizer: PairTokenizer, head: HeadOptions) -> "CrossEncoder":
-        """Load a base model's folder and put a fresh head on it. Raises ConfigError where the two do not fit."""
+        """Load a base model's folder and add a fresh head. Raises ConfigError where the head does not fit the model."""
         template = tokenizer.template
-        if head.kind is HeadKind.PAIRED and template.middle and template.middle[0] in template.prefix:
+        if head.kind is HeadKind.PAIRED and (not template.middle or template.middle[0] in template.prefix):
+            fault = "begins a pair with its separator" if template.middle else "puts no separator between the texts"
             raise ConfigError(
-                f"head.kind 'paired': the tokenizer of {base} begins a pair with the token that parts query and "
-                "candidate; expected head.kind 'stock' or 'mean' for this model"
-            )
-        if head.kind is HeadKind.PAIRED and not template.middle:
-            raise ConfigError(
-                f"head.kind 'paired': the tokenizer of {base} puts no separator between query and candidate; "
-                "expected head.kind 'stock' or 'mean' for this model"
+                f"head.kind 'paired': the tokenizer of {base} {fault}; expected head.kind 'stock' or 'mean'"
             )
         spec = HeadSpec(
             kind=head.kind,
@@ -77,7 +72,7 @@ class CrossEncoder(nn.Module):
         return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
     def reset_head(self) -> None:
-        """Draw fresh head weights from torch's global generator."""
+        """Draw new head weights from torch's global generator."""
         with torch.no_grad():
             for name, parameter in self.head.items():
                 if name.endswith("weight"):
@@ -87,10 +82,10 @@ class CrossEncoder(nn.Module):
 
     @torch.no_grad()
     def start_head(self, inputs: Mapping[str, Tensor], positive_rate: float) -> None:
-        """Let the head say the positive rate at first; the paired head's logits then vary by the cosine alone.
+        """Initialise the bias to the log-odds of the positive rate, and the paired head to the cosine alone.
 
-        `inputs` are some training pairs: over them, the cosine is scaled to a standard deviation of one logit. So a run
-        starts from what the encoder knows already, not from nothing (this project's own device; docs/log.md).
+        The cosine is scaled to a standard deviation of one logit over `inputs`, some training pairs. So a run starts
+        from what the encoder knows already (this project's own method; docs/log.md).
         """
         if self.spec.kind is HeadKind.STOCK:
             return

@@ -1,29 +1,24 @@
-"""Warnings of transformers that are false or expected here, silenced one by one and only around the call."""
+"""Filters for warnings of transformers that are wrong or expected here, active only around a call."""
 
 import contextlib
 import logging
 from collections.abc import Iterator
 
 
-@contextlib.contextmanager
-def quiet_tokenizers() -> Iterator[None]:
+def quiet_tokenizers() -> contextlib.AbstractContextManager[None]:
     """Silence the false warning of transformers 4.57 about an 'incorrect regex pattern' in local tokenizers."""
-    with _without("transformers.tokenization_utils_base", "incorrect regex pattern"):
-        yield
+    return _without("transformers.tokenization_utils_base", "incorrect regex pattern")
 
 
-@contextlib.contextmanager
-def quiet_weights() -> Iterator[None]:
-    """Silence what is said of weights without a place or places without weights: a fresh head, an unused pooler."""
-    with _without("transformers.modeling_utils", "newly initialized", "were not used when initializing"):
-        yield
+def quiet_weights() -> contextlib.AbstractContextManager[None]:
+    """Silence warnings of weights that are missing or left over: a fresh head, an unused pooler."""
+    return _without("transformers.modeling_utils", "newly initialized", "were not used when initializing")
 
 
 @contextlib.contextmanager
 def _without(logger_name: str, *texts: str) -> Iterator[None]:
     def keep(record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        return not any(text in message for text in texts)
+        return not any(text in record.getMessage() for text in texts)
 
     logger = logging.getLogger(logger_name)
     logger.addFilter(keep)

@@ -155,7 +155,7 @@ def test_the_work_of_another_job_is_not_taken_up(base, tmp_path, caplog):
     (work / "state.pt").write_bytes(b"not a state")
     with caplog.at_level("INFO"):
         train(Job(recipe(base), rows(48), rows(40, 80), tmp_path / "out"))
-    assert "starting anew" in caplog.text
+    assert "starting over" in caplog.text
 
 
 def test_early_stop(base, tmp_path):
@@ -186,7 +186,7 @@ def test_the_work_on_another_base_model_is_not_taken_up(tmp_path, caplog):
     tiny_model(base, seed=9)
     with caplog.at_level("INFO"):
         train(job)
-    assert "starting anew" in caplog.text
+    assert "starting over" in caplog.text
 
 
 def test_an_existing_output_is_kept(base, tmp_path):
