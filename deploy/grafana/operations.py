@@ -1,4 +1,4 @@
-"""The dashboard of whoever runs the service: load, errors, durations, queue, batches, memory."""
+"""The dashboard for operators: load, errors, durations, queue, batches, memory."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def operations() -> Dashboard:
         ("Memory, processor, caches", machine()),
         ("Models", models()),
     )
-    made = board("relevance-operations", "Relevance: operations", "Is it up, fast, and not turning work away?", rows)
+    made = board("relevance-operations", "Relevance: operations", "Is it up, fast, and free of rejections?", rows)
     for name, label in (("task", "Task"), ("route", "Route"), ("pairs", "Candidates")):
         source = "relevance_request_duration_seconds_count"
         made = made.with_variable(choice(name, label, f'label_values({source}{{job=~"$job", {name}!=""}}, {name})'))
@@ -46,11 +46,11 @@ def mean(metric: str, selector: str, *by: str) -> str:
 
 
 def at_a_glance() -> Sequence[Panel]:
-    """Return the figures that tell at once whether all is well."""
+    """Return the panels that summarise the state of the service."""
     return (
         now(
             "Scoring requests",
-            "Requests on the scoring routes, bulk ones apart, over 5 minutes.",
+            "Requests per second on the scoring routes without bulk, over 5 minutes.",
             Look("reqps", width=4),
             Query(f"sum(job:relevance_scoring_requests:rate5m{{{OF_JOB}}})"),
         ),
@@ -67,8 +67,8 @@ def at_a_glance() -> Sequence[Panel]:
             Query(f"max(job:relevance_slow_requests:ratio_rate5m{{{OF_JOB}}})"),
         ),
         now(
-            "Turned away",
-            "Share of scoring requests that got 429 in 5 minutes.",
+            "Rejected",
+            "Share of scoring requests answered with 429, over 5 minutes.",
             Look("percentunit", 0.01, 0.05, "RelevanceShedding", width=4),
             Query(
                 "max(sum by (job) (job_reason:relevance_rejections:ratio_rate5m"
@@ -76,14 +76,14 @@ def at_a_glance() -> Sequence[Panel]:
             ),
         ),
         now(
-            "Not ready or not reached",
+            "Not ready or not reachable",
             "Instances that answer /readyz with 503, and those that Prometheus cannot reach.",
             Look("none", None, 1, "RelevanceNotReady", width=4),
             Query(f"count((relevance_ready{{{OF_JOB}}} == 0) or (up{{{OF_JOB}}} == 0)) or vector(0)"),
         ),
         now(
             "Failures, 3 days",
-            "Share of the error budget (0.1 % of requests) that 30 days like the last 3 would use up.",
+            "Share of the 30-day error budget (0.1 % of requests) that the rate of the last 3 days would use.",
             Look("percentunit", 0.5, 1, "RelevanceErrorBurnSlow", width=4),
             Query(f"max(job:relevance_failed_requests:ratio_rate3d{{{OF_JOB}}}) / 0.001"),
         ),
@@ -95,13 +95,13 @@ def requests() -> Sequence[Panel]:
     return (
         over_time(
             "Requests by route",
-            "Answered requests a second.",
+            "Requests answered per second.",
             Look("reqps", stacked=True),
             Query(f"sum by (route) (job_route_status:relevance_requests:rate5m{{{OF_ROUTE}}} > 0)", "{{route}}"),
         ),
         over_time(
             "Answers by status",
-            "499 is a caller who closed the connection: often one whose own time limit is too short.",
+            "499: the caller closed the connection, often because of its own short timeout.",
             Look("reqps", stacked=True),
             Query(f"sum by (status) (job_route_status:relevance_requests:rate5m{{{OF_ROUTE}}} > 0)", "{{status}}"),
         ),
@@ -131,7 +131,7 @@ def durations() -> Sequence[Panel]:
         ),
         buckets(
             "Duration, all requests",
-            "How many requests took how long; one line of colour is good, two are two kinds of load.",
+            "Requests by duration. One band is good; two bands mean two kinds of load.",
             Look("s", width=12),
             f"sum by (le) (increase({whole}_bucket{{{OF_REQUEST}}}{RATE}))",
         ),
@@ -143,7 +143,7 @@ def durations() -> Sequence[Panel]:
         ),
         buckets(
             "Time in the queue",
-            "How many requests waited how long for the model.",
+            "Requests by time in the queue.",
             Look("s", width=12, runbook="RelevanceQueueDelay"),
             f"sum by (le) (increase(relevance_queue_duration_seconds_bucket{{{OF_REQUEST}}}{RATE}))",
         ),
@@ -151,11 +151,11 @@ def durations() -> Sequence[Panel]:
 
 
 def queue() -> Sequence[Panel]:
-    """Return what waits and what is given up."""
+    """Return the backlog, waiting times and dropped work."""
     return (
         over_time(
-            "Tokens waiting",
-            "Tokens taken in and not yet scored; bulk work waits behind interactive requests.",
+            "Backlog in tokens",
+            "Tokens admitted and not yet scored. Bulk work waits behind interactive requests.",
             Look("none", stacked=True),
             Query(
                 f"sum by (task, priority) (relevance_queued_tokens{{{OF_TASK}}})",
@@ -164,16 +164,16 @@ def queue() -> Sequence[Panel]:
         ),
         over_time(
             "Waiting time",
-            "p95 of the time in the queue over 5 minutes, and how long the oldest has waited at this moment.",
+            "p95 of the time in the queue over 5 minutes, and the age of the oldest waiting request now.",
             Look("s", None, 0.25, "RelevanceQueueDelay"),
             Query(f"job_task:relevance_queue_duration_seconds:p95_rate5m{{{OF_TASK}}}", "{{job}} {{task}} p95"),
             Query(f"max by (job, task) (relevance_oldest_wait_seconds{{{OF_TASK}}})", "{{job}} {{task}} oldest"),
         ),
         over_time(
-            "Let in and given up",
-            "Requests let in a second, and those dropped: expired (deadline missed, 504) or caller_gone.",
+            "Admitted and dropped",
+            "Requests admitted per second, and those dropped: expired (deadline missed, 504) or caller_gone.",
             Look("reqps"),
-            Query(f"sum by (task) (rate(relevance_admitted_requests_total{{{OF_TASK}}}{RATE}))", "{{task}} let in"),
+            Query(f"sum by (task) (rate(relevance_admitted_requests_total{{{OF_TASK}}}{RATE}))", "{{task}} admitted"),
             Query(
                 f"sum by (task, why) (rate(relevance_dropped_requests_total{{{OF_TASK}}}{RATE}))", "{{task}} {{why}}"
             ),
@@ -182,25 +182,25 @@ def queue() -> Sequence[Panel]:
 
 
 def batches() -> Sequence[Panel]:
-    """Return what the model runs hold."""
+    """Return the sizes and durations of the model runs."""
     return (
         over_time(
-            "Tokens a second",
-            "Tokens scored, without padding, over 5 minutes; and the model's speed while it runs. Near it, it is full.",
+            "Tokens per second",
+            "Tokens scored without padding over 5 minutes, and the model's throughput when busy. If equal, it is full.",
             Look("none"),
             Query(f"job_task:relevance_tokens:rate5m{{{OF_TASK}}}", "{{job}} {{task}} scored"),
-            Query(f"sum by (job, task) (relevance_tokens_per_second{{{OF_TASK}}})", "{{job}} {{task}} speed"),
+            Query(f"sum by (job, task) (relevance_tokens_per_second{{{OF_TASK}}})", "{{job}} {{task}} throughput"),
         ),
         over_time(
-            "Pairs a run",
+            "Pairs per run",
             "Mean and p95 of the pairs in a model run.",
             Look("none"),
             Query(mean("relevance_batch_pairs", OF_TASK, "task"), "{{task}} mean"),
             Query(quantile(0.95, "relevance_batch_pairs", OF_TASK, "task"), "{{task}} p95"),
         ),
         over_time(
-            "Padded tokens a run",
-            "Mean of the tokens in a model run with their padding.",
+            "Padded tokens per run",
+            "Mean of the tokens in a model run, with padding.",
             Look("none"),
             Query(mean("relevance_batch_tokens", OF_TASK, "task"), "{{task}}"),
         ),
@@ -215,7 +215,7 @@ def batches() -> Sequence[Panel]:
         ),
         buckets(
             "Pairs in runs",
-            "How many model runs held how many pairs.",
+            "Model runs by number of pairs.",
             Look("none"),
             f"sum by (le) (increase(relevance_batch_pairs_bucket{{{OF_TASK}}}{RATE}))",
         ),
@@ -229,11 +229,11 @@ def batches() -> Sequence[Panel]:
 
 
 def machine() -> Sequence[Panel]:
-    """Return what the machine gives."""
+    """Return memory, processor, caches and GPU."""
     return (
         over_time(
             "Memory",
-            "Resident memory of the process, and what it may have.",
+            "Resident memory of the process, and its limit.",
             Look("bytes", runbook="RelevanceMemoryNearLimit"),
             Query(f"relevance_resident_memory_bytes{{{OF_JOB}}}", "{{instance}} in use"),
             Query(f"relevance_memory_limit_bytes{{{OF_JOB}}}", "{{instance}} limit"),
@@ -246,26 +246,26 @@ def machine() -> Sequence[Panel]:
         ),
         over_time(
             "Cache hits",
-            "Share of look-ups that were answered, over 5 minutes: tokens of texts, scores of pairs where that is on.",
+            "Share of lookups that were hits, over 5 minutes: tokens of texts, and scores if that cache is on.",
             Look("percentunit", maximum=1),
             Query(f"job_task_cache:relevance_cache_hits:ratio_rate5m{{{OF_TASK}}}", "{{job}} {{task}} {{cache}}"),
         ),
         over_time(
             "GPU memory",
-            "Memory in use, by this service or others, and in all. Empty without a GPU or nvidia-ml-py.",
+            "Used memory, by this service or others, and total memory. Empty without a GPU or nvidia-ml-py.",
             Look("bytes", runbook="RelevanceGpuMemoryNearLimit"),
             Query(f"relevance_gpu_memory_used_bytes{{{OF_JOB}}}", "{{instance}} {{gpu}} in use"),
-            Query(f"relevance_gpu_memory_total_bytes{{{OF_JOB}}}", "{{instance}} {{gpu}} in all"),
+            Query(f"relevance_gpu_memory_total_bytes{{{OF_JOB}}}", "{{instance}} {{gpu}} total"),
         ),
         over_time(
             "GPU use",
-            "Share of time with work on the GPU. Empty without a GPU or nvidia-ml-py.",
+            "Share of time that the GPU was busy. Empty without a GPU or nvidia-ml-py.",
             Look("percentunit", maximum=1),
             Query(f"relevance_gpu_utilization_ratio{{{OF_JOB}}}", "{{instance}} {{gpu}}"),
         ),
         over_time(
             "Deaths of inference threads",
-            "Each is started again once; a second death makes the service not ready.",
+            "A thread is restarted once; after a second death the service is not ready.",
             Look("none", None, 1, "RelevanceInferenceRestarted"),
             Query(f"relevance_inference_restarts_total{{{OF_TASK}}}", "{{instance}} {{task}}"),
         ),
@@ -273,17 +273,17 @@ def machine() -> Sequence[Panel]:
 
 
 def models() -> Sequence[Panel]:
-    """Return what is served."""
+    """Return the loaded models and their changes."""
     return (
         listing(
             "Models",
-            "What each instance holds at the moment.",
+            "The models loaded in each instance now.",
             Look("none", width=16),
             Query(f"relevance_model_info{{{OF_TASK}}} == 1"),
         ),
         over_time(
             "Model changes",
-            "In an hour: switched, refused (a check failed, the old one goes on), rolled back, promoted.",
+            "Per hour: switched, refused (a check failed, the old model stays active), rolled back, promoted.",
             Look("none", runbook="RelevanceBundleRefused"),
             Query(
                 f"sum by (task, result) (increase(relevance_model_changes_total{{{OF_TASK}}}[1h]))",

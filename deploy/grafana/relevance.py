@@ -1,4 +1,4 @@
-"""The dashboard of whoever answers for the scores: what they are like, how inputs change, what a new model says."""
+"""The dashboard for owners of the scores: their distribution, drift, inputs, and a challenger's scores."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def relevance() -> Dashboard:
         ("Shadow: the challenger scores requests and answers none", shadow()),
         ("Models and caches", (*models(), caches())),
     )
-    about = "Do the scores mean what they meant, and would a new model say the same?"
+    about = "Do the scores still mean the same, and would the challenger agree?"
     made = board("relevance-scores", "Relevance: scores and drift", about, rows)
     made = made.with_variable(choice("task", "Task", f"label_values(relevance_scores_total{{{OF_JOB}}}, task)"))
     return made.with_variable(
@@ -29,12 +29,12 @@ def relevance() -> Dashboard:
 
 
 def scores() -> Sequence[Panel]:
-    """Return what scores there are."""
+    """Return the distribution of the scores."""
     positive = f"job_task_language:relevance_positive_scores:ratio_rate1h{{{OF_LANGUAGE}}}"
     return (
         over_time(
             "Scores by language",
-            "Pairs scored a second. other: a language that the model was not trained on; unk: the caller named none.",
+            "Pairs scored per second. other: a language that the model was not trained on; unk: no language given.",
             Look("cps", stacked=True),
             Query(
                 f"sum by (task, language) (rate(relevance_scores_total{{{OF_LANGUAGE}}}{RATE})) > 0",
@@ -43,13 +43,13 @@ def scores() -> Sequence[Panel]:
         ),
         over_time(
             "Positive rate by language",
-            "Share of the pairs that score at or over their language's threshold, over an hour.",
+            "Share of the pairs with a score at or above the threshold of their language, over an hour.",
             Look("percentunit", maximum=1),
             Query(positive, "{{job}} {{task}} {{language}}"),
         ),
         over_time(
             "Scores, p10, p50, p90",
-            "Of all chosen languages. A median that wanders while the traffic stays the same is drift.",
+            "Over all chosen languages. A median that moves under constant traffic is drift.",
             Look("none", maximum=1),
             *(
                 Query(quantile(share, "relevance_score", OF_LANGUAGE, "task"), f"{{{{task}}}} {name}")
@@ -58,7 +58,7 @@ def scores() -> Sequence[Panel]:
         ),
         buckets(
             "Scores",
-            "How many pairs had which score.",
+            "Pairs by score.",
             Look("none", width=24),
             f"sum by (le) (increase(relevance_score_bucket{{{OF_LANGUAGE}}}{RATE}))",
         ),
@@ -78,7 +78,7 @@ def drift() -> Sequence[Panel]:
         ),
         over_time(
             "Language drift (PSI)",
-            "The same index over the languages of the pairs. Both are empty where the bundle holds no reference.",
+            "The same index over the languages of the pairs. Both are empty if the bundle has no reference.",
             Look("none", SOME, MUCH, "RelevanceLanguageDrift", width=12),
             Query(f"max by (job, task) (relevance_language_mix_psi{{{OF_TASK}}})", "{{job}} {{task}}"),
         ),
@@ -86,7 +86,7 @@ def drift() -> Sequence[Panel]:
 
 
 def inputs() -> Sequence[Panel]:
-    """Return what the texts are like."""
+    """Return languages, unknown tokens and truncation of the inputs."""
     rate = f"(rate(relevance_scores_total{{{OF_TASK}}}{RATE}))"
     return (
         over_time(
@@ -100,7 +100,7 @@ def inputs() -> Sequence[Panel]:
         ),
         over_time(
             "Unknown tokens",
-            "Share of the tokens that the tokenizer has no word for, over an hour: another script, or broken encoding.",
+            "Share of the tokens that are unknown to the tokenizer, over an hour: another script, or broken encoding.",
             Look("percentunit", 0.005, 0.02, "RelevanceUnknownTokens"),
             Query(f"job_task:relevance_unknown_tokens:ratio_rate1h{{{OF_TASK}}}", "{{job}} {{task}}"),
         ),
@@ -128,7 +128,7 @@ def shadow() -> Sequence[Panel]:
         ),
         buckets(
             "Score shift",
-            "How many pairs differ in score by how much between the challenger and the active model.",
+            "Pairs by the difference between the scores of the challenger and the active model.",
             Look("none"),
             f"sum by (le) (increase({shift}_bucket{{{OF_TASK}}}{RATE}))",
         ),
@@ -145,7 +145,7 @@ def shadow() -> Sequence[Panel]:
 
 
 def caches() -> Panel:
-    """Return how often a pair's score was known already: such pairs tell nothing new of the model."""
+    """Return the share of pairs whose score was cached."""
     return over_time(
         "Known scores",
         "Share of pairs scored out of the cache, over 5 minutes. Empty where RELEVANCE_SCORE_CACHE_PAIRS is 0.",
