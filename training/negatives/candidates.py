@@ -1,12 +1,14 @@
-"""The candidates that can become negatives, and which of them are too near a positive whatever their similarity."""
+"""The candidates that can become negatives, and what the rows already say of them: positives and their relatives."""
 
 import functools
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from relevance.errors import InputError
 from relevance.formatting import find_separator, path_levels
 from relevance.tasks import LabeledPair, Task, query_key
+from training.text.likeness import bigram_f1
 
 
 def read_candidates(path: Path) -> list[str]:
@@ -60,7 +62,7 @@ class CandidatePool:
             return "known_positive"
         first, second = self._keys(candidate), self._keys(positive)
         if self._task is Task.QI:
-            return "near_title" if _likeness(first[0], second[0]) >= self._near_title else None
+            return "near_title" if bigram_f1(first[0], second[0]) >= self._near_title else None
         if second[: len(first)] == first:
             return "ancestor"
         if first[: len(second)] == second:
@@ -83,14 +85,37 @@ class CandidatePool:
         return tuple(query_key(level) for level in path_levels(candidate, self._separator))
 
 
-def _likeness(a: str, b: str) -> float:
-    """Return the F1 of the character bigrams of two texts, in [0, 1]: as good for scripts without spaces."""
-    first, second = _grams(a), _grams(b)
-    shared = len(first & second)
-    return 2 * shared / (len(first) + len(second)) if first or second else 1.0
+class KnownPairs:
+    """Positives of every row's query group, and every pair that is there. Rows are named by their index.
 
+    `groups` [N] says which rows ask for the same: a query with its translations and with queries of the same words.
+    """
 
-@functools.lru_cache(maxsize=1 << 15)
-def _grams(text: str) -> frozenset[str]:
-    text = f" {text} "
-    return frozenset(map(str.__add__, text, text[1:]))
+    def __init__(self, rows: Sequence[LabeledPair], pool: CandidatePool, groups: Sequence[str]) -> None:
+        self._queries = [query_key(row.pair.query) for row in rows]
+        self._groups = groups
+        self._positives: defaultdict[str, set[int]] = defaultdict(set)
+        self._rows_of: defaultdict[int, list[int]] = defaultdict(list)
+        self._pairs: set[tuple[str, int]] = set()
+        for n, (row, query, group) in enumerate(zip(rows, self._queries, groups, strict=True)):
+            candidate = pool.number(row.pair.candidate)
+            self._pairs.add((query, candidate))
+            if row.label == 1:
+                self._positives[group].add(candidate)
+                self._rows_of[candidate].append(n)
+
+    def positives(self, row: int) -> set[int]:
+        """Return the candidates that are positive for a row's query, its translations or queries of the same words."""
+        return self._positives[self._groups[row]]
+
+    def positive_rows(self, candidate: int) -> Sequence[int]:
+        """Return the rows that have a candidate as their positive."""
+        return self._rows_of.get(candidate, ())
+
+    def has(self, row: int, candidate: int) -> bool:
+        """Return whether a row's query stands with a candidate already, under any label."""
+        return (self._queries[row], candidate) in self._pairs
+
+    def add(self, row: int, candidate: int) -> None:
+        """Remember that a row's query stands with a candidate."""
+        self._pairs.add((self._queries[row], candidate))

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.tasks import LabeledPair, query_key
-from training.negatives.candidates import CandidatePool
-from training.negatives.known import KnownPairs
+from training.negatives.candidates import CandidatePool, KnownPairs
 from training.negatives.nearqueries import NearQueries
 from training.negatives.options import NegativeOptions
 from training.negatives.search import SearchName, Shortlist

@@ -17,7 +17,7 @@ from relevance.tasks import LabeledPair, query_key
 from training.data.extras import SOURCE_ID, source_ids
 from training.data.groups import linked_groups
 from training.embedding.candidate_vectors import Vectors
-from training.negatives.known import KnownPairs
+from training.negatives.candidates import KnownPairs
 from training.text.numbers import lost_number
 
 _APOSTROPHES = re.compile("['’`´ʼ]")

@@ -16,9 +16,8 @@ from relevance.tasks import LabeledPair, Pair, Task
 from training.data.groups import SOURCE_ID
 from training.embedding.candidate_vectors import Vectors
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder
-from training.negatives.candidates import CandidatePool
+from training.negatives.candidates import CandidatePool, KnownPairs
 from training.negatives.drawing import Ask, Drawer, Pick
-from training.negatives.known import KnownPairs
 from training.negatives.nearqueries import NearQueries, near_groups
 from training.negatives.options import NegativeOptions
 from training.negatives.quota import Quota

@@ -4,9 +4,8 @@ Cheap gates come first; the similarity gate embeds only what they let pass, the 
 Thresholds were set on 4,800 real translations of shop queries and on planted faults (docs/log.md).
 """
 
-import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,14 +14,10 @@ from numpy.typing import NDArray
 from relevance.errors import ConfigError
 from relevance.tasks import query_key
 from training.embedding.vectors import Embedder
+from training.text.likeness import bigram_f1
 from training.text.numbers import lost_number
-from training.translation import kept
+from training.translation import checks
 from training.translation.options import GateOptions
-from training.translation.writing import LanguageCheck, wrong_script
-
-_WIDE_WEIGHT = 2.2  # one ideograph, kana or hangul syllable says as much as so many Latin letters (median of 4,800)
-_LENGTH_OFFSET = 5.0  # short queries vary more: `koc` is a whole Polish blanket
-_GRAM = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +64,7 @@ class Gates:
                 raise ConfigError("gate similarity: no encoder is given; expected one, or similarity = null")
             self._centres = _Centres(queries, embedder)
         languages = {language for _, language in queries} | {*targets, "en"}
-        self._language = LanguageCheck(sorted(languages)) if options.language else None
+        self._language = checks.LanguageCheck(sorted(languages)) if options.language else None
 
     @property
     def most_copies(self) -> float | None:
@@ -82,42 +77,40 @@ class Gates:
         `back` translates texts from one language into another: text -> text.
         """
         new = [candidate for candidate in dict.fromkeys(candidates) if candidate not in self._known]
-        self._known |= zip(new, self._judge(new, back), strict=True)
+        verdicts = [self._by_text(candidate) for candidate in new]
+        if self._options.similarity is not None:
+            self._by_similarity(new, verdicts, self._options.similarity)
+        if self._options.round_trip is not None:
+            self._by_round_trip(new, verdicts, back, self._options.round_trip)
+        self._known |= zip(new, verdicts, strict=True)
         return [self._known[candidate] for candidate in candidates]
 
-    def _judge(self, candidates: Sequence[Candidate], back: BackTranslate) -> list[Verdict]:
-        verdicts = [self._by_text(candidate) for candidate in candidates]
-        if self._options.similarity is not None:
-            self._by_similarity(candidates, verdicts, self._options.similarity)
-        if self._options.round_trip is not None:
-            self._by_round_trip(candidates, verdicts, back, self._options.round_trip)
-        return verdicts
-
     def _by_text(self, c: Candidate) -> Verdict:
-        options = self._options
-        is_copy = _is_copied(c.text, c.translation)
-        checks: list[tuple[str, bool, Callable[[], str | None]]] = [
-            ("copy_through", is_copy and options.copy_through is not None, lambda: self._untranslated(c)),
-            ("length_ratio", options.length_ratio is not None, lambda: _length(c, options.length_ratio or 0)),
-            ("script", options.script, lambda: wrong_script(c.text, c.translation, c.target)),
-            ("digits", options.digits, lambda: lost_number(c.text, c.translation)),
-            ("units", options.units, lambda: kept.lost_unit(c.text, c.translation)),
-            ("model_numbers", options.model_numbers, lambda: kept.lost_code(c.text, c.translation)),
-            ("brands", options.brands, lambda: kept.lost_brand(c.text, c.translation, c.target)),
-            ("language", self._language is not None, lambda: self._other_language(c)),
-        ]
-        for reason, is_on, check in checks:
-            detail = check() if is_on else None
+        is_copy = checks.is_copied(c.text, c.translation)
+        for reason, detail in self._text_checks(c, is_copy):
             if detail:
                 return Verdict(reason, detail)
         return Verdict(is_copy=is_copy)
 
-    def _untranslated(self, c: Candidate) -> str | None:
-        """Return the language that a copy is clearly in instead of the target."""
-        return self._language.untranslated(c.translation, c.target) if self._language else None
-
-    def _other_language(self, c: Candidate) -> str | None:
-        return self._language.wrong_language(c.text, c.translation, c.target) if self._language else None
+    def _text_checks(self, c: Candidate, is_copy: bool) -> Iterator[tuple[str, str | None]]:
+        """Yield each check that is on with what it found, made when it is asked for."""
+        options, texts = self._options, (c.text, c.translation)
+        if is_copy and options.copy_through is not None and self._language:
+            yield "copy_through", self._language.untranslated(c.translation, c.target)
+        if options.length_ratio is not None:
+            yield "length_ratio", checks.wrong_length(*texts, options.length_ratio)
+        if options.script:
+            yield "script", checks.wrong_script(*texts, c.target)
+        if options.digits:
+            yield "digits", lost_number(*texts)
+        if options.units:
+            yield "units", checks.lost_unit(*texts)
+        if options.model_numbers:
+            yield "model_numbers", checks.lost_code(*texts)
+        if options.brands:
+            yield "brands", checks.lost_brand(*texts, c.target)
+        if self._language:
+            yield "language", self._language.wrong_language(*texts, c.target)
 
     def _by_similarity(self, candidates: Sequence[Candidate], verdicts: list[Verdict], least: float) -> None:
         passed = [n for n, verdict in enumerate(verdicts) if verdict.reason is None]
@@ -141,7 +134,7 @@ class Gates:
             returned = back([candidates[n].translation for n in members], target, source)
             for n in members:
                 again = returned.get(candidates[n].translation)
-                if again is not None and likeness(candidates[n].text, again) < least:
+                if again is not None and bigram_f1(query_key(candidates[n].text), query_key(again)) < least:
                     verdicts[n] = replace(verdicts[n], reason="round_trip", detail=again)
 
 
@@ -173,33 +166,6 @@ class _Centres:
         translations = self._embedder.embed([c.translation for c in candidates]) - self._overall
         norms = np.linalg.norm(sources, axis=1) * np.linalg.norm(translations, axis=1)
         return (sources * translations).sum(axis=1) / np.maximum(norms, 1e-9)
-
-
-def likeness(a: str, b: str) -> float:
-    """Return the F1 of the character bigrams of two texts, in [0, 1], whatever their case and white space."""
-    first, second = _grams(a), _grams(b)
-    shared = len(first & second)
-    return 2 * shared / (len(first) + len(second)) if first or second else 1.0
-
-
-def _grams(text: str) -> set[str]:
-    text = f" {query_key(text)} "
-    return {text[at : at + _GRAM] for at in range(len(text) - _GRAM + 1)}
-
-
-def _is_copied(text: str, translation: str) -> bool:
-    """Whether a translation has the words of its source, in whatever order."""
-    return sorted(query_key(text).split()) == sorted(query_key(translation).split())
-
-
-def _length(candidate: Candidate, limit: float) -> str | None:
-    ratio = _weight(candidate.translation) / _weight(candidate.text)
-    return None if 1 / limit <= ratio <= limit else f"{ratio:.2f}"
-
-
-def _weight(text: str) -> float:
-    seen = [c for c in unicodedata.normalize("NFKC", text) if not c.isspace()]
-    return _LENGTH_OFFSET + sum(_WIDE_WEIGHT if unicodedata.east_asian_width(c) in "WF" else 1.0 for c in seen)
 
 
 def _spread(texts: Sequence[str], most: int) -> list[str]:

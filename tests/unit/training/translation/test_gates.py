@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from relevance.errors import ConfigError, MachineError
 from training.text.numbers import lost_number
-from training.translation import kept
-from training.translation.gates import Candidate, Gates, Verdict, likeness
+from training.translation import checks
+from training.translation.gates import Candidate, Gates, Verdict
 from training.translation.options import GateOptions
-from training.translation.writing import LanguageCheck, wrong_script
 
 HAS_LINGUA = importlib.util.find_spec("lingua") is not None
 OFF = {"language": False, "similarity": None}
@@ -86,7 +85,7 @@ def test_numbers_of_any_spelling_are_those_of_themselves(text):
     ],
 )
 def test_units(source, translation, lost):
-    assert kept.lost_unit(source, translation) == lost
+    assert checks.lost_unit(source, translation) == lost
 
 
 @pytest.mark.parametrize(
@@ -100,7 +99,7 @@ def test_units(source, translation, lost):
     ],
 )
 def test_model_numbers(source, translation, lost):
-    assert kept.lost_code(source, translation) == lost
+    assert checks.lost_code(source, translation) == lost
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,7 @@ def test_model_numbers(source, translation, lost):
     ],
 )
 def test_brands(source, translation, target, lost):
-    assert kept.lost_brand(source, translation, target) == lost
+    assert checks.lost_brand(source, translation, target) == lost
 
 
 @pytest.mark.parametrize(
@@ -136,12 +135,12 @@ def test_brands(source, translation, target, lost):
     ],
 )
 def test_scripts(source, translation, target, script):
-    assert wrong_script(source, translation, target) == script
+    assert checks.wrong_script(source, translation, target) == script
 
 
 @pytest.mark.skipif(not HAS_LINGUA, reason="lingua-language-detector is not installed")
 def test_another_language_is_found_but_brands_and_short_texts_pass():
-    check = LanguageCheck(["de", "it", "pl", "en", "ar"])
+    check = checks.LanguageCheck(["de", "it", "pl", "en", "ar"])
     assert check.wrong_language("wasserdichte jacke", "giacca impermeabile da donna", "de") == "it"
     assert check.wrong_language("veste imperméable", "wasserdichte jacke für damen", "de") is None
     assert check.wrong_language("harley davidson t", "harley davidson t", "pl") is None
@@ -151,7 +150,7 @@ def test_another_language_is_found_but_brands_and_short_texts_pass():
 @pytest.mark.skipif(HAS_LINGUA, reason="lingua-language-detector is installed")
 def test_a_missing_detector_is_named():
     with pytest.raises(MachineError, match="lingua-language-detector"):
-        LanguageCheck(["de", "en"])
+        checks.LanguageCheck(["de", "en"])
 
 
 PLACES = {"cup": (1, 0), "tasse": (1, 0.1), "hund": (-1, 0.2)}
@@ -248,9 +247,3 @@ def test_round_trip_where_the_backend_can():
     assert judged(options, "cup", "tasse", back=lambda texts, a, b: {"tasse": "cups"}).reason is None
     assert judged(options, "cup", "tasse", back=lambda texts, a, b: {"tasse": "dog"}).reason == "round_trip"
     assert judged(options, "cup", "tasse").reason is None  # no way back: no judgement
-
-
-def test_likeness_is_symmetric_and_ignores_case():
-    assert likeness("Red Cup", "red  cup") == 1.0
-    assert likeness("red cup", "red cups") == likeness("red cups", "red cup")
-    assert likeness("", "") == 1.0
