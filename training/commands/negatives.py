@@ -91,9 +91,9 @@ def _sampled(
     from training.models.encoder_embedder import EncoderEmbedder
     from training.negatives.candidates import read_candidates
     from training.negatives.sampling import sample_negatives
-    from training.negatives.vet import CheckpointVet
+    from training.negatives.vet import checkpoint_scorer
 
-    vet = None if sources.vet is None else CheckpointVet(sources.vet, task)
+    vet = None if sources.vet is None else checkpoint_scorer(sources.vet, task)
     held = kept_out_rows(file, task, sources.keep_out, sources.reading)
     rows = without_linked(read_pairs(file, task, reading=sources.reading).rows, held)
     extra = [] if sources.candidates is None else read_candidates(sources.candidates)

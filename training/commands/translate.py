@@ -49,13 +49,18 @@ def translate(
     queries. A run that was killed goes on when the same command is given again.
     """
     from training.data.keep_out import files_beside
-    from training.translation.job import TranslationJob, run_job
+    from training.translation.files import cache_file, translate_file
 
-    job = TranslationJob(file=file, out=out, task=task, options=options.with_gates(), sources=sources)
     inputs = [file, *files_beside(file, task), sources.like, *sources.keep_out, *sources.memories]
-    check_files([out, sources.rejected], inputs, others=[sources.report], kept=job.cache, overwrite=output.overwrite)
+    check_files(
+        [out, sources.rejected],
+        inputs,
+        others=[sources.report],
+        kept=cache_file(out, sources),
+        overwrite=output.overwrite,
+    )
     check_ending(sources.report, ".json")
-    output.report(run_job(job), out)
+    output.report(translate_file(file, out, task, options.with_gates(), sources), out)
 
 
 def convert_translator(

@@ -31,7 +31,7 @@ class CandidatePool:
     """The different candidates of some rows, and `extra` ones of no row, by number, in the order in which they come.
 
     Category paths are one where their levels are the same, titles where their words are, whatever case, white space
-    and compatibility forms. The first spelling stands for all. What parts the levels is found (relevance.formatting).
+    and compatibility forms. The first spelling stands for all. The separator of levels is detected.
     """
 
     def __init__(self, rows: Sequence[LabeledPair], task: Task, near_title: float, extra: Sequence[str] = ()) -> None:
@@ -39,7 +39,7 @@ class CandidatePool:
         self._task, self._near_title = task, near_title
         self._separator = find_separator([*(row.pair.candidate for row in rows), *extra]) if task is Task.QC else ""
         self._number_of: dict[str, int] = {}  # spelling -> number
-        # Made again when they are asked for: kept, the keys of a million titles would take as much room as all else.
+        # Computed on demand: the keys of a million titles would take as much memory as everything else.
         self._keys = functools.lru_cache(maxsize=1 << 16)(lambda number: self._key(self.texts[number]))
         numbers: dict[tuple[str, ...], int] = {}
         self._take((row.pair.candidate for row in rows), numbers)
@@ -53,8 +53,8 @@ class CandidatePool:
         """Return the number of a candidate, in any of the spellings that were given."""
         return self._number_of[candidate]
 
-    def kinship(self, candidate: int, positive: int) -> str | None:
-        """Return why a candidate can't be a negative beside a positive, or None where it can.
+    def conflict(self, candidate: int, positive: int) -> str | None:
+        """Return why a candidate cannot be a negative of a query with this positive, or None if it can.
 
         The reasons: `known_positive`; for QC `ancestor`, `descendant` or `same_leaf`; for QI `near_title`.
         """
@@ -88,7 +88,7 @@ class CandidatePool:
 class KnownPairs:
     """Positives of every row's query group, and every pair that is there. Rows are named by their index.
 
-    `groups` [N] says which rows ask for the same: a query with its translations and with queries of the same words.
+    `groups` [N] says which rows mean the same: a query with its translations and with queries of the same words.
     """
 
     def __init__(self, rows: Sequence[LabeledPair], pool: CandidatePool, groups: Sequence[str]) -> None:
@@ -113,9 +113,9 @@ class KnownPairs:
         return self._rows_of.get(candidate, ())
 
     def has(self, row: int, candidate: int) -> bool:
-        """Return whether a row's query stands with a candidate already, under any label."""
+        """Return whether the rows pair a row's query with a candidate already, under any label."""
         return (self._queries[row], candidate) in self._pairs
 
     def add(self, row: int, candidate: int) -> None:
-        """Remember that a row's query stands with a candidate."""
+        """Note the pair of a row's query and a candidate."""
         self._pairs.add((self._queries[row], candidate))

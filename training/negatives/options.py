@@ -67,7 +67,7 @@ class NegativeOptions(BaseModel):
         0.85,
         gt=0,
         le=1,
-        description="centred cosine from which two queries with the same numbers ask for the same: positives of one "
+        description="centred cosine from which two queries with the same numbers mean the same: positives of one "
         "are no negatives of the other (`iphone 12 case` and `cases` have .96, `red shoes` and `blue shoes` .41)",
     )
     vet_above: float = Field(

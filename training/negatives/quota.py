@@ -1,16 +1,15 @@
 """How many negatives one language still needs, and which of its positive rows give the next ones."""
 
-import random
 from collections import Counter
 from dataclasses import dataclass, field
 
-from training.negatives.drawing import Pick
 from training.negatives.report import LanguageReport
+from training.negatives.sampler import Negative
 
 
 @dataclass
 class Quota:
-    """One language. Every positive row is asked once before any is asked for more; the order is drawn by the seed."""
+    """The quota of one language. Each positive row is asked once, in their order, before any is asked again."""
 
     language: str
     positives: int
@@ -19,15 +18,11 @@ class Quota:
     limit: int  # most negatives a positive row
     attempts: int  # most negatives that a row is asked for, where a filter takes some away
     sources: list[int]
-    made: list[Pick] = field(default_factory=list)
+    made: list[Negative] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
     asked: Counter[int] = field(default_factory=Counter)
     _given: Counter[int] = field(default_factory=Counter)
     _exhausted: set[int] = field(default_factory=set)
-
-    def shuffle(self, seed: int) -> None:
-        """Draw the order of the sources."""
-        random.Random(f"{seed}/{self.language}").shuffle(self.sources)
 
     @property
     def missing(self) -> int:
@@ -37,7 +32,7 @@ class Quota:
     def next_round(self) -> list[tuple[int, int]]:
         """Return (row, negatives to ask it for), those asked least first; none when the quota is met or rows ran out.
 
-        The round may ask for more than is missing, since rows can fail: it is to be left when enough was found.
+        The round may ask for more than is missing, since rows can fail: leave it when enough was found.
         """
         if self.missing <= 0:
             return []
@@ -53,7 +48,7 @@ class Quota:
             self._exhausted.add(row)
             self.rejected["nothing_left"] += 1
 
-    def accept(self, picks: list[Pick]) -> None:
+    def accept(self, picks: list[Negative]) -> None:
         """Count negatives that were made."""
         self.made += picks
         self._given.update(pick.row for pick in picks)

@@ -106,7 +106,5 @@ class NegativesReport(_Model):
 
 
 def _total(counts: Sequence[dict[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for count in counts:
-        total.update(count)
+    total = sum(map(Counter, counts), Counter[str]())
     return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))

@@ -1,11 +1,12 @@
 """The stage of semantic negative sampling: labelled rows in, the same rows and negatives out.
 
 A negative is a query of a positive row with another candidate, under label 0. Candidates are chosen by their
-similarity to the query, as the seed paper (arXiv 2510.21671) chooses paths near the positive one; its model, band and
-ratio are not published, so that those here are this project's own. Dev and test rows are no business of this stage: the
-rows given are those to train on.
+similarity to the query, as the paper (arXiv 2510.21671) chooses paths near the positive one. It does not publish its
+model, band and ratio; those here are this project's own. Give only rows to train on: this stage
+knows nothing of dev and test rows.
 """
 
+import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,13 +18,13 @@ from training.data.groups import SOURCE_ID
 from training.embedding.candidate_vectors import Vectors
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder
 from training.negatives.candidates import CandidatePool, KnownPairs
-from training.negatives.drawing import Ask, Drawer, Pick
-from training.negatives.nearqueries import NearQueries, near_groups
+from training.negatives.near_queries import NearQueries, near_groups
 from training.negatives.options import NegativeOptions
 from training.negatives.quota import Quota
 from training.negatives.report import Histogram, NegativesReport
+from training.negatives.sampler import Negative, Sampler, SampleRequest
 from training.negatives.search import CandidateSearch
-from training.negatives.vet import Vet
+from training.negatives.vet import RowScorer
 from training.progress import Meter
 
 _NEGATIVE = "negative"
@@ -36,7 +37,7 @@ def sample_negatives(
     options: NegativeOptions,
     encoder: PairEncoder,
     *,
-    vet: Vet | None = None,
+    vet: RowScorer | None = None,
     extra_candidates: Sequence[str] = (),
 ) -> tuple[list[LabeledPair], NegativesReport]:
     """Return `rows` followed by the negatives, by their source's place, and the report.
@@ -56,16 +57,16 @@ def sample_negatives(
     found: list[LabeledPair] = []
     if any(quota.wanted for quota in quotas):
         known = KnownPairs(rows, pool, near_groups(rows))
-        filling = _Filling(rows, task, pool, quotas, encoder, options)
-        near = filling.near_queries(known, options.near_query) if options.centred else None
-        filling.run(Drawer(rows, pool, known, options, near), vet, options.vet_above)
+        filler = _QuotaFiller(rows, task, pool, quotas, encoder, options)
+        near = filler.near_queries(known, options.near_query) if options.centred else None
+        filler.run(Sampler(rows, pool, known, options, near), vet, options.vet_above)
         found = _negatives(rows, pool, [pick for quota in quotas for pick in quota.made])
         if not found:
             raise ConfigError(_nothing(rows, pool, options, quotas))
     return [*rows, *found], _report(rows, options, encoder.name, pool, quotas)
 
 
-class _Filling:
+class _QuotaFiller:
     """Fills the quotas, round by round, in blocks of rows."""
 
     def __init__(
@@ -89,19 +90,19 @@ class _Filling:
         self._search = CandidateSearch(self._queries, candidates, options)
 
     def near_queries(self, known: KnownPairs, least: float) -> NearQueries:
-        """Return what finds candidates that are positive for a query near another."""
+        """Return the finder of candidates that are positive for a near query."""
         return NearQueries(self._queries, self._query_of, self._rows, known, least)
 
-    def run(self, drawer: Drawer, vet: Vet | None, vet_above: float) -> None:
-        """Fill the quotas as far as can be. All languages take a round together, so that a vet is called seldom."""
+    def run(self, sampler: Sampler, vet: RowScorer | None, vet_above: float) -> None:
+        """Fill the quotas as far as possible, all languages in one round, so that `vet` is called with many rows."""
         with Meter("negatives", sum(quota.wanted for quota in self._quotas), "row") as meter:
             while True:
                 rounds = [(quota, quota.next_round()) for quota in self._quotas]
                 if not any(asked for _, asked in rounds):
                     return
-                trial: list[tuple[Quota, Pick]] = []
+                trial: list[tuple[Quota, Negative]] = []
                 for quota, asked in rounds:
-                    for picks in self._round(quota, asked, drawer):
+                    for picks in self._round(quota, asked, sampler):
                         if vet is None:
                             quota.accept(picks)
                             meter.advance(len(picks))
@@ -110,8 +111,8 @@ class _Filling:
                 if vet is not None and trial:
                     meter.advance(self._vetted(trial, vet, vet_above))
 
-    def _round(self, quota: Quota, asked: list[tuple[int, int]], drawer: Drawer) -> Iterator[list[Pick]]:
-        """Yield, block by block, the negatives that a quota lacks, from as few of the rows as can be."""
+    def _round(self, quota: Quota, asked: list[tuple[int, int]], sampler: Sampler) -> Iterator[list[Negative]]:
+        """Yield, block by block, the negatives that a quota still needs, from as few rows as possible."""
         missing, at = quota.missing, 0
         while missing and at < len(asked):
             block: list[tuple[int, int]] = []
@@ -122,45 +123,45 @@ class _Filling:
                 planned += block[-1][1]
                 at += 1
             block.sort(key=lambda one: self._query_of[one[0]])  # rows of one query are searched for once
-            picks = self._block(quota, block, drawer)
+            picks = self._block(quota, block, sampler)
             missing -= len(picks)
             yield picks
 
-    def _block(self, quota: Quota, block: list[tuple[int, int]], drawer: Drawer) -> list[Pick]:
+    def _block(self, quota: Quota, block: list[tuple[int, int]], sampler: Sampler) -> list[Negative]:
         own = self._search.similarity(
             [self._query_of[row] for row, _ in block],
             [self._pool.number(self._rows[row].pair.candidate) for row, _ in block],
         )
-        asks: defaultdict[str, list[Ask]] = defaultdict(list)
+        requests: defaultdict[str, list[SampleRequest]] = defaultdict(list)
         for (row, count), similarity in zip(block, own.tolist(), strict=True):
-            for ask in drawer.asks(row, count, quota.asked[row], similarity):
-                asks[ask.strategy].append(ask)
-        picks: list[Pick] = []
-        for strategy in sorted(asks):
-            picks += self._drawn(strategy, asks[strategy], quota, drawer)
+            for request in sampler.requests(row, count, quota.asked[row], similarity):
+                requests[request.strategy].append(request)
+        picks: list[Negative] = []
+        for strategy in sorted(requests):
+            picks += self._drawn(strategy, requests[strategy], quota, sampler)
         found = Counter(pick.row for pick in picks)
         for row, count in block:
             quota.count(row, count, found[row])
         return picks
 
-    def _drawn(self, strategy: str, asks: list[Ask], quota: Quota, drawer: Drawer) -> list[Pick]:
-        picks: list[Pick] = []
+    def _drawn(self, strategy: str, requests: list[SampleRequest], quota: Quota, sampler: Sampler) -> list[Negative]:
+        picks: list[Negative] = []
         for search in self._search.searches(strategy):
-            left: list[Ask] = []
-            shortlists = self._search.shortlists(search, [self._query_of[ask.row] for ask in asks])
-            for ask, shortlist in zip(asks, shortlists, strict=True):
-                drawn = drawer.draw(ask, shortlist, quota.rejected)
+            left: list[SampleRequest] = []
+            shortlists = self._search.shortlists(search, [self._query_of[request.row] for request in requests])
+            for request, shortlist in zip(requests, shortlists, strict=True):
+                drawn = sampler.draw(request, shortlist, quota.rejected)
                 picks += drawn
-                if len(drawn) < ask.count:
-                    left.append(replace(ask, count=ask.count - len(drawn)))
-            asks = left
-            if not asks:
+                if len(drawn) < request.count:
+                    left.append(replace(request, count=request.count - len(drawn)))
+            requests = left
+            if not requests:
                 break
         return picks
 
-    def _vetted(self, picks: list[tuple[Quota, Pick]], vet: Vet, vet_above: float) -> int:
-        """Accept what the filter lets pass and return how many these are."""
-        scores = vet.scores([_negative(self._rows[pick.row], self._pool, pick, "vet") for _, pick in picks])
+    def _vetted(self, picks: list[tuple[Quota, Negative]], vet: RowScorer, vet_above: float) -> int:
+        """Accept the negatives that pass the filter; return their number."""
+        scores = vet([_negative(self._rows[pick.row], self._pool, pick, "vet") for _, pick in picks])
         for (quota, pick), score in zip(picks, scores, strict=True):
             if score <= vet_above:
                 quota.accept([pick])
@@ -170,7 +171,7 @@ class _Filling:
 
 
 def _quotas(rows: list[LabeledPair], options: NegativeOptions, attempts: int) -> list[Quota]:
-    """Return a quota for each language, in the order of their codes."""
+    """Return a quota for each language, in the order of their codes; the order of its sources is drawn by the seed."""
     labels = Counter((row.pair.language, row.label) for row in rows)
     sources: defaultdict[str, list[int]] = defaultdict(list)
     for n, row in enumerate(rows):
@@ -185,15 +186,13 @@ def _quotas(rows: list[LabeledPair], options: NegativeOptions, attempts: int) ->
     quotas = []
     for language in languages:
         positives, negatives = labels[language, 1], labels[language, 0]
-        limit = options.source_limit
-        wanted = options.wanted(language, positives, negatives)
-        quota = Quota(language, positives, negatives, wanted, limit, attempts * limit, sources[language])
-        quota.shuffle(options.seed)
-        quotas.append(quota)
+        wanted, limit = options.wanted(language, positives, negatives), options.source_limit
+        random.Random(f"{options.seed}/{language}").shuffle(sources[language])
+        quotas.append(Quota(language, positives, negatives, wanted, limit, attempts * limit, sources[language]))
     return quotas
 
 
-def _negatives(rows: list[LabeledPair], pool: CandidatePool, picks: list[Pick]) -> list[LabeledPair]:
+def _negatives(rows: list[LabeledPair], pool: CandidatePool, picks: list[Negative]) -> list[LabeledPair]:
     ids = {row.id for row in rows}
     last: Counter[str] = Counter()
     made = []
@@ -206,7 +205,7 @@ def _negatives(rows: list[LabeledPair], pool: CandidatePool, picks: list[Pick]) 
     return made
 
 
-def _negative(source: LabeledPair, pool: CandidatePool, pick: Pick, new_id: str) -> LabeledPair:
+def _negative(source: LabeledPair, pool: CandidatePool, pick: Negative, new_id: str) -> LabeledPair:
     """Return the row. Of the source's extras only the query's language stays: the others may describe the positive."""
     extra = {name: source.extra[name] for name in ("source_language",) if name in source.extra}
     extra |= {"source": _NEGATIVE, SOURCE_ID: source.id, "strategy": pick.strategy}

@@ -37,7 +37,7 @@ class CandidateSearch:
     """Searches `candidates` for `queries`, both by number.
 
     `random` and `easy` draw from a sample where there are more than SAMPLE_SIZE candidates: queries that are searched
-    together share one, and the next ones get others, until every candidate has had its turn. `hard` compares with
+    together share one sample, and the next ones get another, until every candidate was in one. `hard` compares with
     all candidates up to `exact_up_to`; above, with the `nearest` by an index, then with a sample.
     """
 
@@ -68,7 +68,7 @@ class CandidateSearch:
         return np.einsum("bd,bd->b", self._taken(queries), self._candidates.take(np.asarray(candidates)))
 
     def shortlists(self, search: SearchName, queries: Sequence[int]) -> Iterator[Shortlist]:
-        """Yield a shortlist for each query; those that stand beside each other and are the same are searched once."""
+        """Yield a shortlist for each query. A query that repeats the one before it is not searched again."""
         repeats = [(query, len(list(same))) for query, same in itertools.groupby(queries)]
         for start in range(0, len(repeats), self._block_queries):
             block = repeats[start : start + self._block_queries]
@@ -93,7 +93,7 @@ class CandidateSearch:
         return self._queries.take(np.asarray(queries))
 
     def _sample(self) -> NDArray[np.int64]:
-        """Return the next SAMPLE_SIZE candidates of the order, round and round."""
+        """Return the next SAMPLE_SIZE candidates of the order; after the last comes the first again."""
         start = self._sampled * SAMPLE_SIZE % len(self._order)
         self._sampled += 1
         return np.sort(np.take(self._order, np.arange(start, start + SAMPLE_SIZE), mode="wrap"))

@@ -102,10 +102,10 @@ def translate(run: StageRun) -> Report:
 def mine(run: StageRun) -> Report:
     """Add semantic negatives."""
     from training.negatives.sampling import sample_negatives
-    from training.negatives.vet import CheckpointVet
+    from training.negatives.vet import checkpoint_scorer
 
     section, task = run.recipe.negatives, run.recipe.task
-    vet = None if section.vet is None else CheckpointVet(section.vet, task)
+    vet = None if section.vet is None else checkpoint_scorer(section.vet, task)
     encoder = run.caches.encoder(run.recipe.base_model)
     rows, report = sample_negatives(run.rows(TRAIN), task, section.options(), encoder, vet=vet)
     run.write(TRAIN, rows)

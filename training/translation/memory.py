@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relevance.tasks import UNKNOWN_LANGUAGE, query_key
-from training.translation.memoryfiles import Unit, read_units
+from training.translation.memory_files import Unit, read_units
 from training.translation.translator import Cost
 
 

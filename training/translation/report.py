@@ -1,5 +1,7 @@
 """What translation augmentation did: counts by language and by reason, and what it cost."""
 
+from collections import Counter
+
 from pydantic import BaseModel, ConfigDict
 
 from training.translation.translator import Cost
@@ -80,10 +82,7 @@ class TranslationReport(_Model):
 
     def rejected(self) -> dict[str, int]:
         """Return the rejections of all languages by reason, most frequent first."""
-        total: dict[str, int] = {}
-        for language in self.languages:
-            for reason, count in language.rejected.items():
-                total[reason] = total.get(reason, 0) + count
+        total = sum((Counter(language.rejected) for language in self.languages), Counter[str]())
         return dict(sorted(total.items(), key=lambda item: (-item[1], item[0])))
 
     def why_none(self) -> list[str]:

@@ -17,7 +17,7 @@ from training.data.dataset import read_pairs
 from training.data.splits import write_pairs
 from training.fitting.checkpoint import Job, train
 from training.fitting.recipe import Recipe
-from training.negatives.vet import CheckpointVet
+from training.negatives.vet import checkpoint_scorer
 
 RUN = """
 import logging, sys, typer
@@ -124,7 +124,7 @@ def test_a_checkpoint_vets_the_negatives(folder, tmp_path):
 
 def test_a_checkpoint_of_another_task_is_refused(folder):
     with pytest.raises(ConfigError, match="is a checkpoint for qc; expected one for qi"):
-        CheckpointVet(folder / "checkpoint", Task.QI)
+        checkpoint_scorer(folder / "checkpoint", Task.QI)
 
 
 def test_what_is_missing_is_reported_and_the_rest_kept(folder, tmp_path, caplog):

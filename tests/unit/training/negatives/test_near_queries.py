@@ -5,7 +5,7 @@ import pytest
 
 from relevance.tasks import LabeledPair, Pair, Task
 from tests.unit.training.negatives.test_negatives import ENCODER
-from training.negatives.nearqueries import near_groups
+from training.negatives.near_queries import near_groups
 from training.negatives.options import NegativeOptions
 from training.negatives.sampling import sample_negatives
 

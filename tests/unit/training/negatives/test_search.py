@@ -15,8 +15,8 @@ from relevance.tasks import LabeledPair, Pair, Task
 from training.embedding.candidate_vectors import BLOCK_TEXTS, Vectors
 from training.embedding.nearest import NearestIndex
 from training.negatives import search
-from training.negatives.drawing import in_random_order
 from training.negatives.options import NegativeOptions
+from training.negatives.sampler import in_random_order
 from training.negatives.sampling import sample_negatives
 from training.negatives.search import CandidateSearch
 

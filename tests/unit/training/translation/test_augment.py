@@ -14,7 +14,7 @@ from training.data.splits import leaks, split_pairs, write_pairs
 from training.translation.augment import augment
 from training.translation.chain import TranslatorChain
 from training.translation.memory import MemoryTranslator
-from training.translation.memoryfiles import Unit
+from training.translation.memory_files import Unit
 from training.translation.options import GateOptions, TranslationOptions
 from training.translation.translator import BudgetSpentError, Cost
 

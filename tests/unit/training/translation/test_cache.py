@@ -11,7 +11,7 @@ from relevance.errors import InputError
 from training.data.disk_cache import DiskCache
 from training.translation.chain import TranslatorChain
 from training.translation.memory import MemoryTranslator
-from training.translation.memoryfiles import Unit
+from training.translation.memory_files import Unit
 from training.translation.translator import BudgetSpentError, Cost, TranslationStoppedError
 
 KILLED = """

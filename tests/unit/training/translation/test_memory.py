@@ -8,7 +8,7 @@ import pytest
 from relevance.errors import InputError
 from training.data.rows import BadRowsError
 from training.translation.memory import MemoryTranslator
-from training.translation.memoryfiles import Unit, read_units
+from training.translation.memory_files import Unit, read_units
 
 DIRECTED = {"language": "en", "text": "Red  Shoes", "translations": {"de": "rote schuhe", "vn": "giày đỏ"}}
 TMX = """<?xml version="1.0" encoding="{encoding}"?>

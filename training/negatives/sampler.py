@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from relevance.tasks import LabeledPair, query_key
 from training.negatives.candidates import CandidatePool, KnownPairs
-from training.negatives.nearqueries import NearQueries
+from training.negatives.near_queries import NearQueries
 from training.negatives.options import NegativeOptions
 from training.negatives.search import SearchName, Shortlist
 
@@ -29,7 +29,7 @@ _TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
+class Negative:
     """A candidate (by number) drawn for a row (by index), with both similarities to the row's query."""
 
     row: int
@@ -41,10 +41,10 @@ class Pick:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class SampleRequest:
     """What a row (by index) is asked for: so many negatives by one strategy.
 
-    `positive_similarity` is its query's to its own candidate; `rng` is drawn from as the row's negatives are.
+    `positive_similarity` is that of its query to its own candidate. `rng` draws the row's negatives.
     """
 
     row: int
@@ -54,7 +54,7 @@ class Ask:
     rng: random.Random
 
 
-class Drawer:
+class Sampler:
     """Draws by seed: the same rows, shortlists and earlier draws give the same negatives."""
 
     def __init__(
@@ -67,45 +67,49 @@ class Drawer:
     ) -> None:
         self._rows, self._pool, self._known, self._options, self._near = rows, pool, known, options, near
 
-    def asks(self, row: int, count: int, attempt: int, positive_similarity: float) -> list[Ask]:
-        """Return what a row is asked for, a strategy each. `attempt` tells repeated calls for a row apart."""
+    def requests(self, row: int, count: int, attempt: int, positive_similarity: float) -> list[SampleRequest]:
+        """Return one request for each strategy. `attempt` numbers the calls for one row, so that each draws anew."""
         rng = _generator(self._options.seed, self._rows[row], attempt)
         shares = {self._options.strategy: count}
         if self._options.strategy == "mixed":
             hard = sum(rng.random() < self._options.hard_share for _ in range(count))
             shares = {"easy": count - hard, "hard": hard}
-        return [Ask(row, name, wanted, positive_similarity, rng) for name, wanted in shares.items() if wanted]
+        return [SampleRequest(row, name, wanted, positive_similarity, rng) for name, wanted in shares.items() if wanted]
 
-    def draw(self, ask: Ask, shortlist: Shortlist, rejected: Counter[str]) -> list[Pick]:
-        """Return at most as many negatives as are asked for. Counts rejections.
+    def draw(self, request: SampleRequest, shortlist: Shortlist, rejected: Counter[str]) -> list[Negative]:
+        """Return at most `request.count` negatives and count the rejections.
 
-        Pairs that are returned count as known from here on.
+        Returned pairs count as known from then on.
         """
-        picks: list[Pick] = []
-        for at in in_random_order(self._allowed(ask, shortlist, rejected), ask.rng):
+        picks: list[Negative] = []
+        for at in in_random_order(self._allowed(request, shortlist, rejected), request.rng):
             candidate = int(shortlist.candidates[at])
-            reason = self._reason(ask.row, candidate)
+            reason = self._reason(request.row, candidate)
             if reason is not None:
                 rejected[reason] += 1
                 continue
-            self._known.add(ask.row, candidate)
+            self._known.add(request.row, candidate)
             similarity = float(shortlist.similarities[at])
-            picks.append(Pick(ask.row, candidate, ask.strategy, shortlist.search, similarity, ask.positive_similarity))
-            if len(picks) == ask.count:
+            picks.append(
+                Negative(
+                    request.row, candidate, request.strategy, shortlist.search, similarity, request.positive_similarity
+                )
+            )
+            if len(picks) == request.count:
                 break
         return picks
 
-    def _allowed(self, ask: Ask, shortlist: Shortlist, rejected: Counter[str]) -> NDArray[np.bool_]:
+    def _allowed(self, request: SampleRequest, shortlist: Shortlist, rejected: Counter[str]) -> NDArray[np.bool_]:
         """Return True [M] for candidates in the strategy's band and below the positive's share (Moreira et al. 2024).
 
         NV-Retriever (arXiv 2407.15831) takes the nearest of these and calls it TopK-PercPos. Where the positive's
         cosine is not above 0, a share of it means nothing, and candidates have to be below the positive itself.
         """
-        similarities, own = shortlist.similarities, ask.positive_similarity
-        if ask.strategy == "random":
+        similarities, own = shortlist.similarities, request.positive_similarity
+        if request.strategy == "random":
             return np.ones(len(similarities), dtype=np.bool_)
         limit = own * self._options.positive_share_limit if own > 0 else own
-        low, high = self._band(ask.strategy, shortlist, limit)
+        low, high = self._band(request.strategy, shortlist, limit)
         too_near = similarities >= max(low, limit)
         allowed = similarities >= low
         allowed &= similarities < limit
@@ -138,7 +142,7 @@ class Drawer:
             return "known_positive"
         if self._known.has(row, candidate):
             return "already_there"
-        reasons = (self._pool.kinship(candidate, positive) for positive in positives)
+        reasons = (self._pool.conflict(candidate, positive) for positive in positives)
         reason = next((reason for reason in reasons if reason is not None), None)
         if reason is None and self._near is not None and self._near.has_positive(row, candidate):
             return "near_query"

@@ -45,39 +45,27 @@ def read_units(path: Path, *, skip_bad: bool = False) -> tuple[list[Unit], ReadR
     Raises BadRowsError for broken lines unless `skip_bad`, and InputError where the file cannot be read, is of another
     format or holds no unit.
     """
-    readers = {".tsv": _tsv, ".tmx": _tmx}
     compression = next((end for end in COMPRESSIONS if path.name.lower().endswith(end)), "")
     suffix = Path(path.name.lower().removesuffix(compression)).suffix
     if suffix not in FORMATS:
         raise InputError(f"translation memory {path}: format {path.suffix!r}; expected one of {', '.join(FORMATS)}")
-    units: list[Unit] = []
-    bad: list[BadRow] = []
-    total = 0
-    for found, number, raw in readers.get(suffix, _json_lines)(
-        Part(path, f"translation memory {path}", "", compression)
-    ):
-        total += 1
-        if isinstance(found, Unit):
-            units.append(found)
-        else:
-            bad.append(BadRow(str(path), number, (found,), raw))
-    report = ReadReport(str(path), total, tuple(bad))
+    read = {".tsv": _tsv, ".tmx": _tmx}.get(suffix, _json_lines)
+    found = list(read(Part(path, f"translation memory {path}", "", compression)))
+    units = [unit for unit, _, _ in found if isinstance(unit, Unit)]
+    bad = [BadRow(str(path), number, (each,), raw) for each, number, raw in found if isinstance(each, Problem)]
+    report = ReadReport(str(path), len(found), tuple(bad))
     if bad and not skip_bad:
         raise BadRowsError(report)
     if not units:
         raise InputError(
-            f"translation memory {path}: holds no unit that can be used, of {total}; expected at least one"
+            f"translation memory {path}: holds no unit that can be used, of {len(found)}; expected at least one"
         )
     return units, report
 
 
 def _json_lines(part: Part) -> Iterator[_Found]:
-    records: list[tuple[Any, int, str]] = []
-    for number, line, problem in lines_of(part):
-        if problem:
-            records.append((problem, number, line))
-        elif line.strip():
-            records.append((_parsed(line), number, line))
+    lines = ((number, line, problem) for number, line, problem in lines_of(part) if problem or line.strip())
+    records = [(problem or _parsed(line), number, line) for number, line, problem in lines]
     # One rule for the whole file, so that `id` is not a language in one line and a name in the next.
     is_name = any(_names_units(record) for record, _, _ in records)
     if is_name and any(isinstance(r, dict) and "translations" not in r and _INDONESIAN in r for r, _, _ in records):
@@ -183,9 +171,8 @@ def _tmx(part: Part) -> Iterator[_Found]:
                     continue
                 number += 1
                 texts = [
-                    (variant.get(_XML_LANGUAGE) or variant.get("lang") or "", _segment_text(variant))
-                    for variant in element.iter()
-                    if _name(variant) == "tuv"
+                    (variant.get(_XML_LANGUAGE) or variant.get("lang") or "", _text(variant.find("{*}seg")))
+                    for variant in element.iterfind(".//{*}tuv")
                 ]
                 yield _checked(texts, None), number, json.dumps(texts, ensure_ascii=False)
                 element.clear()
@@ -198,13 +185,10 @@ def _name(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _segment_text(variant: ElementTree.Element) -> str:
-    """Return the text of a variant's segment, without the markup codes that TMX keeps inside it."""
-    segment = next((child for child in variant if _name(child) == "seg"), None)
-    return "" if segment is None else _text(segment)
-
-
-def _text(element: ElementTree.Element) -> str:
+def _text(element: ElementTree.Element | None) -> str:
+    """Return the text of a segment, without the markup codes that TMX keeps inside it; "" where there is none."""
+    if element is None:
+        return ""
     text = element.text or ""
     for child in element:
         is_code = _name(child) in _TMX_CODES

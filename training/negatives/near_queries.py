@@ -1,7 +1,7 @@
-"""Queries that ask for the same in other words: by their words, and by their embeddings.
+"""Queries that mean the same in other words: by their words, and by their embeddings.
 
-The positives of one are known positives of the other. Both notions are cautious: where they err, a good negative is
-lost, which costs less than a wrong label.
+The positives of one are known positives of the other. Both rules are cautious: a mistake loses a good
+negative, which costs less than a wrong label.
 """
 
 import functools

@@ -1,9 +1,7 @@
-"""One run of translation augmentation from files to files, as the command gives it."""
+"""Translation augmentation from files to files, as the command gives it."""
 
 import logging
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
 
 from relevance.errors import InputError
 from relevance.outputs import write_text
@@ -24,46 +22,33 @@ from training.translation.report import Rejection, TranslationReport
 log = logging.getLogger(__name__)
 
 
-class TranslationJob(BaseModel):
-    """Files and options of a run.
+def cache_file(out: Path, sources: TranslationSources) -> Path:
+    """Return where translations are kept from run to run."""
+    return sources.cache or beside(out, "translations.sqlite")
+
+
+def translate_file(
+    file: Path, out: Path, task: Task, options: TranslationOptions, sources: TranslationSources
+) -> TranslationReport:
+    """Read, augment and write; every file appears whole or not at all.
 
     Rows linked with those of `like` and `keep_out`, or of dev and test files beside `file`, are left out. Where the
     options name no target, targets are the languages that `like`, or else all kept-out rows, have and `file` lacks.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    file: Path
-    out: Path
-    task: Task
-    options: TranslationOptions
-    sources: TranslationSources
-
-    @property
-    def cache(self) -> Path:
-        """Where translations are kept from run to run."""
-        return self.sources.cache or beside(self.out, "translations.sqlite")
-
-
-def run_job(job: TranslationJob) -> TranslationReport:
-    """Read, augment and write; every file appears whole or not at all.
-
     InputError, saying why for each language, where no row was made at all: then `out` is not written, but `report` and
     `rejected` are. Further errors are those of the parts.
     """
-    sources = job.sources
-    read = read_pairs(job.file, job.task, reading=sources.reading).rows
+    read = read_pairs(file, task, reading=sources.reading).rows
     given = [*([sources.like] if sources.like else []), *sources.keep_out]
-    held = kept_out_rows(job.file, job.task, given, sources.reading)
+    held = kept_out_rows(file, task, given, sources.reading)
     rows = without_linked(read, held)
     rejections: list[Rejection] = []
     held_rows = [row for part in held for row in part]
     like = held[0] if sources.like else held_rows
-    options = job.options.model_copy(update={"targets": target_languages(job.options, rows, like)})
+    options = options.model_copy(update={"targets": target_languages(options, rows, like)})
     settings = backend_settings(sources.settings)
     with (
         open_translators(sources.backends, settings, skip_bad=sources.skip_bad_units) as translators,
-        DiskCache(job.cache, "translation cache") as cache,
+        DiskCache(cache_file(out, sources), "translation cache") as cache,
     ):
         if sources.retry_failed:
             cache.forget_failures()
@@ -72,7 +57,7 @@ def run_job(job: TranslationJob) -> TranslationReport:
             options,
             TranslatorChain(translators, cache),
             held_out=held_rows,
-            embedder=_embedder(job.options.gates),
+            embedder=_embedder(options.gates),
             on_rejected=rejections.append,
         )
     report = report.model_copy(update={"left_out": len(read) - len(rows)})
@@ -84,7 +69,7 @@ def run_job(job: TranslationJob) -> TranslationReport:
         raise InputError("\n".join(["translate: no row was made", *report.why_none()]))
     for reason in report.why_none():
         log.warning("translate: %s", reason)
-    write_pairs(job.out, made, job.task)
+    write_pairs(out, made, task)
     return report
 
 
