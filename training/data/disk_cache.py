@@ -1,7 +1,7 @@
-"""Values kept on disk by key, so that nothing is computed or paid for twice and a killed run goes on where it was.
+"""A cache on disk, so that nothing is computed or paid for twice and a killed run can resume.
 
-A sqlite file: every `put` is one committed transaction, so that a process killed at any moment loses at most the batch
-in hand. Several processes may share a file.
+A sqlite file. Every `put` is one committed transaction, so a killed process loses at most the current batch. Several
+processes may share a file.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Vectors of many texts at hand without being in memory: half-precision numbers in a file that goes away by itself."""
+"""Vectors of many texts outside of memory: half-precision numbers in a temporary file."""
 
 import tempfile
 from collections.abc import Sequence

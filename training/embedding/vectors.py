@@ -1,7 +1,7 @@
-"""Embeddings kept on disk text by text: what one stage embedded, no other embeds again.
+"""Embeddings cached on disk by text, so that a text that one stage embedded is not embedded again.
 
-A process that was killed loses the chunk in hand, and goes on with the very chunks that it would have had, so that
-vectors come out the same to the last bit. Processes may share a folder.
+A killed process loses the current chunk and resumes with the same chunks, so that vectors are the same to the last bit.
+Processes may share a folder.
 """
 
 import contextlib
@@ -69,7 +69,7 @@ class CachedEncoder:
         with DiskCache(self._path, "embeddings") as cache:
             known = cache.get(space, unique)
             missing = [text for text in unique if text not in known]
-            # Who asks for a few thousand at a time shows progress himself.
+            # Callers that embed in small blocks show their own progress.
             is_quiet = len(missing) <= _QUIET_TEXTS
             label = f"embed {prefix.strip(': ')}"
             with contextlib.nullcontext() if is_quiet else Meter(label, len(missing), "text") as meter:

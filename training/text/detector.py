@@ -1,6 +1,6 @@
 """The language detector, lingua: which languages it knows, and how likely each of some of them is for a text.
 
-The one place that imports lingua. Knows texts and language codes; what likely means is the caller's business.
+The only module that imports lingua. Knows texts and language codes; the caller sets the thresholds.
 """
 
 import functools
@@ -17,7 +17,7 @@ _DIGITS = 9
 
 
 class Detector:
-    """Weighs those of some languages that lingua knows: `codes`. With fewer than two there is nothing to weigh.
+    """Scores texts for those of some languages that lingua knows (`codes`); with fewer than two it gives no scores.
 
     Raises MachineError when lingua is not installed.
     """

@@ -1,7 +1,7 @@
 """Whether the language tag of a query agrees with its words: detection (lingua) among the languages of the data.
 
-Queries are short, hold names and mix languages, so a tag counts as wrong only when there is something to judge by and
-the detector is sure. Knows queries and tags; what is done about a wrong tag is the caller's business.
+Queries are short, hold names and mix languages, so a tag counts as wrong only if the query has words to judge by and
+the detector is sure. Knows queries and tags; the caller decides what happens to a wrong tag.
 """
 
 import functools
@@ -21,7 +21,7 @@ _HAN = {"HAN"}
 
 
 class Outcome(StrEnum):
-    """What checking one tag came to."""
+    """The result of checking one tag."""
 
     AGREES = "agrees"
     DISAGREES = "disagrees"

@@ -1,12 +1,11 @@
 """The stage of translation augmentation: labelled rows in, the same rows and translated ones out.
 
-Only the query is translated; the candidate and the label stay, and rows of both labels are used. Where a translation is
-missing or a gate rejects it, the next row is tried, until the wanted number is reached or rows run out.
+Only the query is translated; candidate and label stay the same. Rows of both labels are used. If a translation is
+missing or a gate rejects it, the stage tries the next row, until it has the wanted number or no row is left.
 
-Nothing of dev or test may come into training by way of a translation: give the rows of both as `held_out`.
-Rows whose query is among theirs are not translated, and a translation that is one of their queries is
-rejected. What the stage cannot see is where a memory comes from: one that was made of test or dev queries must not be
-used here.
+No dev or test query may reach training through a translation, so pass their rows as `held_out`. A row with one of their
+queries is not translated; a translation that equals one of their queries is rejected. The stage cannot see where a
+memory comes from: never use one that was made of dev or test queries.
 """
 
 import functools
@@ -44,10 +43,10 @@ def augment(
 ) -> tuple[list[LabeledPair], TranslationReport]:
     """Return `rows` followed by the translated ones (by target, then by their source's place), and the report.
 
-    `held_out` are the rows of dev and test; where the options name no target, it is the languages that they have and
-    `rows` lack. The same rows, options and translations give the same result. Raises ConfigError, before anything is
-    translated, for a target that nothing can translate into; TranslationStoppedError where a translator is down; and
-    BudgetSpentError unless options.at_budget is `keep`. What was translated by then is in the chain's cache.
+    `held_out` are the rows of dev and test; without targets in the options, the targets are the languages that they
+    have and `rows` lack. The same rows, options and translations give the same result. Raises ConfigError, before it
+    translates anything, for a target that no translator supports; TranslationStoppedError if a translator is down; and
+    BudgetSpentError unless options.at_budget is `keep`. Finished translations are in the chain's cache.
     """
     begun = time.monotonic()
     targets = target_languages(options, rows, held_out)
@@ -95,7 +94,7 @@ class _Judged:
 
 
 class _KnownRows:
-    """The rows given and those made so far, over all targets: what would be said twice, and which ids are taken."""
+    """The given rows and those made so far, over all targets: finds duplicates and gives new ids."""
 
     def __init__(self, rows: Sequence[LabeledPair], held_out: set[str]) -> None:
         self.given, self.made = rows, list[LabeledPair]()
@@ -107,11 +106,11 @@ class _KnownRows:
         self._ids = {row.id for row in rows}
 
     def note(self, query: str, candidate: str, language: str) -> None:
-        """Remember that a query stands with a candidate."""
+        """Note the pair of a query and a candidate."""
         self._pairs |= {(query_key(query), candidate, language), (query_key(query), candidate, None)}
 
     def repeated(self, query: str, candidate: str, target: str, is_copy: bool) -> str | None:
-        """Return why a row says nothing new. A copy repeats its source, so that only its own language counts."""
+        """Return why a row would be a duplicate, or None. A copy is compared with rows of its own language only."""
         key = query_key(query)
         if key in self._held_out:
             return "held_out"
@@ -120,12 +119,12 @@ class _KnownRows:
     def add(self, judged: _Judged, target: str) -> LabeledPair:
         """Make a row of a translation and return it."""
         row, verdict = self.given[judged.row], judged.verdict
-        # Votes count for the translation too. Ids of merged rows and the tag of the source's query do not.
+        # Votes hold for the translation too; ids of merged rows and the tag of the source's query do not.
         extra = {name: value for name, value in row.extra.items() if name not in _OF_SOURCE_ALONE}
         extra |= {"source": "translation", SOURCE_ID: row.id, "strategy": judged.found.translator}
         extra |= {"source_language": row.pair.language}
         extra |= {} if verdict.similarity is None else {"similarity": verdict.similarity}
-        # A number behind the id where rows of one id make it not unique.
+        # A number makes the id unique where several rows have the same id.
         wanted = f"{row.id}~{target}"
         names = itertools.chain([wanted], (f"{wanted}.{number}" for number in itertools.count(2)))
         new_id = next(name for name in names if name not in self._ids)
@@ -136,7 +135,7 @@ class _KnownRows:
 
 
 class _Target:
-    """One target language: tries rows, accepts or rejects their translations, and makes the rows at the end."""
+    """One target language: tries rows, accepts or rejects their translations, then makes the new rows."""
 
     def __init__(
         self,
@@ -149,7 +148,7 @@ class _Target:
         self._known, self._quota, self._gates, self._translate = known, quota, gates, translate
         self._on_rejected = on_rejected
         self._accepted: list[_Judged] = []
-        self._waiting: list[_Judged] = []  # copies that there is no room for yet
+        self._waiting: list[_Judged] = []  # copies beyond the allowed share so far
         self._tried = self._untranslated = 0
         self._rejected: Counter[str] = Counter()
 

@@ -1,4 +1,4 @@
-"""A cap on what requests may cost, held even while several are under way."""
+"""A limit on what requests may cost, which several requests at once do not exceed."""
 
 import threading
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class Prices:
 class Budget:
     """Counts what is spent; safe to use from several threads.
 
-    A request first reserves the most that it can cost. Where that does not fit while others are under way, it waits for
-    them, since they mostly cost less than they reserved; where it does not fit and none is, the budget is spent.
+    A request first reserves the most that it can cost. If that exceeds the budget while other requests are running, it
+    waits for them, since most cost less than they reserved. If none is running, the budget is spent.
     """
 
     def __init__(self, prices: Prices, most_tokens: int | None = None, most_money: float | None = None) -> None:
@@ -47,7 +47,7 @@ class Budget:
             self._reserved.append(most)
 
     def settle(self, reserved: Usage, used: Usage | None) -> None:
-        """Put what a request used in the place of what it reserved. None: the answer is lost, all of it is charged."""
+        """Replace a reservation by what the request used. None: the answer was lost, and all of it is charged."""
         charged = used or reserved
         cost = self._cost_of(charged).model_copy(
             update={

@@ -1,4 +1,4 @@
-"""Several translators in the order of preference, and the cache before each."""
+"""Several translators in order of preference, with a cache in front of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Translation:
 
 
 class TranslatorChain:
-    """Asks each translator for what those before it did not have; nothing that the cache holds is asked for again."""
+    """Asks each translator for the texts that those before it could not translate; cached texts are not sent again."""
 
     def __init__(self, translators: Sequence[Translator], cache: DiskCache | None = None) -> None:
         self._translators, self._cache = list(translators), cache
@@ -39,8 +39,8 @@ class TranslatorChain:
     ) -> dict[str, Translation]:
         """Return the translations of those texts that have one.
 
-        Raises TranslationStoppedError, saying where the finished work is, when a translator cannot go on. With
-        `keep_at_budget` a spent budget is no error: `spent` says so from then on, and what was finished is returned.
+        Raises TranslationStoppedError, which names the cache of the finished work, if a translator cannot go on. With
+        `keep_at_budget` a spent budget is no error: `spent` then holds the reason, and finished texts are returned.
         """
         found: dict[str, Translation] = {}
         for translator in self._translators:
@@ -69,7 +69,7 @@ class TranslatorChain:
         return self._cache.get((translator.key, source, target), texts)
 
     def _ask(self, translator: Translator, texts: list[str], source: str, target: str) -> dict[str, str | None]:
-        """Return the answers of one call, and keep them, also those that came before an error."""
+        """Return the answers of one call and cache them, also those that came before an error."""
         self.asked += len(texts)
         stopped = None
         try:

@@ -1,7 +1,7 @@
-"""Checks of one translation by its text alone: what it must keep of its source, its length, script and language.
+"""Checks of one translation by its text alone: words of the source that must stay, length, script and language.
 
-Each check returns the first thing that is wrong, or None. Those of what is kept compare folded texts (NFKC, digits of
-all scripts as ASCII, lower case). Rules by hand, judged on real queries (docs/log.md); none of them comes from a paper.
+Each check returns the first thing that is wrong, or None. Units, model numbers and brands are compared in folded texts
+(NFKC, ASCII digits, lower case). The rules are hand-written, judged on real queries (docs/log.md), from no paper.
 """
 
 import difflib
@@ -19,8 +19,9 @@ _MEASURE = re.compile(r"\d\s*([^\W\d_]+)")
 _CODE = re.compile(r"[a-z0-9]+(?:[-_/.][a-z0-9]+)*")
 _ASCII_WORD = re.compile(r"[A-Za-z]{3,}")
 _MARKED_WORD = re.compile(r"\b(?=\w*[a-z]?[A-Z]\w*[A-Z]|[a-z]+[A-Z])[A-Za-z]{3,}\b")
-_ALIKE = 0.75  # mended spellings of a brand: `milwaukeee` and `milwaukee`
-_DOUBTFUL_COPY = 0.1
+_ALIKE = 0.75  # corrected spellings of a brand: `milwaukeee` and `milwaukee`
+_SURE, _DOUBTFUL, _DOUBTFUL_COPY = 0.6, 0.05, 0.1  # confidence of another language, and of the wanted one
+_FEWEST_LETTERS = 10
 _SELDOM = {"ko": frozenset({"HAN"})}  # scripts that a language has, but today's queries in it have not
 _WIDE_WEIGHT = 2.2  # one ideograph, kana or hangul syllable says as much as so many Latin letters (median of 4,800)
 _LENGTH_OFFSET = 5.0  # short queries vary more: `koc` is a whole Polish blanket
@@ -95,10 +96,10 @@ def _squashed(text: str) -> str:
 
 
 def wrong_script(source: str, translation: str, target: str) -> str | None:
-    """Return the script that does not belong into a translation, or None; None too for languages of unknown script.
+    """Return the script that does not belong in a translation, or None (also for languages of unknown script).
 
-    Latin words may stand in any text (brands), but a language of another script must show its own letters, unless the
-    whole text is Latin words of the source, their spelling mended or not.
+    Latin words (brands) may occur in any text, but a translation into another script must have letters of that script,
+    unless all its words are Latin words of the source, with their spelling corrected or not.
     """
     expected = language_scripts(target) - _SELDOM.get(target, frozenset())
     if not expected:
@@ -115,36 +116,33 @@ def wrong_script(source: str, translation: str, target: str) -> str | None:
 
 
 class LanguageCheck:
-    """Finds texts that are clearly of another language than wanted, among a given set of languages, with lingua.
+    """Finds texts that are clearly in another language than wanted, among the given languages, with lingua.
 
-    Shop queries are short and full of brands, on which every detector errs: only a text of `fewest_letters` letters,
-    where another language has at least `sure` of the confidence and the wanted one at most `doubtful`, is rejected.
+    Shop queries are short and full of brands, where detectors make mistakes. So a text is rejected only if it has 10
+    letters, another language has a confidence of at least 0.6, and the wanted one has at most 0.05.
     """
 
-    def __init__(
-        self, languages: Sequence[str], *, sure: float = 0.6, doubtful: float = 0.05, fewest_letters: int = 10
-    ) -> None:
-        self._sure, self._doubtful, self._fewest_letters = sure, doubtful, fewest_letters
+    def __init__(self, languages: Sequence[str]) -> None:
         self._detector = Detector(languages)
 
     def wrong_language(self, source: str, translation: str, target: str) -> str | None:
-        """Return the language that a translation is in instead, judged without the words that it has of its source."""
+        """Return the language that a translation is in instead; words of its source are ignored."""
         known = set(query_key(source).split())
         own = " ".join(word for word in translation.split() if query_key(word) not in known)
-        return self._other(own, target, self._doubtful)
+        return self._other(own, target, _DOUBTFUL)
 
     def untranslated(self, copy: str, target: str) -> str | None:
-        """Return the language that a copy of its source is in, where it is clearly not the target.
+        """Return the language of a copy of its source if it is clearly not the target.
 
-        Of 443 real copies, brand names nearly all, this finds 4 %; of ordinary queries left as they were, a third.
+        Finds 4 % of 443 real copies, nearly all brand names, and a third of ordinary queries that were left untranslated.
         """
         return self._other(copy, target, _DOUBTFUL_COPY)
 
     def _other(self, text: str, target: str, doubtful: float) -> str | None:
-        if target not in self._detector.codes or sum(map(str.isalpha, text)) < self._fewest_letters:
+        if target not in self._detector.codes or sum(map(str.isalpha, text)) < _FEWEST_LETTERS:
             return None
         (values,) = self._detector.likelihoods([text])
         if not values or values[target] > doubtful:
             return None
         best = max(values, key=values.__getitem__)
-        return best if values[best] >= self._sure else None
+        return best if values[best] >= _SURE else None

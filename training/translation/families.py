@@ -1,6 +1,6 @@
-"""How each family of translation models is told the languages: tokens in front of the source or of the translation.
+"""How each family of translation models takes its languages: as tokens before the source or before the translation.
 
-Recognised by the tokenizer's class, as `tokenizer_config.json` names it.
+The class of the tokenizer, as `tokenizer_config.json` names it, tells the family.
 """
 
 import json

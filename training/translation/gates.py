@@ -1,6 +1,6 @@
-"""Quality gates: which translations are not fit to become training rows, each with its reason.
+"""Quality gates: reject translations that should not become training rows, each with a reason.
 
-Cheap gates come first; the similarity gate embeds only what they let pass, the round trip only what that lets pass.
+Cheap gates run first. The similarity gate embeds only what passes them; the round trip runs only on what passes both.
 Thresholds were set on 4,800 real translations of shop queries and on planted faults (docs/log.md).
 """
 
@@ -32,7 +32,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gates found: the reason of rejection (None: passed), what gave it, and the similarity where measured.
+    """The result of the gates: why it is rejected (None: passed), a detail, and the similarity if measured.
 
     `is_copy`: the translation has the words of its source, so that its share is limited.
     """
@@ -47,7 +47,7 @@ BackTranslate = Callable[[Sequence[str], str, str], dict[str, str]]
 
 
 class Gates:
-    """Judges translations. `queries` (query, language) are those that training has: they centre the similarity."""
+    """Judges translations. `queries` are the (query, language) of training; their mean centres the similarity."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Gates:
         return self._options.copy_through
 
     def judge(self, candidates: Sequence[Candidate], back: BackTranslate) -> list[Verdict]:
-        """Return one verdict a candidate, each different one judged once: a query has many rows.
+        """Return one verdict per candidate. Equal candidates are judged once, since a query has many rows.
 
         `back` translates texts from one language into another: text -> text.
         """
@@ -139,10 +139,10 @@ class Gates:
 
 
 class _Centres:
-    """Cosines of vectors less the mean of their language: sentence vectors of E5 all lie near one direction.
+    """Cosines of vectors after subtracting the mean of their language: E5 puts all texts near one direction.
 
-    On 4,800 true pairs and as many shuffled ones, plain cosine tells 18-42 % of the shuffled at the loss of 1 % of the
-    true; centred (sources by their language, translations by all queries, as their language may have none) 43-54 %.
+    On 4,800 true pairs and as many shuffled ones, plain cosine finds 18-42 % of the shuffled pairs if 1 % of the true
+    ones may be lost. Centred cosine (translations less the mean of all queries) finds 43-54 %.
     """
 
     fewest, most = 50, 512

@@ -1,7 +1,7 @@
 """The `memory` backend: queries looked up in translation memories and term bases. Whole texts only, never parts.
 
-A memory of test or dev queries must not be used to make training rows: it would carry these queries into training.
-The stage refuses translations that are queries of the dev rows it is given, but it cannot know of others.
+Never make training rows with a memory of dev or test queries: it would bring these queries into training. The stage
+rejects translations that are queries of the dev rows that it is given, but it cannot know of others.
 """
 
 import unicodedata
@@ -14,7 +14,7 @@ from training.translation.translator import Cost
 
 
 class MemoryTranslator:
-    """Looks a text up as it is, then without regard to case, white space and compatibility forms (`query_key`).
+    """Looks up the exact text, then its `query_key` (ignoring case, white space and compatibility forms).
 
     Where a memory holds several translations of a text, the first one counts. A text of unknown language (`unk`) is
     looked up in every language of the memory.

@@ -3,8 +3,8 @@
 JSON lines: `{"language": "en", "text": "..", "translations": {"de": "..", ..}}`, a unit that is translated out of
 `language` only; or `{"de": "..", "en": "..", ..}`, aligned texts that are translated either way. TSV: the header
 names the languages, every further line is one aligned unit, empty fields are left out. TMX 1.x: every `tu` is one
-aligned unit. All broken lines of a file are named together. A region makes no difference: `pt-BR` is `pt`; where a unit
-has two texts of one language, the first counts. docs/rows.md tells when `id` is Indonesian.
+aligned unit. All broken lines of a file are reported together. Regions are ignored: `pt-BR` is `pt`. If a unit has two
+texts of one language, the first counts. docs/rows.md says when `id` is Indonesian.
 """
 
 import json

@@ -1,8 +1,7 @@
 """The `openai` backend: any OpenAI-compatible chat endpoint (vLLM, llama.cpp's server, hosted ones).
 
 Texts go out in batches and come back as structured output (a JSON schema; servers that refuse it are asked for a JSON
-object, then for plain text). Of an answer that is cut off or broken, what is whole is kept, and the texts without a
-translation are asked for one by one.
+object, then for plain text). The whole items of a broken answer are kept; the other texts are sent again one by one.
 """
 
 import hashlib
@@ -59,8 +58,8 @@ class OpenAITranslator:
         return source != target
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
-        """Return one translation a text, None for texts that the model does not translate when asked alone either."""
-        done: dict[int, str | None] = {}  # every request adds what it finishes, which is paid for: also before an error
+        """Return one translation per text; None if the model does not translate a text even when it is sent alone."""
+        done: dict[int, str | None] = {}  # filled by every request, also before an error: it is paid for
 
         def translate_batch(numbers: Sequence[int]) -> None:
             found = self._ask([texts[n] for n in numbers], source, target)

@@ -1,4 +1,4 @@
-"""What a chat model is asked for and what can be read out of its reply, however broken the reply is."""
+"""The prompt for a chat model, and the translations in its reply, however broken the reply is."""
 
 import json
 from collections.abc import Sequence
@@ -47,8 +47,8 @@ def response_format(mode: str) -> dict[str, Any]:
 def translations_in(content: Any, texts: int) -> dict[int, str]:
     """Return the translations found in a reply, by number below `texts`; none where the reply holds none.
 
-    A reply that is cut off, fenced or wrapped in talk gives every item that is whole. A number given twice with
-    different texts counts as not given: nobody knows which is meant.
+    Every whole item counts, also if the reply is cut off, fenced or has other text around it. A number with two
+    different texts counts as missing.
     """
     found: dict[int, str] = {}
     torn: set[int] = set()
@@ -63,7 +63,7 @@ def translations_in(content: Any, texts: int) -> dict[int, str]:
 
 
 def _items(content: str) -> list[dict[str, Any]]:
-    """Return every JSON object of the text that holds an `n`, reading on behind what is no JSON."""
+    """Return every JSON object of the text that has an `n`; text that is not JSON is skipped."""
     decoder = json.JSONDecoder()
     found = []
     at = content.find("{")

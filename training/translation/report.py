@@ -1,4 +1,4 @@
-"""What translation augmentation did: counts by language and by reason, and what it cost."""
+"""The report of translation augmentation: counts by language and by reason, and the cost."""
 
 from collections import Counter
 
@@ -12,7 +12,7 @@ class _Model(BaseModel):
 
 
 class Rejection(_Model):
-    """A translation that did not become a row: of which row, why, and what gave the reason away."""
+    """A translation that did not become a row: its source row, the reason and a detail."""
 
     source_id: str
     source_language: str
@@ -26,8 +26,7 @@ class Rejection(_Model):
 class LanguageReport(_Model):
     """One target language. tried = made + untranslated + the rejected + trimmed; `wanted` is None for all there are.
 
-    `trimmed` are good rows that were left out, the last first, to keep the class balance where rows of one label ran
-    out. `rejected` counts by reason, `sources` and `translators` count the rows made.
+    `trimmed` are good rows that were left out, last ones first, to keep the balance of labels when one label ran out. `rejected` counts by reason, `sources` and `translators` count the rows made.
     """
 
     target: str
@@ -62,8 +61,8 @@ class TranslationReport(_Model):
     """The whole stage. `stopped` says why it ended early with what it had (options.at_budget = keep), else None.
 
     `left_out` counts rows that are linked with dev or test rows; they are neither translated nor written.
-    `source_held_out` counts rows left alone because dev has their query. `texts_asked` went to a translator, of which
-    those of `memory` are free; `cache_hits` did not have to. `texts_per_second` is over both.
+    `source_held_out` counts rows not translated because dev has their query. `texts_asked` counts texts sent to a
+    translator (`memory` is free), `cache_hits` texts found in the cache. `texts_per_second` is over both.
     """
 
     rows_in: int

@@ -1,4 +1,4 @@
-"""What a translator is, what its work costs, and how it says that it cannot go on. Knows no backend."""
+"""The interface of translators, their cost, and their errors. Knows no backend."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
@@ -43,10 +43,10 @@ class BudgetSpentError(TranslationStoppedError):
 class Translator(Protocol):
     """Turns short texts of one language into another.
 
-    `name` goes into the provenance of rows and into reports. `key` is the identity under which translations are kept
-    in a cache: two translators of one key give the same translations; None means that asking again costs nothing.
-    `batch_size` is the number of texts a call that suits the backend, and what is lost at most when the process is
-    killed; fewer and more are right too. `cost` is what all calls so far cost.
+    `name` goes into the provenance of rows and into reports. `key` is the identity under which translations are cached:
+    translators with the same key give the same translations; None switches the cache off, since asking again is free.
+    `batch_size` is the best number of texts for one call, and the most that a killed process loses; other numbers work
+    too. `cost` is the cost of all calls so far.
     """
 
     name: str
@@ -60,5 +60,5 @@ class Translator(Protocol):
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
         """Return one translation a text, in order; None where this text cannot be translated.
 
-        Raises TranslationStoppedError where the backend fails as a whole, with what it finished.
+        Raises TranslationStoppedError, with the finished texts, if the backend fails as a whole.
         """
