@@ -134,7 +134,7 @@ class LanguageCheck:
     def untranslated(self, copy: str, target: str) -> str | None:
         """Return the language of a copy of its source if it is clearly not the target.
 
-        Finds 4 % of 443 real copies, nearly all brand names, and a third of ordinary queries that were left untranslated.
+        Finds 4 % of 443 real copies, nearly all brand names, and a third of ordinary queries left untranslated.
         """
         return self._other(copy, target, _DOUBTFUL_COPY)
 

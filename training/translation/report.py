@@ -26,7 +26,8 @@ class Rejection(_Model):
 class LanguageReport(_Model):
     """One target language. tried = made + untranslated + the rejected + trimmed; `wanted` is None for all there are.
 
-    `trimmed` are good rows that were left out, last ones first, to keep the balance of labels when one label ran out. `rejected` counts by reason, `sources` and `translators` count the rows made.
+    `trimmed` are good rows that were left out, the last ones first, to keep the balance of labels after one label ran
+    out. `rejected` counts by reason; `sources` and `translators` count the rows made.
     """
 
     target: str
