@@ -10,8 +10,9 @@ import os
 import runpy
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 RELEVANCE = [sys.executable, "-m", "relevance"]
@@ -26,20 +27,24 @@ class Started:
         self, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: str | Path | None = None
     ) -> None:
         self.args = list(map(str, command))
-        self._files = [tempfile.NamedTemporaryFile() for _ in range(2)]  # noqa: SIM115
-        names = [file.name for file in self._files]
         environment = dict(os.environ if env is None else env)
-        folder = str(cwd or Path.cwd())
-        self._process = _CONTEXT.Process(target=_run, args=(self.args[1:], environment, folder, *names))
+        pipes = [multiprocessing.Pipe(duplex=False) for _ in range(2)]
+        ends = [theirs for _, theirs in pipes]
+        self._process = _CONTEXT.Process(target=_run, args=(self.args[1:], environment, str(cwd or Path.cwd()), *ends))
         self._process.start()
         self.pid = self._process.pid
+        for end in ends:
+            end.close()
+        self._readers = ThreadPoolExecutor(2)
+        self._texts = [self._readers.submit(_read, ours) for ours, _ in pipes]
 
     def wait(self, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
         """Wait for the end; return exit code, output and errors. TimeoutExpired where it runs on."""
         self._process.join(timeout)
         if self._process.exitcode is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
-        output, errors = (Path(file.name).read_text(encoding="utf-8") for file in self._files)
+        output, errors = (text.result(60) for text in self._texts)
+        self._readers.shutdown()
         return subprocess.CompletedProcess(self.args, self._process.exitcode, output, errors)
 
     def kill(self) -> None:
@@ -68,14 +73,20 @@ def relevance(*arguments: object, timeout: float = 300) -> subprocess.CompletedP
     return run([*RELEVANCE, *map(str, arguments)], timeout)
 
 
-def _run(arguments: list[str], environment: dict[str, str], folder: str, output: str, errors: str) -> None:
+def _read(end: Connection) -> str:
+    with end, os.fdopen(os.dup(end.fileno()), encoding="utf-8") as stream:
+        return stream.read()
+
+
+def _run(
+    arguments: list[str], environment: dict[str, str], folder: str, output: Connection, errors: Connection
+) -> None:
     os.setsid()
     os.chdir(folder)
     os.environ.update(environment)
-    for stream, path in ((sys.stdout, output), (sys.stderr, errors)):
-        file = os.open(path, os.O_WRONLY)
-        os.dup2(file, stream.fileno())
-        os.close(file)
+    for stream, end in ((sys.stdout, output), (sys.stderr, errors)):
+        os.dup2(end.fileno(), stream.fileno())
+        end.close()
     option, what, *rest = arguments
     sys.argv = ["-c" if option == "-c" else what, *rest]
     try:

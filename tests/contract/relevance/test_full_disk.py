@@ -4,9 +4,6 @@ A limit on the size of files stands for the full disk: the system refuses the wr
 ENOSPC), and no disk has to be filled. Streams are tried over /dev/full.
 """
 
-import os
-import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +13,7 @@ import pytest
 from relevance.errors import MachineError
 from relevance.files import whole_file, whole_folder
 from relevance.tasks import Task
-from tests import ROOT
+from tests import commands
 from tests.models import tiny_model
 from tests.pipelines import labelled, write_inputs
 from tests.tiny import tiny_bundle
@@ -65,23 +62,18 @@ COMMANDS = {
 CACHES = {"embeddings", "out.jsonl.embeddings", "out.jsonl.translations.sqlite", "out.jsonl.validation"}
 
 
-def run(words, limit, out_stream=subprocess.PIPE):
-    """Run a command that may write no file of more than `limit` bytes; None: any."""
+LIMITED = """
+import resource, signal
+from relevance.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
+main()
+"""
 
-    def limited():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    return subprocess.run(
-        [sys.executable, "-m", "relevance", *words],
-        stdout=out_stream,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=300,
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        preexec_fn=limited if limit is not None else None,
-    )
+def run_limited(words):
+    """Run a command that may write no file of more than 512 bytes."""
+    return commands.run([sys.executable, "-c", LIMITED, *words])
 
 
 def errors(done):
@@ -92,7 +84,7 @@ def errors(done):
 def test_a_command_on_a_full_disk_says_so_in_one_line(inputs, tmp_path, name):
     out = tmp_path / "out"
     words = [word.format(i=inputs, o=out) for word in COMMANDS[name]]
-    done = run(words, 512)
+    done = run_limited(words)
     assert done.returncode == 5, done.stderr
     assert "Traceback" not in done.stderr
     (line,) = errors(done)
@@ -107,15 +99,16 @@ def test_a_command_on_a_full_disk_says_so_in_one_line(inputs, tmp_path, name):
 def test_a_place_that_cannot_be_made_is_named(inputs, tmp_path, name):
     (tmp_path / "file").write_text("")
     words = [word.format(i=inputs, o=tmp_path / "file" / "out") for word in COMMANDS[name]]
-    done = run(words, None)
+    done = commands.relevance(*words)
     assert done.returncode == 5, done.stderr
     (line,) = errors(done)
     assert f"{tmp_path / 'file'} is no folder" in line
 
 
 def test_results_onto_a_full_device_are_an_error(inputs):
+    words = [*commands.RELEVANCE, "data", "check", str(inputs / "train.jsonl"), "--task", "qc", "--json"]
     with Path("/dev/full").open("w") as full:
-        done = run(["data", "check", str(inputs / "train.jsonl"), "--task", "qc", "--json"], None, full)
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
     assert done.returncode == 5
     assert errors(done) == ["error: output: No space left on device"]
     assert "Traceback" not in done.stderr
@@ -126,7 +119,7 @@ def test_a_finished_run_is_kept_where_the_next_one_finds_no_room(inputs, tmp_pat
     out = tmp_path / "out.jsonl"
     out.write_text("old")
     words = [word.format(i=inputs, o=tmp_path / "out") for word in COMMANDS["clean"]]
-    assert run([*words, "--overwrite"], 512).returncode == 5
+    assert run_limited([*words, "--overwrite"]).returncode == 5
     assert out.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
