@@ -3,7 +3,7 @@
 For notebooks, batch jobs, and Ray or Spark workers: a scorer that is pickled opens its bundle again where it arrives.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from relevance.bundle import Bundle, Manifest
 from relevance.errors import BundleError, InputError
 from relevance.session import BundleSession, Device
 from relevance.tasks import Pair
+from relevance.tokenization import TokenizedPair
 
 MOST_FAULTS = 5
 
@@ -77,11 +78,18 @@ class Scorer:
         Raises InputError that names all pairs that are none of these (the first five in full).
         """
         wanted = _pairs(pairs)
-        card, session = self.manifest, self._session
-        tokens = session.tokenizer.encode_pairs(card.texts(wanted))
-        logits = session.logits(tokens, self._options[2])
+        return self.score_tokens(wanted, self.tokenize(wanted))
+
+    def tokenize(self, pairs: Sequence[Pair]) -> list[TokenizedPair]:
+        """Return pairs as the model reads them: formatted, and cut to its length. Needs no model run."""
+        return self._session.tokenizer.encode_pairs(self.manifest.texts(pairs))
+
+    def score_tokens(self, pairs: Sequence[Pair], tokens: Sequence[TokenizedPair]) -> Scores:
+        """Return the scores of pairs by their tokens from `tokenize`; their languages choose the thresholds."""
+        card = self.manifest
+        logits = self._session.logits(tokens, self._options[2])
         scores = card.scores(logits)
-        cuts = np.array([card.threshold_for(pair.language) for pair in wanted], dtype=np.float64)
+        cuts = np.array([card.threshold_for(pair.language) for pair in pairs], dtype=np.float64)
         truncated = np.array([pair.truncated for pair in tokens], dtype=np.bool_)
         return Scores(scores, (scores >= cuts).astype(np.int64), logits, truncated)
 

@@ -13,11 +13,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from relevance.bundle import Bundle
 from relevance.errors import ConfigError, InputError
 from relevance.files import sha256_of, whole_file
 from relevance.outputs import STANDARD, check_outputs
-from relevance.session import BundleSession
+from relevance.scorer import Scorer
 from relevance.tasks import Task
 from training.data.fields import QUERY_FIELD
 from training.data.files.parts import PARQUET, parts_of
@@ -82,22 +81,22 @@ def score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOptions
 
 def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOptions) -> ScoreReport:
     began = time.monotonic()
-    bundle = Bundle.open(bundle_folder)
-    runner = BundleSession.open(bundle, options.threads, options.device)
-    source = Source(file, bundle.manifest.task, options.reading)
-    mark = _mark(source, runner, options)
-    found = _survey(source, out, bundle, options)
+    how = {"threads": options.threads, "device": options.device, "max_batch_tokens": options.max_batch_tokens}
+    scorer = Scorer.open(bundle_folder, **how)
+    source = Source(file, scorer.manifest.task, options.reading)
+    mark = _mark(source, scorer, options)
+    found = _survey(source, out, bundle_folder, options)
     if options.submission:
         _check_member(options.submission, source.task, out, options)
     bad_rows_file = _write_bad_rows(source, out, found.bad)
     with open_work(out, mark) as work:
         check_outputs([out], overwrite=options.overwrite)  # again: a run that ended since may have written it
-        shards = Shards(source, work, bundle.manifest, options.shard_rows, found.good)
+        shards = Shards(source, work, scorer, options.shard_rows, found.good)
         scoring_began = time.monotonic()
-        resumed = shards.score(runner, options.max_batch_tokens)
+        resumed = shards.score()
         scoring_seconds = time.monotonic() - scoring_began
         counts = _write_output(shards, output_type(out), found.columns, options)
-        if _mark(source, runner, options) != mark:
+        if _mark(source, scorer, options) != mark:
             raise InputError(f"{file}: changed while it was scored; expected it to stay as it is")
         if options.submission:
             write_submission(options.submission, source.task, shards.predictions())
@@ -106,8 +105,8 @@ def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOption
         file=str(file),
         out=str(out),
         task=source.task,
-        model_version=bundle.manifest.version,
-        device=runner.device,
+        model_version=scorer.manifest.version,
+        device=scorer.device,
         rows=found.good,
         resumed=resumed,
         positive=counts["positive"],
@@ -138,14 +137,14 @@ def _check_member(path: Path, task: Task, out: Path, options: ScoreOptions) -> N
         raise ConfigError(f"submission {path}: holds {member_name(task)} already; expected none, or --overwrite")
 
 
-def _survey(source: Source, out: Path, bundle: Bundle, options: ScoreOptions) -> Survey:
+def _survey(source: Source, out: Path, bundle: Path, options: ScoreOptions) -> Survey:
     try:
         return survey(source, out, options.added, skip_bad_rows=options.skip_bad_rows)
     except InputError as error:
         task = source.task
         raise InputError(
             f"{error}\n(read as {task.upper()} pairs, {QUERY_FIELD} and {task.candidate_field}, which is what "
-            f"bundle {bundle.folder} scores)"
+            f"bundle {bundle} scores)"
         ) from None
 
 
@@ -165,7 +164,7 @@ def _write_bad_rows(source: Source, out: Path, count: int) -> Path | None:
     return target
 
 
-def _mark(source: Source, runner: BundleSession, options: ScoreOptions) -> str:
+def _mark(source: Source, scorer: Scorer, options: ScoreOptions) -> str:
     """Return the fingerprint of all that the scores and their place in the shards depend on.
 
     Every option counts but those that say what becomes of finished scores. Files count by their content and type.
@@ -175,13 +174,13 @@ def _mark(source: Source, runner: BundleSession, options: ScoreOptions) -> str:
     code = code_key("training.scoring.run:_score_file")
     parts = parts_of(source.path)
     files = [text for part in parts for text in (part.suffix, part.compression, sha256_of(part.path))]
-    return fingerprint(runner.bundle.manifest.digest, runner.device, how, reading, code, *files)
+    return fingerprint(scorer.manifest.digest, scorer.device, how, reading, code, *files)
 
 
 def _write_output(shards: Shards, kind: tuple[str, str], columns: Columns, options: ScoreOptions) -> Counter[str]:
     """Write the output into the work folder; return how many rows are positive and how many truncated."""
     counts: Counter[str] = Counter(positive=0, truncated=0)
-    version = shards.card.version
+    version = shards.scorer.manifest.version
 
     def added(scored: Scored) -> dict[str, Any]:
         counts["positive"] += scored.label

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from relevance.bundle import Manifest
 from relevance.errors import MachineError
-from relevance.session import BundleSession
+from relevance.scorer import Scorer
 from relevance.tokenization import TokenizedPair
 from training.progress import Meter
 from training.scoring.input import Placed, Source
@@ -33,7 +32,7 @@ class Scored(NamedTuple):
 class _Shard:
     index: int
     rows: list[Placed]
-    pairs: list[TokenizedPair] | None  # None: scored before
+    tokens: list[TokenizedPair] | None  # None: scored before
 
 
 @dataclass(frozen=True)
@@ -42,24 +41,22 @@ class Shards:
 
     source: Source
     work: Work
-    card: Manifest
+    scorer: Scorer
     size: int
     total: int
 
-    def score(self, runner: BundleSession, max_batch_tokens: int | None) -> int:
+    def score(self) -> int:
         """Score the shards that are not there yet; return how many rows were there. Shows progress."""
         resumed = 0
         with Meter("score", self.total, "pairs", done=self.work.rows()) as meter:
-            for shard in self._prepared(runner):
-                if shard.pairs is None:
+            for shard in self._prepared():
+                if shard.tokens is None:
                     resumed += len(shard.rows)
                     continue
+                found = self.scorer.score_tokens([row.pair for _, row in shard.rows], shard.tokens)
                 kept = np.zeros(len(shard.rows), dtype=SHARD)
-                scores = self.card.scores(runner.logits(shard.pairs, max_batch_tokens))
                 kept["place"] = [place for place, _ in shard.rows]
-                kept["score"] = scores
-                kept["label"] = scores >= [self.card.threshold_for(row.pair.language) for _, row in shard.rows]
-                kept["truncated"] = [pair.truncated for pair in shard.pairs]
+                kept["score"], kept["label"], kept["truncated"] = found.scores, found.labels, found.truncated
                 self.work.save(shard.index, kept)
                 meter.advance(len(shard.rows))
         return resumed
@@ -85,20 +82,18 @@ class Shards:
         """Yield the id and the label by threshold of every good row."""
         return ((row.id, scored.label) for (_, row), scored in zip(self.source.good(), self.scored(), strict=True))
 
-    def _prepared(self, runner: BundleSession) -> Iterator[_Shard]:
+    def _prepared(self) -> Iterator[_Shard]:
         """Yield the shards, each read and tokenised in a second thread while the model runs over the one before."""
-        shards = self._tokenized(runner)
+        shards = self._tokenized()
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(next, shards, None)
             while (shard := waiting.result()) is not None:
                 waiting = pool.submit(next, shards, None)
                 yield shard
 
-    def _tokenized(self, runner: BundleSession) -> Iterator[_Shard]:
+    def _tokenized(self) -> Iterator[_Shard]:
         source = self.source.good()
         for index, start in enumerate(range(0, self.total, self.size)):
             rows = list(islice(source, min(self.size, self.total - start)))
-            pairs = None
-            if self.work.load(index, len(rows)) is None:
-                pairs = runner.tokenizer.encode_pairs(self.card.texts([row.pair for _, row in rows]))
-            yield _Shard(index, rows, pairs)
+            is_scored = self.work.load(index, len(rows)) is not None
+            yield _Shard(index, rows, None if is_scored else self.scorer.tokenize([row.pair for _, row in rows]))

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from relevance.bundle import GOLDEN_FILE, MANIFEST_FILE, Bundle, Golden, Manifest, write_bundle_files
 from relevance.errors import BundleError, ConfigError, InputError, MachineError
 from relevance.locks import output_lock
+from relevance.scorer import Scorer
 from relevance.session import BundleSession, batches
 from relevance.tasks import Task
 from tests.tiny import MAX_LENGTH, tiny_bundle
@@ -318,7 +319,7 @@ OTHER_OPTIONS = {"shard_rows": 8, "max_batch_tokens": 300, "threads": 2}
 @pytest.mark.parametrize("field", ScoreOptions.model_fields)
 def test_every_option_that_changes_scores_is_in_the_mark(bundle, tmp_path, field):
     source = Source(write(tmp_path / "in.jsonl", rows()), Task.QC)
-    session = BundleSession.open(Bundle.open(bundle), 1, "cpu")
+    session = Scorer.open(bundle, threads=1, device="cpu")
     other = OPTIONS.model_copy(update={field: OTHER_OPTIONS.get(field, "x")})
     assert (field in OTHER_OPTIONS) == (field not in AFTER_SCORING | {"device", "reading"})
     assert (_mark(source, session, OPTIONS) != _mark(source, session, other)) == (field in OTHER_OPTIONS)
@@ -330,7 +331,7 @@ def test_every_option_that_changes_scores_is_in_the_mark(bundle, tmp_path, field
 )
 def test_how_the_file_is_read_is_in_the_mark(bundle, tmp_path, field, value):
     source = Source(write(tmp_path / "in.jsonl", rows()), Task.QC)
-    session = BundleSession.open(Bundle.open(bundle), 1, "cpu")
+    session = Scorer.open(bundle, threads=1, device="cpu")
     other = replace(source, reading=source.reading.model_copy(update={field: value}))
     assert _mark(source, session, OPTIONS) != _mark(other, session, OPTIONS)
 
