@@ -17,7 +17,7 @@ SLOW_SHARE = 0.4  # of the best rate seen in the run
 
 
 class Pace:
-    """Watches the rate of work in windows of some seconds and says when it falls far below the best seen."""
+    """Measures the rate of work in windows of some seconds; `warning` is set while it is far below the best seen."""
 
     def __init__(self, unit: str, seconds: float = EVERY_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         self.warning = ""
@@ -38,7 +38,7 @@ class Pace:
         self._begin()
 
     def skip(self, seconds: float) -> None:
-        """Leave out time in which other work was done."""
+        """Exclude time in which other work was done."""
         self._begun += seconds
 
     def _begin(self) -> None:

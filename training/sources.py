@@ -1,6 +1,6 @@
-"""What a function's result depends on beside its arguments: its source, all source that it reaches, and packages.
+"""The source code and package versions that a function's result depends on.
 
-A cached result is valid while this is the same, so nobody has to raise a version by hand. Names are followed through
+A cached result is valid while they stay the same, so nobody has to raise a version by hand. Names are followed through
 the syntax trees of this project's modules: a function counts with the functions, classes, constants and data files
 that it names, and those with theirs. Comments, docstrings and annotations of functions do not count.
 
@@ -107,7 +107,7 @@ def _nodes(module: str, name: str) -> list[ast.AST]:
 
 
 def _references(module: str, node: ast.AST) -> Iterator[Symbol]:
-    """Yield what a statement names: symbols of its module, and what is imported by the module or within."""
+    """Yield the symbols that a statement names: those of its module, and those imported by the module or within."""
     held = _module(module)
     imports = held.imports | _imports([each for each in ast.walk(node) if isinstance(each, _IMPORTS)])
     attributes = {id(each.value): each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
@@ -215,7 +215,7 @@ def _python() -> str:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes docstrings and the annotations of functions out of a tree."""
+    """Removes docstrings and the annotations of functions from a tree."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         """Strip a function."""

@@ -1,7 +1,7 @@
-"""How many threads torch gets, and how they wait, on a machine that others use too.
+"""How many threads torch gets, and how they wait, on a machine with other busy processes.
 
-OpenMP threads spin while they wait for one another. Where another process holds one of the cores, the spinning ones
-hold the others, and training with all cores becomes many times slower than with one (benchmarks/training).
+OpenMP threads spin while they wait for one another. Where another process uses one of the cores, spinning threads block
+the others, and training on all cores becomes many times slower than on one (benchmarks/training).
 """
 
 import contextlib
@@ -24,14 +24,14 @@ _BUSY_FIELDS = (0, 1, 2, 5, 6, 7)  # user, nice, system, irq, softirq, steal
 
 
 def wait_passively() -> None:
-    """Make OpenMP threads sleep while they wait, unless the user has set how. Counts only before torch is loaded."""
+    """Make OpenMP threads sleep while they wait, unless the user has set a policy. Call before torch is loaded."""
     if not PASSIVE.keys() & os.environ.keys():
         os.environ.update(PASSIVE)
 
 
 @functools.cache
 def use_free_cores() -> int:
-    """Give torch as many threads as cores are free, once a process; return how many. OMP_NUM_THREADS goes first."""
+    """Give torch as many threads as cores are free, once a process; return how many. OMP_NUM_THREADS overrides."""
     import torch
 
     if not os.environ.get("OMP_NUM_THREADS"):
@@ -49,7 +49,7 @@ def free_threads(allowed: int, busy: float) -> int:
 
 
 def others_busy(seconds: float = SAMPLE_SECONDS) -> float:
-    """Measure for a moment how many of this process's cores others keep busy; 0 where the system does not say."""
+    """Measure briefly how many of this process's cores other processes use; 0 where the system has no counters."""
     usage = CoreUsage.now()
     time.sleep(seconds)
     return usage.others_since()
@@ -57,7 +57,7 @@ def others_busy(seconds: float = SAMPLE_SECONDS) -> float:
 
 @dataclass(frozen=True, slots=True)
 class CoreUsage:
-    """Seconds that the cores of this process were busy, by anyone and by this process, at a moment."""
+    """A reading of the counters: busy seconds of this process's cores, by all processes and by this one."""
 
     all_seconds: float
     own_seconds: float
@@ -69,14 +69,14 @@ class CoreUsage:
         return cls(_busy_seconds(), time.process_time(), time.monotonic())
 
     def others_since(self) -> float:
-        """Return how many cores others kept busy since then, as a mean."""
+        """Return the mean number of cores that other processes have used since then."""
         later = CoreUsage.now()
         busy = (later.all_seconds - self.all_seconds) - (later.own_seconds - self.own_seconds)
         return max(0.0, busy / max(later.at - self.at, 1e-9))
 
 
 def slow_because(usage: CoreUsage) -> str:
-    """Return in words what slows work since `usage` was taken, and the mend."""
+    """Return the likely cause of slow work since `usage` was taken, and what to do."""
     busy, allowed = usage.others_since(), usable_cores()
     if busy >= 0.5:
         mend = f"end them, or start again with OMP_NUM_THREADS={free_threads(allowed, busy)}"

@@ -23,8 +23,8 @@ class Arm:
 def standard_arms(recipe: PipelineRecipe, only: Sequence[str] = ()) -> list[Arm]:
     """Return the arms for a recipe: the strategies one by one, those that it has options for.
 
-    Baseline; with translation, where the recipe has backends; upon that with random, easy and hard negatives, with
-    filtering, and with as many rows dropped at random (its control, where it drops rows); and all strategies together.
+    The baseline; translation, where the recipe has backends; on top of that random, easy and hard negatives, filtering,
+    and the same number of rows dropped at random (the control of a filter that drops); and all strategies together.
     `only` keeps the arms of these names, and the baseline. ConfigError for a name that is none.
     """
     # What filtering is worth is measured here, also where it would be refused elsewhere.

@@ -38,7 +38,7 @@ class JudgedRows:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What one arm gave the test rows, a row a seed: scores [S, N], and the rows' thresholds [S, N] tuned on dev."""
+    """One arm's scores [S, N] of the test rows, by seed, and the thresholds [S, N] of the rows, tuned on dev."""
 
     scores: Floats
     thresholds: Floats
@@ -100,21 +100,21 @@ def measured(found: Draws) -> Measured:
 
 
 def difference(arm: Draws, other: Draws, metric: str) -> Interval:
-    """Return by how much an arm's metric is above another's, seed by seed and draw by draw."""
+    """Return an arm's metric minus another's, paired by seed and draw."""
     return _over_seeds(arm.values[metric] - other.values[metric], arm.draws[metric] - other.draws[metric])
 
 
-def recovered(mended: Draws, damaged: Draws, whole: Draws, metric: str = "auc") -> Interval:
-    """Return which share of the loss from `whole` to `damaged` the mended arm has made good: 1 is all of it.
+def recovered(arm: Draws, damaged: Draws, whole: Draws, metric: str = "auc") -> Interval:
+    """Return the share of the loss from `whole` to `damaged` that an arm recovers: 1 is all of it.
 
-    Nothing is returned (all None) where the interval of the loss itself reaches 0: then there is nothing to recover.
+    All values are None where the interval of the loss includes 0: then there is nothing to recover.
     """
     loss_interval = difference(whole, damaged, metric)
     if loss_interval.low is None or loss_interval.low <= 0:
         return Interval(value=None, low=None, high=None)
 
     def ratio(of: str) -> tuple[Floats, Floats]:
-        a, b, c = (getattr(part, of)[metric] for part in (mended, damaged, whole))
+        a, b, c = (getattr(part, of)[metric] for part in (arm, damaged, whole))
         return a - b, c - b
 
     (gain, loss), (gains, losses) = ratio("values"), ratio("draws")

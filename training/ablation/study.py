@@ -1,4 +1,4 @@
-"""Runs the arms of an ablation over one store and gathers what they say."""
+"""Runs the arms of an ablation over one store and compares their metrics."""
 
 import logging
 from collections import Counter
@@ -34,7 +34,7 @@ class ArmResult(_Frozen):
 
 
 class Comparison(_Frozen):
-    """By how much an arm is better than another: differences of AUC and F1 by slice."""
+    """An arm against another: differences of AUC and F1 by slice."""
 
     arm: str
     against: str
@@ -43,7 +43,7 @@ class Comparison(_Frozen):
 
 
 class Recovery(_Frozen):
-    """Which share of the AUC that `damaged` lost against `whole` an arm made good, by slice."""
+    """The share of the AUC lost from `whole` to `damaged` that an arm recovers, by slice."""
 
     arm: str
     damaged: str
@@ -173,7 +173,7 @@ def _scores(outcomes: Sequence[tuple[Pipeline, Outcome]]) -> Scores:
 
 
 def _origins(pipelines: Sequence[Pipeline]) -> dict[str, float]:
-    """Return how many training rows came from where, as means over the seeds."""
+    """Return the training rows by origin, as means over the seeds."""
     counts: Counter[str] = Counter()
     for pipeline in pipelines:
         rows = pipeline.datasets().train

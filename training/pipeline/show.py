@@ -1,4 +1,4 @@
-"""What a run did: the lineage of its datasets, and the way of one row through the stages."""
+"""Shows a run: the origin of its datasets, and the changes of one row from stage to stage."""
 
 import contextlib
 import json
@@ -47,7 +47,7 @@ class StageLine(BaseModel):
 
 
 class RowEvent(BaseModel):
-    """What one stage did with a row."""
+    """The change of a row in one stage."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -59,7 +59,7 @@ class RowEvent(BaseModel):
 
 
 def read_run(folder: Path) -> LastRun:
-    """Read what the last finished run left. InputError where none finished in this folder, or a stage is gone."""
+    """Read the last finished run. InputError where none finished in this folder, or a stage is missing."""
     path = folder / STATE_FILE
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ def read_run(folder: Path) -> LastRun:
 
 
 def describe_run(run: LastRun) -> list[StageLine]:
-    """Return a line a stage, in their order."""
+    """Return one line for each stage, in their order."""
     return [
         StageLine(
             stage=name,
@@ -89,7 +89,7 @@ def describe_run(run: LastRun) -> list[StageLine]:
 
 
 def describe_row(run: LastRun, key: str, _visited: frozenset[str] = frozenset()) -> list[RowEvent]:
-    """Return what happened to the row of an id, and what was made of it. InputError where no stage has such a row."""
+    """Return the changes of a row by id, and the rows made of it. InputError where no stage has such a row."""
     events: list[RowEvent] = []
     before: _Placed | None = None
     origin: str | None = None
@@ -105,7 +105,7 @@ def describe_row(run: LastRun, key: str, _visited: frozenset[str] = frozenset())
         made = [row for row in parts[TRAIN] if key in source_ids(row) and row.id not in known]
         known |= {row.id for row in made}
         events += [RowEvent(stage=name, did=did) for did in _changes(before, now)]
-        events += [RowEvent(stage=name, did=f"of it was made: {_told(row)}") for row in made]
+        events += [RowEvent(stage=name, did=f"of it was made: {_row_text(row)}") for row in made]
         if now is not None:
             origin = origin or next(iter(source_ids(now[1])), None)
         if now is not None or (before is not None and before[0] == TRAIN):  # most stages hold training rows only
@@ -124,7 +124,7 @@ def _changes(before: _Placed | None, now: _Placed | None) -> list[str]:
         return ["left out"] if before is not None and before[0] == TRAIN else []
     part, row = now[0].removesuffix(".parquet"), now[1]
     if before is None:
-        return [f"in {part}: {_told(row)}"]
+        return [f"in {part}: {_row_text(row)}"]
     old = before[1]
     changed = [
         f"{name} {was!r} became {new!r}"
@@ -140,7 +140,7 @@ def _changes(before: _Placed | None, now: _Placed | None) -> list[str]:
     return changed or [f"kept in {part}"]
 
 
-def _told(row: LabeledPair) -> str:
+def _row_text(row: LabeledPair) -> str:
     extra = f", {json.dumps(row.extra, ensure_ascii=False)}" if row.extra else ""
     return f"id {row.id}, {row.pair.language}, {row.pair.query!r} / {row.pair.candidate!r}, label {row.label}{extra}"
 

@@ -1,4 +1,4 @@
-"""What stages made, kept by content: a folder a result, named by all that it depends on, whole or not there at all.
+"""The results of stages, each in a folder that is named by all that the result depends on and is whole or absent.
 
 A result's key is the hash of its Ingredients: the stage's options, the contents that went in, its source and the
 versions of its packages. So a rerun finds what it needs and makes the rest; and where a changed option changed no row,
@@ -29,7 +29,7 @@ _SHOWN_KEY = 16
 
 
 class Manifest(BaseModel):
-    """What a stage's folder holds and where it comes from. `inputs` are keys or content hashes by name."""
+    """The content of a stage's folder and its origin. `inputs` are keys or content hashes by name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -93,7 +93,7 @@ class Store:
             yield
 
     def get(self, stage: str, key: str) -> Result | None:
-        """Return a result that is there. InputError where its manifest is damaged, or a file is not as it was made."""
+        """Return a result, None where there is none. InputError where its manifest is damaged or a file has changed."""
         folder = self._place(stage, key)
         if not folder.is_dir():
             return None
@@ -104,9 +104,9 @@ class Store:
         return Result(folder, manifest)
 
     def run(self, ingredients: Ingredients, make: Make) -> Result:
-        """Return the result, made by `make` where it is not there yet.
+        """Return the result; `make` makes it where it is missing.
 
-        `make` gets a folder that stays between interrupted runs of the same key, so that it can go on where it was.
+        `make` gets a folder that stays between interrupted runs of the same key, so that it can continue.
         """
         stage, key = ingredients.stage, ingredients.key
         if (result := self.get(stage, key)) is not None:
@@ -140,7 +140,7 @@ class Store:
         return Result(place, manifest)
 
     def drop(self, result: Result, part: str = "") -> None:
-        """Remove a result, or a folder in it, to save room; a run that needs it makes it anew."""
+        """Remove a result, or a folder in it, to save room; a run that needs it makes it again."""
         folder = result.folder / part
         if not folder.is_dir():
             return

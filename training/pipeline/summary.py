@@ -1,4 +1,4 @@
-"""What a stage did, in a few words."""
+"""One line about the result of a stage."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from training.pipeline.store import Result
 
 
 def summary(result: Result) -> str:
-    """Return the result of a stage in a few words."""
+    """Return one line about the result of a stage."""
     report = result.manifest.report
     if result.manifest.stage == "read":
         return ", ".join(f"{part} {count:,} rows" for part, count in report["rows"].items() if count)

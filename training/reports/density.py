@@ -1,4 +1,4 @@
-"""Feature density: how seldom the features of a set of texts come back, a hint at how hard it is to learn from.
+"""Feature density: how rarely the features of a set of texts repeat, a hint at how hard it is to learn from.
 
 Eronen, Ptaszynski, Masui, Leliwa and Wroczynski ("Exploring the Potential of Feature Density in Estimating Machine
 Learning Classifier Performance with Application to Cyberbullying Detection", 2021; "Improving Classifier Training

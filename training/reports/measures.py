@@ -1,4 +1,4 @@
-"""What the data report says, as figures: counted from labelled rows, dumped as JSON, drawn by `page`."""
+"""The figures of the data report, counted from labelled rows: JSON, or a page by `data_page`."""
 
 import math
 from collections import Counter, defaultdict

@@ -1,7 +1,7 @@
-"""The sample's query logs: seeded rows for QC and QI with the faults of real logs and their truth beside them.
+"""The sample's query logs: seeded rows for QC and QI with the faults of real logs, and the true labels as extras.
 
-Knows which pairs are made and how they are labelled; leaves wording to `queries` and figures to `plan`. What the rows
-are good for, and what not, is in this folder's README.
+Knows which pairs are made and how they are labelled; `queries` has the wording and `plan` the numbers. This folder's
+README says what the rows are good for.
 """
 
 import json
@@ -80,7 +80,7 @@ def write_sample(folder: Path, *, seed: int = 0, scale: float = 1.0) -> dict[str
 
 @dataclass
 class _Log:
-    """The rows made so far for one task, so far as the next ones depend on them."""
+    """The state of the generator for one task: the queries and pairs used so far."""
 
     task: Task
     shop: Shop
@@ -113,7 +113,7 @@ class _Log:
             yield Pair(query.text, candidate, language), label
 
     def _first(self, ask: Callable[[], Query], label: int) -> tuple[Query, str]:
-        """Return a query that no split has so far, with a candidate."""
+        """Return a query that no split has yet, with a candidate."""
         for _ in range(_TRIES):
             query = ask()
             key = _coarse_key(query.text)
@@ -125,7 +125,7 @@ class _Log:
         raise ConfigError(f"{_TRIES} queries in turn were taken already; expected a smaller scale or more words")
 
     def _again(self, asked: list[Query], label: int) -> tuple[Query, str] | None:
-        """Now and then return a query asked before with another candidate."""
+        """Sometimes return an earlier query with another candidate."""
         if not asked or self.rng.random() >= _ASKED_AGAIN[label]:
             return None
         query = self.rng.choice(asked)
@@ -178,7 +178,7 @@ class _Log:
         return self.shop.leaves[(self.shop.leaves.index(query.leaf) + other) % len(self.shop.leaves)]
 
     def _deck(self) -> Iterator[Leaf]:
-        """Deal all leaves in random order, again and again, so that none is left out."""
+        """Yield all leaves in random order, again and again, so that none is left out."""
         while True:
             yield from self.rng.sample(self.shop.leaves, len(self.shop.leaves))
 
@@ -214,7 +214,7 @@ def _coarse_key(query: str) -> str:
 
 
 def _flipped(rows: list[tuple[Pair, int]], rate: float, rng: random.Random) -> list[LabeledPair]:
-    """Number the rows and turn round the labels of exactly that share of them."""
+    """Number the rows and flip the labels of exactly that share of them."""
     wrong = set(rng.sample(range(len(rows)), round(rate * len(rows))))
     labelled = []
     for n, (pair, truth) in enumerate(rows):

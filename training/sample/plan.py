@@ -32,7 +32,7 @@ _HELD_OUT_LANGUAGES = {
 class SampleSettings:
     """What a sample depends on besides its data files. `scale` multiplies the rows; flip rates are shares of rows.
 
-    `train_flip_rate` is the share of labels in train that are turned round, `held_out_flip_rate` that in dev and test.
+    `train_flip_rate` is the share of flipped labels in train, `held_out_flip_rate` that in dev and test.
     ConfigError when a value is out of range.
     """
 
@@ -49,7 +49,7 @@ class SampleSettings:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 0 and below 0.5")
 
     def flip_rate(self, split: str) -> float:
-        """Return the share of labels to turn round in a split."""
+        """Return the share of labels to flip in a split."""
         return self.train_flip_rate if split == "train" else self.held_out_flip_rate
 
 

@@ -1,4 +1,4 @@
-"""How shoppers word what they look for, and how sellers title what they offer.
+"""The wording of queries by shoppers and of titles by sellers.
 
 Knows the words of a shop and their order in each language; knows nothing of labels, splits or files.
 """
@@ -29,7 +29,7 @@ _EXTRAS = (
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What was typed, and what was meant: a leaf, or (leaf None) anything that the brand sells."""
+    """The typed text and its meaning: a leaf, or (leaf None) anything that the brand sells."""
 
     text: str
     language: str
@@ -40,7 +40,7 @@ class Query:
 
 
 class Wording:
-    """Composes queries and titles for one shop, with the randomness of one generator."""
+    """Composes queries and titles for one shop, with one random generator."""
 
     def __init__(self, shop: Shop, rng: random.Random) -> None:
         self._rng = rng
@@ -59,7 +59,7 @@ class Wording:
         return Query(word, language, leaf)
 
     def composed(self, leaf: Leaf, language: str) -> Query:
-        """Return a query of the leaf with more than its word, as it left the keyboard."""
+        """Return a query with the leaf's word and more, with typing faults."""
         (kind,) = self._rng.choices(list(self._kinds), list(self._kinds.values()))
         return self._typed(kind(leaf, language))
 

@@ -1,4 +1,4 @@
-"""How shoppers' typing differs from the dictionary: slips of the finger, accents left out, odd spaces and widths.
+"""Typing faults: slips, missing accents, unusual spaces and character widths.
 
 Works on text alone; knows nothing of shops, queries or labels.
 """

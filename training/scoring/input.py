@@ -1,4 +1,4 @@
-"""The file to be scored: its rows as the model needs them, its records as they stand, and a first look at them all."""
+"""The file to score: its rows as the model needs them, its records as they are, and a survey of all rows."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Source:
         return iter_rows(self.path, self.task, reading=self.reading, require_labels=False)
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield every row's names and values as the file has them: nothing renamed, mended or checked.
+        """Yield every row's names and values as the file has them: nothing renamed, corrected or checked.
 
         What is no record at all (a line that is no JSON object) is an empty one.
         """
@@ -60,7 +60,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a first look at a file found: good and bad rows, and the columns of the good ones."""
+    """The result of a survey: good and bad rows, and the columns of the good ones."""
 
     good: int
     bad: int

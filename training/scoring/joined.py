@@ -1,4 +1,4 @@
-"""Parquet to Parquet: the good rows of a source as they are, every type kept, with the added columns beside them."""
+"""Parquet to Parquet: the good rows of a source with their own types, and the added columns."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from training.scoring.input import Source
 
 
 def write_joined(path: Path, source: Source, added: Iterator[tuple[int, dict[str, Any]]]) -> None:
-    """Write the rows at the places of `added`, which rise, with its values as further columns.
+    """Write the rows at the places of `added`, in rising order, with its values as further columns.
 
     InputError where the files of the source have different columns.
     """

@@ -100,7 +100,7 @@ def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOption
             raise InputError(f"{file}: changed while it was scored; expected it to stay as it is")
         if options.submission:
             write_submission(options.submission, source.task, shards.predictions())
-        (work.folder / OUTPUT_FILE).replace(out)  # the very last, so that the same command mends a kill before it
+        (work.folder / OUTPUT_FILE).replace(out)  # the last step: after a kill before it, the same command goes on
     return ScoreReport(
         file=str(file),
         out=str(out),
@@ -119,7 +119,7 @@ def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOption
 
 
 def _check_paths(file: Path, out: Path, bundle: Path, options: ScoreOptions) -> None:
-    """Raise ConfigError or InputError for what need not wait for the model."""
+    """Raise ConfigError or InputError for paths, before the model is opened."""
     parts_of(file)
     inputs = [file, bundle]
     check_files([out], inputs, overwrite=options.overwrite)
@@ -167,7 +167,7 @@ def _write_bad_rows(source: Source, out: Path, count: int) -> Path | None:
 def _mark(source: Source, scorer: Scorer, options: ScoreOptions) -> str:
     """Return the fingerprint of all that the scores and their place in the shards depend on.
 
-    Every option counts but those that say what becomes of finished scores. Files count by their content and type.
+    Every option counts except those that only affect the output. Files count by their content and type.
     """
     how = options.model_dump_json(exclude=AFTER_SCORING | {"device", "reading"})
     reading = repr(source.reading)

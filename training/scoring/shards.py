@@ -1,4 +1,4 @@
-"""The scores of a file's rows, made and kept in shards of a few thousand, and read back in the order of the file.
+"""Scores the rows of a file in shards of a few thousand, keeps them, and reads them back in the order of the file.
 
 A shard is sorted by length for its batches, not the whole file: that pads a little more and holds little in memory.
 """
@@ -20,7 +20,7 @@ from training.scoring.work import SHARD, Work
 
 
 class Scored(NamedTuple):
-    """What the model says of a row: its place in the source, score, label by threshold, whether it was cut."""
+    """The scores of a row: its place in the source, score, label by threshold, and whether text was cut."""
 
     place: int
     score: float
@@ -46,7 +46,7 @@ class Shards:
     total: int
 
     def score(self) -> int:
-        """Score the shards that are not there yet; return how many rows were there. Shows progress."""
+        """Score the missing shards; return how many rows were scored before. Shows progress."""
         resumed = 0
         with Meter("score", self.total, "pairs", done=self.work.rows()) as meter:
             for shard in self._prepared():
@@ -62,7 +62,7 @@ class Shards:
         return resumed
 
     def scored(self) -> Iterator[Scored]:
-        """Yield what the model says of every good row, in the order of the file. MachineError for a lost shard."""
+        """Yield the scores of every good row, in the order of the file. MachineError for a missing shard."""
         for index, start in enumerate(range(0, self.total, self.size)):
             kept = self.work.load(index, min(self.size, self.total - start))
             if kept is None:
@@ -70,7 +70,7 @@ class Shards:
             yield from map(Scored._make, kept.tolist())
 
     def records(self) -> Iterator[tuple[Scored, dict[str, Any]]]:
-        """Yield what the model says of every good row, with the row's record as the file has it."""
+        """Yield the scores of every good row with the record as the file has it."""
         scored = self.scored()
         wanted = next(scored, None)
         for place, record in enumerate(self.source.records()):

@@ -33,7 +33,7 @@ def has_member(path: Path, task: Task) -> bool:
 
 
 def check_submission(path: Path) -> None:
-    """Raise InputError where `path` is there and is no submission, so that nothing foreign is ever replaced."""
+    """Raise InputError where `path` exists and is no submission: nothing else is ever replaced."""
     if not path.exists():
         return
     try:

@@ -1,4 +1,4 @@
-"""The work folder of a scoring run: finished shards of scores beside the output, kept until that is whole."""
+"""The work folder of a scoring run: finished shards beside the output, kept until the output is whole."""
 
 import io
 import logging
@@ -58,8 +58,8 @@ def work_folder(out: Path) -> Path:
 def open_work(out: Path, mark: str) -> Iterator[Work]:
     """Open the work folder of `out`; remove it when the block ends well, keep it when not.
 
-    A run with the same `mark` (what is scored, by which model, how) finds the shards finished before; those of any
-    other are thrown away. Raises MachineError where the folder cannot be made or another process is at work on the same
+    A run with the same `mark` (what is scored, by which model, how) finds the shards finished before; shards of any
+    other mark are removed. Raises MachineError where the folder cannot be made or another process writes the same
     output.
     """
     folder = work_folder(out)

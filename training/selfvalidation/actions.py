@@ -1,4 +1,4 @@
-"""What becomes of flagged rows, and the control: as many rows dropped at random."""
+"""Actions on flagged rows (drop, relabel, weight), and the control: the same number of rows dropped at random."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ Bools = NDArray[np.bool_]
 
 
 def acted_on(judged: Judged, action: Action) -> Bools:
-    """Return True [N] for the rows that an action changes or drops: of relabelling, those on which all models agree."""
+    """Return True [N] for rows that an action changes or drops; relabelling needs models that all agree."""
     if action is Action.REVIEW:
         return np.zeros_like(judged.flagged)
     return judged.flagged & judged.unanimous if action is Action.RELABEL else judged.flagged.copy()
 
 
 def act(rows: Sequence[LabeledPair], judged: Judged, options: SelfValidationOptions) -> list[LabeledPair]:
-    """Return the rows after the action, in their order. Rows that it does not concern are the same objects.
+    """Return the rows after the action, in their order. Rows that it does not change are the same objects.
 
     `drop` leaves flagged rows out. `relabel` flips the label of those on which all models agree and keeps the first one
     in the extra `original_label`; other flagged rows stay. `weight` multiplies the extra `label_weight` of flagged
-    rows (1 where there is none) by their score for the label that they have; fine-tuning weighs their loss by it.
+    rows (1 where there is none) by the score of their own label; fine-tuning multiplies their loss by it.
     `review` changes nothing.
     """
     chosen = acted_on(judged, options.action)
@@ -47,16 +47,16 @@ def act(rows: Sequence[LabeledPair], judged: Judged, options: SelfValidationOpti
 def flipped(row: LabeledPair) -> LabeledPair:
     """Return a row with the other label; the extra `original_label` keeps the first one that it had.
 
-    The share of votes turns with the label.
+    The share of votes for label 1 changes with the label.
     """
-    turned = {LABEL_SHARE: 1 - label_shares([row])[0]} if LABEL_SHARE in row.extra else {}
-    return replace(row, label=1 - row.label, extra={ORIGINAL_LABEL: row.label} | row.extra | turned)
+    other_share = {LABEL_SHARE: 1 - label_shares([row])[0]} if LABEL_SHARE in row.extra else {}
+    return replace(row, label=1 - row.label, extra={ORIGINAL_LABEL: row.label} | row.extra | other_share)
 
 
 def drop_at_random(rows: Sequence[LabeledPair], dropped: Bools, seed: int) -> list[LabeledPair]:
-    """Return the rows less as many as `dropped` [N] marks of each language and label, drawn by the seed: the control.
+    """Return the rows without as many as `dropped` [N] marks of each language and label, drawn by the seed.
 
-    A filter is worth its cost only where it beats this.
+    This is the control: a filter is worth its cost only where it beats it.
     """
     places: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
     for at, row in enumerate(rows):

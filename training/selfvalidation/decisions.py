@@ -1,4 +1,4 @@
-"""A person's decisions on a review list, read back and applied: keep, drop or flip."""
+"""Reads a person's decisions on a review list (keep, drop or flip) and applies them."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ UNDECIDED = "undecided"
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a person decided on the row with this id and label; None where it was left open. `line` is in the file."""
+    """A decision on the row with this id and label; None: not decided. `line` is the line of the file."""
 
     id: str
     label: int
@@ -45,10 +45,10 @@ class ReviewReport(BaseModel):
 
 
 def read_decisions(path: Path) -> list[Decision]:
-    """Read a review CSV as a person or a spreadsheet left it: parted by comma, semicolon or tab, in any order of rows.
+    """Read a review CSV as a person or a spreadsheet saved it: separated by comma, semicolon or tab, in any order.
 
-    An empty decision leaves the row open. Columns other than id, label and decision are not read. Raises InputError
-    naming every bad line at once.
+    An empty decision means undecided. Columns other than id, label and decision are ignored. Raises InputError that
+    names all bad lines together.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -121,9 +121,9 @@ def _decision(record: dict[str, str | None], line: int) -> Decision | str:
 
 def _fault(each: Decision, row: LabeledPair | None, is_repeated: bool, before: Decision | None) -> str | None:
     if row is None:
-        return f"id {each.id!r} is of no row of the file; expected an id from it"
+        return f"id {each.id!r} is of no row of the file; expected an id of the file"
     if is_repeated:
-        return f"id {each.id!r} stands on several rows; expected an id of its own for each row"
+        return f"id {each.id!r} is on several rows; expected unique ids"
     if before is not None and before.decision is not each.decision:
         return f"id {each.id!r} is decided twice, and differently (line {before.line}); expected one decision"
     if row.label != each.label:

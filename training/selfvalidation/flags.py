@@ -16,11 +16,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ConfidentJoint:
-    """What confident learning counts. First axis: the given label; second: the likely one.
+    """The counts of confident learning. First axis: the given label; second: the likely label.
 
-    `thresholds` [2]: mean probability of each class among the rows labelled so (infinite for a class without rows).
-    `counts` [2, 2]: rows sure enough of a class to count. `calibrated` [2, 2]: the same, scaled so that each given
-    label has its number of rows. `likely` [N]: the class that each row counts for, -1 where it is sure of none.
+    `thresholds` [2]: mean probability of each class among the rows with that label (infinite for a class without
+    rows). `counts` [2, 2]: rows whose probability reaches the threshold of a class. `calibrated` [2, 2]: the same,
+    scaled so that each given label has its number of rows. `likely` [N]: the class that each row counts for, -1 for
+    none.
     """
 
     thresholds: Floats
@@ -56,8 +57,8 @@ def confident_joint(labels: ArrayLike, scores: ArrayLike) -> ConfidentJoint:
     """Count given against likely labels (Northcutt, Jiang, Chuang 2021, arXiv 1911.00068, equations 1 to 3).
 
     A row is likely of class j where its probability of j reaches the threshold of j; where it reaches both, of the
-    more probable class, and of its own label in a tie (the paper leaves ties open). A label of which no row is sure is
-    taken to be right throughout.
+    more probable class, and of its own label in a tie (the paper leaves ties open). A label whose threshold no row
+    reaches is taken as always right.
     """
     y, p = np.asarray(labels, dtype=np.int64), np.asarray(scores, dtype=np.float64)
     by_class = np.stack([1 - p, p])
@@ -76,10 +77,10 @@ def confident_joint(labels: ArrayLike, scores: ArrayLike) -> ConfidentJoint:
 
 
 def confident_learning(labels: ArrayLike, scores: ArrayLike, prune: Prune) -> Bools:
-    """Return True [N] for labels that confident learning holds for wrong.
+    """Return True [N] for labels that are wrong according to confident learning.
 
     OFF_DIAGONAL flags the rows that count for the other class. NOISE_RATE ("prune by noise rate") flags of each label
-    as many rows as the calibrated joint has off its diagonal, those with the greatest margin first.
+    as many rows as the calibrated joint has off its diagonal, the most doubtful first.
     """
     y, p = np.asarray(labels, dtype=np.int64), np.asarray(scores, dtype=np.float64)
     joint = confident_joint(y, p)

@@ -1,6 +1,6 @@
-"""Folds that no query crosses, nor its translations, nor the negatives made of its rows.
+"""Folds by group: a query, its translations and the negatives made of its rows are all in one fold.
 
-Groups are those of training.data.groups; a group goes to one fold whole.
+Groups are those of training.data.groups.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ def assign_folds(rows: Sequence[LabeledPair], folds: int, seed: int) -> NDArray[
 
     The same rows and seed give the same folds in any order of rows. InputError where groups are fewer than folds.
     """
-    return _dealt(rows, dict.fromkeys(map(str, range(folds)), 1 / folds), seed)
+    return _split(rows, dict.fromkeys(map(str, range(folds)), 1 / folds), seed)
 
 
 def dev_part(rows: Sequence[LabeledPair], share: float, seed: int) -> NDArray[np.bool_]:
-    """Return True [N] for rows of whole groups that make up about `share` of the rows. InputError: too few groups."""
-    return _dealt(rows, {"0": 1 - share, "1": share}, seed).astype(bool)
+    """Return True [N] for whole groups with about `share` of the rows. InputError where there are too few groups."""
+    return _split(rows, {"0": 1 - share, "1": share}, seed).astype(bool)
 
 
-def _dealt(rows: Sequence[LabeledPair], fractions: dict[str, float], seed: int) -> NDArray[np.int64]:
-    """Deal groups out as training.data.splits deals queries: it gets rows whose query is the name of their group."""
+def _split(rows: Sequence[LabeledPair], fractions: dict[str, float], seed: int) -> NDArray[np.int64]:
+    """Split by group: `split_pairs` splits by query, so it gets rows whose query is the name of their group."""
     named = [
         LabeledPair(Pair(group, "", row.pair.language), row.label, str(at))
         for at, (group, row) in enumerate(zip(linked_groups(rows), rows, strict=True))

@@ -1,4 +1,4 @@
-"""From labels and out-of-fold scores to judged rows: which are flagged by which rule, and what is suggested."""
+"""Judges rows by their labels and out-of-fold scores: which rule flags which row, and the suggested decision."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 
 class Suggestion(StrEnum):
-    """What the models would do with a row: `flip` where all are sure, `drop` a contradiction, else `keep`."""
+    """The decision that the models suggest: `flip` where all are sure, `drop` for a contradiction, else `keep`."""
 
     KEEP = "keep"
     DROP = "drop"
@@ -43,7 +43,7 @@ class Judged:
         return tuple(flag for flag, mask in self.flags.items() if mask[row])
 
     def suggestion(self, row: int) -> Suggestion:
-        """Return what the models would do with a row."""
+        """Return the decision that the models suggest for a row."""
         if self.unanimous[row]:
             return Suggestion.FLIP
         return Suggestion.DROP if set(self.flags_of(row)) - {Flag.BOUNDARY} else Suggestion.KEEP
@@ -62,12 +62,12 @@ def judge(labels: Sequence[int], found: OutOfFold, options: SelfValidationOption
     }
     flags = {flag: by_rule[flag]() for flag in dict.fromkeys(options.methods)}
     doubts = rules.doubt(y, mean)
-    anyhow = np.any(list(flags.values()), axis=0)
+    by_any = np.any(list(flags.values()), axis=0)
     return Judged(
         scores=mean,
         doubts=doubts,
         flags=flags,
-        flagged=rules.worst(anyhow, doubts, int(options.worst_share * len(y))),
+        flagged=rules.worst(by_any, doubts, int(options.worst_share * len(y))),
         unanimous=rules.all_disagree(y, found.scores, options.relabel_confidence),
         same_side=rules.agreement(found.scores, cuts),
         joint=rules.confident_joint(y, mean),
@@ -75,7 +75,7 @@ def judge(labels: Sequence[int], found: OutOfFold, options: SelfValidationOption
 
 
 def adapted(labels: NDArray[np.int64], scores: Floats, sharp_auc: float) -> Flag:
-    """Return the rule that suits judges with these out-of-fold scores [N]: how well they rank the labels decides.
+    """Return the rule for judges with these out-of-fold scores [N], by how well they rank the labels.
 
     This project's own rule, set on two cases (docs/log.md): 8 % wrong labels and good judges (the sample), 25 % wrong
     labels and poor ones (real QI rows with flipped labels).

@@ -1,4 +1,4 @@
-"""What self-validation does: the options that a recipe holds, with the reasons for their defaults."""
+"""The options of self-validation, with the reasons for their defaults."""
 
 from enum import StrEnum
 from typing import Any, Self
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 
 class Flag(StrEnum):
-    """Why a row is doubtful; see training.selfvalidation.flags."""
+    """A rule that flags rows; see training.selfvalidation.flags."""
 
     ADAPTIVE = "adaptive"
     CONTRADICTION = "contradiction"
@@ -16,7 +16,7 @@ class Flag(StrEnum):
 
 
 class Action(StrEnum):
-    """What becomes of flagged rows."""
+    """What is done with flagged rows."""
 
     DROP = "drop"
     RELABEL = "relabel"

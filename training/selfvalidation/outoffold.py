@@ -1,8 +1,8 @@
 """Out-of-fold scores: each fold scored by models that saw neither its rows nor their translations and negatives.
 
-Every fold's scores go to disk as they come, under the fingerprint of all that they depend on. A run that was killed
-loses at most the training steps since the last snapshot of the fold in hand, and a run with other flags or actions
-trains nothing anew.
+The scores of each fold are saved as soon as they are made, under the fingerprint of all that they depend on. A killed
+run loses at most the training steps since the last snapshot of the current fold. A run with other flags or actions
+trains nothing again.
 """
 
 import functools
@@ -55,7 +55,7 @@ class FoldPlan:
 
 
 def plan_folds(rows: Sequence[LabeledPair], options: SelfValidationOptions) -> list[FoldPlan]:
-    """Return one plan a fold. InputError where groups are too few, or a part would lack a label."""
+    """Return one plan for each fold. InputError where groups are too few, or a part would lack a label."""
     folds = assign_folds(rows, options.folds, options.seed)
     labels = np.array([row.label for row in rows])
     plans = []
@@ -74,7 +74,7 @@ def plan_folds(rows: Sequence[LabeledPair], options: SelfValidationOptions) -> l
 
 
 def model_recipe(recipe: Recipe, model: FilterModel, settings: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with `settings`, the model's own and its seed over it. ConfigError names every fault."""
+    """Return the recipe changed by `settings`, then by the model's own and its seed. ConfigError names every fault."""
     content = _merged(_merged(recipe.model_dump(), settings), model.settings) | {"seed": model.seed}
     try:
         changed = Recipe.model_validate(content)
@@ -93,7 +93,7 @@ def out_of_fold(
     encoder: OpenEncoder | None = None,
     rounds_done: int = 0,
 ) -> OutOfFold:
-    """Train every model on every fold's complement and score the fold; `work` keeps what is finished.
+    """Train every model on all folds but one, for each fold, and score that fold; `work` keeps finished scores.
 
     `encoder` opens the pair encoder of probes over a base model. `rounds_done` shifts the seed of the folds, so that
     each round has others. Raises as `plan_folds`, `model_recipe` and training.fitting.checkpoint.train do, before the
@@ -118,7 +118,7 @@ def out_of_fold(
 
 
 class _Judge:
-    """A model that is trained anew for every fold; `work` keeps the scores that it gave."""
+    """A model that is trained once for each fold; `work` keeps its scores."""
 
     def __init__(
         self, kind: Judge, recipe: Recipe, revision: str, work: Path, encoder: OpenEncoder | None = None

@@ -1,4 +1,4 @@
-"""The report on self-validation: counts, the estimated noise, how far models agree, and how good the flags are."""
+"""The report on self-validation: counts, estimated noise, agreement of models, and precision and recall of flags."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class FlagQuality(_Frozen):
 
 
 class Agreement(_Frozen):
-    """How far several models agree: the share of all rows, and of flagged rows, on which all are on one side."""
+    """The share of all rows, and of flagged rows, that all models label alike."""
 
     all_rows: float
     flagged_rows: float | None
@@ -60,7 +60,7 @@ class RoundReport(_Frozen):
 
 
 class SelfValidationReport(_Frozen):
-    """All rounds. `actions` counts rows by what became of them, over all rounds."""
+    """All rounds. `actions` counts changed rows by action, over all rounds."""
 
     rows_in: int
     rows_out: int

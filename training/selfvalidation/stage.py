@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class SelfValidation:
-    """How to judge: the recipe of the judges, the options, a folder for what is finished, and rows to stay clear of.
+    """How to judge: the recipe of the judges, the options, a folder for finished scores, and held-out rows.
 
     `held_out` are dev and test rows: none of them may be among the rows to judge. `work` may be shared by runs.
     `encoder` opens the pair encoder of probes over a base model; by default one that keeps vectors beside `work`.
@@ -47,7 +47,7 @@ class SelfValidation:
 
 @dataclass(frozen=True, slots=True)
 class FlaggedRow:
-    """A flagged row as it was first judged: its mean score, its flags and what the models would do with it."""
+    """A flagged row as it was first judged: its mean score, its flags and the suggested decision."""
 
     row: LabeledPair
     score: float
@@ -58,7 +58,7 @@ class FlaggedRow:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """What came of it: the rows now, the report, the flagged rows (worst first), and the input rows [N] dropped."""
+    """The result: rows, report, flagged rows (worst first), and True [N] for input rows that were dropped."""
 
     rows: list[LabeledPair]
     report: SelfValidationReport
@@ -73,7 +73,7 @@ def self_validate(rows: Sequence[LabeledPair], stage: SelfValidation) -> tuple[l
 
 
 def validate_rows(rows: Sequence[LabeledPair], stage: SelfValidation) -> Validated:
-    """Judge every row by models that never saw it, act on those flagged, and again for as many rounds as asked.
+    """Judge every row by models that never saw it and act on flagged rows, in as many rounds as `options` say.
 
     Rounds end early when one changes nothing. Raises InputError where a row is in `held_out` too, where queries or
     labels are too few for the folds, where a round would leave no row of a label, would act on more than `max_share` of
@@ -132,7 +132,7 @@ def _report(
 
 
 def _check(rows: Sequence[LabeledPair], stage: SelfValidation) -> None:
-    """Raise InputError for rows that must not be judged; say so where only a query is shared."""
+    """Raise InputError for held-out rows among those to judge; warn where only a query is shared."""
     held = {_identity(row) for row in stage.held_out}
     shared = [row for row in rows if _identity(row) in held]
     if shared:
@@ -147,7 +147,7 @@ def _check(rows: Sequence[LabeledPair], stage: SelfValidation) -> None:
 
 
 def _check_judges(labels: Sequence[int], scores: Floats, options: SelfValidationOptions) -> None:
-    """Raise InputError where judges rank the labels [N] too badly to act on; warn where poorly."""
+    """Raise InputError where the judges' AUC on the labels [N] is too low to act on; warn where it is poor."""
     area = auc(labels, scores)
     if area is not None and area < options.least_auc:
         raise InputError(
