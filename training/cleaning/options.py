@@ -2,9 +2,10 @@
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from relevance.languages import LanguageCode
+from relevance.strict import StrictModel
 from training.data.votes import Contradictions
 
 
@@ -17,10 +18,8 @@ class Tags(StrEnum):
     FIX = "fix"
 
 
-class CleaningOptions(BaseModel):
+class CleaningOptions(StrictModel):
     """What is cleaned. Two runs with the same options and rows give the same rows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     normalize_text: bool = Field(True, description="entities, controls, invisible characters, NFKC, spaces")
     contradictions: Contradictions = Field(

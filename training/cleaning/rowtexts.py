@@ -4,10 +4,9 @@ import functools
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 
-from pydantic import BaseModel, ConfigDict
-
 from relevance.characters import COMMA_FORMS, STEPS, normalize
 from relevance.formatting import path_levels
+from relevance.strict import StrictModel
 from relevance.tasks import LabeledPair, Task
 from training.cleaning.options import CleaningOptions
 
@@ -15,10 +14,8 @@ QUERY, CANDIDATE = "query", "candidate"
 _SHOWN = 5
 
 
-class StepReport(BaseModel):
+class StepReport(StrictModel):
     """How many rows a step changed, by field, with a few (before, after); `after` has all steps applied."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     queries: int
     candidates: int

@@ -8,9 +8,8 @@ of. Cleaning is idempotent: cleaning its result changes nothing, whatever the op
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
-
 from relevance.formatting import find_separator
+from relevance.strict import StrictModel
 from relevance.tasks import LabeledPair, Task
 from training.cleaning.options import CleaningOptions
 from training.cleaning.rowtexts import RowTexts, StepReport, Tally
@@ -18,10 +17,8 @@ from training.cleaning.tags import TagReport, check_rows
 from training.data.votes import VoteReport, merge_votes
 
 
-class CleaningReport(BaseModel):
+class CleaningReport(StrictModel):
     """What cleaning did. `changed_*` count rows, before any was merged."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows_in: int
     rows_out: int

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from relevance.strict import StrictModel
 from relevance.tasks import UNKNOWN_LANGUAGE, LabeledPair
 from training.cleaning.options import CleaningOptions, Tags
 from training.data.votes import TAGGED_LANGUAGE, tag_of
@@ -14,10 +15,8 @@ from training.text.languages import Caution, Outcome, Verdict, check_tags
 _SHOWN = 20
 
 
-class TagReport(BaseModel):
+class TagReport(StrictModel):
     """Different (query, tag) by outcome, rows whose tag disagrees by `tag -> detected`, rows changed, examples."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     outcomes: dict[str, int]
     disagreements: dict[str, int]

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from relevance.languages import LanguageCode
+from relevance.strict import StrictModel
 
 Strategy = Literal["none", "random", "easy", "hard", "mixed"]
 
@@ -12,7 +13,7 @@ Strategy = Literal["none", "random", "easy", "hard", "mixed"]
 DEFAULT_NEGATIVE_RATE = 0.35
 
 
-class NegativeOptions(BaseModel):
+class NegativeOptions(StrictModel):
     """Which candidates become negatives of a query, and how many a language gets.
 
     `easy` and `hard` draw from a band of similarity to the query. Where no band is given, it lies between quantiles of
@@ -28,7 +29,7 @@ class NegativeOptions(BaseModel):
     above the .80 quantile and below .95 of the positive's plain cosine, and 25 % of the centred one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     strategy: Strategy = Field(
         "easy",

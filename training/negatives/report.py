@@ -4,16 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
+
+from relevance.strict import StrictModel
 
 _BINS = 20
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LanguageReport(_Model):
+class LanguageReport(StrictModel):
     """One language. `wanted` negatives were to be made of `sources` positive rows, `tried` of which were used.
 
     `rejected` counts by reason. `positive_share` counts all candidates in the bands of tried rows that were too near
@@ -43,7 +41,7 @@ class LanguageReport(_Model):
         return negatives / max(negatives + self.positives, 1)
 
 
-class Histogram(_Model):
+class Histogram(StrictModel):
     """Similarities to the query: of the negatives made, and of the positives that they were made of.
 
     Bin n holds edges[n] <= similarity < edges[n + 1]; the last bin holds its upper edge too.
@@ -63,7 +61,7 @@ class Histogram(_Model):
         return cls(edges=edges.round(4).tolist(), negatives=counts[0], positives=counts[1])
 
 
-class NegativesReport(_Model):
+class NegativesReport(StrictModel):
     """The whole stage. `candidates` are all the different ones, `extra_candidates` those that no row has.
 
     `searches` says how the negatives were found: `exact` (of all candidates), `sample` or `index` (of the nearest, by
@@ -77,7 +75,7 @@ class NegativesReport(_Model):
     made: int
     candidates: int
     extra_candidates: int = 0
-    searches: dict[str, int] = {}
+    searches: dict[str, int] = Field(default_factory=dict)
     languages: list[LanguageReport]
     similarity: Histogram
 

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from relevance.errors import ConfigError, MachineError
 from relevance.files import whole_folder
+from relevance.strict import StrictModel
 from training.data.provenance import content_of
 from training.models.quiet import quiet_tokenizers
 from training.sources import code_key
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
 _LANGUAGE_TOKEN = re.compile(r"__\w+__|>>\w+<<|<2\w+>")  # not all tokenizers know them as special
 
 
-class CTranslate2Options(BaseModel):
+class CTranslate2Options(StrictModel):
     """Where the model is and how it runs. A larger `batch_size` is faster on a GPU and takes more memory."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: Path
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -2,18 +2,17 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from relevance.secrets import without_secrets
+from relevance.strict import StrictModel
 
 # Options that an answer depends on; the others say where, how fast, how often and at what cost to ask.
 SHAPING = ("model", "texts_per_request", "temperature", "tokens_per_text", "extra_body", "max_tokens_field")
 
 
-class OpenAIOptions(BaseModel):
+class OpenAIOptions(StrictModel):
     """How to reach a chat endpoint and what it may cost. Raising `concurrency` is faster until the server says 429."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(min_length=1)
     url: str = Field(description="base URL, as in http://127.0.0.1:8000/v1; /chat/completions is added")

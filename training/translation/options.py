@@ -3,19 +3,18 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from relevance.languages import LanguageCode
+from relevance.strict import StrictModel
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 
 SourcePolicy = Literal["all", "one", "most_frequent", "proportional"]
 DEFAULT_COPIES = 0.1  # of the real queries in the memory 9 % are brand names alone
 
 
-class GateOptions(BaseModel):
+class GateOptions(StrictModel):
     """Which gates are on, and their limits. A gate is switched off by `false`; null does too where it has a limit."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     digits: bool = Field(
         True, description="the same numbers in the same order, however written; those with a unit in any order"
@@ -55,10 +54,8 @@ class GateOptions(BaseModel):
         return DEFAULT_COPIES if value is True else value
 
 
-class TranslationOptions(BaseModel):
+class TranslationOptions(StrictModel):
     """What to make. Defaults: the languages that dev has and training lacks, every row, classes as they are."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     targets: tuple[LanguageCode, ...] = Field(
         (), description="a language to translate into; none: those that dev has and training lacks"
@@ -86,10 +83,8 @@ class TranslationOptions(BaseModel):
         return self
 
 
-class TranslationSources(BaseModel):
+class TranslationSources(StrictModel):
     """What translations come from, which rows they must not be of, and what is written beside the output."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     backends: tuple[str, ...] = Field(
         description="memory:FILE, ctranslate2:FOLDER or openai:MODEL@URL; repeat: the first that can translate"

@@ -2,16 +2,11 @@
 
 from collections import Counter
 
-from pydantic import BaseModel, ConfigDict
-
+from relevance.strict import StrictModel
 from training.translation.translator import Cost
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Rejection(_Model):
+class Rejection(StrictModel):
     """A translation that did not become a row: its source row, the reason and a detail."""
 
     source_id: str
@@ -23,7 +18,7 @@ class Rejection(_Model):
     detail: str
 
 
-class LanguageReport(_Model):
+class LanguageReport(StrictModel):
     """One target language. tried = made + untranslated + the rejected + trimmed; `wanted` is None for all there are.
 
     `trimmed` are good rows that were left out, the last ones first, to keep the balance of labels after one label ran
@@ -58,7 +53,7 @@ class LanguageReport(_Model):
         return f"{self.target}: none made of {self.eligible:,} rows; {self.tried:,} tried: {found or 'none'}"
 
 
-class TranslationReport(_Model):
+class TranslationReport(StrictModel):
     """The whole stage. `stopped` says why it ended early with what it had (options.at_budget = keep), else None.
 
     `left_out` counts rows that are linked with dev or test rows; they are neither translated nor written.

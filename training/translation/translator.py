@@ -3,19 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
-from pydantic import BaseModel, ConfigDict
-
 from relevance.errors import MachineError
+from relevance.strict import StrictModel
 
 
-class Cost(BaseModel):
+class Cost(StrictModel):
     """What translating cost: requests, tokens in and out, and money in the unit of the prices (0 where none are set).
 
     `charged_tokens` is what counts against a budget: tokens that the server reported, and for requests whose answer
     was lost the most that they can have used.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     requests: int = 0
     prompt_tokens: int = 0
