@@ -1,4 +1,4 @@
-"""What negative sampling did: counts by language, strategy and reason, and how near the negatives are."""
+"""The report of negative sampling: counts by language, strategy and reason, and a histogram of similarities."""
 
 from collections import Counter
 from collections.abc import Sequence

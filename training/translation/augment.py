@@ -24,7 +24,7 @@ from training.progress import Meter
 from training.translation.chain import Translation, TranslatorChain
 from training.translation.gates import Candidate, Gates, Verdict
 from training.translation.options import TranslationOptions
-from training.translation.plan import Quota, quota_for, target_languages
+from training.translation.quota import Quota, quota_for, target_languages
 from training.translation.report import LanguageReport, Rejection, TranslationReport
 
 _OF_SOURCE_ALONE = frozenset({MERGED_IDS, MERGED_SOURCE_IDS, TAGGED_LANGUAGE})

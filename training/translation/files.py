@@ -16,7 +16,7 @@ from training.translation.augment import augment
 from training.translation.backends import backend_settings, open_translators
 from training.translation.chain import TranslatorChain
 from training.translation.options import GateOptions, TranslationOptions, TranslationSources
-from training.translation.plan import target_languages
+from training.translation.quota import target_languages
 from training.translation.report import Rejection, TranslationReport
 
 log = logging.getLogger(__name__)

@@ -2,10 +2,13 @@
 
 import gzip
 import json
+import subprocess
+import sys
 
 import pytest
 
 from relevance.errors import InputError
+from tests import ROOT
 from training.data.rows import BadRowsError
 from training.translation.memory import MemoryTranslator
 from training.translation.memory_files import Unit, read_units
@@ -207,3 +210,11 @@ def test_memories_may_be_compressed_and_utf16(tmp_path):
     (tmp_path / "m.tsv.gz").write_bytes(gzip.compress(b"en\tde\nhat\tHut\n"))
     assert pairs_of(tmp_path / "m.tsv.gz", "en", "de", "hat") == ["Hut"]
     assert pairs_of(written(tmp_path, "m.tsv", "en\tde\nhat\tHüte\n", "utf-16"), "en", "de", "hat") == ["Hüte"]
+
+
+def test_the_openai_client_is_imported_by_its_own_backend_only(tmp_path):
+    path = written(tmp_path, "m.tsv", "en\tde\ncup\tTasse\n")
+    code = "import sys; from training.translation.backends import open_translators\n"
+    code += f"with open_translators(['memory:{path}']): print(sys.modules.keys() & {{'openai', 'httpx2'}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "set()"

@@ -1,4 +1,4 @@
-"""Which rows are translated into which languages, and how many: options, targets, sources and quotas."""
+"""Target languages, and for each of them a quota: which rows are translated next, and how many."""
 
 import random
 from collections import Counter, defaultdict
@@ -18,7 +18,7 @@ _Stratum = tuple[str, int]  # source language, label
 def target_languages(
     options: TranslationOptions, rows: Sequence[LabeledPair], dev: Sequence[LabeledPair]
 ) -> tuple[str, ...]:
-    """Return the wanted target languages, sorted where dev gives them. ConfigError where there is none."""
+    """Return the target languages of the options, or those of dev that `rows` lack, sorted. ConfigError if none."""
     if options.targets:
         return tuple(dict.fromkeys(options.targets))
     seen = {row.pair.language for row in rows}
@@ -32,7 +32,7 @@ def target_languages(
 
 @dataclass
 class Quota:
-    """How many rows of each label are still to be made for one target, and which rows are next. Rows are indices."""
+    """How many rows of each label one target still needs, and which rows (by index) are next."""
 
     target: str
     wanted: int | None
@@ -44,7 +44,7 @@ class Quota:
     _made: Counter[_Stratum] = field(default_factory=Counter)
 
     def next_rows(self, most: int) -> list[int]:
-        """Return the rows to be tried next, `most` or fewer a label, none when the quota is met or rows ran out."""
+        """Return the next rows to try, at most `most` per label; none if the quota is met or no row is left."""
         return [row for label in LABELS for row in self._next_of(label, most)]
 
     def add(self, language: str, label: int) -> None:
@@ -56,7 +56,7 @@ class Quota:
         return self.wanted is None or self._missing(label, []) > 0
 
     def limits(self) -> dict[int, int] | None:
-        """Return the rows of each label to keep so that the balance holds, or None where nothing is to be trimmed."""
+        """Return how many rows of each label to keep for the balance of labels, or None if all are kept."""
         made = {label: self._of(label) for label in LABELS}
         is_full = self.wanted is not None and sum(made.values()) >= self.wanted
         if is_full or (self.wanted is None and not self.is_share_set):
@@ -95,7 +95,7 @@ def quota_for(
     supports: Callable[[str, str], bool],
     held_out: Collection[str],
 ) -> Quota:
-    """Return the quota of a target language. ConfigError where no row of the wanted sources can be translated into it.
+    """Return the quota of a target language. ConfigError if no translator supports any of the source languages.
 
     Eligible are original rows (not made by a stage) of another language whose query is not in `held_out`. The order
     within a source language and label is drawn by the seed.
@@ -128,7 +128,7 @@ def quota_for(
 
 
 def _weights(options: TranslationOptions, counts: Counter[str], target: str) -> dict[str, float]:
-    """Return the share that each source language should have of the rows made."""
+    """Return the weight of each source language among the rows made."""
     others = {language: float(count) for language, count in sorted(counts.items()) if language != target}
     if options.sources == "one":
         name = options.source_language or UNKNOWN_LANGUAGE
@@ -141,7 +141,7 @@ def _weights(options: TranslationOptions, counts: Counter[str], target: str) -> 
 
 
 def _positive_share(queues: Mapping[_Stratum, Sequence[int]], weights: Mapping[str, float]) -> float:
-    """Return the share of positives in the source rows, languages weighted as they will be in the rows made."""
+    """Return the share of positives in the source rows, with the languages weighted as in the rows made."""
     share = total = 0.0
     for language, weight in weights.items():
         counts = [len(queues.get((language, label), ())) for label in LABELS]
@@ -152,7 +152,7 @@ def _positive_share(queues: Mapping[_Stratum, Sequence[int]], weights: Mapping[s
 
 
 def _shares(missing: int, weights: dict[_Stratum, float], made: dict[_Stratum, int]) -> dict[_Stratum, int]:
-    """Divide `missing` rows so that the rows made come as near to the weights as they can, by largest remainder."""
+    """Divide `missing` rows so that all rows made are as near to the weights as possible, by largest remainder."""
     total = missing + sum(made.values())
     scale = sum(weights.values())
     wanted = {stratum: max(total * weight / scale - made[stratum], 0.0) for stratum, weight in weights.items()}
