@@ -37,7 +37,7 @@ from training.fitting.servable import check_family, check_lengths, check_size
 from training.fitting.thresholds import seen_languages
 from training.fitting.truncation import tokenize
 from training.models.base_models import BaseModel, resolve_base_model
-from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
+from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits, tensors
 from training.models.prepared import EncoderOptions, prepare_encoder
 from training.sources import code_key
 
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 DEV_PAIRS_A_LANGUAGE = 24
 DEV_LOGITS_FILE = "dev_logits.npy"
-PROBE_PAIRS = 128
+START_PAIRS = 128  # training pairs from which the head's first weights are computed
 FINGERPRINT_FILE = "fingerprint"
 
 
@@ -94,7 +94,9 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     if job.recipe.encoder.freeze_word_embeddings:
         model.freeze_word_embeddings()
     examples = _examples(job, "train", job.train, tokenizer), _examples(job, "dev", job.dev, tokenizer)
-    model.start_head(*_probe(examples[0], tokenizer))
+    pairs, labels = examples[0].pairs, examples[0].labels
+    some = pairs[:: max(1, len(pairs) // START_PAIRS)][:START_PAIRS]  # evenly spaced
+    model.start_head(tensors(tokenizer, some), sum(labels) / len(labels))
     cosine_auc = _cosine_auc(model, tokenizer, examples[1])
     tuner = FineTuner(model, tokenizer, job.recipe.training, job.recipe.seed, work)
     outcome = tuner.run(*examples)
@@ -181,13 +183,6 @@ def _examples(job: Job, name: str, rows: Sequence[LabeledPair], tokenizer: PairT
     task = job.recipe.task
     pairs = tokenize(tokenizer, [job.recipe.format.texts(task, row.pair) for row in rows], name, task)
     return Examples(pairs, [row.label for row in rows], label_weights(rows))
-
-
-def _probe(examples: Examples, tokenizer: PairTokenizer) -> tuple[dict[str, torch.Tensor], float]:
-    """Return a few evenly spaced training pairs as model inputs, and the share of positives in the training set."""
-    some = examples.pairs[:: max(1, len(examples.pairs) // PROBE_PAIRS)][:PROBE_PAIRS]
-    inputs = {name: torch.from_numpy(array) for name, array in tokenizer.collate(some).items()}
-    return inputs, sum(examples.labels) / len(examples.labels)
 
 
 def _cosine_auc(model: CrossEncoder, tokenizer: PairTokenizer, dev: Examples) -> float | None:

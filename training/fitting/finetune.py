@@ -27,7 +27,7 @@ from relevance.metrics import auc
 from relevance.tokenization import PairTokenizer, TokenizedPair
 from training.fitting.recipe import TrainingSection
 from training.fitting.schedule import evaluation_steps, length_grouped_batches, rate_factor
-from training.models.cross_encoder import CrossEncoder, predict_logits
+from training.models.cross_encoder import CrossEncoder, predict_logits, tensors
 from training.progress import Meter, Pace
 from training.threads import use_free_cores
 
@@ -43,11 +43,11 @@ SNAPSHOT_BYTES_A_SECOND = 8e6
 
 @dataclass(frozen=True)
 class Examples:
-    """Tokenised pairs, their labels [N] in {0, 1} and the weights [N] of their losses (None: 1 each)."""
+    """Tokenised pairs, their labels [N] in {0, 1} and the weights [N] of their losses."""
 
     pairs: Sequence[TokenizedPair]
     labels: Sequence[int]
-    weights: Sequence[float] | None = None
+    weights: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -122,15 +122,14 @@ class FineTuner:
 
     def _step(self, train: Examples, rows: list[int]) -> float:
         self.model.train()
-        batch = self.tokenizer.collate([train.pairs[i] for i in rows])
-        inputs = {name: torch.from_numpy(array).to(self.device) for name, array in batch.items()}
+        inputs = tensors(self.tokenizer, [train.pairs[i] for i in rows], self.device)
         labels = torch.tensor([float(train.labels[i]) for i in rows], device=self.device)
+        weights = torch.tensor([train.weights[i] for i in rows], device=self.device)
         smooth = self.section.label_smoothing
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         with torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32"):
             logits = self.model(**inputs)
         targets = labels * (1 - smooth) + smooth / 2
-        weights = None if train.weights is None else torch.tensor([train.weights[i] for i in rows], device=self.device)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), targets, weight=weights)
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
@@ -207,7 +206,7 @@ class FineTuner:
         if not os.environ.get("OMP_NUM_THREADS"):  # another number gives other last digits
             self._threads = int(state["threads"])
             torch.set_num_threads(self._threads)
-        self._load_trainable(state["weights"])
+        self.model.load_state_dict(state["weights"], strict=False)
         self._best, self._best_logits = state["best"], state["best_logits"]
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
@@ -219,13 +218,8 @@ class FineTuner:
         log.info("resuming after step %d", state["step"])
         return int(state["step"])
 
-    def _load_trainable(self, weights: dict[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, parameter in self._trainable().items():
-                parameter.copy_(weights[name])
-
     def _finish(self) -> Outcome:
-        self._load_trainable(self._best)
+        self.model.load_state_dict(self._best, strict=False)
         self.model.eval()
         best, logits = self._best_evaluation().step, self._best_logits.cpu().numpy()
         return Outcome(tuple(self._evaluations), best, self.device.type, self.precision, logits)

@@ -1,4 +1,4 @@
-"""Which rows make which batch, and how the learning rate moves: pure functions of a seed, the same when resumed."""
+"""The rows of each batch, the learning rate, the evaluation steps: pure functions, which a resumed run repeats."""
 
 import math
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ import numpy as np
 
 
 def length_grouped_batches(lengths: Sequence[int], batch_size: int, seed: int, window: int = 32) -> list[list[int]]:
-    """Return one epoch's batches of row numbers, every row once, rows of like length together.
+    """Return one epoch's batches of row numbers: every row once, rows of similar length together.
 
-    Rows are shuffled, cut into windows of `window` batches, sorted by length inside each window, cut into batches, and
-    the batches shuffled: little padding, and still a different mix every epoch.
+    Rows are shuffled and cut into windows of `window` batches. Each window is sorted by length and cut into batches,
+    and the batches are shuffled. So there is little padding, and every epoch mixes the rows differently.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(lengths))
@@ -23,7 +23,7 @@ def length_grouped_batches(lengths: Sequence[int], batch_size: int, seed: int, w
 
 
 def rate_factor(step: int, steps: int, warmup_share: float) -> float:
-    """Return the factor on the learning rate at a step: a linear rise over the warm-up, then a linear fall to zero."""
+    """Return the factor of the learning rate at a step: a linear rise over the warm-up, then a linear fall to zero."""
     warmup = math.ceil(steps * warmup_share)
     if step < warmup:
         return (step + 1) / warmup
@@ -31,5 +31,5 @@ def rate_factor(step: int, steps: int, warmup_share: float) -> float:
 
 
 def evaluation_steps(steps: int, evaluations: int) -> set[int]:
-    """Return after which steps the dev set is scored: evenly spaced, the last step always among them."""
+    """Return the steps after which the dev set is scored: evenly spaced, and always the last one."""
     return {math.ceil(steps * i / evaluations) for i in range(1, evaluations + 1)}

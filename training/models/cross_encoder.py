@@ -157,11 +157,16 @@ def predict_logits(
     logits = np.zeros(len(pairs), dtype=np.float32)
     with Meter("scoring", len(pairs), "pairs", pace=Pace("pairs")) as meter:
         for rows in batches([len(pair) for pair in pairs], batch_tokens):
-            batch = tokenizer.collate([pairs[i] for i in rows])
-            inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
-            logits[rows] = model(**inputs).float().cpu().numpy()
+            logits[rows] = model(**tensors(tokenizer, [pairs[i] for i in rows], device)).float().cpu().numpy()
             meter.advance(len(rows))
     return logits
+
+
+def tensors(
+    tokenizer: PairTokenizer, pairs: Sequence[TokenizedPair], device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
+    """Return pairs as the inputs of a CrossEncoder: int64 ids, mask and type ids, each [B, T]."""
+    return {name: torch.from_numpy(array).to(device) for name, array in tokenizer.collate(pairs).items()}
 
 
 def _key(name: str) -> str:

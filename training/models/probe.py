@@ -1,8 +1,8 @@
 """A probe: logistic regression over the frozen encoder's embeddings of query and candidate.
 
-It trains in seconds where a cross-encoder takes minutes to hours, since every text is embedded once. On the real QC
-data its AUC was that of the six-layer cross-encoder (docs/log.md), so it serves as a judge of labels (self-validation)
-and for quick ablations; it is no model to serve.
+It trains in seconds where a cross-encoder takes minutes to hours, because every text is embedded once. On the real QC
+data its AUC equals that of the six-layer cross-encoder (docs/log.md). It judges labels (self-validation) and serves for
+quick ablations. It is not exported.
 """
 
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncod
 Floats = NDArray[np.float64]
 
 
-# The inverse L2 penalty (scikit-learn's C); features have unit spread. Near the best on the sample, on real QC and on
-# real QI; chosen on a dev set of doubtful labels it came out anywhere (docs/log.md).
+# The inverse L2 penalty (scikit-learn's C), for features of unit variance. It is near the best one on the sample, on
+# real QC and on real QI. Choosing it on a dev set with wrong labels gave unstable values (docs/log.md).
 STRENGTH = 0.0003
 
 
 class Probe:
     """One logistic regression with a fixed penalty. Row weights (training.data.weights) count.
 
-    Seed 0 trains on the rows as they are, any other on a bootstrap sample of them, so that probes of several seeds can
-    differ and their agreement says something.
+    Seed 0 trains on the rows as they are, any other seed on a bootstrap sample of them. So probes of several seeds
+    differ, and their agreement is informative.
     """
 
     def __init__(self, encoder: PairEncoder, task: Task, seed: int = 0) -> None:
@@ -75,8 +75,8 @@ class Probe:
 def pair_features(rows: Sequence[LabeledPair], task: Task, encoder: PairEncoder, form: PairFormat) -> Vectors:
     """Return features [N, F]: products, absolute differences and cosine of query and candidate, and the candidate.
 
-    For QC also those of query and leaf (the last level says most). Last come shares of letters in common: embeddings
-    know little of model numbers and brands.
+    For QC also those of query and leaf, the most informative level. Last come the shares of common trigrams, because
+    embeddings represent model numbers and brands poorly.
     """
     queries = encoder.embed([form.query_text(row.pair.query) for row in rows], QUERY_PREFIX)
     candidates = encoder.embed([form.candidate_text(task, row.pair.candidate) for row in rows], CANDIDATE_PREFIX)

@@ -1,4 +1,4 @@
-"""Which tokens of a vocabulary stay when it is trimmed, and the tokenizer that is left. Unigram tokenizers only.
+"""Which tokens of a vocabulary stay when it is trimmed, and the trimmed tokenizer. Unigram tokenizers only.
 
 Knows tokenizer.json. Knows nothing of models: training.models.prepared selects their embeddings.
 """
@@ -35,10 +35,10 @@ def needed_ids(
     whole_scripts: bool = False,
     always: Iterable[int] = (),
 ) -> list[int]:
-    """Return the ids that stay, ascending, such that texts of the corpus are segmented just as before.
+    """Return the ids that stay, ascending. Texts of the corpus are segmented exactly as before.
 
-    Viterbi's best path stays the best when rivals go. The lowest-scored piece stays too, as an unknown character
-    costs that score less 10, and all ids up to padding, as RoBERTa counts positions from the padding id.
+    Viterbi's best path stays the best when other pieces go. The piece of the lowest score stays, because an unknown
+    character costs that score less 10. All ids up to the padding id stay, because RoBERTa counts positions from it.
     Raises ConfigError for tokenizers other than Unigram.
     """
     spec = _unigram_spec(tokenizer)
@@ -82,7 +82,7 @@ def trimmed_tokenizer(tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> Pre
 
 
 def _unigram_spec(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    """Return the content of tokenizer.json. Raises ConfigError for others: the tokens of BPE build on one another."""
+    """Return the content of tokenizer.json. Raises ConfigError for other types: BPE needs the tokens it merges."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     kind = type(backend.model if backend else tokenizer).__name__
     if kind != "Unigram":
@@ -91,7 +91,7 @@ def _unigram_spec(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 
 
 def _corpus_ids(tokenizer: Tokenizer, corpus: Iterable[str]) -> set[int]:
-    """Return the ids that occur in the texts, where what looks like a special token is plain text, as in scoring."""
+    """Return the ids that occur in the texts. Text that looks like a special token is plain text, as in scoring."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
@@ -131,7 +131,7 @@ def _script_words(names: Iterable[str]) -> frozenset[str]:
 
 @cache
 def _belongs(character: str, words: frozenset[str]) -> bool:
-    """Whether a character is a digit or sign, or of the scripts; `KATAKANA-HIRAGANA ...` is of either."""
+    """Return whether a character is a digit or sign, or of the scripts; `KATAKANA-HIRAGANA ...` is of both."""
     if unicodedata.category(character)[0] in _COMMON_CATEGORIES:
         return True
     return not words.isdisjoint(unicodedata.name(character, "").partition(" ")[0].split("-"))
