@@ -1,4 +1,4 @@
-"""What cleaning does: the options that a recipe holds, with the reasons for their defaults."""
+"""The options of cleaning in a recipe, with the reasons for their defaults."""
 
 from enum import StrEnum
 
@@ -10,7 +10,7 @@ from training.data.votes import Contradictions
 
 
 class Tags(StrEnum):
-    """What becomes of language tags that disagree with the query."""
+    """What to do with language tags that disagree with the query."""
 
     OFF = "off"
     REPORT = "report"

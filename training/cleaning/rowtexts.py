@@ -1,4 +1,4 @@
-"""The texts of one row, cleaned, with a tally of which step changed what. Knows which step is for which field."""
+"""The texts of one row, cleaned, with counts of what each step changed. Knows which step is for which field."""
 
 import functools
 from collections import Counter, defaultdict
@@ -61,7 +61,7 @@ class RowTexts:
 
     def __init__(self, task: Task, options: CleaningOptions, separator: str) -> None:
         self._task, self._options, self._separator = task, options, separator
-        # Queries, paths and titles come back on many rows.
+        # Many rows share queries, paths and titles.
         self._normalized = functools.lru_cache(maxsize=1 << 17)(self._normalized)
 
     def clean(self, row: LabeledPair, tally: Tally) -> LabeledPair:

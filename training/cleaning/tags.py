@@ -1,4 +1,4 @@
-"""Rows whose language tag disagrees with their query: found by `text.languages`, dealt with as the options say."""
+"""Rows whose language tag disagrees with their query: found by `text.languages`, handled by the options."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _SHOWN = 20
 
 
 class TagReport(StrictModel):
-    """Different (query, tag) by outcome, rows whose tag disagrees by `tag -> detected`, rows changed, examples."""
+    """Distinct (query, tag) by outcome, rows with a wrong tag by `tag -> detected`, rows changed, examples."""
 
     outcomes: dict[str, int]
     disagreements: dict[str, int]
@@ -25,9 +25,9 @@ class TagReport(StrictModel):
 
 
 def check_rows(rows: Sequence[LabeledPair], options: CleaningOptions) -> tuple[list[LabeledPair], TagReport | None]:
-    """Check the language tags of rows and deal with wrong ones as `options.tags` says; None when it is off.
+    """Check the language tags of rows and handle wrong ones by `options.tags`; the report is None if that is off.
 
-    The tag that a row came with is what is judged, so that a second check finds what the first one did.
+    It judges the original tag of a row, so that a second check finds the same as the first.
     """
     if options.tags is Tags.OFF:
         return list(rows), None

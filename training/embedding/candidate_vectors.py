@@ -22,7 +22,7 @@ class Vectors:
     """
 
     def __init__(self, encoder: PairEncoder, texts: Sequence[str], prefix: str, *, centred: bool) -> None:
-        """Embed at least one text. MachineError where the folder has no room; further errors are the encoder's."""
+        """Embed at least one text. MachineError if the disk is full; further errors are those of the encoder."""
         label = f"embed {prefix.strip(': ')}"
         total: NDArray[np.float64] | float = 0.0
         # The file has no name, and is gone with the map.

@@ -23,7 +23,7 @@ class NearestIndex:
     """
 
     def __init__(self, vectors: Vectors, nearest: int) -> None:
-        """Index the vectors, of length 1, for searches of the `nearest`. MachineError where usearch is missing."""
+        """Index the vectors, of length 1, for searches of the `nearest`. MachineError if usearch is missing."""
         try:
             from usearch.index import Index, MetricKind
         except ImportError:

@@ -31,7 +31,7 @@ class Embedder(Protocol):
     """Turns texts into vectors whose cosine says how alike their meanings are, across languages."""
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return one vector of length 1 a text: float32 [N, D]."""
+        """Return one vector of length 1 per text: float32 [N, D]."""
 
 
 class PairEncoder(Protocol):
@@ -40,7 +40,7 @@ class PairEncoder(Protocol):
     name: str
 
     def embed(self, texts: Sequence[str], prefix: str) -> Vectors:
-        """Return one vector of length 1 a text behind `prefix`: float32 [N, D]."""
+        """Return one vector of length 1 per text, with `prefix` before each text: float32 [N, D]."""
 
 
 class PrefixedEmbedder(Embedder, Protocol):
@@ -61,7 +61,7 @@ class CachedEncoder:
         self._embedder, self._path = embedder, folder / _FILE
 
     def embed(self, texts: Sequence[str], prefix: str) -> Vectors:
-        """Return float32 [N, D]. MachineError where the folder cannot be written, InputError where it is damaged."""
+        """Return float32 [N, D]. MachineError if the folder cannot be written, InputError if it is damaged."""
         embedder, space = self._embedder.with_prefix(prefix), (self._embedder.key, prefix)
         unique = list(dict.fromkeys(texts))
         if not unique:

@@ -1,4 +1,4 @@
-"""The candidates that can become negatives, and what the rows already say of them: positives and their relatives."""
+"""The candidates for negatives, and the pairs that the rows already label."""
 
 import functools
 from collections import defaultdict
@@ -28,7 +28,7 @@ def read_candidates(path: Path) -> list[str]:
 
 
 class CandidatePool:
-    """The different candidates of some rows, and `extra` ones of no row, by number, in the order in which they come.
+    """The distinct candidates of rows, then `extra` ones, numbered in order of first occurrence.
 
     Category paths are one where their levels are the same, titles where their words are, whatever case, white space
     and compatibility forms. The first spelling stands for all. The separator of levels is detected.
@@ -43,7 +43,7 @@ class CandidatePool:
         self._keys = functools.lru_cache(maxsize=1 << 16)(lambda number: self._key(self.texts[number]))
         numbers: dict[tuple[str, ...], int] = {}
         self._take((row.pair.candidate for row in rows), numbers)
-        self.of_rows = len(self.texts)  # the first so many are those of rows
+        self.of_rows = len(self.texts)  # how many, from the first, are candidates of rows
         self._take(extra, numbers)
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ DEFAULT_NEGATIVE_RATE = 0.35
 
 
 class NegativeOptions(StrictModel):
-    """Which candidates become negatives of a query, and how many a language gets.
+    """Which candidates become negatives of a query, and how many negatives each language gets.
 
     `easy` and `hard` draw from a band of similarity to the query. Where no band is given, it lies between quantiles of
     the query's own similarities to all candidates, since cosines differ by encoder and by the query's language: from
@@ -102,7 +102,7 @@ class NegativeOptions(StrictModel):
 
     @property
     def band(self) -> tuple[float, float]:
-        """The band in cosines, open where an end is not given."""
+        """The band in cosines; an end that is not given is open."""
         return (
             -1.0 if self.band_low is None else self.band_low,
             1.0 if self.band_high is None else self.band_high,
@@ -114,7 +114,7 @@ class NegativeOptions(StrictModel):
         return self.per_positive or self.most_per_positive
 
     def wanted(self, language: str, positives: int, negatives: int) -> int:
-        """Return how many negatives a language still needs that has so many rows of each label."""
+        """Return how many more negatives a language with these rows of each label needs."""
         if self.per_positive is not None:
             return self.per_positive * positives
         rate = self.language_rates.get(

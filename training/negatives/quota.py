@@ -16,7 +16,7 @@ class Quota:
     negatives: int
     wanted: int
     limit: int  # most negatives a positive row
-    attempts: int  # most negatives that a row is asked for, where a filter takes some away
+    attempts: int  # most negatives to ask of a row, since a filter may reject some
     sources: list[int]
     made: list[Negative] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
@@ -30,7 +30,7 @@ class Quota:
         return self.wanted - len(self.made)
 
     def next_round(self) -> list[tuple[int, int]]:
-        """Return (row, negatives to ask it for), those asked least first; none when the quota is met or rows ran out.
+        """Return (row, negatives to ask for), rows asked least first; none if the quota is met or no row is left.
 
         The round may ask for more than is missing, since rows can fail: leave it when enough was found.
         """
@@ -42,7 +42,7 @@ class Quota:
         return [(row, min(share, self._left(row))) for row in live]
 
     def count(self, row: int, asked: int, found: int) -> None:
-        """Count what a row was asked for and how many candidates it had; one that had too few is not asked again."""
+        """Count the requested and the found negatives of a row; a row with too few is not asked again."""
         self.asked[row] += asked
         if found < asked:
             self._exhausted.add(row)

@@ -53,7 +53,7 @@ class Histogram(StrictModel):
 
     @classmethod
     def of(cls, negatives: Sequence[float], positives: Sequence[float]) -> "Histogram":
-        """Count both in bins of equal width over all that was found; no bins where nothing was."""
+        """Count both in bins of equal width over all values; without values there are no bins."""
         if not negatives and not positives:
             return cls(edges=[], negatives=[], positives=[])
         edges = np.histogram_bin_edges([*negatives, *positives], _BINS)

@@ -16,7 +16,7 @@ from training.negatives.near_queries import NearQueries
 from training.negatives.options import NegativeOptions
 from training.negatives.search import SearchName, Shortlist
 
-# Quantiles of the query's own similarities. Below .30 lies what has nothing to say about the query; above .80 what may
+# Quantiles of the query's own similarities. Candidates below .30 have nothing to do with the query; those above .80 may
 # share its topic. Of the latter, `hard` takes the nearest that the positive's share allows, 5 % of all candidates.
 _QUANTILES = {"easy": (0.30, 0.80), "hard": (0.80, 1.0)}
 _HARD_SHARE = 0.05
@@ -42,7 +42,7 @@ class Negative:
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """What a row (by index) is asked for: so many negatives by one strategy.
+    """A request for `count` negatives of a row (by index) by one strategy.
 
     `positive_similarity` is that of its query to its own candidate. `rng` draws the row's negatives.
     """
@@ -55,7 +55,7 @@ class SampleRequest:
 
 
 class Sampler:
-    """Draws by seed: the same rows, shortlists and earlier draws give the same negatives."""
+    """Draws negatives by seed: equal rows, shortlists and earlier draws give equal negatives."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class Sampler:
 
 
 def in_random_order(allowed: NDArray[np.bool_], rng: random.Random) -> Iterator[int]:
-    """Yield the places that are allowed, in random order, at about the cost of those that are taken."""
+    """Yield the allowed places in random order; the cost grows with the number of places that the caller takes."""
     if not allowed.any():
         return
     taken: set[int] = set()
@@ -170,6 +170,6 @@ def in_random_order(allowed: NDArray[np.bool_], rng: random.Random) -> Iterator[
 
 
 def _generator(seed: int, row: LabeledPair, attempt: int) -> random.Random:
-    """Return a generator that does not depend on where the row stands."""
+    """Return a random generator that does not depend on the position of the row."""
     text = "\0".join([str(seed), row.id, query_key(row.pair.query), row.pair.candidate, str(attempt)])
     return random.Random(hashlib.sha256(text.encode()).digest())

@@ -14,7 +14,7 @@ from training.negatives.options import NegativeOptions
 
 SearchName = Literal["exact", "sample", "index"]
 
-# More candidates than these are sampled for `random` and `easy`, and quantiles are those of so many.
+# `random` and `easy` sample this many candidates if there are more; quantiles are taken over the sample.
 SAMPLE_SIZE = 8192
 
 _BLOCK_CELLS = 1 << 24  # similarities held at once: 64 MiB
@@ -42,7 +42,7 @@ class CandidateSearch:
     """
 
     def __init__(self, queries: Vectors, candidates: Vectors, options: NegativeOptions) -> None:
-        """MachineError where an index is needed and its package is missing."""
+        """Raise MachineError if an index is needed and its package is missing."""
         self._queries, self._candidates = queries, candidates
         count = len(candidates)
         wants_hard = options.strategy in ("hard", "mixed")
@@ -57,7 +57,7 @@ class CandidateSearch:
         self._index = NearestIndex(candidates, options.nearest) if wants_hard and not self._exact_hard else None
 
     def searches(self, strategy: str) -> tuple[SearchName, ...]:
-        """Return the names of the searches for a strategy: the second helps where the first finds too little."""
+        """Return the names of the searches for a strategy; the second is used if the first finds too few."""
         fewer: SearchName = "exact" if len(self._candidates) <= SAMPLE_SIZE else "sample"
         if strategy != "hard":
             return (fewer,)
@@ -93,7 +93,7 @@ class CandidateSearch:
         return self._queries.take(np.asarray(queries))
 
     def _sample(self) -> NDArray[np.int64]:
-        """Return the next SAMPLE_SIZE candidates of the order; after the last comes the first again."""
+        """Return the next SAMPLE_SIZE candidates of the order; the first follows the last."""
         start = self._sampled * SAMPLE_SIZE % len(self._order)
         self._sampled += 1
         return np.sort(np.take(self._order, np.arange(start, start + SAMPLE_SIZE), mode="wrap"))

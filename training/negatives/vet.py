@@ -14,7 +14,7 @@ RowScorer = Callable[[Sequence[LabeledPair]], NDArray[np.float64]]
 
 
 def checkpoint_scorer(checkpoint: Path, task: Task) -> RowScorer:
-    """Return a scorer by a checkpoint of `relevance train`. Raises ConfigError where it is of another task."""
+    """Return a scorer by a checkpoint of `relevance train`. Raises ConfigError for a checkpoint of another task."""
     from relevance.card import ModelCard
 
     card = ModelCard.load(checkpoint)

@@ -96,7 +96,7 @@ class _Query:
         return cls(text, frozenset[str]().union(*map(_scripts, parts)), tuple(filter(_says_something, parts)))
 
 
-# Words come back in many queries.
+# Many queries share words.
 @functools.lru_cache(maxsize=1 << 16)
 def _scripts(word: str) -> frozenset[str]:
     return frozenset(scripts_of(word))
@@ -104,7 +104,7 @@ def _scripts(word: str) -> frozenset[str]:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _says_something(word: str) -> bool:
-    """Return whether a word is neither a single Latin letter nor one with a digit: sizes are of no language."""
+    """Return whether a word can tell a language: single Latin letters and words with digits (sizes) cannot."""
     letters = scripts_of(word)
     return not any(map(str.isdigit, word)) and (letters.total() > letters[LATIN] or letters[LATIN] > 1)
 
@@ -158,7 +158,7 @@ def _judge(query: _Query, tag: str, found: tuple[str, float], known: Collection[
 
 
 def _detect(texts: Iterable[str], languages: Collection[str]) -> Mapping[str, tuple[str, float]]:
-    """Return the likeliest language of each text and its confidence; (`unk`, 0) where none is likely at all."""
+    """Return the likeliest language of each text and its confidence; (`unk`, 0) if no language is likely."""
     left = list(dict.fromkeys(texts))
     if len(languages) < 2 or not left:
         return dict.fromkeys(left, (UNKNOWN_LANGUAGE, 0.0))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-# A unit behind a number must come back in one of its spellings.
+# One unit per line. A unit after a number must occur in the translation in one of its spellings.
 _UNITS = [
     "mm|millimeter|millimetre|milímetros|millimètres|milimetry|ملم|مم|ミリ|มม|밀리",
     "cm|centimeter|centimetre|centímetros|zentimeter|centimetri|سم|センチ|ซม|센치|센티",
@@ -59,7 +59,7 @@ _MOST_READINGS = 256
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number as it stands in a text, its readings, and the spellings of the unit behind it (empty: none known)."""
+    """A number as written in a text, its readings, and the spellings of the unit after it (empty: none known)."""
 
     text: str
     readings: tuple[_Reading, ...]
@@ -117,7 +117,7 @@ def _agree_by_unit(before: list[Number], after: list[Number]) -> bool:
 
 
 def _sequences(found: list[Number]) -> set[_Reading]:
-    """Return the sequences of values that the numbers can be read as; only the first reading where these are many."""
+    """Return the sequences of values that the numbers can be read as; too many readings are cut to the first."""
     readings = [number.readings for number in found]
     if math.prod(map(len, readings)) > _MOST_READINGS:
         readings = [some[:1] for some in readings]

@@ -81,7 +81,7 @@ def _translator(name: str, settings: Mapping[str, Mapping[str, Any]], skip_bad: 
 
 
 def _model_and_url(text: str) -> tuple[str, str]:
-    """Split MODEL@URL; neither the name nor the URL is told where it holds a password."""
+    """Split MODEL@URL. ConfigError, which shows no password, for a URL that holds one."""
     model, _, url = text.partition("@http")
     url = f"http{url}" if url else ""
     if not url:

@@ -75,7 +75,7 @@ class CTranslate2Translator:
 
     @property
     def key(self) -> str:
-        """The files of the model, search, device, arithmetic and program, whatever folder the model lies in."""
+        """A digest of the model's files, search, device, arithmetic and program; the folder's name does not matter."""
         return f"ctranslate2 {self._digest} beam {self._options.beam_size} longest {self._options.longest_tokens}"
 
     def supports(self, source: str, target: str) -> bool:
@@ -83,7 +83,7 @@ class CTranslate2Translator:
         return source != target and self._family.is_source(source) and self._family.code(target) is not None
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str | None]:
-        """Return one translation a text; None where the model writes nothing. ConfigError for unknown languages."""
+        """Return one translation per text; None if the model writes nothing. ConfigError for unknown languages."""
         code = self._family.code(target)
         if code is None or not self.supports(source, target):
             raise ConfigError(f"translation model {self._options.folder}: cannot translate {source!r} into {target!r}")

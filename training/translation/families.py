@@ -42,7 +42,7 @@ class Family:
 
 
 def family_of(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Family:
-    """Return the family of a converted model. ConfigError where the tokenizer is of none of them."""
+    """Return the family of a converted model. ConfigError for a tokenizer of no known family."""
     name = type(tokenizer).__name__.removesuffix("Fast").removesuffix("Tokenizer")
 
     def has(token: str) -> bool:
@@ -57,7 +57,7 @@ def family_of(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Family:
         return Family(
             "madlad",
             code=lambda language: f"<2{language}>" if has(f"<2{language}>") else None,
-            is_source=lambda language: True,  # the model is told the target only
+            is_source=lambda language: True,  # the model takes the target language only
             text_prefix=lambda code: f"{code} ",
         )
     if name == "Marian":
@@ -71,7 +71,7 @@ def family_of(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Family:
 def _multilingual(
     name: str, token: Callable[[str], str | None], has: Callable[[str], bool], setting: Callable[[str], str | None]
 ) -> Family:
-    """Return a family that wants the source language before the text and the target's before the translation."""
+    """Return a family with the source language before the text and the target language before the translation."""
 
     def code(language: str) -> str | None:
         found = token(language)

@@ -154,7 +154,7 @@ def _tsv(part: Part) -> Iterator[_Found]:
 
 
 def _name_column(codes: Sequence[str], rows: Sequence[Sequence[str]]) -> int | None:
-    """Return the column `id` where it names units: beside two languages, and every value has a digit."""
+    """Return the index of a column `id` that names units: with two other languages, and a digit in every value."""
     if _INDONESIAN not in codes or len(codes) < 3:
         return None
     column = codes.index(_INDONESIAN)
@@ -198,7 +198,7 @@ def _text(element: ElementTree.Element | None) -> str:
 
 
 def _joined(before: str, after: str, at_code: bool) -> str:
-    """Join two texts; where a code stood between two words (`red<ph/>shoes`), with a blank."""
+    """Join two texts, with a blank if a code was between two words (`red<ph/>shoes`)."""
     return f"{before} {after}" if at_code and _is_word(before[-1:]) and _is_word(after[:1]) else before + after
 
 

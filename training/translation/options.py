@@ -1,4 +1,4 @@
-"""What is translated: the options that a recipe holds, with the reasons for their defaults."""
+"""The options of translation in a recipe, with the reasons for their defaults."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ DEFAULT_COPIES = 0.1  # of the real queries in the memory 9 % are brand names al
 
 
 class GateOptions(StrictModel):
-    """Which gates are on, and their limits. A gate is switched off by `false`; null does too where it has a limit."""
+    """Which gates are on, and their limits. `false` switches a gate off, and so does null for a gate with a limit."""
 
     digits: bool = Field(
         True, description="the same numbers in the same order, however written; those with a unit in any order"
@@ -84,7 +84,7 @@ class TranslationOptions(StrictModel):
 
 
 class TranslationSources(StrictModel):
-    """What translations come from, which rows they must not be of, and what is written beside the output."""
+    """The backends, the rows that must be kept out, and the files beside the output."""
 
     backends: tuple[str, ...] = Field(
         description="memory:FILE, ctranslate2:FOLDER or openai:MODEL@URL; repeat: the first that can translate"

@@ -45,7 +45,7 @@ def response_format(mode: str) -> dict[str, Any]:
 
 
 def translations_in(content: Any, texts: int) -> dict[int, str]:
-    """Return the translations found in a reply, by number below `texts`; none where the reply holds none.
+    """Return the translations found in a reply, by number below `texts`.
 
     Every whole item counts, also if the reply is cut off, fenced or has other text around it. A number with two
     different texts counts as missing.
