@@ -16,6 +16,7 @@ from service.api.problems import OF_CHANGES, REASONS
 from service.observability.gpu import GpuCollector
 from service.settings import Settings
 from tests import ROOT
+from training.pipeline.stages import STAGES
 
 TOP = ("relevance", "training", "export", "service", "docs", "deploy", "benchmarks", "configs", "tests", "requirements")
 FILES = [path for name in TOP for path in sorted((ROOT / name).rglob("*")) if "__pycache__" not in path.parts]
@@ -150,6 +151,12 @@ def test_every_header_is_documented():
 def test_every_reason_of_a_problem_is_documented():
     reasons = {*REASONS, *(kind.reason for kind in OF_CHANGES.values())}
     assert sorted(reason for reason in reasons if f"`{reason}`" not in BY_HAND) == []
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_of_the_pipeline_is_documented(name):
+    assert re.search(rf"^\| {name} \|", text_of(ROOT / "docs/pipeline.md"), re.M)
+    assert re.search(rf"\b{name}\b", text_of(ROOT / "docs/architecture.md"))
 
 
 # What the docs name exists.
