@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import itertools
+import json
 import re
 from pathlib import Path
 
@@ -283,3 +284,11 @@ def test_every_alert_has_a_runbook():
     rules = yaml.safe_load((ROOT / "deploy/prometheus/rules/alerts.yaml").read_text())
     alerts = {rule["alert"].lower() for group in rules["groups"] for rule in group["rules"]}
     assert alerts <= _anchors(ROOT / "docs/runbooks.md")
+
+
+def test_panels_that_the_runbooks_name_exist():
+    boards = [json.loads(text_of(path)) for path in (ROOT / "deploy/grafana/dashboards").glob("*.json")]
+    titles = {each["title"] for board in boards for each in (board, *board["panels"])}
+    of_prometheus = {"Targets", "Service discovery"}
+    named = set(re.findall(r"(?<!\*)\*([A-Z][^*\n]+)\*(?!\*)", text_of(ROOT / "docs/runbooks.md")))
+    assert named - titles == of_prometheus
