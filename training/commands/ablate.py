@@ -18,17 +18,17 @@ from training.commands.pipeline import RecipeData
 
 @flattened
 def ablate(
-    recipe: Annotated[Path, typer.Argument(help="A TOML recipe; its sections say how each strategy runs.")],
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe with a section for each strategy.")],
     out: Annotated[Path, typer.Argument(help="The folder to work in; gets study.json, study.md and study.svg.")],
     data: RecipeData,
-    seeds: Annotated[int, typer.Option(help="Runs an arm.", min=1)] = 3,
-    only: Annotated[list[str] | None, typer.Option(help="An arm to run beside the baseline; repeat.")] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each arm.", min=1)] = 3,
+    only: Annotated[list[str] | None, typer.Option(help="Run only this arm and the baseline; repeat.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what each strategy is worth: translation, negatives, filtering and its control, and the tuned threshold.
+    """Measure the effect of each strategy: translation, negatives, filtering and its control, and the tuned threshold.
 
-    Arms differ in one thing and are judged on the same rows. Stages that arms share run once; a study that was killed
-    goes on when the same command is given again. `--set model=probe` gives a quick look in minutes.
+    Each arm differs from the baseline in one strategy; all are evaluated on the same rows. Stages that arms share run
+    once. To resume an interrupted study, repeat the command. `--set model=probe` gives a rough result in minutes.
     """
     from training.ablation.arms import standard_arms
     from training.ablation.report import by_language, markdown, plot
@@ -49,7 +49,7 @@ def ablate(
 
 
 def provenance() -> dict[str, Any]:
-    """Return what a study's figures came from: command, time, commit and machine."""
+    """Return the provenance of a study: command, time, commit and machine."""
     import torch
 
     from training.data.provenance import now, source_commit

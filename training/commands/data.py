@@ -40,10 +40,10 @@ def check(
     output: Output,
     unlabeled: Annotated[bool, typer.Option("--unlabeled", help="Rows may lack their label.")] = False,
     bad_rows: Annotated[
-        Path | None, typer.Option(help=f"Write every bad row to this file; count the good ones. {OUT_HELP}")
+        Path | None, typer.Option(help=f"Write bad rows to this file and count the good rows. {OUT_HELP}")
     ] = None,
 ) -> None:
-    """Read a file as training would; name every bad row, else count rows and positives by language."""
+    """Read a file as training does. Report every bad row, or count rows and positives by language."""
     from training.data.dataset import read_rows
 
     check_files([bad_rows], [file], overwrite=output.overwrite)
@@ -53,7 +53,7 @@ def check(
         log.warning("%s: %d bad rows, written to %s", file, len(report.bad_rows), bad_rows)
     if report.repeated_ids:
         some = ", ".join(report.repeated_ids[:5])
-        log.warning("%s: %d ids stand on several rows (%s ...)", file, len(report.repeated_ids), some)
+        log.warning("%s: %d ids occur in several rows (%s ...)", file, len(report.repeated_ids), some)
     counts: dict[str, dict[str, int]] = {}
     for row in rows:
         count = counts.setdefault(row.pair.language, {"rows": 0, "positive": 0})
@@ -94,7 +94,7 @@ def clean(
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How rows are split."""
+    """Sizes of the splits, held-out languages and seed."""
 
     dev: Annotated[float, typer.Option(help="Share of the rows for dev.", min=0, max=1)] = 0.1
     test: Annotated[float, typer.Option(help="Share of the rows for test.", min=0, max=1)] = 0.1
@@ -113,7 +113,7 @@ def split(
     shares: Shares,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Split a file by query into train, dev and test: no query is in two of them; stratified by language and label."""
+    """Split a file by query into train, dev and test. No query is in two of them. Stratified by language and label."""
     from relevance.files import whole_folder
     from training.data.groups import linked_groups
     from training.data.splits import split_pairs, summarize, write_pairs
@@ -140,7 +140,10 @@ def split(
 @locks_output("out")
 @flattened
 def report(
-    files: Annotated[list[Path], typer.Argument(help="Files of labelled pairs; several are also compared for leaks.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Files of labelled pairs; several are also checked for leaks."),
+    ],
     task: TaskOption,
     reading: Reading,
     output: Output,
@@ -166,7 +169,7 @@ def report(
 
 
 def _named(files: list[Path]) -> list[tuple[str, Path]]:
-    """Name each file by as much of the end of its path as tells it from the others."""
+    """Return each file with a name: the shortest end of its path that differs from the others."""
     paths = [file if file == STANDARD else file.resolve() for file in files]
     if len(set(paths)) < len(paths):
         raise InputError(f"files {', '.join(map(str, files))}: one is given twice; expected different files")

@@ -1,7 +1,7 @@
-"""A command's options, declared once: a model in the signature of a command becomes one option a field.
+"""Declare the options of a command once: a model in the command's signature becomes one option for each field.
 
-The fields of a pydantic model give their options by name, bounds, default and description. A dataclass says its options
-as a Typer command does: in the annotations of its fields.
+A field of a pydantic model gives name, type, bounds, default and help of its option. The fields of a dataclass have
+Typer's annotations, like the parameters of a command.
 """
 
 import inspect
@@ -17,7 +17,6 @@ from annotated_types import Ge, Le
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from relevance.card import explain
 from relevance.errors import ConfigError
 
 Parameters = list[inspect.Parameter]
@@ -25,9 +24,9 @@ Values = dict[str, Any]
 
 
 class Fields:
-    """Mark of a parameter with the fields of its pydantic model that become options (none: all fields).
+    """Marks a parameter of a command: these fields of its pydantic model become options. Without names: all fields.
 
-    The other fields keep their default. `flags` give fields options of other names than their own.
+    The other fields keep their defaults. `flags` gives the option of a field another name.
     """
 
     def __init__(self, *names: str, **flags: str) -> None:
@@ -35,10 +34,9 @@ class Fields:
 
 
 def flattened(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command whose models are replaced by the options of their fields.
+    """Return a command that takes the fields of its models as keyword-only options.
 
-    Options are keyword-only, and of two with one name both models get the value. The command raises ConfigError for
-    values that a model refuses.
+    Two models with a field of the same name get the same value. The command raises ConfigError for invalid values.
     """
     parameters, call = _flat(command)
     unique = {parameter.name: parameter for parameter in parameters}
@@ -56,7 +54,7 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _flat(function: Callable[..., Any]) -> tuple[Parameters, Callable[[Values], Any]]:
-    """Return the flattened parameters of a function, and the function as one of all their values."""
+    """Return the flattened parameters of a function, and a function that calls it with a dict of all values."""
     hints = get_type_hints(function, include_extras=True)
     own = inspect.signature(function).parameters
     groups = {name: group for name in own if (group := _group(hints[name])) is not None}
@@ -71,7 +69,7 @@ def _flat(function: Callable[..., Any]) -> tuple[Parameters, Callable[[Values], 
 
 
 def _group(hint: Any) -> tuple[Parameters, Callable[[Values], Any]] | None:
-    """Return the parameters that stand for a type and what makes its value of them; None where it stands for itself."""
+    """Return the parameters that replace a type, and a function that builds it from values; None for plain types."""
     kind, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     for mark in marks:
         if isinstance(mark, Fields):
@@ -98,21 +96,23 @@ def _is_model(field: FieldInfo) -> bool:
 
 
 def checked(model: type[BaseModel], values: Values) -> Any:
-    """Return a model of the values. ConfigError where it refuses them."""
+    """Return the model with the values. ConfigError if they are invalid."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
+        from relevance.card import explain  # imports numpy, which `--help` need not wait for
+
         raise ConfigError(f"options: {explain(error)}") from None
 
 
 def _option(name: str, field: FieldInfo, flag: str | None) -> inspect.Parameter:
-    """Return the parameter that stands for a field of a model."""
+    """Return the parameter for a field of a model."""
     kind, default = _plain(field.annotation), field.get_default(call_default_factory=True)
     if get_origin(kind) is list:
         flag = flag or _flag(name)
         default = None if not field.is_required() and not default else default
     elif default is False:
-        flag = flag or f"--{name.replace('_', '-')}"  # without it, Typer makes a second flag that says no
+        flag = flag or f"--{name.replace('_', '-')}"  # without it, Typer adds --no-...
     least = next((bound.ge for bound in field.metadata if isinstance(bound, Ge)), None)
     most = next((bound.le for bound in field.metadata if isinstance(bound, Le)), None)
     told = re.sub(r"^[a-z]+(?= )", lambda word: word[0].capitalize(), f"{field.description}.")
@@ -123,7 +123,7 @@ def _option(name: str, field: FieldInfo, flag: str | None) -> inspect.Parameter:
 
 
 def _plain(kind: Any) -> Any:
-    """Return the type that the command line reads for a type: a list for tuples, NAME=VALUE for items of a mapping."""
+    """Return the type of an option: a list for a tuple, a list of NAME=VALUE texts for a mapping."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _plain(arguments[0])
@@ -136,12 +136,12 @@ def _plain(kind: Any) -> Any:
 
 
 def _flag(name: str) -> str:
-    """Return the option for one of several values: `--method` for `methods`."""
+    """Return the name of an option that is repeated, in the singular: `--method` for `methods`."""
     return f"--{name.removesuffix('s').replace('_', '-')}"
 
 
 def _parsed(name: str, field: FieldInfo, value: Any) -> Any:
-    """Return a field's value: that of a mapping made of its NAME=VALUE words."""
+    """Return the value of a field; for a mapping, parse its NAME=VALUE texts."""
     if get_origin(field.annotation) is not dict:
         return value
     items = [word.partition("=") for word in value]

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """What is cut from a base model."""
+    """Which layers and tokens of a base model are kept."""
 
     layers: Annotated[int | None, typer.Option(help="Keep the first N layers.", min=1)] = None
     trim_corpus: Annotated[
@@ -63,16 +63,16 @@ def encoder(
 
 @dataclass(frozen=True, slots=True)
 class TrainingFiles:
-    """The rows that a cross-encoder is fine-tuned and judged on."""
+    """Files of rows for training and dev."""
 
     files: PairFiles
     train: Annotated[list[Path], typer.Option(help="Labelled pairs to train on; repeat.")]
-    dev: Annotated[Path, typer.Option(help="Labelled pairs to choose checkpoint and threshold by.")]
+    dev: Annotated[Path, typer.Option(help="Labelled pairs to choose checkpoint and threshold.")]
     language: Annotated[list[str] | None, typer.Option(help="Train on these languages only; repeat.")] = None
-    max_rows: Annotated[int | None, typer.Option(help="Train on so many rows, drawn by the seed.", min=2)] = None
+    max_rows: Annotated[int | None, typer.Option(help="Train on a random sample of this many rows.", min=2)] = None
     unlabelled: Annotated[
         list[Path] | None,
-        typer.Option(help="Pairs in languages that training lacks, to match their thresholds by; repeat."),
+        typer.Option(help="Pairs in languages without training rows, to set their thresholds; repeat."),
     ] = None
 
     def train_rows(self, recipe: "Recipe", out: Path) -> list[LabeledPair]:
@@ -95,14 +95,14 @@ class TrainingFiles:
 
 @dataclass(frozen=True, slots=True)
 class RecipeChanges:
-    """What the command line says in place of the recipe."""
+    """Options that override the recipe."""
 
-    base_model: Annotated[str | None, typer.Option(help="In place of the recipe's base_model.")] = None
-    seed: Annotated[int | None, typer.Option(help="In place of the recipe's seed.", min=0)] = None
+    base_model: Annotated[str | None, typer.Option(help="Override the recipe's base_model.")] = None
+    seed: Annotated[int | None, typer.Option(help="Override the recipe's seed.", min=0)] = None
     overrides: RecipeOption = None
 
     def load(self, path: Path) -> "Recipe":
-        """Return the recipe of a file with these changes."""
+        """Load a recipe and apply the overrides."""
         from training.pipeline.recipe import load_fine_tuning
 
         overrides = [*(self.overrides or ())]
@@ -116,12 +116,12 @@ class RecipeChanges:
 @flattened
 def train(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe, see configs/.")],
-    out: Annotated[Path, typer.Argument(help="The checkpoint folder to make; appears whole or not at all.")],
+    out: Annotated[Path, typer.Argument(help="The checkpoint folder to make. It is written atomically.")],
     files: TrainingFiles,
     changes: RecipeChanges,
     output: Output,
 ) -> None:
-    """Fine-tune a cross-encoder. A run that was interrupted goes on when the same command is given again."""
+    """Fine-tune a cross-encoder. To resume an interrupted run, repeat the command."""
     from training.data.keep_out import linked_with
     from training.fitting.checkpoint import Job
     from training.fitting.checkpoint import train as run
@@ -132,7 +132,7 @@ def train(
     dev = files.files.read(files.dev, chosen.task, out, "dev")
     if leaked := [row for row, is_linked in zip(rows, linked_with(rows, [dev]), strict=True) if is_linked]:
         log.warning(
-            "%d training rows (first: id %s) have a query of dev or are linked with its rows: metrics on dev flatter",
+            "%d training rows (first: id %s) have a query of dev or are linked with its rows: dev metrics are too good",
             *(len(leaked), leaked[0].id),
         )
     log.info("%s: %d pairs to train on, %d for dev", chosen.name, len(rows), len(dev))
@@ -149,7 +149,7 @@ def evaluate(
 ) -> None:
     """Score labelled pairs with a model: F1, always-yes F1 and AUC, by language, with intervals.
 
-    Labels are those that the service would give: by the threshold of each language. Intervals resample linked rows.
+    Labels use the threshold of each language, as in the service. Intervals resample groups of linked rows.
     """
     from training.fitting.evaluation import card_of, judge_labels, report_model, score_rows
 

@@ -38,13 +38,13 @@ Options = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What negatives are made from beside the rows, and what is written beside them."""
+    """Other inputs of the command, and what it writes beside the rows."""
 
     reading: Reading
     candidates: Annotated[Path | None, typer.Option(help="Further candidates, one a line, as rows write them.")] = None
     keep_out: KeepOutOption = None
     base_model: Annotated[str, typer.Option(help="The encoder.")] = "packaged:multilingual-e5-small"
-    vet: Annotated[Path | None, typer.Option(help="A checkpoint that drops false negatives.")] = None
+    vet: Annotated[Path | None, typer.Option(help="A checkpoint that removes false negatives.")] = None
     cache: Annotated[Path | None, typer.Option(help="Folder of embeddings.", show_default="OUT with .embeddings")] = (
         None
     )
@@ -62,8 +62,8 @@ def negatives(
 ) -> None:
     """Add negatives: queries of positive rows with other candidates, chosen by similarity, never known positives.
 
-    Rows linked with dev or test rows, by query or `source_id`, are left out.
-    Hard negatives among more candidates than `--exact-up-to` need usearch. A killed run keeps its embeddings.
+    Rows linked with dev or test rows, by query or `source_id`, are left out. Hard negatives among more candidates than
+    `--exact-up-to` need usearch. An interrupted run keeps its embeddings.
     """
     from training.data.keep_out import files_beside
     from training.data.splits import write_pairs

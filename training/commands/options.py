@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have, and what commands do with them."""
+"""Arguments and options of several commands."""
 
 import logging
 from dataclasses import dataclass
@@ -30,19 +30,17 @@ KeepOutOption = Annotated[
     typer.Option(help="Dev or test pairs that must not get into training; repeat.", show_default="those beside FILE"),
 ]
 ReportOption = Annotated[Path | None, typer.Option(help="Write the report to this file, as JSON.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-SkipOption = Annotated[
-    bool, typer.Option("--skip-bad-rows", help="Go on with the good rows; write the bad ones to a file beside OUT.")
-]
+SkipOption = Annotated[bool, typer.Option("--skip-bad-rows", help="Skip bad rows and write them to a file beside OUT.")]
 Reading = Annotated[ReadOptions, Fields()]
 
 
 class Printable(Protocol):
-    """A report that a command prints, in words or as JSON."""
+    """A report that a command prints, as text or as JSON."""
 
     def text(self) -> str:
-        """Return the report in words."""
+        """Return the report as text."""
 
     def model_dump_json(self) -> str:
         """Return the report as one JSON object."""
@@ -50,25 +48,25 @@ class Printable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """How a command writes: whether over what is there, and its report in words or as JSON."""
+    """Whether a command replaces existing output, and whether it reports as text or as JSON."""
 
     overwrite: OverwriteOption = False
     as_json: JsonOption = False
 
     def report(self, report: Printable, out: Path) -> None:
-        """Print a report; on standard error where standard output takes the rows."""
+        """Print a report; on standard error if the rows go to standard output."""
         say(report.model_dump_json() if self.as_json else f"{out}: {report.text()}", out)
 
 
 @dataclass(frozen=True, slots=True)
 class PairFiles:
-    """How labelled files are read, and whether their bad rows end the command or are skipped."""
+    """How labelled files are read, and whether bad rows are skipped or end the command."""
 
     reading: Reading
     skip_bad_rows: SkipOption = False
 
     def read(self, file: Path, task: Task, out: Path, role: str) -> list[LabeledPair]:
-        """Return the rows of a file; where bad ones are skipped, they go to `OUT.bad_rows.ROLE.jsonl`."""
+        """Return the rows of a file. Skipped rows are written to `OUT.bad_rows.ROLE.jsonl`."""
         from training.data.dataset import read_pairs
 
         bad_rows_file = out.parent / f"{out.name}.bad_rows.{role}.jsonl" if self.skip_bad_rows else None

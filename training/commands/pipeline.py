@@ -13,14 +13,14 @@ from training.commands.options import JsonOption, Reading, RecipeOption
 if TYPE_CHECKING:
     from training.pipeline.recipe import PipelineRecipe
 
-pipeline = typer.Typer(help="Run a recipe from rows to bundle, and look at what each stage did.", no_args_is_help=True)
+pipeline = typer.Typer(help="Run a recipe from rows to bundle; show what each stage did.", no_args_is_help=True)
 
-FilesOption = Annotated[list[Path] | None, typer.Option(help="In place of the recipe's files; repeat.")]
+FilesOption = Annotated[list[Path] | None, typer.Option(help="Override the recipe's files; repeat.")]
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeData:
-    """What the command line says in place of a pipeline's recipe."""
+    """Options that override the recipe of a pipeline."""
 
     reading: Reading
     train: FilesOption = None
@@ -29,7 +29,7 @@ class RecipeData:
     overrides: RecipeOption = None
 
     def load(self, path: Path) -> "PipelineRecipe":
-        """Return the recipe of a file with these changes."""
+        """Load a recipe and apply the overrides."""
         from training.pipeline.recipe import PipelineRecipe
 
         files = {"train": self.train, "dev": self.dev, "test": self.test}
@@ -49,9 +49,9 @@ def run(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Clean, split, translate, mine, filter, train, calibrate, evaluate and export, each as the recipe says.
+    """Run the stages of a recipe: clean, split, translate, mine, filter, train, calibrate, evaluate and export.
 
-    What is in OUT already is used again: a rerun redoes only what changed, a run that was killed goes on.
+    Results in OUT are reused: a rerun repeats only stages that changed, and an interrupted run resumes.
     """
     from rich.console import Console
 
@@ -81,10 +81,10 @@ def run(
 @pipeline.command()
 def show(
     out: Annotated[Path, typer.Argument(help="A folder that `relevance pipeline run` worked in.")],
-    row: Annotated[str | None, typer.Option(help="The id of a row: what each stage did with it.")] = None,
+    row: Annotated[str | None, typer.Option(help="The id of a row: show what each stage did with it.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print where the data of the last run come from, stage by stage; or the way of one row through the stages."""
+    """Print the inputs and outputs of each stage of the last run, or the history of one row."""
     from training.pipeline.show import describe_row, describe_run, read_run
 
     last = read_run(out)

@@ -14,7 +14,7 @@ from training.scoring.options import ScoreOptions
 def score(
     bundle: Annotated[Path, typer.Argument(help="A folder written by `relevance export`.")],
     file: Annotated[Path, typer.Argument(help=f"{ROWS_HELP} Labels may be absent.")],
-    out: Annotated[Path, typer.Argument(help="The file to make; its extension says which of those formats.")],
+    out: Annotated[Path, typer.Argument(help="The file to make; its extension sets the format.")],
     options: Annotated[
         ScoreOptions,
         Fields(
@@ -23,9 +23,9 @@ def score(
     ],
     output: Output,
 ) -> None:
-    """Score a file: every field kept, plus score, label_predicted, truncated and model_version.
+    """Score a file. The output has all its fields, plus score, label_predicted, truncated and model_version.
 
-    A run that was interrupted goes on when the same command is given again.
+    To resume an interrupted run, repeat the command.
     """
     from training.scoring.run import score_file
 

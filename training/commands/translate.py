@@ -14,12 +14,12 @@ from training.translation.options import GateOptions, TranslationOptions, Transl
 
 
 class Options(TranslationOptions):
-    """The options of the stage; gates are switched off by their names."""
+    """The options of the stage. Quality gates are switched off by name."""
 
     without_gate: tuple[str, ...] = Field((), description="switch off a quality gate; repeat")
 
     def with_gates(self) -> TranslationOptions:
-        """Return the options with the gates that are on. ConfigError for a gate that is none."""
+        """Return the options without the gates that are switched off. ConfigError for an unknown gate."""
         known = GateOptions.model_fields
         for name in self.without_gate:
             if name not in known:
@@ -43,10 +43,10 @@ def translate(
     sources: Annotated[TranslationSources, Fields(settings="--set")],
     output: Output,
 ) -> None:
-    """Add rows in further languages: queries translated, candidate and label kept, bad translations left out.
+    """Add rows in other languages: the query is translated, candidate and label stay. Bad translations are left out.
 
-    Rows linked with dev or test rows, by query or `source_id`, are left out. Never give a memory of dev or test
-    queries. A run that was killed goes on when the same command is given again.
+    Rows linked with dev or test rows, by query or `source_id`, are left out. Do not use a memory that has queries of
+    dev or test. To resume an interrupted run, repeat the command.
     """
     from training.data.keep_out import files_beside
     from training.translation.files import cache_file, translate_file

@@ -34,26 +34,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """Which models judge the rows, how, and what follows."""
+    """Which models judge the rows, and the action on flagged rows."""
 
     recipe: Annotated[Path, typer.Option(help="The TOML recipe of the judges.")]
     overrides: RecipeOption = None
-    folds: Annotated[int, typer.Option(help="Into so many parts; each is judged by models of the others.", min=2)] = 5
+    folds: Annotated[int, typer.Option(help="Number of parts; models of the others judge each.", min=2)] = 5
     method: Annotated[
         list[Flag] | None, typer.Option(help="Rules that flag rows; repeat.", show_default="adaptive")
     ] = None
-    action: Annotated[Action, typer.Option(help="What becomes of flagged rows; review: nothing.")] = Action.REVIEW
+    action: Annotated[Action, typer.Option(help="What to do with flagged rows; review: list them.")] = Action.REVIEW
     judge: Annotated[
         Judge, typer.Option(help="probe: over frozen embeddings; crossencoder: fine-tuned by the recipe.")
     ] = Judge.PROBE
-    models: Annotated[int, typer.Option(help="Judges, each with the next seed; relabel needs two.", min=1)] = 1
-    rounds: Annotated[int, typer.Option(help="Judge so many times.", min=1)] = 1
+    models: Annotated[int, typer.Option(help="Number of judges, with consecutive seeds; relabel needs two.", min=1)] = 1
+    rounds: Annotated[int, typer.Option(help="Number of rounds.", min=1)] = 1
     seed: SeedOption = 0
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, as margin=0.3; repeat.")] = None
 
     def options(self) -> SelfValidationOptions:
-        """Return the options of the stage. ConfigError where they do not fit."""
-        # A probe of seed 0 sees all rows, others a sample of them.
+        """Return the options of the stage. ConfigError if they are invalid."""
+        # A probe with seed 0 is trained on all rows, others on a sample.
         seeds = range(self.models) if self.judge is Judge.PROBE else range(self.seed, self.seed + self.models)
         values: dict[str, Any] = {
             "folds": self.folds,
@@ -74,7 +74,7 @@ class Judging:
         return options
 
     def load(self, task: Task) -> "Recipe":
-        """Return the recipe of the judges. ConfigError where it is one of another task."""
+        """Load the recipe of the judges. ConfigError if it is for another task."""
         from training.pipeline.recipe import load_fine_tuning
 
         recipe = load_fine_tuning(self.recipe, self.overrides or ())
@@ -85,7 +85,7 @@ class Judging:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What is read and written beside the rows."""
+    """Other inputs and outputs of the command."""
 
     reading: Reading
     output: Output
@@ -97,13 +97,13 @@ class Files:
             help="Write flagged rows: a page (.html), a CSV beside.", show_default="for review: OUT.review.html"
         ),
     ] = None
-    control: Annotated[Path | None, typer.Option(help="Write FILE less as many rows, dropped at random.")] = None
+    control: Annotated[Path | None, typer.Option(help="Write FILE without as many rows, chosen at random.")] = None
     work: Annotated[
         Path | None, typer.Option(help="Scores of finished folds.", show_default="OUT with .validation")
     ] = None
 
     def check(self, inputs: list[Path], out: Path, review: Path | None, work: Path) -> None:
-        """Raise where an output cannot be written, before any work."""
+        """Check the outputs before any work."""
         from training.reports.review import check_review_path
 
         if review:
@@ -121,11 +121,11 @@ def validate(
     judging: Judging,
     files: Files,
 ) -> None:
-    """Find wrong labels by models that never saw the row and list them for review; other actions change rows.
+    """Find wrong labels with models that never saw the row, and list them for review. Other actions change rows.
 
-    drop, relabel and weight are refused where they would change more than max_share of the rows (0.1) or where the
-    judges' AUC is below least_auc (0.6): see --option. `apply-review` applies what a person decided on the list.
-    A run that was killed goes on when the same command is given again; other flags or actions then train nothing anew.
+    drop, relabel and weight are refused if they would change more than max_share of the rows (0.1), or if the AUC of
+    the judges is below least_auc (0.6): see --option. `apply-review` applies the decisions of a person.
+    To resume an interrupted run, repeat the command. Other methods or actions reuse its models.
     """
     from training.data.dataset import read_pairs
     from training.data.keep_out import files_beside, kept_out_rows

@@ -26,18 +26,6 @@ from training.data.files.writers import check_files, write_file
 from training.data.rows import MISSING, WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport, ReadResult, Row
 from training.data.values import plain_id
 
-__all__ = [
-    "BadRow",
-    "BadRowsError",
-    "Problem",
-    "ReadReport",
-    "ReadResult",
-    "Row",
-    "iter_rows",
-    "read_pairs",
-    "read_rows",
-]
-
 
 def read_pairs(
     path: Path | str,

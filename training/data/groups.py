@@ -9,9 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from relevance.characters import normalize
 from relevance.tasks import LabeledPair, query_key
-from training.data.extras import SOURCE_ID, own_ids, source_ids
-
-__all__ = ["SOURCE_ID", "held_keys", "linked_groups"]
+from training.data.extras import own_ids, source_ids
 
 
 def linked_groups(rows: Sequence[LabeledPair]) -> list[str]:

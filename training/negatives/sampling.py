@@ -14,7 +14,7 @@ from dataclasses import replace
 from relevance.errors import ConfigError, InputError
 from relevance.formatting import PairFormat
 from relevance.tasks import LabeledPair, Pair, Task
-from training.data.groups import SOURCE_ID
+from training.data.extras import SOURCE_ID
 from training.embedding.candidate_vectors import Vectors
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder
 from training.negatives.candidates import CandidatePool, KnownPairs

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from relevance.errors import InputError
 from relevance.tasks import Task
-from training.data.dataset import BadRow, Row, iter_records, iter_rows, raise_if_column_missing
+from training.data.dataset import iter_records, iter_rows, raise_if_column_missing
 from training.data.files.parts import PARQUET, parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.files.writers import Columns, check_record
-from training.data.rows import ReadReport, listed
+from training.data.rows import BadRow, ReadReport, Row, listed
 
 BAD_ROWS_NAMED = 10_000  # reading stops after so many, which bounds the memory that naming them takes
 

@@ -27,10 +27,8 @@ class ScoreOptions(BaseModel):
     shard_rows: int = Field(
         4096, ge=1, description="rows scored between two savings. Higher: less padding, more memory"
     )
-    skip_bad_rows: bool = Field(
-        False, description="go on with the good rows; write the bad ones to a file beside the output"
-    )
-    overwrite: bool = Field(False, description="replace what is there already")
+    skip_bad_rows: bool = Field(False, description="skip bad rows and write them to a file beside the output")
+    overwrite: bool = Field(False, description="replace existing output")
     reading: ReadOptions = Field(AS_IT_COMES, description="how the file is read")
 
     @property

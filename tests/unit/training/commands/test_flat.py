@@ -1,5 +1,7 @@
 """A model in a command's signature becomes one option a field, and comes back as the model."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -82,3 +84,10 @@ def test_the_command_line_checks_choices_and_bounds_and_the_model_the_rest():
         command("rows", share=-1.0)
     with pytest.raises(ConfigError, match=r"--rate .de.: expected NAME=VALUE, as de=0\.4"):
         command("rows", rates=["de"])
+
+
+def test_declaring_the_commands_imports_no_heavy_package():
+    heavy = {"numpy", "torch", "pyarrow", "onnxruntime", "transformers", "matplotlib"}
+    script = f"import sys, training.cli; sys.exit(str({heavy} & sys.modules.keys() or ''))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.strip() == ""

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from relevance.errors import InputError
 from relevance.tasks import Pair, Task
 from tests import SHARED_DATA
-from training.data.dataset import BadRow, BadRowsError, Row, iter_rows, read_pairs, read_rows
+from training.data.dataset import iter_rows, read_pairs, read_rows
 from training.data.files.reading import ReadOptions
+from training.data.rows import BadRow, BadRowsError, Row
 from training.data.splits import write_pairs
 
 GOOD = {"id": 1, "task": "QC", "language": "fr", "origin_query": "lampe", "category_path": "maison,lampes", "label": 1}

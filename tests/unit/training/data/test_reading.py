@@ -13,9 +13,10 @@ import pytest
 
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import Task
-from training.data.dataset import BadRow, BadRowsError, iter_rows, read_pairs, read_rows
+from training.data.dataset import iter_rows, read_pairs, read_rows
 from training.data.files.reading import ReadOptions
 from training.data.groups import linked_groups
+from training.data.rows import BadRow, BadRowsError
 from training.data.weights import label_weights
 from training.pipeline.tables import write_rows as write_stage
 
