@@ -4,7 +4,7 @@ from relevance.errors import InputError, MachineError
 
 
 class MalformedJsonError(InputError):
-    """The body is no JSON."""
+    """The body is not JSON."""
 
 
 class MediaTypeError(InputError):
@@ -48,7 +48,7 @@ class OverloadedError(MachineError):
 
 
 class TooManyRequestsError(OverloadedError):
-    """The maximum number of requests is at work."""
+    """The maximum number of requests is in progress."""
 
 
 class KeyRateError(OverloadedError):

@@ -75,7 +75,7 @@ class Settings(BaseSettings):
         1_000_000, ge=1, description="maximum tokens in a model's queue, whatever its throughput. Higher: more memory"
     )
     max_requests: int = Field(
-        1000, ge=1, description="maximum requests at work; further ones get 429. Higher: more memory under load"
+        1000, ge=1, description="maximum requests in progress; further ones get 429. Higher: more memory under load"
     )
     request_timeout_ms: float = Field(
         60_000.0,
@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         "lower it",
     )
     max_bulk_requests: int = Field(
-        4, ge=0, description="maximum bulk requests at work; further ones get 429. 0 turns bulk scoring off (403)"
+        4, ge=0, description="maximum bulk requests in progress; further ones get 429. 0 turns bulk scoring off (403)"
     )
     bulk_spool_bytes: int = Field(
         8 * 1024 * 1024,

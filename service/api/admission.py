@@ -1,4 +1,4 @@
-"""Whether a request may begin: its API key, the caps on requests at work, and room at the models.
+"""Whether a request may begin: its API key, the caps on requests in progress, and room at the models.
 
 Decided before anything of the body is read. What a request must keep once its pairs are known is in `service.scoring`.
 """
@@ -24,7 +24,7 @@ class Admission:
 
     @contextmanager
     def admitted(self, context: RequestContext, policy: Policy, method: str, headers: Headers) -> Iterator[None]:
-        """Count a request as at work.
+        """Count a request as in progress.
 
         Raises UnauthorizedError, ForbiddenError, KeyConcurrencyError and KeyRateError for its key,
         TooManyRequestsError at the cap of requests, and OverloadedError where every model's queue is full.
@@ -48,7 +48,7 @@ class Admission:
             raise BulkOffError("bulk scoring is switched off here (max_bulk_requests is 0); expected POST /v1/score")
         if service.bulk_in_work >= most:
             raise TooManyRequestsError(
-                f"{service.bulk_in_work} bulk requests are in work, expected at most {most}", BULK_RETRY_SECONDS
+                f"{service.bulk_in_work} bulk requests are in progress, expected at most {most}", BULK_RETRY_SECONDS
             )
         service.bulk_in_work += 1
         try:
@@ -69,13 +69,13 @@ class Admission:
         return grant.admitted(scope)
 
     def _check_room(self) -> None:
-        """Raise what any scoring request would get now, whatever it holds; costs next to nothing."""
+        """Raise the error that every scoring request would get now, whatever its body. Takes microseconds."""
         service = self._service
         limit = service.settings.max_requests
         if service.in_work >= limit:
-            raise TooManyRequestsError(f"{service.in_work} requests are in work, expected at most {limit}", 1)
-        gates = [model.admission for model in service.models.values()]
-        if gates and all(gate.full for gate in gates):
-            gate = min(gates, key=lambda gate: gate.retry_after_seconds)
-            queued, most = gate.queued_tokens, gate.limit
-            raise OverloadedError(f"{queued} tokens wait, expected at most {most}", gate.retry_after_seconds)
+            raise TooManyRequestsError(f"{service.in_work} requests are in progress, expected at most {limit}", 1)
+        queues = [model.admission for model in service.models.values()]
+        if queues and all(queue.full for queue in queues):
+            first = min(queues, key=lambda queue: queue.retry_after_seconds)
+            queued, most = first.queued_tokens, first.limit
+            raise OverloadedError(f"queue full: {queued} tokens, expected at most {most}", first.retry_after_seconds)

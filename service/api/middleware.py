@@ -60,7 +60,7 @@ class RequestMiddleware:
             if not self._service.draining:
                 raise
             answer.broke_off(DRAINING.status)
-            cut = problem(request, DRAINING, "the service ended before the answer was there")
+            cut = problem(request, DRAINING, "the service ended before the answer was ready")
             await answer.instead(cut, receive)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise

@@ -34,33 +34,33 @@ class Kind:
 
 
 KINDS: Mapping[type[RelevanceError], Kind] = {
-    errors.MalformedJsonError: Kind(400, "malformed_json", "The body is no JSON"),
+    errors.MalformedJsonError: Kind(400, "malformed_json", "The body is not JSON"),
     errors.UnauthorizedError: Kind(401, "unauthorized", "An API key is needed"),
     errors.BulkOffError: Kind(403, "bulk_off", "Bulk scoring is switched off"),
-    errors.ForbiddenError: Kind(403, "forbidden", "The API key is not for this"),
+    errors.ForbiddenError: Kind(403, "forbidden", "The API key does not have the scope"),
     errors.UnknownTaskError: Kind(404, "unknown_task", "The task is not served here"),
     errors.TooSlowError: Kind(408, "too_slow", "The caller sends or reads too slowly"),
     errors.TooLargeError: Kind(413, "too_large", "The request is over a limit"),
-    errors.MediaTypeError: Kind(415, "media_type", "The body's type or coding is not taken"),
-    errors.InvalidRequestError: Kind(422, "invalid_request", "The request is not as expected"),
+    errors.MediaTypeError: Kind(415, "media_type", "The body's type or coding is not accepted"),
+    errors.InvalidRequestError: Kind(422, "invalid_request", "The request is not valid"),
     errors.KeyRateError: Kind(429, "key_rate", "The API key sends too many requests a second"),
-    errors.KeyConcurrencyError: Kind(429, "key_concurrency", "The API key has too many requests in work"),
-    errors.OverloadedError: Kind(429, "overloaded", "Too much waits already"),
-    errors.TooManyRequestsError: Kind(429, "too_many_requests", "Too many requests are in work"),
+    errors.KeyConcurrencyError: Kind(429, "key_concurrency", "The API key has too many requests in progress"),
+    errors.OverloadedError: Kind(429, "overloaded", "The queue is full"),
+    errors.TooManyRequestsError: Kind(429, "too_many_requests", "Too many requests are in progress"),
     errors.ClientGoneError: Kind(499, "client_gone", "The caller closed the connection"),
     errors.ScoringError: Kind(500, "scoring_failed", "The model run failed"),
     errors.ModelRetiredError: Kind(503, "model_retired", "The model was replaced"),
     errors.UnavailableError: Kind(503, "not_ready", "The service is not ready"),
-    errors.DeadlineError: Kind(504, "deadline", "The answer is not there in the time given"),
+    errors.DeadlineError: Kind(504, "deadline", "The deadline has passed, or cannot be met"),
 }
-OF_CHANGES: Mapping[type[RelevanceError], Kind] = {  # only the admin interface raises these
-    errors.ConflictError: Kind(409, "conflict", "The models cannot be changed so now"),
+ADMIN_KINDS: Mapping[type[RelevanceError], Kind] = {  # only the admin interface raises these
+    errors.ConflictError: Kind(409, "conflict", "The models cannot be changed now"),
     errors.BundleRefusedError: Kind(422, "bundle_refused", "The bundle is refused and nothing has changed"),
 }
 BUG = Kind(500, "internal", "The service has a fault")
 DRAINING = Kind(503, "draining", "The service is shutting down")
 HTTP_KINDS = {
-    404: Kind(404, "unknown_path", "There is nothing at this path"),
+    404: Kind(404, "unknown_path", "No route has this path"),
     405: Kind(405, "method", "The path does not take this method"),
 }
 STATUSES = sorted({kind.status for kind in (*KINDS.values(), *HTTP_KINDS.values(), BUG, DRAINING)})
@@ -74,7 +74,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {  # what the OpenAPI page says of e
     for kind in KINDS.values()
     if kind.status != 499
 }
-OF_TEI = {429: "Overloaded", 500: "Backend", 503: "Unhealthy", 504: "Backend"}  # all others: "Validation"
+TEI_TYPES = {429: "Overloaded", 500: "Backend", 503: "Unhealthy", 504: "Backend"}  # all others: "Validation"
 
 
 def problem(
@@ -105,7 +105,7 @@ def _vendor_keys(keys: ProblemKeys, kind: Kind, detail: str) -> dict[str, str]:
     if keys is ProblemKeys.COHERE:
         return {"message": detail}
     if keys is ProblemKeys.TEI:
-        return {"error": detail, "error_type": OF_TEI.get(kind.status, "Validation")}
+        return {"error": detail, "error_type": TEI_TYPES.get(kind.status, "Validation")}
     return {}
 
 
@@ -118,7 +118,7 @@ def handle_problems(app: FastAPI) -> None:
 
 async def on_relevance_error(request: Request, error: Exception, faults: Sequence[Mapping[str, str]] = ()) -> Response:
     """Answer an error of the table. A RelevanceError that is not in it is a fault of the service."""
-    kind = (KINDS | OF_CHANGES).get(type(error), BUG)  # type: ignore[operator]
+    kind = (KINDS | ADMIN_KINDS).get(type(error), BUG)  # type: ignore[operator]
     if kind is BUG:
         log.error("unexpected error", exc_info=error, extra={"request_id": context_of(request).request_id})
     wait = error.retry_after_seconds if isinstance(error, errors.OverloadedError | errors.UnavailableError) else None

@@ -71,7 +71,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ClientGoneError("the caller closed the connection before the answer was there")
+            raise ClientGoneError("the caller closed the connection before the answer was ready")
         return task.result()
     finally:
         task.cancel()

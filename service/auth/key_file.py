@@ -33,12 +33,14 @@ class Key(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="what the log calls it")
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="the name in logs")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the secret, hexadecimal")
     scopes: frozenset[Scope] = Field(min_length=1)
     requests_per_second: float | None = Field(None, gt=0, allow_inf_nan=False, description="absent: no limit")
-    burst: int | None = Field(None, ge=1, description="requests at once after a pause; absent: those of one second")
-    max_concurrent: int | None = Field(None, ge=1, description="requests in work at once; absent: no limit")
+    burst: int | None = Field(
+        None, ge=1, description="maximum requests at once after a pause; absent: requests_per_second"
+    )
+    max_concurrent: int | None = Field(None, ge=1, description="maximum requests in progress; absent: no limit")
     expires: AwareDatetime | None = Field(None, description="with an offset, as 2027-01-31T00:00:00Z; absent: never")
 
 
@@ -55,14 +57,14 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     except OSError as error:
         raise ConfigError(f"api_keys {path}: {error.strerror}; expected a TOML file of keys") from None
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or nested too deeply
-        raise ConfigError(f"api_keys {path}: no TOML ({error or type(error).__name__})") from None
+        raise ConfigError(f"api_keys {path}: not TOML ({error or type(error).__name__})") from None
     try:
         keys = _File.model_validate(raw).keys
     except ValidationError as error:
         raise ConfigError(f"api_keys {path}: {_faults(error)}") from None
     twice = len(keys) - len({key.sha256 for key in keys})
     if twice:
-        raise ConfigError(f"api_keys {path}: {twice} secrets stand twice; expected each once")
+        raise ConfigError(f"api_keys {path}: {twice} secrets occur twice; expected each once")
     return keys
 
 

@@ -49,7 +49,7 @@ class Grant:
             raise ForbiddenError(f"key {key.name!r} is for {', '.join(sorted(key.scopes))}; expected {scope.value}")
         if key.max_concurrent is not None and self.in_work >= key.max_concurrent:
             raise KeyConcurrencyError(
-                f"key {key.name!r}: {self.in_work} requests are in work, expected at most {key.max_concurrent}", 1
+                f"key {key.name!r}: {self.in_work} requests are in progress, expected at most {key.max_concurrent}", 1
             )
         self._count()
         self.in_work += 1

@@ -41,7 +41,7 @@ class Loaded(BaseModel):
     bundle: str
     device: str
     loaded_at: datetime
-    in_work: int = Field(description="requests that it is answering")
+    in_work: int = Field(description="requests in progress")
 
     @classmethod
     def of(cls, model: ServedModel) -> Self:
@@ -70,7 +70,7 @@ class OnTrial(BaseModel):
 
 
 class Refused(BaseModel):
-    """The last bundle that was not taken."""
+    """The last bundle that was refused."""
 
     bundle: str
     detail: str

@@ -79,13 +79,13 @@ def parse(body: bytes) -> Any:
     try:
         return json.loads(body.removeprefix(BYTE_ORDER_MARK).decode())
     except json.JSONDecodeError as error:
-        raise MalformedJsonError(f"the body is no JSON: {error.msg} at character {error.pos}") from None
+        raise MalformedJsonError(f"the body is not JSON: {error.msg} at character {error.pos}") from None
     except UnicodeDecodeError as error:
-        raise MalformedJsonError(f"the body is no JSON: byte {error.start} is no UTF-8") from None
+        raise MalformedJsonError(f"the body is not JSON: byte {error.start} is not UTF-8") from None
     except RecursionError:
-        raise MalformedJsonError("the body is no JSON that can be read: it is nested too deeply") from None
+        raise MalformedJsonError("the body is not readable JSON: it is nested too deeply") from None
     except ValueError:
-        raise MalformedJsonError("the body is no JSON that can be read: a number has too many digits") from None
+        raise MalformedJsonError("the body is not readable JSON: a number has too many digits") from None
 
 
 def check_sizes(value: Any, most: int) -> None:

@@ -58,7 +58,7 @@ async def read_body(request: Request, receive: Receive, most_bytes: int, most_va
         async with asyncio.timeout(max(0.0, until - time.monotonic())):
             body = await _Reading(request, receive, most_bytes, most_values).whole()
     except TimeoutError:
-        raise DeadlineError("the body was not there in the time given") from None
+        raise DeadlineError("the body did not arrive before the deadline") from None
     whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
     del body
 

@@ -33,7 +33,7 @@ class _Number:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 _decoder = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_refuse_constant)
@@ -82,7 +82,7 @@ def _parsed(line: Line) -> dict[str, Any]:
     try:
         row = _decoder.decode(line.content.decode())
     except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"Invalid JSON: no UTF-8 at byte {error.start}") from None
+        raise InvalidRequestError(f"Invalid JSON: not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise InvalidRequestError(f"Invalid JSON: {error.msg} at character {error.pos}") from None
     except ValueError as error:

@@ -60,8 +60,8 @@ class CohereV2Request(CohereRequest):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [RERANK_EXAMPLE]})
 
-    max_chunks_per_doc: Count = Field(None, description="taken and left alone: documents are not chunked")
-    priority: int | None = Field(None, description="taken and left alone")
+    max_chunks_per_doc: Count = Field(None, description="ignored: documents are not chunked")
+    priority: int | None = Field(None, description="ignored")
     relevant_spans: RelevantSpans | None = Field(None, description="only `disabled`: none are found here")
 
     @model_validator(mode="before")
@@ -157,4 +157,4 @@ def _check_returnable(documents: Sequence[Document]) -> None:
         except ValueError:
             raise InvalidRequestError(f"documents[{place}]: holds NaN or Infinity, expected JSON") from None
         except RecursionError:
-            raise InvalidRequestError(f"documents[{place}]: nested too deeply to be given back") from None
+            raise InvalidRequestError(f"documents[{place}]: nested too deeply to be returned") from None

@@ -93,7 +93,7 @@ def document_text(document: Document, place: int, fields: tuple[str, ...]) -> st
     """Return the text that a document is ranked by: a text itself, of an object the values of `fields`, a line each.
 
     Fields that an object does not have, and those that are null, are left out; a null document has no text. Raises
-    InvalidRequestError for an object with none of the fields, and for a value that is no text.
+    InvalidRequestError for an object with none of the fields, and for a value that is not text.
     """
     if document is None or isinstance(document, str):
         return document or ""

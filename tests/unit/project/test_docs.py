@@ -13,7 +13,7 @@ import yaml
 from relevance.tasks import Task
 from service.api.admin.app import create_admin_app
 from service.api.app import create_app
-from service.api.problems import OF_CHANGES, REASONS
+from service.api.problems import ADMIN_KINDS, REASONS
 from service.observability.gpu import GpuCollector
 from service.settings import Settings
 from tests import ROOT
@@ -150,7 +150,7 @@ def test_every_header_is_documented():
 
 
 def test_every_reason_of_a_problem_is_documented():
-    reasons = {*REASONS, *(kind.reason for kind in OF_CHANGES.values())}
+    reasons = {*REASONS, *(kind.reason for kind in ADMIN_KINDS.values())}
     assert sorted(reason for reason in reasons if f"`{reason}`" not in BY_HAND) == []
 
 

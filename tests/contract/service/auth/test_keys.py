@@ -258,7 +258,7 @@ def test_a_broken_file_leaves_the_keys_and_says_so(path, monkeypatch, caplog, br
         ('[[keys]]\nname = "a"\nlimit = 3', "limit: Extra inputs"),
         ('[[keys]]\nname = "a"\nexpires = 2027-01-01T00:00:00', "should have timezone info"),
         ('[[keys]]\nname = "a"\nrequests_per_second = inf', "finite"),
-        ("keys = " + "[" * 5000, "no TOML"),
+        ("keys = " + "[" * 5000, "not TOML"),
     ],
 )
 def test_a_wrong_file_is_explained_without_its_values(path, text, said):
@@ -273,7 +273,7 @@ def test_a_wrong_file_is_explained_without_its_values(path, text, said):
 def test_one_secret_may_not_stand_twice(path):
     add(path, "a")
     path.write_text(path.read_text() * 2)
-    with pytest.raises(ConfigError, match="1 secrets stand twice"):
+    with pytest.raises(ConfigError, match="1 secrets occur twice"):
         read_keys(path)
 
 
