@@ -1,4 +1,4 @@
-"""Every package says in its docstring what it is for and what it must not know."""
+"""Every package says what it is for and what it must not know, and is on the map. Files and functions are short."""
 
 import ast
 from pathlib import Path
@@ -23,3 +23,24 @@ def test_room_is_on_the_map(path):
     room = path.parent.relative_to(ROOT)
     place = room if len(room.parts) == 1 else Path(*room.parts[:2])
     assert f"`{place.as_posix()}`" in (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("room", ["relevance", "training", "export", "service"])
+def test_files_and_functions_are_short(room):
+    long = []
+    for path in (ROOT / room).rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        long += [str(path)] if text.count("\n") > 300 else []
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                parameters = sum(each.arg not in ("self", "cls") for each in given)
+                is_command = path.name == "cli.py"  # its parameters are options
+                if node.end_lineno - node.lineno >= 60 or (parameters > 6 and not is_command):
+                    long.append(f"{path}:{node.lineno} {node.name}")
+    assert long == []
+
+
+def test_no_room_of_the_service_has_more_than_14_files():
+    rooms = [path for path in (ROOT / "service").rglob("*") if path.is_dir() and path.name != "__pycache__"]
+    assert [room for room in rooms if len(list(room.glob("*.py"))) > 14] == []
