@@ -1,8 +1,8 @@
-"""The bundle: a folder a task that holds all that scoring needs, made whole or not at all, and verifiable.
+"""The bundle: one folder per task with all that scoring needs. It is written whole or not at all, and verifiable.
 
 `model.onnx`, `tokenizer.json`, `golden.jsonl` and `manifest.json`. The manifest holds the sha256 of the other three and
-a digest of itself, so that one altered byte anywhere is found. Golden pairs carry the logits that the bundle's own
-model gave when it was made: whoever loads it scores them again and compares. See docs/bundle.md.
+a digest of itself, so that any altered byte is found. Golden pairs carry the logits that the model gave at export; a
+loader scores them again and compares. Knows no onnxruntime. See docs/bundle.md.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
 GOLDEN_FILE = "golden.jsonl"
 VERSION_DIGITS = 12
-MOST_BYTES = 64 * 1024 * 1024  # of the manifest and of the golden pairs, which are some kilobytes
+MAX_FILE_BYTES = 64 * 1024 * 1024  # of the manifest and of the golden pairs, which take some kilobytes
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -63,7 +63,7 @@ class Golden(BaseModel):
 
 
 class Manifest(ModelCard):
-    """What a bundle is: the model's card, and what export added."""
+    """The manifest of a bundle: the model's card, and the fields that export adds."""
 
     schema_version: int = SCHEMA_VERSION
     precision: Precision
@@ -121,13 +121,13 @@ class Bundle:
         return PairTokenizer.from_file(self.folder / TOKENIZER_FILE, self.manifest.max_length, self.manifest.pad_id)
 
     def borrow_tokenizer(self, owner: Manifest, tokenizer: PairTokenizer) -> None:
-        """Use the tokeniser of another bundle where it is the same: reading a large one stops all threads for long."""
+        """Share the tokeniser of another bundle if it is equal: to read a large one blocks all threads for long."""
         mine, others = [(m.sha256[TOKENIZER_FILE], m.max_length, m.pad_id) for m in (self.manifest, owner)]
         if mine == others:
             self._borrowed = tokenizer
 
     def check_golden(self, logits: Sequence[float]) -> float:
-        """Return the largest difference between `logits` and the golden ones. Raises BundleError past the tolerance."""
+        """Return the largest difference between `logits` and the golden ones. Raises BundleError over the tolerance."""
         if len(logits) != len(self.golden):
             raise BundleError(f"bundle {self.folder}: {len(logits)} logits for {len(self.golden)} golden pairs")
         worst = 0.0
@@ -145,7 +145,7 @@ class Bundle:
 def write_bundle_files(folder: Path, manifest: Manifest, golden: Sequence[Golden]) -> Manifest:
     """Add `golden.jsonl` and a sealed `manifest.json` to a folder that holds model and tokenizer; return the manifest.
 
-    The caller makes the folder appear whole (`relevance.files.whole_folder`).
+    The caller publishes the folder as a whole (`relevance.files.whole_folder`).
     """
     text = "".join(pair.model_dump_json() + "\n" for pair in golden)
     (folder / GOLDEN_FILE).write_text(text, encoding="utf-8")
@@ -156,7 +156,7 @@ def write_bundle_files(folder: Path, manifest: Manifest, golden: Sequence[Golden
 
 
 def stated_version(folder: Path) -> str | None:
-    """Return the version that a bundle says it has, without any check, or None where it says none."""
+    """Return the version in a bundle's manifest, unchecked; None if it cannot be read."""
     try:
         raw = json.loads(_read(folder, MANIFEST_FILE)) if _path(folder, MANIFEST_FILE).is_file() else None
     except (BundleError, ValueError, RecursionError):
@@ -179,25 +179,25 @@ def verify_hashes(folder: Path, manifest: Manifest) -> None:
 
 
 def _path(folder: Path, name: str) -> Path:
-    """Return where a file of a bundle is. Raises BundleError for a link that leads out of the bundle's folder."""
+    """Return the path of a bundle's file. Raises BundleError for a link that leads out of the bundle's folder."""
     path = folder / name
     try:
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
             raise BundleError(f"bundle {folder}: {name} is a link out of its folder; expected a file in it")
-    except (OSError, RuntimeError):  # a circle of links
+    except (OSError, RuntimeError):  # a cycle of links
         raise BundleError(f"bundle {folder}: {name} is a link that leads nowhere; expected a file") from None
     return path
 
 
 def _read(folder: Path, name: str) -> bytes:
-    """Return the bytes of a file that is read whole. Raises BundleError where it cannot be, or is too large."""
+    """Return the bytes of a small file. Raises BundleError if it cannot be read or is too large."""
     try:
         with _path(folder, name).open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise BundleError(f"bundle {folder}: {name}: {error.strerror}") from None
-    if len(content) > MOST_BYTES:
-        raise BundleError(f"bundle {folder}: {name} is larger than {MOST_BYTES} bytes")
+    if len(content) > MAX_FILE_BYTES:
+        raise BundleError(f"bundle {folder}: {name} is larger than {MAX_FILE_BYTES} bytes")
     return content
 
 
@@ -235,6 +235,6 @@ def _read_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:
         raise BundleError(f"bundle {folder}: {MANIFEST_FILE}: {explain(error)}") from None
-    if manifest.digest != _digest_of(raw):  # of what the file says: an older one lacks fields that have a default
+    if manifest.digest != _digest_of(raw):  # of the raw JSON: an older manifest lacks fields that have a default
         raise BundleError(f"bundle {folder}: {MANIFEST_FILE} does not match its own digest; it is damaged or altered")
     return manifest

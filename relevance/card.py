@@ -1,6 +1,6 @@
-"""What is known of a model from fine-tuning on: saved as `card.json` in a checkpoint, and part of a bundle's manifest.
+"""The model card: `card.json` of a checkpoint, and part of a bundle's manifest.
 
-The card is how training tells export and service everything that they need to score a pair just as training did.
+It holds all that export and service need to score a pair exactly as training did. Knows no weights and no runtime.
 """
 
 import json
@@ -53,8 +53,8 @@ class Calibration(BaseModel):
 class ThresholdSource(BaseModel):
     """How the threshold of a language was found.
 
-    `labelled`: the one of best F1 on its labelled rows. `matched`: it labels the share `positive_share` of its pairs 1,
-    as the overall threshold does of labelled pairs in languages of training; no label of the language was used.
+    `labelled`: best F1 on the language's labelled rows. `matched`: it labels the share `positive_share` of the
+    language's pairs 1, as the overall threshold does in the languages of training; no label of the language is used.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,7 +66,7 @@ class ThresholdSource(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """A fine-tuned model, whatever form its weights are in."""
+    """A fine-tuned model, in whatever format its weights are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,9 +86,9 @@ class ModelCard(BaseModel):
     )
     seen_languages: tuple[str, ...] = Field((), description="languages of training rows, translated rows left out")
     metrics: Report | None = None
-    metrics_on: str = Field("unknown", description="the rows that metrics are of, and what was chosen on them")
+    metrics_on: str = Field("unknown", description="the rows that metrics were measured on, and what was tuned on them")
     cosine_auc: float | None = Field(
-        None, description="AUC on dev of the cosine of query and candidate in the base model, as it was cut"
+        None, description="AUC on dev of the cosine of query and candidate in the base model, after layers were cut"
     )
     findings: tuple[str, ...] = Field((), description="what relevance.soundness found wrong with the labels")
     score_histogram: tuple[int, ...] = ()
@@ -121,7 +121,7 @@ class ModelCard(BaseModel):
         return self.calibration.scores(logits)
 
     def threshold_for(self, language: str) -> float:
-        """Return the threshold of a language, or the overall one where none was tuned for it."""
+        """Return the threshold of a language; the overall one if it has none of its own."""
         return self.language_thresholds.get(normalize_language(language), self.threshold)
 
     def thresholds(self, languages: Sequence[str]) -> NDArray[np.float64]:
@@ -130,7 +130,7 @@ class ModelCard(BaseModel):
         return np.array([found[language] for language in languages], dtype=np.float64)
 
     def labels(self, scores: ArrayLike, languages: Sequence[str]) -> NDArray[np.bool_]:
-        """Return the labels [N] of scores [N] in their languages [N]: what is served, and what is measured."""
+        """Return the labels [N] of scores [N] in their languages [N]. Serving and evaluation both use this."""
         found: NDArray[np.bool_] = np.asarray(scores, dtype=np.float64) >= self.thresholds(languages)
         return found
 
@@ -141,7 +141,7 @@ class ModelCard(BaseModel):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read `card.json`. Raises CheckpointError where it is missing or not a card of this version."""
+        """Read `card.json`. Raises CheckpointError if it is missing or of another version."""
         path = folder / CARD_FILE
         if not path.is_file():
             raise CheckpointError(
@@ -150,7 +150,7 @@ class ModelCard(BaseModel):
         try:
             raw = json.loads(path.read_bytes())
             found = raw.get("format_version") if isinstance(raw, dict) else None
-            if isinstance(found, int) and found != FORMAT_VERSION:  # its parameters are others
+            if isinstance(found, int) and found != FORMAT_VERSION:  # its parameters differ
                 fault = f"format_version {found} is unknown; expected {FORMAT_VERSION}; {OTHER_FORMAT}"
                 raise CheckpointError(f"checkpoint card {path}: {fault}")
             card = cls.model_validate(raw)
@@ -162,7 +162,7 @@ class ModelCard(BaseModel):
 
 
 def score_reference(scores: ArrayLike, languages: Sequence[str]) -> dict[str, Any]:
-    """Return the fields of a card that say how dev's scores [N] are spread, in all and by their languages [N]."""
+    """Return the card's histograms of dev scores [N], of all rows and by language [N]."""
     return {
         "score_histogram": tuple(histogram(scores)),
         "language_histograms": language_histograms(scores, languages),
@@ -171,7 +171,7 @@ def score_reference(scores: ArrayLike, languages: Sequence[str]) -> dict[str, An
 
 
 def explain(error: ValidationError) -> str:
-    """Return pydantic's complaints on one line: field, what was expected, the value given unless it is a secret."""
+    """Return pydantic's errors on one line: field, expected value, given value unless it is a secret."""
     faults = []
     for fault in error.errors(include_url=False):
         where = ".".join(map(str, fault["loc"])) or "(whole)"

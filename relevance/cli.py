@@ -1,4 +1,4 @@
-"""The `relevance` command: gathers the commands of the installed parts and reports errors as one line.
+"""The `relevance` command: collects the commands of the installed parts and reports errors on one line.
 
 Each part (training, export, service) registers a Typer app under the entry-point group `relevance.commands`. Commands
 import heavy packages when they run: `relevance --help` is quick, and a command whose packages are missing says so.
@@ -20,7 +20,7 @@ from relevance.version import project_version
 
 HELP = "Multilingual query-category (QC) and query-item (QI) relevance: fine-tune, export to ONNX, serve."
 
-# The commands in the order of the work, by the titles that `--help` groups them under.
+# The commands in the order of use, under the headings of `--help`.
 STEPS = {
     "Rows": ("sample", "data", "translate", "convert-translator", "negatives", "validate", "apply-review"),
     "Models": ("encoder", "train", "evaluate", "pipeline", "ablate"),
@@ -32,7 +32,7 @@ ORDER = {command: (title, place) for title, commands in STEPS.items() for place,
 
 
 def build_app() -> typer.Typer:
-    """Return one Typer app holding the commands of every installed part, grouped by the steps of the work."""
+    """Return one Typer app with the commands of all installed parts, grouped by step."""
     app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_options)
     for entry in sorted(set(entry_points(group="relevance.commands")), key=lambda entry: entry.name):
@@ -80,7 +80,7 @@ def main() -> None:
         try:
             build_app()()
         finally:
-            sys.stdout.flush()  # a full disk under the results shows here at the latest
+            sys.stdout.flush()  # a full disk shows here at the latest
     except RelevanceError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -89,14 +89,14 @@ def main() -> None:
     except OSError as error:
         _explain_machine(f"{error.filename or 'output'}: {error.strerror or error}")
     except Exception as error:
-        reason = write_failure(error)  # of a library with errors of its own
+        reason = write_failure(error)  # from a library with its own error classes
         if reason is None:
             raise
         _explain_machine(f"a file cannot be written: {reason}")
 
 
 def _explain_machine(message: str) -> NoReturn:
-    """End with the message, status 5, and nothing more on standard output, which may be what has failed."""
+    """Exit with the message and status 5, without further output: standard output may be what failed."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(f"error: {message}", file=sys.stderr)
     sys.exit(MachineError.exit_code)

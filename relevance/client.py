@@ -1,9 +1,9 @@
 """Calls the service: `Client` for plain code, `AsyncClient` for asyncio. Needs the extra `client`.
 
-One call may be many requests: candidates are sent in chunks of at most `max_candidates`, and 429, 503 and broken
-connections are retried. All have the id of the call and must be answered by one model. One deadline covers all of a
-call, and every request tells the service what is left of it.
-A bulk job is sent in chunks too, each with a time of its own: rows may come, and scores be read, for days.
+A call may take several requests: candidates are sent in chunks of at most `max_candidates`, and 429, 503 and broken
+connections are retried. All requests carry the id of the call, and one model must answer them all. One deadline covers
+the call; each request tells the service how much time is left. A bulk job is sent in chunks too, each with its own
+timeout, so it may run for days. Knows HTTP; knows no models.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ from relevance.exchange import Answer, Call, Exchange, Question, deadline_in, ht
 from relevance.tasks import UNKNOWN_LANGUAGE, Pair
 
 SCORE_PATH, BULK_PATH = "v1/score", "v1/score/bulk"
-BULK_ROWS = 1000  # of one request
+BULK_ROWS = 1000  # per request
 BULK_SECONDS = 600.0
 
 Body = Mapping[str, Any]
 
 
 class _Calls:
-    """What both clients share: how a call becomes requests, and their parts a result."""
+    """What both clients share: splitting a call into requests, and joining their results."""
 
     def __init__(
         self, base_url: str, timeout_seconds: float | None, max_candidates: int, retry: RetryPolicy | None
@@ -50,7 +50,7 @@ class _Calls:
         self._retry = retry or RetryPolicy()
 
     def _begun(self, bodies: Sequence[Body], timeout_seconds: float | None, request_id: str | None) -> Call:
-        """Return a call, whose time runs from now on."""
+        """Return a call. Its deadline counts from now."""
         limit = checked_seconds("timeout_seconds", timeout_seconds)
         deadline = deadline_in(self._timeout_seconds if timeout_seconds is None else limit)
         name = checked_request_id(request_id) or uuid.uuid4().hex
@@ -59,7 +59,7 @@ class _Calls:
     def _bulk_exchanges(
         self, task: str, pairs: Iterable[Pair], timeout_seconds: float, request_id: str | None
     ) -> Iterator[Exchange[list[BulkScore]]]:
-        """Return the requests of a bulk job, each made of the next pairs when it is asked for; then its time runs."""
+        """Yield the requests of a bulk job. Each is built, and its deadline starts, when it is asked for."""
         limit = checked_seconds("timeout_seconds", timeout_seconds)
         name = checked_request_id(request_id) or uuid.uuid4().hex
         rows = itertools.starmap(checked_pair, zip(checked_rows(pairs), itertools.count(), strict=False))
@@ -68,7 +68,7 @@ class _Calls:
         return (Exchange(question, name, self._retry, deadline_in(limit)) for question in questions)
 
     def _chunks(self, items: Sequence[Any]) -> list[Sequence[Any]]:
-        """Cut into chunks; nothing at all is one empty chunk, which the service refuses and explains."""
+        """Split into chunks. No items make one empty chunk, which the service refuses with a reason."""
         size = self._max_candidates
         return [items[start : start + size] for start in range(0, max(1, len(items)), size)]
 
@@ -86,7 +86,7 @@ class _Calls:
 
 
 class Client(_Calls, AbstractContextManager["Client"]):
-    """A client for plain code; connections are reused, and several threads may share it."""
+    """A client for synchronous code. It reuses connections, and threads may share it."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Client(_Calls, AbstractContextManager["Client"]):
         max_candidates: int = 500,
         retry: RetryPolicy | None = None,
     ) -> None:
-        """`timeout_seconds` is the deadline of a call; None: none. `max_candidates` is what one request may hold."""
+        """`timeout_seconds` bounds a call; None: no limit. `max_candidates` bounds one request."""
         super().__init__(base_url, timeout_seconds, max_candidates, retry)
         self._http = httpx.Client(base_url=self._base_url, headers=key_headers(api_key))
 
@@ -123,9 +123,9 @@ class Client(_Calls, AbstractContextManager["Client"]):
     def score_bulk(
         self, task: str, pairs: Iterable[Pair], *, timeout_seconds: float = BULK_SECONDS, request_id: str | None = None
     ) -> Iterator[BulkScore]:
-        """Score any number of pairs in their order, behind everybody who waits, and hold 1,000 of them at most.
+        """Score any number of pairs in their order, at bulk priority; at most 1,000 pairs are held in memory.
 
-        `timeout_seconds` is for each request of so many, its retries included. Raises ClientError.
+        `timeout_seconds` bounds each request of up to 1,000 pairs, with its retries. Raises ClientError.
         """
         exchanges = self._bulk_exchanges(task, pairs, timeout_seconds, request_id)
         return (score for exchange in exchanges for score in self._send(exchange))
@@ -157,7 +157,7 @@ class Client(_Calls, AbstractContextManager["Client"]):
 
 
 class AsyncClient(_Calls, AbstractAsyncContextManager["AsyncClient"]):
-    """A client for asyncio; at most `max_concurrency` requests of all its calls are under way at once."""
+    """A client for asyncio. At most `max_concurrency` requests of all its calls run at once."""
 
     def __init__(
         self,
@@ -169,12 +169,12 @@ class AsyncClient(_Calls, AbstractAsyncContextManager["AsyncClient"]):
         max_concurrency: int = 4,
         retry: RetryPolicy | None = None,
     ) -> None:
-        """`timeout_seconds` is the deadline of a call; None: none. `max_candidates` is what one request may hold."""
+        """`timeout_seconds` bounds a call; None: no limit. `max_candidates` bounds one request."""
         super().__init__(base_url, timeout_seconds, max_candidates, retry)
         checked_count("max_concurrency", max_concurrency)
         limits = httpx.Limits(max_connections=max_concurrency, max_keepalive_connections=max_concurrency)
         self._http = httpx.AsyncClient(base_url=self._base_url, headers=key_headers(api_key), limits=limits)
-        self._turns = asyncio.Semaphore(max_concurrency)
+        self._slots = asyncio.Semaphore(max_concurrency)
 
     async def score(
         self,
@@ -198,9 +198,9 @@ class AsyncClient(_Calls, AbstractAsyncContextManager["AsyncClient"]):
     def score_bulk(
         self, task: str, pairs: Iterable[Pair], *, timeout_seconds: float = BULK_SECONDS, request_id: str | None = None
     ) -> AsyncIterator[BulkScore]:
-        """Score any number of pairs in their order, behind everybody who waits, and hold 1,000 of them at most.
+        """Score any number of pairs in their order, at bulk priority; at most 1,000 pairs are held in memory.
 
-        `timeout_seconds` is for each request of so many, its retries included. Raises ClientError.
+        `timeout_seconds` bounds each request of up to 1,000 pairs, with its retries. Raises ClientError.
         """
         return self._rows(self._bulk_exchanges(task, pairs, timeout_seconds, request_id))
 
@@ -228,7 +228,7 @@ class AsyncClient(_Calls, AbstractAsyncContextManager["AsyncClient"]):
         tasks = [asyncio.create_task(self._send(exchange)) for exchange in exchanges]
         try:
             return await asyncio.gather(*tasks)
-        finally:  # the first failure, or a cancelled call, ends the requests that are still under way
+        finally:  # the first failure, or a cancelled call, cancels the other requests
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -242,7 +242,7 @@ class AsyncClient(_Calls, AbstractAsyncContextManager["AsyncClient"]):
 
     async def _attempts(self, exchange: Exchange[Answer]) -> Answer:
         while True:
-            async with self._turns:
+            async with self._slots:
                 try:
                     found = exchange.result(await self._http.post(**exchange.send()))
                 except httpx.RequestError as error:
@@ -277,7 +277,7 @@ def _bulk_question(task: str, pairs: Sequence[Pair], first_row: int) -> Question
 
 
 def _encoded(body: Body) -> bytes:
-    """Return JSON. A lone surrogate can't be UTF-8; sent as it is, the service refuses it and says why."""
+    """Return JSON. A lone surrogate is not valid UTF-8; it is sent as it is, and the service refuses it."""
     return json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 

@@ -1,6 +1,6 @@
-"""Checks what a caller hands to `relevance.client` before anything is sent. Every fault is a ConfigError.
+"""Checks the arguments of `relevance.client` before anything is sent. Every fault is a ConfigError. Knows no network.
 
-A message never holds a secret: of an API key nothing is shown, of a URL neither its user nor its query.
+A message never holds a secret: no part of an API key, and neither user nor query of a URL.
 """
 
 import math
@@ -21,7 +21,7 @@ Value = TypeVar("Value")
 
 
 def checked_url(base_url: str) -> str:
-    """Return the base URL of a service: scheme, host, port, and the path prefix of a gateway where there is one."""
+    """Return a valid base URL: scheme, host, optional port, and the optional path prefix of a gateway."""
     expected = "expected http://HOST:PORT or https://HOST"
     if not isinstance(base_url, str):
         raise ConfigError(f"base_url of type {type(base_url).__name__}: {expected}")
@@ -43,12 +43,12 @@ def checked_url(base_url: str) -> str:
 
 
 def key_headers(api_key: str | None) -> dict[str, str]:
-    """Return the header that carries an API key; none where there is no key."""
+    """Return the header that carries an API key; no header without a key."""
     return {} if api_key is None or api_key == "" else bearer("api_key", api_key)
 
 
 def checked_request_id(request_id: str | None) -> str | None:
-    """Return the caller's own id of a call, or None for none."""
+    """Return a valid request id, or None."""
     if request_id is None or (isinstance(request_id, str) and REQUEST_ID.fullmatch(request_id)):
         return request_id
     raise ConfigError(
@@ -57,7 +57,7 @@ def checked_request_id(request_id: str | None) -> str | None:
 
 
 def checked_seconds(name: str, seconds: float | None) -> float | None:
-    """Return the seconds of a limit; None for no limit, which may be written as infinity too."""
+    """Return a timeout in seconds. None or infinity: no limit (None)."""
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
@@ -66,14 +66,14 @@ def checked_seconds(name: str, seconds: float | None) -> float | None:
 
 
 def checked_count(name: str, count: int) -> int:
-    """Return a whole number of 1 or more."""
+    """Return an integer of at least 1."""
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ConfigError(f"{name} {_shown(count)}: expected a whole number, at least 1")
     return count
 
 
 def checked_texts(name: str, texts: Iterable[str]) -> list[str]:
-    """Return texts as a list. A single text is refused: its letters would be scored."""
+    """Return texts as a list. A single string is refused: its letters would be scored."""
     found = list(_several(name, texts, "texts"))
     for place, text in enumerate(found):
         checked_text(f"{name}[{place}]", text)
@@ -81,7 +81,7 @@ def checked_texts(name: str, texts: Iterable[str]) -> list[str]:
 
 
 def checked_text(name: str, text: str) -> str:
-    """Return a text, which may be blank: that is for the service to judge."""
+    """Return a text. It may be blank: the service decides on that."""
     if not isinstance(text, str):
         raise ConfigError(f"{name} {_shown(text)}: expected text")
     return text
@@ -105,7 +105,7 @@ def checked_pair(pair: Pair, place: int) -> Pair:
 
 
 def checked_rows(pairs: Iterable[Pair]) -> Iterable[Pair]:
-    """Return the pairs of a bulk job, of which any number may come: none is taken yet."""
+    """Return the pairs of a bulk job, unread: there may be any number."""
     return _several("pairs", pairs, "pairs")
 
 

@@ -1,4 +1,4 @@
-"""What `relevance.client` takes and gives: results, errors, and when to try again. Knows no network."""
+"""The results, errors and retry policy of `relevance.client`. Knows no network."""
 
 import json
 import random
@@ -11,12 +11,12 @@ from typing import Any, Self
 from relevance.errors import ConfigError, RelevanceError
 from relevance.tasks import Pair, Task
 
-DETAIL_CHARS = 300  # of a body that is no problem details, as a proxy's page
+DETAIL_CHARS = 300  # of a body without problem details, such as a proxy's page
 
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """Which model gave scores; the version is the digest of its bundle's manifest."""
+    """The model that gave the scores. `version` is the digest of its bundle's manifest."""
 
     name: str
     version: str
@@ -24,7 +24,7 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a call cost: pairs scored, tokens read without padding, and requests sent (chunks, not retries)."""
+    """The cost of a call: pairs scored, tokens read without padding, and requests sent (chunks, without retries)."""
 
     pairs: int
     tokens: int
@@ -33,11 +33,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
-    """The scores of one call, in the order in which candidates or pairs were given.
+    """The scores of one call, in the order of its candidates or pairs.
 
     `scores` are probabilities in [0, 1]; `labels` are 1 at or above the threshold of the pair's language, else 0;
-    `truncated` are the places, from 0, of pairs that were longer than the model reads. One model gave all scores of a
-    call (`model`): where two answered its requests, the call was sent again or failed.
+    `truncated` are the positions, from 0, of pairs longer than the model reads. One model gave all scores of a call
+    (`model`): if two models answered its requests, the call was retried or failed.
     """
 
     task: Task
@@ -61,7 +61,7 @@ class ScoreResult:
 
     @classmethod
     def from_answer(cls, answer: Mapping[str, Any], request_id: str) -> Self:
-        """Read the body of a `/v1/score` answer. Raises KeyError, TypeError or ValueError where it is none."""
+        """Read the body of a `/v1/score` answer. Raises KeyError, TypeError or ValueError if it is malformed."""
         scores = answer["scores"]
         return cls(
             task=Task(answer["task"]),
@@ -76,7 +76,7 @@ class ScoreResult:
 
     @classmethod
     def joined(cls, parts: Sequence[Self], request_id: str) -> Self:
-        """Return the result of a call that was sent as several requests, from theirs in order."""
+        """Join the results of the requests of one call, in their order."""
         starts = [sum(len(part.scores) for part in parts[:number]) for number in range(len(parts))]
         return cls(
             task=parts[0].task,
@@ -108,7 +108,7 @@ class Problem:
 
     @classmethod
     def from_body(cls, status: int, body: bytes) -> Self:
-        """Read an error's body; one that is no problem details (a proxy's page) becomes the detail, cut."""
+        """Read the body of an error. A body without problem details (a proxy's page) becomes the detail, shortened."""
         try:
             found = json.loads(body)
         except ValueError:
@@ -127,10 +127,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class BulkScore:
-    """What came of one row of a bulk job, counted from 0: its score, or the problem that this row alone has.
+    """The result of one row of a bulk job (`row` counts from 0): its score, or its own problem.
 
-    `score`, `label` and `truncated` are as in `ScoreResult`, the first two None where there is a problem. `version` is
-    that of the model, which may be another from some row on where the service was rolled over meanwhile.
+    `score`, `label` and `truncated` are as in `ScoreResult`; the first two are None if there is a problem. `version` is
+    the model's; it may change from one row to the next if the model was replaced meanwhile.
     """
 
     row: int
@@ -143,7 +143,7 @@ class BulkScore:
 
     @classmethod
     def from_line(cls, row: int, pair: Pair, version: str, line: Mapping[str, Any]) -> Self:
-        """Read a line of a `/v1/score/bulk` answer. Raises KeyError, TypeError or ValueError where it is none."""
+        """Read a line of a `/v1/score/bulk` answer. Raises KeyError, TypeError or ValueError if it is malformed."""
         if "status" in line:
             problem = Problem(int(line["status"]), str(line["reason"]), title="", detail=str(line["detail"]))
             return cls(row, pair, version, problem=problem)
@@ -151,9 +151,9 @@ class BulkScore:
 
 
 class ClientError(RelevanceError):
-    """A call that gave no scores. `problem` is there where the service (or a proxy before it) answered with an error.
+    """A call failed. `problem` is set if the service, or a proxy before it, answered with an error.
 
-    `attempts` counts the requests sent for the part of the call that failed, the retries included.
+    `attempts` counts the requests sent for the failed part of the call, with retries.
     """
 
     exit_code = 5
@@ -164,25 +164,25 @@ class ClientError(RelevanceError):
 
 
 class RefusedError(ClientError):
-    """The service refused the request (4xx but 429): sending it again would not help."""
+    """The service refused the request (4xx except 429); a retry would not help."""
 
     exit_code = 2
 
 
 class OverloadedError(ClientError):
-    """429 on every attempt, or on the last one that the deadline had room for."""
+    """429 on every attempt before the deadline."""
 
     retry_after_seconds: float | None = None
 
 
 class UnavailableError(ClientError):
-    """503 on every attempt: loading, draining, or no longer able to score."""
+    """503 on every attempt: the service is loading, draining or broken."""
 
     retry_after_seconds: float | None = None
 
 
 class DeadlineError(ClientError):
-    """The call's time ran out, here or in the service (504)."""
+    """The deadline of the call passed, here or in the service (504)."""
 
 
 class ServiceFaultError(ClientError):
@@ -190,26 +190,26 @@ class ServiceFaultError(ClientError):
 
 
 class UnreachableError(ClientError):
-    """No connection, or it broke, on every attempt."""
+    """The connection failed or broke on every attempt."""
 
 
 class AnswerError(ClientError):
-    """The answer is no answer of this service."""
+    """The answer is not one of this service."""
 
 
 class MixedModelsError(ClientError):
-    """Requests of one call were answered by different models, each time the call was sent: their scores don't compare.
+    """Different models answered the requests of one call, on every attempt. Their scores are not comparable.
 
-    Happens while models are switched; the call may be sent again later.
+    This happens while models are switched. Retry the call later.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and when to try again after 429, 503 and broken connections.
+    """How often and when to retry after 429, 503 and broken connections.
 
-    Waits grow exponentially with full jitter: uniform in [0, min(cap, base x 2^n)] before retry n, from 0. A
-    `Retry-After` is waited out in full, and the jitter comes on top, so that callers do not come back together.
+    Waits grow exponentially with full jitter: uniform in [0, min(cap, base x 2^n)] before retry n, from 0. The jitter
+    is added to a `Retry-After`, so that callers do not retry at the same moment.
     """
 
     attempts: int = 4
@@ -223,7 +223,7 @@ class RetryPolicy:
             raise ConfigError(f"{self}: expected whole attempts, at least 1, and seconds of 0 or more")
 
     def wait_seconds(self, retry: int, retry_after: float | None, rng: random.Random) -> float | None:
-        """Return how long to wait before retry number `retry`, from 0; None: don't try again."""
+        """Return the wait before retry number `retry`, from 0. None: do not retry."""
         if retry + 1 >= self.attempts or (retry_after or 0) > self.longest_retry_after_seconds:
             return None
         jitter = rng.uniform(0, min(self.cap_seconds, self.base_seconds * 2.0**retry))
@@ -231,7 +231,7 @@ class RetryPolicy:
 
 
 def retry_after_seconds(header: str | None, now: datetime | None = None) -> float | None:
-    """Read a Retry-After header, seconds or a date (RFC 9110); None where it is missing or neither."""
+    """Read a Retry-After header: seconds or a date (RFC 9110). None: missing or malformed."""
     text = (header or "").strip()
     if text.isdecimal():
         return float(text)

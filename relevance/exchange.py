@@ -1,4 +1,4 @@
-"""One request of `relevance.client` with its retries, as decisions without I/O: what to send, and whether to wait."""
+"""Decides what `relevance.client` sends and when it retries. Does no I/O and knows no event loop."""
 
 import random
 import time
@@ -32,17 +32,17 @@ except ModuleNotFoundError as error:
 __all__ = ["Answer", "Call", "Exchange", "Question", "deadline_in", "httpx"]
 
 CONNECT_SECONDS = 5.0
-LONGEST_MS = 999_999_999  # what the service takes in X-Request-Timeout-Ms
-BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout, httpx.ProxyError)  # may work next time
+MAX_TIMEOUT_MS = 999_999_999  # the most that the service accepts in X-Request-Timeout-Ms
+BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout, httpx.ProxyError)  # a retry may succeed
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class Question(Generic[Answer]):
-    """What is asked of the service, and how its answer is read.
+    """A request to the service, and how to read its answer.
 
-    `read` takes the response and its request id, and raises KeyError, TypeError or ValueError where it is no answer.
+    `read` takes the response and its request id. It raises KeyError, TypeError or ValueError for a malformed answer.
     """
 
     path: str
@@ -52,12 +52,12 @@ class Question(Generic[Answer]):
 
 
 class Exchange(Generic[Answer]):
-    """A question and the attempts to have it answered."""
+    """A question and the attempts to get its answer."""
 
     def __init__(
         self, question: Question[Answer], request_id: str, policy: RetryPolicy, deadline: float | None
     ) -> None:
-        """`deadline` is a reading of `time.monotonic()`, or None for none."""
+        """`deadline` is on `time.monotonic()`; None: no deadline."""
         self.attempts = 0
         self._question = question
         self._request_id, self._policy, self._deadline = request_id, policy, deadline
@@ -65,7 +65,7 @@ class Exchange(Generic[Answer]):
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the deadline, or None without one. Raises DeadlineError where none are left."""
+        """Seconds until the deadline; None without one. Raises DeadlineError if it has passed."""
         if self._deadline is None:
             return None
         left = self._deadline - time.monotonic()
@@ -79,13 +79,13 @@ class Exchange(Generic[Answer]):
         self.attempts += 1
         headers = {"Content-Type": self._question.media_type, "X-Request-Id": self._request_id}
         if left is not None:
-            headers["X-Request-Timeout-Ms"] = str(max(1, min(int(1000 * left), LONGEST_MS)))
+            headers["X-Request-Timeout-Ms"] = str(max(1, min(int(1000 * left), MAX_TIMEOUT_MS)))
         timeout = httpx.Timeout(left, connect=CONNECT_SECONDS if left is None else min(left, CONNECT_SECONDS))
         question = self._question
         return {"url": question.path, "content": question.content, "headers": headers, "timeout": timeout}
 
     def result(self, response: httpx.Response) -> Answer | float:
-        """Return what a response holds, or the seconds to wait before the next attempt. Raises ClientError."""
+        """Return the answer in a response, or the seconds to wait before the next attempt. Raises ClientError."""
         if response.is_success:
             return self._parsed(response)
         problem = Problem.from_body(response.status_code, response.content)
@@ -106,11 +106,11 @@ class Exchange(Generic[Answer]):
         return self._wait(failure, None)
 
     def expired(self) -> DeadlineError:
-        """Return the error of a call whose time ran out here."""
+        """Return the error of a call whose deadline passed here."""
         return DeadlineError("no answer before the deadline of the call", self._request_id, self.attempts)
 
     def _wait(self, error: ClientError, retry_after: float | None) -> float:
-        """Return how long to wait, or raise the error where no attempt is left, or no time for one."""
+        """Return how long to wait. Raises the error if no attempt, or no time for one, is left."""
         wait = self._policy.wait_seconds(self.attempts - 1, retry_after, self._rng)
         if wait is None or (self._deadline is not None and time.monotonic() + wait >= self._deadline):
             raise error
@@ -140,9 +140,9 @@ class Exchange(Generic[Answer]):
 
 
 class Call:
-    """The requests of one call. One model must answer all of them: else all are sent again, as the policy says.
+    """The requests of one call. One model must answer them all; otherwise all are retried, by the retry policy.
 
-    All carry the id of the call, so that a service that tries a second model chooses alike for each of them.
+    All carry the id of the call, so that a service with a canary chooses the same model for each of them.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Call:
         policy: RetryPolicy,
         deadline: float | None,
     ) -> None:
-        """`questions` makes them anew each time; `deadline` is a reading of `time.monotonic()`, or None for none."""
+        """`questions` makes the requests, once per attempt. `deadline` is on `time.monotonic()`; None: no deadline."""
         self._questions, self._request_id = questions, request_id
         self._policy, self._deadline = policy, deadline
         self._rounds = 0
@@ -165,9 +165,9 @@ class Call:
             yield Exchange(question, self._request_id, self._policy, self._deadline)
 
     def result(self, parts: Iterable[ScoreResult]) -> ScoreResult | float:
-        """Return the result of the call, or the seconds to wait before all is sent again. Raises MixedModelsError.
+        """Return the result of the call, or the seconds to wait before all are retried. Raises MixedModelsError.
 
-        Stops taking parts at the first one of another model.
+        Stops at the first part from another model.
         """
         taken: list[ScoreResult] = []
         for part in parts:
@@ -185,5 +185,5 @@ class Call:
 
 
 def deadline_in(seconds: float | None) -> float | None:
-    """Return the reading of `time.monotonic()` in so many seconds; None for no limit."""
+    """Return the deadline on `time.monotonic()` after `seconds`; None for no limit."""
     return None if seconds is None else time.monotonic() + seconds

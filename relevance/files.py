@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: written beside their place, synced, then renamed."""
+"""Writes files and folders whole or not at all: beside their place, synced, then renamed. Knows no formats."""
 
 import contextlib
 import errno
@@ -15,7 +15,7 @@ from relevance.errors import MachineError
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = _NO_ROOM | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 _REFUSED |= {errno.EIO, errno.ENAMETOOLONG, errno.ENXIO}
-# What libraries say of a failed write in errors of their own: safetensors, tokenizers, torch, numpy, sqlite.
+# The messages of libraries for a failed write: safetensors, tokenizers, torch, numpy, sqlite.
 _IN_WORDS = re.compile(
     r"No space left on device|Disk quota exceeded|File too large|Read-only file system|Permission denied"
     r"|PytorchStreamWriter failed|file write failed|unexpected pos \d+ vs|requested and \d+ written"
@@ -25,9 +25,9 @@ _IN_WORDS = re.compile(
 
 @contextlib.contextmanager
 def writing(path: Path, needs: int | None = None, temporary: Path | None = None) -> Iterator[None]:
-    """Turn every failure to write within the block into a MachineError that names `path`, not `temporary`.
+    """Turn every write error within the block into a MachineError that names `path`, not `temporary`.
 
-    `needs` are the bytes that were to be written, where known. Errors of files elsewhere, as of an input, pass.
+    `needs` is the number of bytes to write, if known. Errors of other files, such as an input, pass unchanged.
     """
     try:
         yield
@@ -45,7 +45,7 @@ def writing(path: Path, needs: int | None = None, temporary: Path | None = None)
 
 
 def write_failure(error: BaseException) -> str | None:
-    """Return why a write failed, as the system puts it; None for an error of another kind."""
+    """Return the system's reason for a failed write. None: the error is of another kind."""
     if isinstance(error, OSError) and error.errno in _REFUSED:
         in_the_way = error.errno in (errno.EEXIST, errno.ENOTDIR) and error.filename
         return f"{error.filename} is no folder" if in_the_way else error.strerror
@@ -55,9 +55,9 @@ def write_failure(error: BaseException) -> str | None:
 
 @contextlib.contextmanager
 def whole_file(path: Path, needs: int | None = None) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes the place of `path`, on any error it is removed.
+    """Yield a temporary path beside `path`. On success it replaces `path`; on an error it is removed.
 
-    MachineError where the system refuses to write; `needs` are the bytes to be written, where known.
+    Raises MachineError if the system refuses to write. `needs` is the number of bytes to write, if known.
     """
     with writing(path, needs):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,10 +76,10 @@ def whole_file(path: Path, needs: int | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success it replaces `path` (whatever stood there), else it is removed.
+    """Yield a temporary folder beside `path`. On success it replaces `path`; on an error it is removed.
 
-    Where two processes make the same folder at once, the last one's folder stays; a reader never sees half of either.
-    MachineError where the system refuses to write.
+    If two processes write the same folder at once, the last one wins; a reader never sees a mixture. Raises
+    MachineError if the system refuses to write.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def publish_folder(built: Path, path: Path) -> None:
-    """Sync a finished folder to disk and move it to `path` on the same file system, whatever stood there."""
+    """Sync a finished folder to disk and move it to `path` on the same file system. Replaces what was there."""
     with writing(path, temporary=built):
         path.parent.mkdir(parents=True, exist_ok=True)
         for file in built.rglob("*"):
@@ -114,7 +114,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _put_in_place(temporary: Path, path: Path) -> None:
-    """Rename a folder over another: POSIX renames only over an empty one, so the old one steps aside first."""
+    """Rename a folder over another. POSIX allows only an empty target, so the old folder is moved away first."""
     while True:
         try:
             temporary.rename(path)
@@ -134,7 +134,7 @@ def _sync(path: Path) -> None:
 
 
 def _is_of(error: Exception, path: Path) -> bool:
-    """Return whether an error is of `path`, its temporary form or a folder above it; an error without a name is."""
+    """Return whether an error concerns `path`, its temporary file or a folder above it, or names no file."""
     name = error.filename if isinstance(error, OSError) else None
     if not isinstance(name, str):
         return True
@@ -144,7 +144,7 @@ def _is_of(error: Exception, path: Path) -> bool:
 
 
 def _room(path: Path, needs: int | None, temporary: Path | None) -> str:
-    """Return what was needed or written, and what is free on the disk, in words."""
+    """Return a text with the bytes needed or written, and those free on the disk."""
     place = next((folder for folder in path.absolute().parents if folder.is_dir()), Path("/"))
     with contextlib.suppress(OSError):
         free = f"{_megabytes(shutil.disk_usage(place).free)} free on its disk"

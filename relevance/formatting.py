@@ -1,8 +1,8 @@
-"""How a pair becomes the two texts that a model reads. Training and serving share this file, so they cannot drift.
+"""Turns a pair into the two texts that a model reads. Training and serving share it, so they cannot differ.
 
-Any change to what `PairFormat` returns for the same parameters and input is a new FORMAT_VERSION: bundles and
-checkpoints of another version are refused. The parameters, the promotional phrases included, are stored in card and
-manifest.
+Any change to the result of `PairFormat` for the same parameters and input needs a new FORMAT_VERSION: bundles and
+checkpoints of another version are refused. Card and manifest store the parameters, the promotional phrases included.
+Knows no tokens and no files.
 """
 
 import functools
@@ -20,10 +20,11 @@ FORMAT_VERSION = 2  # 1 did not normalise texts
 OTHER_FORMAT = "another release formats its texts in another way: train the model again with this one"
 
 BARE_COMMA = ","  # a comma that no space follows, as AnalytiCup writes paths
-# What can part the levels of a path. Of two that are as frequent the first is taken: names hold commas and slashes.
+# Separators of the levels of a path, by preference: of two equally frequent ones the first wins, since names hold
+# commas and slashes.
 SEPARATORS = (" > ", "|", "›", "»", " / ", BARE_COMMA, ", ", "/")
 _COMMA = re.compile(r",(?! )")
-_TIGHT = frozenset({">", "|", "›", "»"})  # never within a name: white space around them makes no difference
+_TIGHT = frozenset({">", "|", "›", "»"})  # never within a name: white space around them does not matter
 
 # Level names of the AnalytiCup category tree that hold a comma with no space behind it.
 NAMES_WITH_COMMA = (
@@ -39,7 +40,7 @@ NAMES_WITH_COMMA = (
 
 
 class PairFormat(BaseModel):
-    """The formatting parameters of a model; saved with it, applied by `query_text` and `candidate_text`."""
+    """The formatting parameters of a model. Saved with it; `query_text` and `candidate_text` apply them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,7 +49,7 @@ class PairFormat(BaseModel):
     language_tag: bool = Field(False, description="put the language code before the query, as in '[ja] 靴'")
     level_separator: str = Field(" > ", description="stands between the levels of a category path")
     path_separator: str | None = Field(
-        None, description="parts the levels of a category path as it comes; absent: found in the training rows"
+        None, description="separates the levels of category paths in the input; absent: found in the training rows"
     )
     names_with_comma: tuple[str, ...] = Field(
         NAMES_WITH_COMMA, description="level names that hold a comma with no space behind it"
@@ -76,7 +77,7 @@ class PairFormat(BaseModel):
     def levels(self, category_path: str) -> list[str]:
         """Split a category path into its normalised level names, top first: see `path_levels`.
 
-        Normalisation makes no levels and joins none: a comma that an entity stood for stays in its level.
+        Normalisation neither adds nor joins levels: a comma that was an entity stays within its level.
         """
         separator = self.path_separator or BARE_COMMA
         levels = path_levels(category_path, separator, self.names_with_comma)
@@ -87,7 +88,7 @@ class PairFormat(BaseModel):
         return again if len(again) == len(levels) else [self._normal(level) for level in levels]
 
     def fitted(self, task: Task, candidates: Iterable[str]) -> Self:
-        """Return the format for these candidates: the separator of their paths is found where none is given (QC)."""
+        """Return the format with the separator found in these candidates, if it has none (QC)."""
         if task is not Task.QC or self.path_separator is not None:
             return self
         return self.model_copy(update={"path_separator": find_separator(candidates)})
@@ -105,9 +106,9 @@ class PairFormat(BaseModel):
 
 
 def find_separator(paths: Iterable[str]) -> str:
-    """Return what parts the levels of category paths: one of SEPARATORS, a bare comma where none is found.
+    """Return the separator of category paths: one of SEPARATORS, or a bare comma if none occurs.
 
-    It is the first one that is in at least half as many different paths as the most frequent one.
+    It is the first that occurs in at least half as many distinct paths as the most frequent one.
     """
     distinct = set(paths)
     counts = {each: sum(len(path_levels(path, each, ())) > 1 for path in distinct) for each in SEPARATORS}
@@ -116,10 +117,10 @@ def find_separator(paths: Iterable[str]) -> str:
 
 
 def path_levels(path: str, separator: str, names_with_comma: tuple[str, ...] = NAMES_WITH_COMMA) -> list[str]:
-    """Split a category path at a separator, top level first; white space is folded and empty levels are left out.
+    """Split a category path at a separator, top level first. White space is folded, and empty levels are dropped.
 
-    A bare comma is one that no space follows: see `split_levels`. White space around `>` and `|` makes no difference;
-    that of ` / ` and `, ` belongs to the separator, so that `A/C parts` and `4,5 mm` stay whole.
+    A bare comma has no space after it: see `split_levels`. White space around `>` and `|` does not matter. In ` / ` and
+    `, ` it belongs to the separator, so that `A/C parts` and `4,5 mm` stay whole.
     """
     if separator == BARE_COMMA:
         return split_levels(path, names_with_comma)
@@ -129,13 +130,13 @@ def path_levels(path: str, separator: str, names_with_comma: tuple[str, ...] = N
 
 
 def split_levels(category_path: str, names_with_comma: tuple[str, ...] = NAMES_WITH_COMMA) -> list[str]:
-    """Split a category path at every comma that no space follows, top level first; empty levels are left out.
+    """Split a category path at every comma without a space after it, top level first. Empty levels are dropped.
 
-    A comma with a space behind it belongs to a name (`automobiles, parts & accessories,car electronics` has two
-    levels). The names in `names_with_comma` stay whole where they fill whole levels, whatever their case.
+    A comma with a space after it belongs to a name (`automobiles, parts & accessories,car electronics` has two levels).
+    The names in `names_with_comma` stay whole if they fill whole levels, in any case.
     """
     path = _fold(category_path)
-    found = names_with_comma if _pattern(names_with_comma).search(path) else ()  # most paths hold none: be quick
+    found = names_with_comma if _pattern(names_with_comma).search(path) else ()  # a fast path: most paths have none
     for start, end in reversed([m.span() for name in found for m in _pattern((name,)).finditer(path)]):
         path = path[:start] + path[start:end].replace(",", "\0") + path[end:]
     return [level.replace("\0", ",").strip() for level in _COMMA.split(path) if level.strip()]
@@ -143,11 +144,11 @@ def split_levels(category_path: str, names_with_comma: tuple[str, ...] = NAMES_W
 
 @functools.cache
 def _pattern(names: tuple[str, ...]) -> re.Pattern[str]:
-    """Match any of the names where it fills whole levels."""
+    """Return a pattern of the names where they fill whole levels."""
     either = "|".join(map(re.escape, names)) or "(?!)"
     return re.compile(rf"(?:(?<=,)|^)(?:{either})(?=,(?! )|$)", re.IGNORECASE)
 
 
 def _fold(text: str) -> str:
-    """Trim, and turn every run of white space (NBSP and line breaks included) into one space."""
+    """Trim, and replace each run of white space (NBSP and line breaks included) by one space."""
     return " ".join(text.split())

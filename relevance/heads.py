@@ -1,9 +1,9 @@
-"""From the encoder's hidden states to one logit a pair. This project's own design.
+"""From the encoder's hidden states to one logit per pair. This project's own design. Knows no framework.
 
-Written with array operators only, so that the same lines run on torch tensors (training, export) and on numpy arrays
-(tests): the kernel stays free of torch, and a head cannot differ between the checkpoint and its ONNX graph.
+It uses array operators only, so the same code runs on torch tensors (training, export) and on numpy arrays (tests). The
+kernel needs no torch, and a head is the same in the checkpoint and in its ONNX graph.
 
-- `stock`: the architecture's own sequence-classification head; nothing here.
+- `stock`: the architecture's own sequence-classification head; no code here.
 - `mean`: one linear layer over the mean of all tokens' hidden states.
 - `paired`: q and c are the means over the query's and the candidate's own tokens; a one-hidden-layer perceptron reads
   q * c, abs(q - c), their mean and their cosine, and a weighted cosine is added (as in sentence-BERT's features,
@@ -28,7 +28,7 @@ class HeadKind(StrEnum):
 
 
 class HeadSpec(BaseModel):
-    """A head and what it needs to find the two segments in the token ids."""
+    """A head, and how it finds the two segments in the token ids."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +39,7 @@ class HeadSpec(BaseModel):
     separator_id: int = Field(-1, description="the id that ends the query's segment")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the name and shape of every parameter of the head; `stock` has none of its own."""
+        """Return the name and shape of each parameter of the head; `stock` has none here."""
         h, w = self.hidden_size, self.width
         if self.kind is HeadKind.MEAN:
             return {"out.weight": (h,), "out.bias": ()}
@@ -73,7 +73,7 @@ def _mean(hidden: Array, mask: Array) -> Array:
 
 def _paired(q: Array, c: Array, w: Mapping[str, Array]) -> Array:
     """The paired head over segment means q and c, each [B, H] -> [B]."""
-    # Two roots, not the root of the product, which float16 cannot hold; the constant keeps gradients finite at zero.
+    # Two roots: the product under one root would overflow in float16. The constant keeps gradients finite at zero.
     cosine = (q * c).sum(1) / (((q * q).sum(1) + 1e-6) ** 0.5 * ((c * c).sum(1) + 1e-6) ** 0.5)
     hidden = (
         (q * c) @ w["product.weight"]

@@ -1,6 +1,6 @@
-"""Language tags as users write them, brought to the one code that this project uses for the language.
+"""Normalises language tags to the one code that this project uses for each language.
 
-Knows codes only. Region, script and variants are dropped: a model, a threshold or a metric is of a language.
+Knows codes only. Region, script and variants are dropped: a model, a threshold or a metric belongs to a language.
 """
 
 import re
@@ -15,7 +15,7 @@ UNKNOWN_LANGUAGE = "unk"
 
 # ISO 639-1 codes, each followed by the codes that mean the same language: ISO 639-2 and 639-3, deprecated codes (`iw`,
 # `mo`), the main language of a macrolanguage (`cmn`, `arb`: as Unicode CLDR), and country codes that shops write for
-# the language, where they are no language code themselves (`vn` in AnalytiCup, `jp`, `cn`, `cz`).
+# the language, unless they are language codes themselves (`vn` in AnalytiCup, `jp`, `cn`, `cz`).
 # `na` (Nauru) is left out: in tables it means "not available".
 # fmt: off
 _SAME = """
@@ -65,9 +65,9 @@ _TAG = re.compile(r"(?P<language>[a-z]{2,3})(?:[-_][a-z0-9]{1,8})*(?:[.@][a-z0-9
 
 
 def normalize_language(tag: str | None) -> str:
-    """Return the lower-case code of a tag's language; `unk` for no tag and for what names no known language.
+    """Return the lower-case code of a tag's language; `unk` for no tag or an unknown language.
 
-    Case, surrounding white space, region, script and variants make no difference: `pt-BR`, `PT_br` and `por` are `pt`,
+    Case, surrounding white space, region, script and variants do not matter: `pt-BR`, `PT_br` and `por` are `pt`,
     `zh-Hant-TW` is `zh`, `iw` is `he`, `vn` is `vi`.
     """
     found = _TAG.fullmatch((tag or "").strip().lower())
@@ -75,9 +75,9 @@ def normalize_language(tag: str | None) -> str:
 
 
 def known_language(tag: str) -> str:
-    """Return the code of a language that a user chooses. ValueError for what is no known language.
+    """Return the code of a language that a user chose. Raises ValueError for an unknown language.
 
-    A row may be of an unknown language, a choice may not: only `unk` itself stands for rows of unknown language.
+    Rows may have an unknown language; a choice may not, except `unk` itself, which means those rows.
     """
     code = normalize_language(tag)
     if code == UNKNOWN_LANGUAGE != tag.strip().lower():
@@ -89,7 +89,7 @@ def known_language(tag: str) -> str:
 
 
 def chosen_languages(option: str, tags: Iterable[str]) -> tuple[str, ...]:
-    """Return the codes of the languages that an option names, each once. ConfigError names the option and the tag."""
+    """Return the codes of an option's languages, each once. Raises ConfigError that names the option and the tag."""
     try:
         return tuple(dict.fromkeys(map(known_language, tags)))
     except ValueError as error:

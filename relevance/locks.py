@@ -1,7 +1,7 @@
-"""Locks of outputs: one process at a time writes an output. The lock of a killed process blocks nobody.
+"""Locks of outputs: one process at a time writes an output. Knows no formats.
 
-The system frees a lock when its process ends, however it ends. The lock's file names the process that holds it, and is
-removed with the lock.
+The system releases a lock when its process ends, even if it was killed. The lock file names the process that holds the
+lock, and is removed with it.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def output_lock(out: Path, lock: Path | None = None) -> Iterator[None]:
-    """Hold an output for this process; `lock` is the lock's file, `.NAME.lock` beside the output where none is given.
+    """Hold the lock of an output. `lock` is the lock file; the default is `.NAME.lock` beside the output.
 
-    Raises MachineError, at once, where another run holds it or where the lock's file cannot be made.
+    Raises MachineError at once if another process holds the lock, or if the file cannot be made.
     """
     lock = lock or out.parent / f".{out.name}.lock"
     with writing(out):
@@ -39,7 +39,7 @@ def output_lock(out: Path, lock: Path | None = None) -> Iterator[None]:
 
 
 def locks_output(parameter: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Make a function hold the output that its `parameter` names while it runs; none is held where that is None."""
+    """Decorate a function to hold the lock of the output in its `parameter` while it runs. None: no lock."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         signature = inspect.signature(function)
@@ -57,7 +57,7 @@ def locks_output(parameter: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 def _held(out: Path, lock: Path) -> int:
-    """Return the handle of the lock's file, locked."""
+    """Lock the lock file and return its handle."""
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:

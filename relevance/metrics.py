@@ -1,7 +1,7 @@
-"""How good scores are: F1 of the positive class, F1 of always saying yes, AUC, each with an interval.
+"""Measures scores: F1 of the positive class, F1 of an always-yes scorer, AUC, each with an interval. Knows no models.
 
-F1 is the task's own metric, but with two thirds of the rows positive a scorer that always says yes already reaches
-0.8, so F1 never stands alone here: always-yes F1, the gain over it, and AUC (which needs no threshold) go with it.
+F1 is the task's own metric. With two thirds of the rows positive, a scorer that always says yes reaches 0.8, so F1 is
+always reported with always-yes F1, the gain over it, and AUC, which needs no threshold.
 Intervals are percentile bootstrap intervals that resample whole queries, since rows of one query are not independent.
 """
 
@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict
 Floats = NDArray[np.float64]
 
 HISTOGRAM_BINS = 20
-HISTOGRAM_ROWS = 50  # a language with fewer is left out of `language_histograms`: its shares would be noise
+HISTOGRAM_ROWS = 50  # a language with fewer rows has no histogram: it would be noise
 
 
 class Interval(BaseModel):
-    """A value with the ends of its 95 % interval; all null where the value is undefined (AUC of one class)."""
+    """A value and its 95 % interval; all null if the value is undefined (AUC of one class)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +50,7 @@ class Slice(BaseModel):
 
 
 class Report(BaseModel):
-    """Metrics of one scored file: all rows, languages seen and unseen in training apart, and each language."""
+    """Metrics of one scored file: of all rows, of languages seen and unseen in training, and of each language."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,7 +67,7 @@ class Report(BaseModel):
 class Scored:
     """Scored rows: labels [N] in {0, 1}, scores [N] in [0, 1], query keys [N], languages [N].
 
-    `thresholds` [N], where given, are the rows' own ones, as those tuned by language.
+    `thresholds` [N], if given, holds a threshold for each row, such as those tuned by language.
     """
 
     labels: Sequence[int]
@@ -78,36 +78,36 @@ class Scored:
 
 
 def f1(labels: ArrayLike, predictions: ArrayLike) -> float:
-    """Return F1 of the positive class for binary arrays [N]; 0 where nothing is positive in either."""
+    """Return F1 of the positive class for binary arrays [N]; 0 if neither has a positive."""
     y, p = np.asarray(labels, dtype=bool), np.asarray(predictions, dtype=bool)
     denominator = int(y.sum() + p.sum())
     return 2 * int((y & p).sum()) / denominator if denominator else 0.0
 
 
 def always_yes_f1(labels: ArrayLike) -> float:
-    """Return the F1 of a scorer that says yes to every row: 2p / (1 + p) at a positive rate p."""
+    """Return the F1 of a scorer that labels every row 1: 2p / (1 + p) at a positive rate p."""
     return f1(labels, np.ones(len(np.asarray(labels)), dtype=bool))
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float | None:
-    """Return the area under the ROC curve (ties count half), or None where only one class is present."""
+    """Return the area under the ROC curve (ties count half). None: only one class is present."""
     y, s = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     value = float(weighted_auc(y, np.unique(s, return_inverse=True)[1], np.ones((1, len(y))))[0])
     return None if np.isnan(value) else value
 
 
 def best_threshold(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
-    """Return the threshold that maximises F1 (a score >= it says yes), and that F1.
+    """Return the threshold that maximises F1 (scores >= it are labelled 1), and that F1.
 
-    Thresholds lie midway between neighbouring scores, so that rounding cannot move a row across; of equal ones the
-    one nearest 0.5 is returned. Raises ValueError for no rows.
+    Thresholds lie midway between neighbouring scores, so that rounding cannot change a label. Of equally good ones the
+    one nearest to 0.5 is returned. Raises ValueError for no rows.
     """
     y, s = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if not len(y):
         raise ValueError("best_threshold: no rows")
     order = np.argsort(-s, kind="stable")
     y, s = y[order], s[order]
-    last = np.append(s[1:] != s[:-1], True)  # only cuts between different scores can be made
+    last = np.append(s[1:] != s[:-1], True)  # a threshold can only lie between different scores
     true_positives = np.cumsum(y)[last]
     f1s = 2 * true_positives / (np.arange(1, len(y) + 1)[last] + y.sum())
     kept = s[last]
@@ -125,7 +125,7 @@ def evaluate(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Report:
-    """Return the metrics of scored rows; `seen_languages` splits them into seen and unseen (None: no such split)."""
+    """Return the metrics of scored rows. `seen_languages` splits them into seen and unseen; None: no split."""
     languages = np.asarray(scored.languages, dtype=object)
 
     def part(mask: NDArray[np.bool_]) -> Slice | None:
@@ -148,12 +148,12 @@ def evaluate(
 
 
 def histogram(scores: ArrayLike, bins: int = HISTOGRAM_BINS) -> list[int]:
-    """Return how many scores fall into each of `bins` equal parts of [0, 1]."""
+    """Return how many scores lie in each of `bins` equal bins of [0, 1]."""
     return [int(n) for n in np.histogram(np.asarray(scores), bins=bins, range=(0.0, 1.0))[0]]
 
 
 def language_histograms(scores: ArrayLike, languages: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Return the histogram of the scores [N] of each language that has HISTOGRAM_ROWS rows or more."""
+    """Return the histogram of the scores [N] of each language with at least HISTOGRAM_ROWS rows."""
     s, codes = np.asarray(scores, dtype=np.float64), np.asarray(languages, dtype=object)
     parts = {code: s[codes == code] for code in sorted(set(languages))}
     return {code: tuple(histogram(part)) for code, part in parts.items() if len(part) >= HISTOGRAM_ROWS}
@@ -201,10 +201,10 @@ def weighted_auc(y: Floats, ranks: NDArray[np.intp], weights: Floats) -> Floats:
 
 
 def cluster_weights(clusters: NDArray[np.intp], resamples: int, seed: int) -> Iterator[Floats]:
-    """Yield how often each row is drawn when whole clusters (numbers [N] from 0 on) are drawn with replacement.
+    """Yield how often each row is drawn when whole clusters (numbers [N] from 0) are drawn with replacement.
 
-    Weights [R, N] come in portions of at most 50 resamples, so that memory stays small however many rows there are.
-    The same clusters and seed give the same weights, so that two scorers can be compared draw by draw.
+    Weights [R, N] come in chunks of at most 50 resamples, to bound memory. Equal clusters and seeds give equal weights,
+    so that two scorers can be compared draw by draw.
     """
     rng = np.random.default_rng(seed)
     count = int(clusters.max()) + 1
@@ -217,7 +217,7 @@ def interval(value: float, draws: Floats) -> Interval:
     draws = draws[~np.isnan(draws)]
     if np.isnan(value):
         return Interval(value=None, low=None, high=None)
-    if not len(draws):  # too few rows to resample both classes, or no resampling asked for
+    if not len(draws):  # too few rows to resample both classes, or no resamples
         return Interval(value=float(value), low=None, high=None)
     low, high = np.percentile(draws, [2.5, 97.5])
     return Interval(value=float(value), low=float(low), high=float(high))

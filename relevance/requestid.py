@@ -1,4 +1,4 @@
-"""What a request id may be. The client checks it, and the service takes over no other, so that both logs agree."""
+"""The format of a request id. The client checks it and the service accepts no other, so that their logs agree."""
 
 import re
 

@@ -1,6 +1,6 @@
 """Scores pairs in this process: `Scorer.open(bundle).score(pairs)`, over numpy, tokenizers and onnxruntime alone.
 
-For notebooks, batch jobs, and Ray or Spark workers: a scorer that is pickled opens its bundle again where it arrives.
+For notebooks, batch jobs, and Ray or Spark workers: a pickled scorer opens its bundle again on the worker.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,12 +17,12 @@ from relevance.session import BundleSession, Device
 from relevance.tasks import Pair
 from relevance.tokenization import TokenizedPair
 
-MOST_FAULTS = 5
+MAX_FAULTS = 5  # shown in a message
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """What a model says of N pairs, in their order.
+    """The result of a model for N pairs, in their order.
 
     `scores` float64 [N] in [0, 1]; `labels` int64 [N], 1 at or above the threshold of the pair's language; `logits`
     float32 [N], before calibration and sigmoid; `truncated` bool [N], true where text was cut to the model length.
@@ -56,8 +56,8 @@ class Scorer:
         """Open a bundle folder, verify its hashes and score its golden pairs.
 
         `threads` 0 means every usable core. `max_batch_tokens` bounds rows x padded length of one run; the default is
-        2,048 on a CPU and 16,384 on a GPU. Raises BundleError for a damaged bundle, MachineError where CUDA is asked
-        for and not available.
+        2,048 on a CPU and 16,384 on a GPU. Raises BundleError for a damaged bundle, MachineError if CUDA is requested
+        and not available.
         """
         session = BundleSession.open(Bundle.open(Path(bundle).absolute()), threads, device)
         return cls(session, (threads, device, max_batch_tokens))
@@ -75,7 +75,7 @@ class Scorer:
     def score(self, pairs: Iterable[Pair | tuple[str, str] | tuple[str, str, str]]) -> Scores:
         """Return the scores of pairs: `Pair`, (query, candidate) or (query, candidate, language).
 
-        Raises InputError that names all pairs that are none of these (the first five in full).
+        Raises InputError that counts all malformed pairs and shows the first five.
         """
         wanted = _pairs(pairs)
         return self.score_tokens(wanted, self.tokenize(wanted))
@@ -98,7 +98,7 @@ class Scorer:
 
 
 def _reopen(folder: str, version: str, threads: int, device: Device, max_batch_tokens: int | None) -> Scorer:
-    """Open a pickled scorer's bundle. Raises BundleError where the folder now holds another version."""
+    """Open a pickled scorer's bundle. Raises BundleError if the folder now holds another version."""
     scorer = Scorer.open(folder, threads=threads, device=device, max_batch_tokens=max_batch_tokens)
     if scorer.manifest.version != version:
         raise BundleError(f"bundle {folder}: version {scorer.manifest.version}, expected {version} as pickled")
@@ -120,9 +120,9 @@ def _pairs(given: Iterable[Any]) -> list[Pair]:
         else:
             faults.append(f"pair {place}: {each!r:.100}")
     if faults:
-        more = f"; and {len(faults) - MOST_FAULTS} more" if len(faults) > MOST_FAULTS else ""
+        more = f"; and {len(faults) - MAX_FAULTS} more" if len(faults) > MAX_FAULTS else ""
         raise InputError(
             f"{len(faults)} bad pairs, expected (query, candidate) or (query, candidate, language), texts that are not "
-            f"blank: {'; '.join(faults[:MOST_FAULTS])}{more}"
+            f"blank: {'; '.join(faults[:MAX_FAULTS])}{more}"
         )
     return found

@@ -1,18 +1,18 @@
-"""Keeps secrets out of messages: API keys, and the user names, passwords and queries of URLs."""
+"""Keeps secrets out of messages: API keys, and user names, passwords and queries of URLs. Knows no sources of them."""
 
 import re
 
 from relevance.errors import ConfigError
 
 _HEADER_VALUE = re.compile(r"[!-~]+")
-# Both take time in proportion to the text, which may be a whole file: neither tries a place within a word again.
-_USER = re.compile(r"(?<![^\s\"'/,])[^\s\"'/,]*@")  # of a URL, with or without its scheme
+# Both take linear time, since a text may be a whole file: neither retries at a position within a word.
+_USER = re.compile(r"(?<![^\s\"'/,])[^\s\"'/,]*@")  # user and password of a URL, with or without scheme
 _WORD = re.compile(r"[^\s\"']+")
 _SECRET_NAME = re.compile(r"api_?key|secret|passw|authori[sz]ation|bearer|credential|access_?token", re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:
-    """Return a text whose URLs have lost user names, passwords, queries and fragments."""
+    """Return a text without the user names, passwords, queries and fragments of its URLs."""
     return _WORD.sub(_without_query, _USER.sub("***@", text))
 
 
@@ -23,12 +23,12 @@ def _without_query(word: re.Match[str]) -> str:
 
 
 def names_a_secret(name: str) -> bool:
-    """Say whether a field of this name holds a secret, so that its value may not be shown."""
+    """Return whether a field of this name may hold a secret, so that its value must not be shown."""
     return _SECRET_NAME.search(name) is not None
 
 
 def bearer(source: str, key: str) -> dict[str, str]:
-    """Return the header that carries an API key. ConfigError names the source of one that cannot be sent."""
+    """Return the header that carries an API key. Raises ConfigError that names the source of an invalid key."""
     if not isinstance(key, str) or not _HEADER_VALUE.fullmatch(key):
         raise ConfigError(
             f"{source} (not shown): cannot be a header value; expected printable ASCII without white space "

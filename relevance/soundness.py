@@ -1,6 +1,6 @@
-"""Whether a model's labels say anything: one check for `train`, the pipeline, `export` and `verify`.
+"""Checks whether a model's labels are informative, for `train`, the pipeline, `export` and `verify`.
 
-Its findings are kept in card and manifest (`findings`) and shown as warnings. None of them stops anything.
+Card and manifest keep the findings, and commands show them as warnings. A finding never stops a command.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,17 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from relevance.metrics import HISTOGRAM_ROWS, always_yes_f1, auc, f1
 
-ALMOST_ALL = 0.97  # a larger share of one label says next to nothing
-ONE_SCORE = 0.01  # nine tenths of the scores lie closer together
-ENOUGH_PAIRS = 20  # of fewer pairs shares say nothing
-NO_BETTER = 0.005  # F1 or AUC
+MAX_LABEL_SHARE = 0.97  # with a larger share of one label, labels say almost nothing
+MIN_SCORE_SPREAD = 0.01  # between the 5th and the 95th percentile
+MIN_PAIRS = 20  # with fewer pairs, shares say nothing
+MIN_GAIN = 0.005  # of F1 or AUC over a baseline
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Labelling:
-    """Scores [N], what they are labelled [N], and where they are known the true labels [N] and languages [N].
+    """Scores [N], their predicted labels [N], and, if known, the true labels [N] and languages [N].
 
     `cosine_auc` is the AUC of the cosine of query and candidate in the base model, on the same pairs.
     """
@@ -34,12 +34,12 @@ class Labelling:
 
 
 def findings(judged: Labelling) -> tuple[str, ...]:
-    """Return what is wrong with a model's labels, a sentence each; languages with enough pairs are judged apart."""
+    """Return the faults of a model's labels, one sentence each; each language with enough pairs is checked too."""
     scores, predicted = np.asarray(judged.scores, dtype=np.float64), np.asarray(judged.predicted, dtype=bool)
     labels = None if judged.labels is None else np.asarray(judged.labels)
-    found = list(_of_slice(scores, predicted, labels, "all pairs", ENOUGH_PAIRS))
+    found = list(_of_slice(scores, predicted, labels, "all pairs", MIN_PAIRS))
     area = None if labels is None or len(labels) < HISTOGRAM_ROWS else auc(labels, scores)
-    if area is not None and judged.cosine_auc is not None and area <= judged.cosine_auc + NO_BETTER:
+    if area is not None and judged.cosine_auc is not None and area <= judged.cosine_auc + MIN_GAIN:
         found.append(
             f"all pairs: AUC {area:.3f} is no better than that of the base model's cosine, {judged.cosine_auc:.3f}"
         )
@@ -52,20 +52,20 @@ def findings(judged: Labelling) -> tuple[str, ...]:
 
 
 def _of_slice(
-    scores: Floats, predicted: NDArray[np.bool_], labels: NDArray[np.int64] | None, name: str, least: int
+    scores: Floats, predicted: NDArray[np.bool_], labels: NDArray[np.int64] | None, name: str, min_pairs: int
 ) -> Iterator[str]:
-    if len(scores) < least:
+    if len(scores) < min_pairs:
         return
     share = float(predicted.mean())
-    if not 1 - ALMOST_ALL < share < ALMOST_ALL:
+    if not 1 - MAX_LABEL_SHARE < share < MAX_LABEL_SHARE:
         yield f"{name}: {share:.0%} of {len(scores)} pairs are labelled 1, so the label says next to nothing"
     low, high = np.percentile(scores, [5, 95])
-    if high - low < ONE_SCORE:
+    if high - low < MIN_SCORE_SPREAD:
         yield f"{name}: the scores collapse, nine tenths lie between {low:.3f} and {high:.3f}"
     if labels is None or len(labels) < HISTOGRAM_ROWS or len(set(labels.tolist())) < 2:
         return
     gained, yes = f1(labels, predicted), always_yes_f1(labels)
-    if gained <= yes + NO_BETTER:
+    if gained <= yes + MIN_GAIN:
         yield f"{name}: F1 {gained:.3f} is no better than always saying yes, {yes:.3f}"
-    if (area := auc(labels, scores)) is not None and area <= 0.5 + NO_BETTER:
+    if (area := auc(labels, scores)) is not None and area <= 0.5 + MIN_GAIN:
         yield f"{name}: AUC {area:.3f} is no better than chance, 0.5"

@@ -1,4 +1,4 @@
-"""The two tasks and the pairs that they judge. Knows nothing of files, models or text formatting."""
+"""The two tasks and their pairs. Knows no files, models or text formatting."""
 
 import unicodedata
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from relevance.languages import normalize_language as normalize_language
 
 
 class Task(StrEnum):
-    """What a pair asks. `QC`: does this category fit the query? `QI`: does this item title answer it?"""
+    """The question of a pair. `QC`: does this category fit the query? `QI`: does this item title answer it?"""
 
     QC = "qc"
     QI = "qi"
@@ -22,9 +22,9 @@ class Task(StrEnum):
 
 
 def query_key(query: str) -> str:
-    """Return what makes two queries the same one: the unit of splits and folds.
+    """Return the key of a query. Queries with equal keys are one unit of splits and folds.
 
-    Case, white space and compatibility forms (full width, composed or decomposed accents: NFKC) make no difference.
+    Case, white space and compatibility forms (full width, composed or decomposed accents: NFKC) do not matter.
     """
     return " ".join(unicodedata.normalize("NFKC", query).casefold().split())
 
@@ -40,7 +40,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class LabeledPair:
-    """A pair with its binary label (1: relevant), its row id and every further field of the row."""
+    """A pair with its binary label (1: relevant), its row id and the other fields of the row."""
 
     pair: Pair
     label: int

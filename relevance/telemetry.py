@@ -1,4 +1,4 @@
-"""Turns off what packages report to their vendors. Runs on `import relevance`, before any is imported."""
+"""Turns off the telemetry of packages. Runs on `import relevance`, before any of them is imported."""
 
 import os
 from collections.abc import MutableMapping
@@ -9,6 +9,6 @@ TELEMETRY_OFF = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", 
 
 
 def turn_off_telemetry(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set the variables that turn telemetry off. What the user set himself stays as it is."""
+    """Set the variables that turn telemetry off. A value that the user set stays."""
     for name, value in TELEMETRY_OFF.items():
         environment.setdefault(name, value)

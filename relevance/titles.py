@@ -1,13 +1,13 @@
-"""Take what says nothing of the item out of a title: promotions that stand alone, and stuttered words.
+"""Removes words that do not describe the item from a title: stand-alone promotions, and repeated words.
 
-Knows words only: nothing of rows or tasks. Both rules are narrow, since words that name an item must stay:
+Knows words only; knows no rows or tasks. Both rules are narrow, since words that name an item must stay:
 `Free Shipping Label Printer`, `Duran Duran Vinyl LP`. Part of the format (`relevance.formatting`).
 """
 
 import re
 import unicodedata
 
-# Phrases that sell and say nothing of the item. None may hold a year or a condition (`brand new`): those are facts.
+# Phrases that sell and do not describe the item. None may hold a year or a condition (`brand new`): those are facts.
 PROMOTIONS = (
     *("free shipping", "includes free shipping", "with free shipping", "free delivery", "fast shipping"),
     *("fast delivery", "hot sale", "hot selling", "best seller", "best selling", "best price", "big sale"),
@@ -30,23 +30,24 @@ PROMOTIONS = (
 
 _OPENING, _CLOSING = "([{【〔", ")]}】〕"
 _SIGNS = r"|•·!;,、。*★☆♥~/" + "\u2600-\u27bf\U0001f300-\U0001faff\ufe0f"
-# What parts a title. Quotation marks do not: `Stamp "Free Shipping"`. A hyphen does between spaces, a stop before one.
+# Separators of a title's parts, also a hyphen between spaces and a full stop before one. Not quotation marks:
+# `Stamp "Free Shipping"`.
 _PARTING = _SIGNS + re.escape(_OPENING + _CLOSING)
 _PART = re.compile(rf"((?:\s*(?:[{_PARTING}]|(?<=\s)[-–—](?=\s)|\.(?=\s|$)))+\s*)")
-_ROUGHLY = re.compile(rf"[{_PARTING}\-–—.]")  # parts at no other places than these: quick
+_ROUGHLY = re.compile(rf"[{_PARTING}\-–—.]")  # a superset of the separators, which is fast to match
 _LEFT_OVER = " -–—|•·;,、~/"
 
-_LEAST_TIMES = {4: 2, 3: 2, 2: 3, 1: 4}  # how often a phrase of so many words must follow itself
-_LEAST_MORE = min(words * (times - 1) for words, times in _LEAST_TIMES.items())
-_SHORTEST_WORD = 4
+_MIN_TIMES = {4: 2, 3: 2, 2: 3, 1: 4}  # by number of words: how often a phrase must be repeated
+_MIN_EXTRA_WORDS = min(words * (times - 1) for words, times in _MIN_TIMES.items())
+_MIN_WORD_LENGTH = 4
 
 
 def without_promotions(title: str, phrases: frozenset[str]) -> str:
-    """Return the title without the promotional phrases (case folded) that stand alone, or the title as it is.
+    """Return the title without stand-alone promotional phrases (`phrases`, case folded).
 
-    A phrase stands alone where it is all that stands in brackets, or between two signs such as `|`, `,` and `!`, or
-    between a sign and an end of the title. Within other words, in quotation marks or before a bracket it may name the
-    item. A title never becomes empty.
+    A phrase stands alone if it is the whole text in brackets, between two separators such as `|`, `,` and `!`, or
+    between a separator and an end of the title. Among other words, in quotation marks or before a bracket it may name
+    the item. A title never becomes empty.
     """
     if phrases.isdisjoint(map(str.strip, _ROUGHLY.split(title.casefold()))):
         return title
@@ -55,19 +56,19 @@ def without_promotions(title: str, phrases: frozenset[str]) -> str:
 
 
 def without_repeats(title: str) -> str:
-    """Return the title with phrases that follow themselves at once written once.
+    """Return the title with immediately repeated phrases written once.
 
-    Folded are three or four words said twice, two words three times, one word four times. Less may be a name:
-    `Duran Duran`, `New York New York`, `Bye Bye Bye`. So may be what holds a digit, a sign or only short words:
-    `4 in. x 4 in.`, `La La La La`.
+    A phrase of three or four words counts as repeated from twice on, one of two words from three times, a word from
+    four times. Fewer may be a name: `Duran Duran`, `New York New York`, `Bye Bye Bye`. So may a phrase with a digit,
+    with a sign or of short words only: `4 in. x 4 in.`, `La La La La`.
     """
     keys = title.casefold().split()
-    if len(keys) - len(set(keys)) < _LEAST_MORE:
+    if len(keys) - len(set(keys)) < _MIN_EXTRA_WORDS:
         return title
     kept: list[str] = []
-    words, keys = title.split()[::-1], keys[::-1]  # the next word last, so that taking some out moves no others
+    words, keys = title.split()[::-1], keys[::-1]  # reversed, so that removing the next words moves no others
     while words:
-        for length in _LEAST_TIMES:
+        for length in _MIN_TIMES:
             if keys[-1 - length : -length] == keys[-1:] and _fold(words, keys, length):
                 break
         kept.append(words.pop())
@@ -76,18 +77,18 @@ def without_repeats(title: str) -> str:
 
 
 def _fold(words: list[str], keys: list[str], length: int) -> bool:
-    """Write the phrase of so many words that comes next once, if it is a stutter; say whether it was."""
-    if not _is_plain(keys[-length:]):  # first, since counting goes over all of a long text
+    """Remove the repetitions of the next `length` words, if they are repeated; return whether they were."""
+    if not _is_plain(keys[-length:]):  # first, since counting may go over all of a long text
         return False
     times = _times(keys, length)
-    if times < _LEAST_TIMES[length]:
+    if times < _MIN_TIMES[length]:
         return False
     del words[-length * times : -length], keys[-length * times : -length]
     return True
 
 
 def _joined(parts: list[str], phrases: frozenset[str]) -> str:
-    """Return the parts at even places that are no phrase, with the separators at odd places that are left between."""
+    """Join the parts (even places) that are no phrase with the separators (odd places) that stay between them."""
     text, separator, dropped = "", "", False
     for place in range(0, len(parts), 2):
         after = parts[place + 1] if place + 1 < len(parts) else ""
@@ -101,7 +102,7 @@ def _joined(parts: list[str], phrases: frozenset[str]) -> str:
 
 
 def _closed_up(before: str, after: str) -> str:
-    """Return what stands between the neighbours of a part that was taken out of `before` and `after`."""
+    """Return the separator between the neighbours of a part that was removed from between `before` and `after`."""
     opened, closed = before.rstrip(), after.lstrip()
     if opened and closed and opened[-1] in _OPENING and closed[0] == _CLOSING[_OPENING.index(opened[-1])]:
         return f"{opened[:-1]} {closed[1:]}"
@@ -109,7 +110,7 @@ def _closed_up(before: str, after: str) -> str:
 
 
 def _times(keys: list[str], length: int) -> int:
-    """Return how often the last words stand there one after the other."""
+    """Return how often the last `length` words are repeated at the end."""
     times = 1
     while keys[-length * (times + 1) : -length * times] == keys[-length:]:
         times += 1
@@ -117,6 +118,6 @@ def _times(keys: list[str], length: int) -> int:
 
 
 def _is_plain(phrase: list[str]) -> bool:
-    """Say whether a phrase is of letters and marks only, and has a word that is not short."""
+    """Return whether a phrase has only letters and marks, and at least one word that is not short."""
     plain = all(len(word) > 1 and not any(unicodedata.category(c)[0] in "NPS" for c in word) for word in phrase)
-    return plain and any(len(word) >= _SHORTEST_WORD for word in phrase)
+    return plain and any(len(word) >= _MIN_WORD_LENGTH for word in phrase)

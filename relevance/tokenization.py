@@ -1,8 +1,8 @@
-"""Pairs to token ids, over a model's own tokenizer.json. The only tokenisation here: training and serving share it.
+"""Turns pairs into token ids with a model's own tokenizer.json. Training and serving share it. Knows no model.
 
-Query and candidate are tokenised apart and then joined, so that a caller with one query and many candidates pays for
-the query once. Text that looks like a special token (`</s>` typed by a user) never becomes one: it is tokenised as
-plain text, or left out where the vocabulary itself holds it as a piece.
+Query and candidate are tokenised separately and then joined, so that a caller with one query and many candidates
+tokenises the query once. Text that looks like a special token (`</s>` typed by a user) never becomes one: it is
+tokenised as plain text, or dropped if the vocabulary itself holds it as a piece.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from relevance.errors import InputError
 
-UNUSED_CHARACTER = "\U0010fffd"  # for private use: in no vocabulary
+UNUSED_CHARACTER = "\U0010fffd"  # private use: in no vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class TokenizedPair:
 
 
 class PairTokenizer:
-    """Turns pairs of texts into token ids of at most `max_length`, longest text cut first, on the right."""
+    """Turns pairs of texts into at most `max_length` token ids; the longer text is truncated first, on the right."""
 
     def __init__(self, tokenizer: Tokenizer, max_length: int, pad_id: int) -> None:
         tokenizer.no_padding()
@@ -80,7 +80,7 @@ class PairTokenizer:
 
     @classmethod
     def from_file(cls, path: Path, max_length: int, pad_id: int) -> "PairTokenizer":
-        """Read a tokenizer.json. Raises InputError where the file is missing or no tokenizer."""
+        """Read a tokenizer.json. Raises InputError if the file is missing or not a tokenizer."""
         try:
             return cls(Tokenizer.from_file(str(path)), max_length, pad_id)
         except BaseException as error:  # tokenizers raises bare Exception, and its panics are not even that
@@ -89,7 +89,7 @@ class PairTokenizer:
             raise InputError(f"tokenizer {path}: {error}; expected a tokenizer.json") from None
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each text, without special tokens and uncut."""
+        """Return the token ids of each text, without special tokens and not truncated."""
         found = [e.ids for e in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
         typed = self._special_ids
         return [ids if typed.isdisjoint(ids) else [i for i in ids if i not in typed] for ids in found]
@@ -105,7 +105,7 @@ class PairTokenizer:
         return TokenizedPair(ids, self._types(first, second) if self._typed else [0] * len(ids), truncated)
 
     def kept(self, query_tokens: int, candidate_tokens: int) -> tuple[int, int]:
-        """Return how many tokens of a query and a candidate of so many tokens are read."""
+        """Return how many tokens of a query and of a candidate with these lengths are kept."""
         return _longest_first(query_tokens, candidate_tokens, self._room)
 
     def encode_pairs(self, texts: Sequence[tuple[str, str]]) -> list[TokenizedPair]:
@@ -115,7 +115,7 @@ class PairTokenizer:
         return [self.join(ids[query], ids[candidate]) for query, candidate in texts]
 
     def collate(self, pairs: Sequence[TokenizedPair], width: int = 0) -> dict[str, np.ndarray]:
-        """Pad pairs on the right to the longest, or to `width` where that is more.
+        """Pad pairs on the right to the longest pair, or to `width` if that is longer.
 
         Returns `input_ids`, `attention_mask` and `token_type_ids`, int64 [B, T].
         """
@@ -158,7 +158,7 @@ def _flat(rows: list[list[int]]) -> np.ndarray:
 
 
 def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
-    """Return how many tokens of each text stay in `room` when the longer one is always cut first."""
+    """Return how many tokens of each text stay in `room` if the longer text is always truncated first."""
     if first + second <= room:
         return first, second
     shorter = min(first, second, room // 2)
@@ -166,16 +166,16 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 def _unknown_id(tokenizer: Tokenizer) -> int | None:
-    """Return the id of text that is not in the vocabulary, or None where every text is."""
+    """Return the id of unknown text, or None if the vocabulary covers every text."""
     if name := getattr(tokenizer.model, "unk_token", None):
         unknown: int | None = tokenizer.token_to_id(name)
         return unknown
-    special = tokenizer.get_added_tokens_decoder()  # a Unigram model does not tell it, but uses it
+    special = tokenizer.get_added_tokens_decoder()  # a Unigram model does not name it, but uses it
     return next((i for i in tokenizer.encode(UNUSED_CHARACTER, add_special_tokens=False).ids if i in special), None)
 
 
 def _probe_template(tokenizer: Tokenizer) -> PairTemplate:
-    """Read the special tokens around a pair off the tokenizer's own post-processor, by tokenising a probe."""
+    """Find the special tokens around a pair, by tokenising a probe with the tokenizer's own post-processor."""
     query, candidate = (tokenizer.encode(text, add_special_tokens=False).ids for text in ("a", "b"))
     whole = tokenizer.encode("a", "b", add_special_tokens=True)
     a = _find(whole.ids, query, 0)

@@ -1,4 +1,4 @@
-"""The version of the project, and the name of its distribution: `relevance` itself is a stranger's on PyPI."""
+"""The project's version and the name of its distribution. `relevance` on PyPI is another project."""
 
 from importlib.metadata import version
 
@@ -6,5 +6,5 @@ DISTRIBUTION = "query-relevance"
 
 
 def project_version() -> str:
-    """Return the version that is installed. Raises PackageNotFoundError where the project is not installed."""
+    """Return the installed version. Raises PackageNotFoundError if the project is not installed."""
     return version(DISTRIBUTION)
