@@ -1,7 +1,6 @@
 """The numbers of a text, compared as numbers: `1,5` is 1.5, `½` is 0.5, and a translation keeps them in their order.
 
-Knows how numbers are written: digits of every script, decimal commas and points, thousands separators, fractions; and
-the spellings of units of measure over languages, as shop queries have them.
+Knows how numbers are written: digits of every script, decimal commas and points, thousands separators, fractions.
 Where a spelling has several readings (`1.500`, `1,2`), two texts agree if any of their readings do.
 """
 
@@ -14,27 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-# One unit per line. A unit after a number must occur in the translation in one of its spellings.
-_UNITS = [
-    "mm|millimeter|millimetre|milímetros|millimètres|milimetry|ملم|مم|ミリ|มม|밀리",
-    "cm|centimeter|centimetre|centímetros|zentimeter|centimetri|سم|センチ|ซม|센치|센티",
-    "kg|kilo|kilos|kilogramm|kilogram|كجم|كغ|كغم|كيلو|キロ|กก|킬로",
-    "ml|milliliter|millilitre|mililitros|مل|ミリリットル|มล",
-    "l|liter|litre|litres|litros|litro|litri|litrów|litry|لتر|リットル|ลิตร|리터",
-    "g|gr|gramm|gramm|gramos|grammes|grammi|gramów|غرام|جرام|グラム|กรัม|그램",
-    "ft|feet|foot|fuß|fuss|pieds|pied|pies|pie|piedi|stóp|stopy|pés|قدم|أقدام|フィート|フート|ฟุต|피트",
-    "in|inch|inches|zoll|pouces|pouce|po|pulgadas|pulgada|pollici|cali|calowy|calowa|calowe|polegadas|polegada|بوصة|إنش|انش|インチ|นิ้ว|인치|型",
-    "v|volt|volts|voltios|فولت|ボルト|โวลต์|볼트",
-    "w|watt|watts|vatios|watów|واط|وات|ワット|วัตต์|와트",
-    "mah|مللي أمبير|ملي أمبير|مللي امبير|ミリアンペア",
-    "gb|go|giga|gigabyte|جيجا|جيجابايت|غيغابايت|ギガ",
-    "tb|to|terabyte|تيرا|تيرابايت|テラ",
-    "oz|ounce|ounces|unze|unzen|onces|onzas|once|uncji|uncje|onças|أونصة|اونصة|オンス|온스",
-    "ct|carat|carats|karat|quilates|quilate|quilates|carati|karatów|karaty|قيراط|カラット|캐럿",
-    "k|kt|karat|karats|quilates|carats|carati|karatów|قيراط|عيار|金|กะรัต|캐럿",
-    "lb|lbs|pound|pounds|pfund|livres|libras|libbre|funtów|funty|رطل|باوند|ポンド|파운드",
-]
-SPELLINGS = {spelling: frozenset(line.split("|")) for line in _UNITS for spelling in line.split("|")}
+from training.text.tables import unit_spellings
 
 _Value = Fraction | str
 _Reading = tuple[_Value, ...]
@@ -80,7 +59,7 @@ def numbers(text: str, *, joined: bool = False) -> list[Number]:
     found = []
     for match in _NUMBER.finditer(text):
         behind = _UNIT_BEHIND.match(text, match.end())
-        unit = SPELLINGS.get(behind.group(1), frozenset[str]()) if behind else frozenset[str]()
+        unit = unit_spellings().get(behind.group(1), frozenset[str]()) if behind else frozenset[str]()
         found.append(Number(match.group(), tuple(dict.fromkeys(_readings(match))), unit))
     return found
 

@@ -6,48 +6,15 @@ from collections import Counter
 
 import regex
 
+from training.text.tables import language, languages
+
 LATIN = "LATIN"
 OTHER = "OTHER"
 
-_LANGUAGES = {
-    LATIN: "af az bs ca cs cy da de en eo es et eu fi fil fr ga gl hr hu id is it lt lv ms mt nb nl nn no pl pt ro sk "
-    "sl sq sr sv sw tl tr uz vi zu la lg mi sn so st tn ts xh yo",
-    "ARABIC": "ar fa ur ps ckb ug pa",
-    "ARMENIAN": "hy",
-    "BENGALI": "bn",
-    "BOPOMOFO": "zh",
-    "CYRILLIC": "ru uk be bg mk kk ky mn tg sr",
-    "DEVANAGARI": "hi mr ne",
-    "ETHIOPIC": "am",
-    "GEORGIAN": "ka",
-    "GREEK": "el",
-    "GUJARATI": "gu",
-    "GURMUKHI": "pa",
-    "HAN": "zh ja ko",
-    "HANGUL": "ko",
-    "HEBREW": "he",
-    "KATAKANA": "ja",
-    "HIRAGANA": "ja",
-    "KANNADA": "kn",
-    "KHMER": "km",
-    "LAO": "lo",
-    "MALAYALAM": "ml",
-    "MYANMAR": "my",
-    "SINHALA": "si",
-    "TAMIL": "ta",
-    "TELUGU": "te",
-    "THAI": "th",
-}
-# Of none of these languages.
+# Scripts of no language in the table.
 _FURTHER = "CANADIAN_ABORIGINAL CHEROKEE MONGOLIAN NKO ORIYA SYRIAC THAANA TIBETAN TIFINAGH YI"
 # By script extensions, letters that scripts share (the sound mark of both kana) are of these.
 _BY_EXTENSION = frozenset({"ARABIC", "KATAKANA"})
-_SCRIPT = regex.compile(
-    "|".join(
-        rf"(?P<{name}>\p{{{'scx' if name in _BY_EXTENSION else 'sc'}={name}}})"
-        for name in [*_LANGUAGES, *_FURTHER.split()]
-    )
-)
 _MICRO = "\u00b5"  # the sign of a unit; folded, it would be a Greek letter
 
 
@@ -57,7 +24,7 @@ def script_of(character: str) -> str:
     if unicodedata.category(character)[0] != "L":
         return ""
     # Full width and half width forms are of the script of the letter that they stand for.
-    found = None if character == _MICRO else _SCRIPT.search(unicodedata.normalize("NFKC", character))
+    found = None if character == _MICRO else _script_pattern().search(unicodedata.normalize("NFKC", character))
     return OTHER if found is None else str(found.lastgroup)
 
 
@@ -69,7 +36,13 @@ def scripts_of(text: str) -> Counter[str]:
     return Counter(filter(None, map(script_of, text)))
 
 
-@functools.cache
-def language_scripts(language: str) -> frozenset[str]:
+def language_scripts(code: str) -> frozenset[str]:
     """Return the scripts that a language is written in; none when it is not known here."""
-    return frozenset(script for script, languages in _LANGUAGES.items() if language in languages.split())
+    return language(code).scripts
+
+
+@functools.cache
+def _script_pattern() -> "regex.Pattern[str]":
+    names = sorted({*_FURTHER.split(), *(name for each in languages().values() for name in each.scripts)})
+    properties = {name: "scx" if name in _BY_EXTENSION else "sc" for name in names}
+    return regex.compile("|".join(rf"(?P<{name}>\p{{{kind}={name}}})" for name, kind in properties.items()))

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from relevance.tasks import query_key
 from training.text.detector import Detector
-from training.text.numbers import SPELLINGS, folded
+from training.text.numbers import folded
 from training.text.scripts import LATIN, OTHER, language_scripts, script_of
+from training.text.tables import unit_spellings
 
 _NO_CODE = frozenset({"x", "st", "nd", "rd", "th"})  # 5x3 and ordinals are numbers, not model numbers
 _MEASURE = re.compile(r"\d\s*([^\W\d_]+)")
@@ -48,7 +49,7 @@ def lost_unit(source: str, translation: str) -> str | None:
     after = folded(translation)
     words = set(re.findall(r"[^\W\d_]+", after))
     for unit in _MEASURE.findall(folded(source)):
-        spellings = SPELLINGS.get(unit)
+        spellings = unit_spellings().get(unit)
         if spellings and not (words & spellings or any(len(s) > 2 and s in after for s in spellings)):
             return unit
     return None
@@ -60,7 +61,7 @@ def lost_code(source: str, translation: str) -> str | None:
     for code in _CODE.findall(folded(source)):
         letters = re.findall(r"[a-z]+", code)
         is_code = letters and any(c.isdigit() for c in code)
-        is_measure = all(word in SPELLINGS or word in _NO_CODE for word in letters)
+        is_measure = all(word in unit_spellings() or word in _NO_CODE for word in letters)
         if is_code and not is_measure and _squashed(code) not in after:
             return code
     return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from relevance.errors import ConfigError
 from relevance.tasks import UNKNOWN_LANGUAGE
-from training.translation.languages import flores_code
+from training.text.tables import language as known_language
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,6 +48,9 @@ def family_of(tokenizer: "PreTrainedTokenizerBase", folder: Path) -> Family:
     def has(token: str) -> bool:
         # M2M100's language tokens are in no `get_vocab()`.
         return tokenizer.convert_tokens_to_ids(token) != tokenizer.unk_token_id
+
+    def flores_code(language: str) -> str | None:
+        return known_language(language).flores or None
 
     if name == "M2M100":
         return _multilingual("m2m100", lambda language: f"__{language}__", has, lambda language: language)

@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from training.translation.languages import language_name
+from relevance.languages import UNKNOWN_LANGUAGE
+from training.text.tables import language
 
 MODES = ("json_schema", "json_object", "text")
 _SYSTEM = (
@@ -84,5 +85,4 @@ def _listed(value: dict[str, Any]) -> list[Any]:
 
 
 def _named(code: str) -> str:
-    name = language_name(code)
-    return "whatever language they are in" if name == "unknown" else f"{name} ({code})"
+    return "whatever language they are in" if code == UNKNOWN_LANGUAGE else f"{language(code).name or code} ({code})"
