@@ -12,7 +12,7 @@ from relevance.formatting import find_separator
 from relevance.strict import StrictModel
 from relevance.tasks import LabeledPair, Task
 from training.cleaning.options import CleaningOptions
-from training.cleaning.rowtexts import RowTexts, StepReport, Tally
+from training.cleaning.row_cleaner import RowCleaner, StepCounts, StepReport
 from training.cleaning.tags import TagReport, check_rows
 from training.data.votes import VoteReport, merge_votes
 
@@ -61,9 +61,9 @@ def clean(
     out of range, ConfigError for a language that cannot be detected, MachineError when tags are to be checked
     and lingua is not installed.
     """
-    tally = Tally()
-    cleaner = RowTexts(task, options, find_separator(row.pair.candidate for row in rows))
-    texts = [cleaner.clean(row, tally) for row in rows]
+    counts = StepCounts()
+    cleaner = RowCleaner(task, options, find_separator(row.pair.candidate for row in rows))
+    texts = [cleaner.clean(row, counts) for row in rows]
     left, votes = merge_votes(texts, options.contradictions)
     left, tags = check_rows(left, options)
     report = CleaningReport(
@@ -71,7 +71,7 @@ def clean(
         rows_out=len(left),
         changed_queries=sum(a.pair.query != b.pair.query for a, b in zip(rows, texts, strict=True)),
         changed_candidates=sum(a.pair.candidate != b.pair.candidate for a, b in zip(rows, texts, strict=True)),
-        steps=tally.steps(),
+        steps=counts.steps(),
         votes=votes,
         tags=tags,
     )

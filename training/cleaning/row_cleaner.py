@@ -31,7 +31,7 @@ class Cleaned:
 
 
 @dataclass(slots=True)
-class Tally:
+class StepCounts:
     """Counts, over rows, what each step changed."""
 
     changed: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -56,22 +56,22 @@ class Tally:
         }
 
 
-class RowTexts:
-    """Cleans the two texts of rows of one task by the options; `separator` parts the levels of their category paths."""
+class RowCleaner:
+    """Cleans the two texts of rows of one task by the options; `separator` divides the levels of category paths."""
 
     def __init__(self, task: Task, options: CleaningOptions, separator: str) -> None:
         self._task, self._options, self._separator = task, options, separator
         # Many rows share queries, paths and titles.
         self._normalized = functools.lru_cache(maxsize=1 << 17)(self._normalized)
 
-    def clean(self, row: LabeledPair, tally: Tally) -> LabeledPair:
+    def clean(self, row: LabeledPair, counts: StepCounts) -> LabeledPair:
         """Return the row with cleaned texts; the row itself when nothing changed."""
         query = self._normalized(row.pair.query)
         candidate = (self._path if self._task is Task.QC else self._normalized)(row.pair.candidate)
         if not query.steps and not candidate.steps:
             return row
-        tally.add(QUERY, row.pair.query, query)
-        tally.add(CANDIDATE, row.pair.candidate, candidate)
+        counts.add(QUERY, row.pair.query, query)
+        counts.add(CANDIDATE, row.pair.candidate, candidate)
         return replace(row, pair=replace(row.pair, query=query.text, candidate=candidate.text))
 
     def _normalized(self, text: str, keep: str = "") -> Cleaned:
