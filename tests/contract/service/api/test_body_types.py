@@ -39,7 +39,7 @@ def sent(client, body, path=PATH, **headers):
         "application/problem+json",
     ],
 )
-def test_json_in_utf8_is_taken(client, declared):
+def test_json_in_utf8_is_accepted(client, declared):
     assert sent(client, BODY, content_type=declared).status_code == 200
 
 
@@ -69,19 +69,19 @@ def test_other_charsets_are_refused_by_name(client, charset):
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "x-gzip"])
 @pytest.mark.parametrize("members", [[BODY], [BODY[:9], BODY[9:]]], ids=["one", "two"])
-def test_gzip_is_taken(client, coding, members):
+def test_gzip_is_accepted(client, coding, members):
     body = b"".join(map(gzip.compress, members))
     assert sent(client, body, content_encoding=coding).json()["scores"] == sent(client, BODY).json()["scores"]
 
 
-def test_gzip_is_taken_piece_by_piece(client):
+def test_gzip_is_accepted_in_pieces(client):
     body = gzip.compress(BODY, mtime=0)
     pieces = (body[n : n + 1] for n in range(len(body)))
     assert sent(client, pieces, content_encoding="gzip").status_code == 200
 
 
 @pytest.mark.parametrize("coding", ["", "identity", "Identity"])
-def test_no_coding_is_taken(client, coding):
+def test_body_without_coding_is_accepted(client, coding):
     assert sent(client, BODY, content_encoding=coding).status_code == 200
 
 

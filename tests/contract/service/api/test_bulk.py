@@ -245,7 +245,7 @@ def test_log_line_tells_which_version_answered(bundle, caplog):
     assert caplog.records[-1].version == answer.headers["x-model-version"]
 
 
-def test_bulk_text_is_tokenised_apart_from_that_of_people_who_wait(bundle, monkeypatch):
+def test_bulk_text_does_not_delay_the_tokenising_of_interactive_requests(bundle, monkeypatch):
     encode, answered, held = PairTokenizer.encode_texts, threading.Event(), []
 
     def slow_for_bulk(self, texts):
@@ -285,7 +285,7 @@ def test_bulk_requests_over_the_cap_are_refused(client):
         pass  # the service sees the closed connections
 
 
-def test_failed_run_is_told_line_by_line(bundle):
+def test_failed_run_is_an_error_on_each_of_its_lines(bundle):
     async def scenario(http, service):
         engine = service.models[Task.QC].engine
         whole = engine.tokenizer.collate
@@ -369,7 +369,7 @@ def close_gate(service):
 
 
 async def until(condition):
-    async with asyncio.timeout(60):  # far longer than it takes: a fault is told, not waited for
+    async with asyncio.timeout(60):  # far longer than it takes: a fault is reported at once
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -468,7 +468,7 @@ async def first_answers(app, count):
     return caller, calling
 
 
-def test_lines_in_work_when_the_model_is_asked_for_back_are_answered(bundle, tmp_path):
+def test_lines_in_progress_are_answered_when_the_model_is_revoked(bundle, tmp_path):
     async def scenario(app, service):
         go_on, caller, model = close_gate(service), Caller(), service.models[Task.QC]
         caller.put(encoded([{"query": "a", "candidate": "b"}] * job.CHUNK_PAIRS), more_body=False)

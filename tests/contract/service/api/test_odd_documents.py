@@ -175,7 +175,7 @@ def test_raw_score_of_a_blank_document_is_the_lowest_float32(client, expected, s
     assert found[1] == LOWEST
 
 
-def test_blank_documents_are_given_back(client):
+def test_blank_documents_are_returned(client):
     for document in ("", None):
         body = {"query": QUERY, "documents": ["cup", document], "return_documents": True}
         for route in ("/v1/rerank", "/v2/rerank"):
@@ -216,7 +216,7 @@ LONG = {
 
 @pytest.mark.parametrize("text", LONG)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_long_document_is_cut_and_told(client, engine, expected, shape, text):
+def test_long_document_is_cut_and_reported(client, engine, expected, shape, text):
     found, answer = scores(client, shape, ["Red cup", LONG[text]])
     assert found == pytest.approx(engine.bundle.manifest.scores(expected(["Red cup", LONG[text]])), abs=1e-5)
     assert answer.headers["x-truncated-pairs"] == "1"
@@ -228,7 +228,7 @@ def test_long_document_is_cut_and_told(client, engine, expected, shape, text):
 
 @pytest.mark.parametrize("times", [68, 20_000])
 @pytest.mark.parametrize("shape", ["tei", "v1", "v2 objects"])
-def test_long_query_is_cut_and_told(client, engine, expected, shape, times):
+def test_long_query_is_cut_and_reported(client, engine, expected, shape, times):
     query = "wireless earphones " * times
     assert len(query) > 1280
     found, answer = scores(client, shape, ["Red cup", ""], query)
@@ -302,7 +302,7 @@ def test_top_n(client, shape, top_n, count):
 
 @pytest.mark.parametrize("shape", RERANK)
 @pytest.mark.parametrize("top_n", [0, -1, 1.5, True, "two", "", "-1", "٣", "9" * 5000, [1]])
-def test_top_n_that_is_no_count_is_refused(client, shape, top_n):
+def test_top_n_that_is_not_a_count_is_refused(client, shape, top_n):
     assert "top_n" in problem(post(client, shape, ["a", "b"], top_n=top_n), 422)
 
 
@@ -319,7 +319,7 @@ def test_flags_may_be_written_as_texts(client, value):
 
 @pytest.mark.parametrize("value", ["yes", "", 1, 0, [True]])
 @pytest.mark.parametrize("shape", ["v1", "v2", "elasticsearch"])
-def test_other_words_are_no_flags(client, shape, value):
+def test_other_words_are_not_flags(client, shape, value):
     assert "return_documents" in problem(post(client, shape, ["a"], return_documents=value), 422)
 
 

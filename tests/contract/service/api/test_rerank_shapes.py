@@ -230,7 +230,7 @@ def test_headers_hold_what_the_shapes_have_no_place_for(client, engines, route):
     assert int(answer.headers["x-compute-tokens"]) == sum(len((QUERY + text).encode()) + 4 for text in TEXTS)
 
 
-def test_truncation_is_told(client):
+def test_truncation_is_reported(client):
     long = ["y" * 200, "short", "x" * 200]
     answer = client.post("/v2/rerank", json={"model": "qi", "query": "q", "documents": long})
     assert ok(answer)["meta"]["warnings"] == [

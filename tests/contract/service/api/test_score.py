@@ -176,7 +176,7 @@ def test_large_body_in_chunks_is_refused(client):
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"\xff\xfe", b'{"task": qc}', b"[" * 100_000], ids=repr)
-def test_malformed_json_is_no_request(client, body):
+def test_malformed_json_is_refused(client, body):
     answer = client.post("/v1/score", content=body, headers={"content-type": "application/json"})
     problem(answer, 422 if not body else 400, "invalid_request" if not body else "malformed_json")
 
@@ -383,7 +383,7 @@ def test_timing_header_adds_up(client):
 
 
 @pytest.mark.parametrize("bad", ["0", "-5", "1.5", "soon", "", "9999999999"])
-def test_timeout_that_is_no_number_of_milliseconds_is_refused(client, bad):
+def test_timeout_that_is_not_a_number_of_milliseconds_is_refused(client, bad):
     body = {"task": "qi", "query": "shoes", "candidates": ["Shoes"]}
     answer = client.post("/v1/score", json=body, headers={"x-request-timeout-ms": bad})
     assert "expected whole milliseconds" in problem(answer, 422, "invalid_request")["detail"]

@@ -1,4 +1,4 @@
-"""API keys: who is let in, with which limits, and what is told of it. Most over ASGI, the log of a real process."""
+"""API keys: who may call, with which limits, and what is logged. Most over ASGI; the log of a real process."""
 
 import asyncio
 import json
@@ -69,7 +69,7 @@ def score(secret=None, **headers):
     return "POST", "/v1/score", {"json": BODY, "headers": headers | (bearer(secret) if secret else {})}
 
 
-def test_a_known_key_is_let_in_by_either_header(bundle, path):
+def test_known_key_is_accepted_in_either_header(bundle, path):
     secret = add(path, "search")
     found = answers(
         bundle,
@@ -87,14 +87,14 @@ def test_a_known_key_is_let_in_by_either_header(bundle, path):
     [{}, bearer("wrong"), bearer(""), {"x-api-key": "wrong"}, {"authorization": "Basic eDp5"}, {"x-api-key": "é" * 9}],
     ids=str,
 )
-def test_anything_else_is_not(bundle, path, headers):
+def test_unknown_and_missing_keys_are_refused(bundle, path, headers):
     add(path, "search")
     raw = {name: value.encode() for name, value in headers.items()}
     ((status, reason, told),) = answers(bundle, path, ("POST", "/v1/score", {"json": BODY, "headers": raw}))
     assert (status, reason, told["www-authenticate"]) == (401, "unauthorized", 'Bearer realm="relevance"')
 
 
-def test_the_hash_of_a_secret_is_no_key(bundle, path):
+def test_hash_of_a_secret_is_not_a_key(bundle, path):
     add(path, "search")
     ((status, _, _),) = answers(bundle, path, score(read_keys(path)[0].sha256))
     assert status == 401
@@ -214,7 +214,7 @@ def test_rotation_adds_and_removes_keys_without_a_restart(path, monkeypatch):
     with in_use.admitted("score"):
         second = add(path, "search")
         assert found(first) is in_use
-        assert in_use.in_work == 1  # what is taken stays taken
+        assert in_use.in_work == 1  # what is used stays used
         assert found(second).key.name == "search"
     rewrite(path, path.read_text().split("\n\n", 1)[1])
     assert found(first) is None

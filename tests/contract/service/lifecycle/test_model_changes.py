@@ -166,7 +166,7 @@ def test_bulk_stream_keeps_the_model_that_it_began_with(service, root, versions,
     assert by_native(client)[0] == versions["b"]
 
 
-def test_bad_bundle_is_told_of_and_the_old_model_serves_on(service, versions):
+def test_bad_bundle_is_reported_and_the_old_model_still_serves(service, versions):
     client, admin = service
     detail = problem(
         admin.post("/v1/admin/models/qc", json={"bundle": "flipped", "mode": "switch"}), 422, "bundle_refused"
@@ -299,7 +299,7 @@ def test_one_model_answers_a_call_though_models_are_switched_meanwhile(service, 
 
 
 @pytest.mark.parametrize("name", ["an id with blanks", "\u00fcmlaut", "x" * 500])
-def test_id_too_odd_for_the_log_still_chooses_one_model(service, name):
+def test_id_that_is_not_valid_for_the_log_still_selects_one_model(service, name):
     client, admin = service
     changed(admin, "b", "canary", share=0.5)
     headers = {"x-request-id": name.encode()}

@@ -149,7 +149,7 @@ def test_burst_is_refused_before_its_text_is_tokenised(slow_bundle, monkeypatch)
     assert len(calls) == 1
 
 
-def test_deadline_holds_while_text_is_tokenised(bundle, monkeypatch):
+def test_deadline_also_limits_tokenising(bundle, monkeypatch):
     encode, go_on = PairTokenizer.encode_texts, threading.Event()
 
     def held(self, texts):
@@ -171,7 +171,7 @@ def test_deadline_holds_while_text_is_tokenised(bundle, monkeypatch):
     assert answered_meanwhile
 
 
-def test_large_request_is_refused_where_a_small_one_is_let_in(bundle):
+def test_large_request_is_refused_where_a_small_one_is_accepted(bundle):
     async def scenario(client, service):
         first, go_on = await in_work(client, service, large_body())
         large, waiting = await client.post("/v1/score", json=large_body()), service.models[Task.QC].scheduler
@@ -409,7 +409,7 @@ def test_model_with_other_inputs_than_the_manifest_says_is_refused(tmp_path):
         Engine(Bundle.open(tmp_path / "qc"))
 
 
-def test_file_that_is_no_model_is_refused(tmp_path):
+def test_file_that_is_not_a_model_is_refused(tmp_path):
     tiny_bundle(tmp_path / "qc")
     opened = Bundle.open(tmp_path / "qc")
     (tmp_path / "qc" / MODEL_FILE).write_bytes(b"no model")

@@ -112,7 +112,7 @@ def test_pipelined_requests_are_answered_in_their_order(address):
     assert places == sorted(places)
 
 
-def test_a_body_in_many_small_chunks_is_no_header(address):
+def test_body_in_many_small_chunks_does_not_count_as_headers(address):
     pieces = [BODY[n : n + 1] for n in range(len(BODY))]
     blank = [b" "] * 30_000  # some 180 kB of framing
     found = exchange(address, post("/v1/score", chunked([*pieces, *blank]), b"Transfer-Encoding: chunked", CLOSE))

@@ -85,7 +85,7 @@ def test_missing_folder_is_refused(tmp_path):
     assert "nothing: no such folder" in complaint
 
 
-def test_taken_port_is_refused(tmp_path):
+def test_port_in_use_is_refused(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, complaint = refusal({"qc": tmp_path}, port=port)  # no bundle there: the port is looked at first
@@ -237,7 +237,7 @@ def test_stalled_upload_gives_its_place_back(bundle):
             assert httpx.post(url + "/v1/score", json=body).status_code == 200
 
 
-def test_variables_that_are_no_setting_are_named(bundle):
+def test_unknown_variables_are_logged(bundle):
     link = {"service_host": "10.0.0.1", "port_8080_tcp_addr": "10.0.0.1", "port_8080_tcp": "tcp://10.0.0.1:8080"}
     with running({"qc": bundle}, max_candidats=5, **link) as process:
         process.wait_ready()
@@ -286,7 +286,7 @@ def test_terminal_gets_text():
     os.close(theirs)
 
 
-def test_port_that_kubernetes_set_is_no_setting(monkeypatch):
+def test_port_variable_of_kubernetes_is_ignored(monkeypatch):
     monkeypatch.setenv("RELEVANCE_PORT", "tcp://10.0.0.1:8080")
     assert Settings.build().port == 8080
     assert Settings.build(port=9).port == 9

@@ -74,7 +74,7 @@ def test_scores_come_over_https_only(files, bundle):
             httpx.get(url.replace("https", "http") + "/healthz")
 
 
-def test_only_certificates_of_the_authority_are_let_in(files, bundle):
+def test_only_certificates_of_the_authority_are_accepted(files, bundle):
     with running({"qc": bundle}, tls_client_ca=files / "ca.pem", **served(files)) as process:
         url = process.wait_ready()
         assert httpx.get(f"{url}/healthz", verify=trusting(files, "client")).status_code == 200

@@ -54,10 +54,10 @@ def test_what_takes_more_than_it_may_is_refused(text):
 
 
 @pytest.mark.parametrize("text", [b'["' + b"[," * 1000 + b'"]', b'["' + b'\\"[,' * 1000 + b'"]', b" " * 100_000])
-def test_texts_and_blanks_are_no_values(text):
+def test_texts_and_blanks_do_not_count_as_values(text):
     Outline(1).add(text)
 
 
-def test_a_depth_that_no_parser_reads_is_no_json():
+def test_too_deep_nesting_is_malformed_json():
     with pytest.raises(MalformedJsonError, match="1000 levels"):
         Outline(10_000).add(b"[" * 1001)

@@ -49,14 +49,14 @@ def test_line_without_an_id_is_answered_without_one():
 
 
 @pytest.mark.parametrize("identity", ["{}", "[1]", '{"a":1}'])
-def test_id_that_is_no_single_value_is_refused(identity):
+def test_id_that_is_not_a_single_value_is_refused(identity):
     pair, answer = answered(row(identity))
     assert pair is None
     assert json.loads(answer)["detail"] == "id: expected a string, a number, true, false or null"
 
 
 @pytest.mark.parametrize("identity", ["NaN", "Infinity", "-Infinity", "01", "tru", "'a'"])
-def test_id_that_is_no_json_is_refused(identity):
+def test_id_that_is_not_json_is_refused(identity):
     assert "Invalid JSON" in json.loads(answered(row(identity))[1])["detail"]
 
 
@@ -102,7 +102,7 @@ def test_any_bytes_are_answered_by_one_line(content):
     json.loads(answer)
 
 
-def test_numbers_are_no_text():
+def test_numbers_are_not_text():
     for field in ("query", "candidate", "language"):
         line = {"query": "a", "candidate": "b", field: 5}
         assert json.loads(answered(json.dumps(line).encode())[1])["detail"].startswith(f"{field}: ")

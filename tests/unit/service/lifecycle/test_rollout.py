@@ -86,7 +86,7 @@ def test_model_older_than_the_previous_is_closed_and_its_memory_freed(bundles):
 
 
 async def freed(reference):
-    """Return None once the object is gone (a run may be under way, and its thread), the object after a minute."""
+    """Return None once the object is gone (a run and its thread may be in progress), the object after a minute."""
     until = time.monotonic() + 60
     while reference() is not None and time.monotonic() < until:
         await asyncio.sleep(0.001)
@@ -268,10 +268,10 @@ def test_what_a_shadow_scores_is_not_counted_as_answers(bundles):
 def busy_shadow(rollout, scored):
     for _ in range(20):
         rollout.answered("any", rollout.active, PAIRS, scored)
-    return asyncio.sleep(0.001)  # the first is under way
+    return asyncio.sleep(0.001)  # the first is in progress
 
 
-def test_what_a_shadow_leaves_behind_is_no_callers_loss_and_is_counted_once(bundles):
+def test_work_that_a_shadow_drops_is_counted_once_and_not_for_callers(bundles):
     async def scenario(rollout, service):
         await rollout.try_out(bundles[1][0], Mode.SHADOW, 1.0)
         await busy_shadow(rollout, await rollout.active.score(PAIRS, RequestContext()))
@@ -342,7 +342,7 @@ def threads():
     return sum(thread.name == "inference-qc" for thread in threading.enumerate())
 
 
-def test_models_of_the_same_bundle_are_told_by_role_after_a_roll_back_too(bundles):
+def test_models_of_the_same_bundle_keep_their_roles_after_a_roll_back(bundles):
     async def scenario(rollout, service):
         await rollout.switch(bundles[0][0])
         rollout.roll_back()
@@ -351,7 +351,7 @@ def test_models_of_the_same_bundle_are_told_by_role_after_a_roll_back_too(bundle
     assert sorted(with_rollout(bundles, scenario)) == ["active", "previous"]
 
 
-def test_challenger_that_can_no_longer_score_answers_nobody(bundles):
+def test_challenger_that_can_no_longer_score_answers_no_caller(bundles):
     async def scenario(rollout, service):
         await rollout.try_out(bundles[1][0], Mode.CANARY, 1.0)
         before = rollout.answering("any").manifest.version
@@ -362,7 +362,7 @@ def test_challenger_that_can_no_longer_score_answers_nobody(bundles):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
-def test_share_is_kept_by_the_ids_of_requests(share):
+def test_share_follows_the_ids_of_requests(share):
     ids = [f"request-{number}" for number in range(10_000)]
     chosen = {each for each in ids if in_share(each, share)}
     assert len(chosen) == pytest.approx(share * 10_000, abs=150)
