@@ -1,8 +1,9 @@
 """Why sampled negatives help or not: how hard they are for a model that has not seen any.
 
 `python benchmarks/ablation/explain.py` trains a probe on the real QC rows of the zero-shot setting, and on the QI rows
-of a log of clicks (all positives, 5 % of the negatives), and says by AUC how well it tells held-out positives from the
-data's own negatives, and from sampled ones. Needs ../shared/data. Writes explain.json beside this file.
+of a log of clicks (all positives, 5 % of the negatives). It measures by AUC how well the probe separates held-out
+positives from the data's own negatives, and from sampled ones. Needs ../shared/data. Writes explain.json in this
+folder.
 """
 
 import json
@@ -32,7 +33,7 @@ SEEN = {"en", "es", "fr", "ko", "pt", "ja"}
 
 
 def negatives_by_kind(rows: list[LabeledPair], task: Task, keep: float, caches: Caches) -> dict[str, object]:
-    """Return AUC of held-out positives against each kind of negatives, by a probe that keeps a share of negatives."""
+    """Return the AUC of held-out positives against each kind of negatives; the probe trains on a share of negatives."""
     encoder = caches.encoder("packaged:multilingual-e5-small")
     parts = split_pairs(rows, fractions={"train": 0.7, "test": 0.3}, seed=0)
     rng = random.Random(0)

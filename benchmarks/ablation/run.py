@@ -1,24 +1,24 @@
 """What each data strategy is worth on real data: `python benchmarks/ablation/run.py NAME [--model probe] [--seeds 3]`.
 
 Needs ../shared/data beside the project (see its README for provenance; never part of the project) and the `train`
-extra. Writes NAME.MODEL[.ROWS].json, .md and .svg beside this file; works in build/ablation (or
-$ABLATION_WORK), where a killed run goes on.
+extra. Writes NAME.MODEL[.ROWS].json, .md and .svg in this folder. Works in build/ablation (or $ABLATION_WORK);
+a run that was killed continues there.
 
 qc: the zero-shot setting of arXiv 2510.21671. Train on en es fr ko pt ja; translation by the memory into de it pl ar.
 qi: train on English; translation by the memory into es fr de ja ar pl. Test: English dev rows of the memory's 160 dev
     queries and the same rows with the query TRANSLATED by a large language model into those languages and it, vi
     (which have no training row in any arm).
-clicks: qi in English; training keeps all positives and 5 % of the negatives. Which negatives make good the loss?
-dirty: qi in English; 25 % of the training labels flipped at random. Does filtering make good the loss?
-dirty-alike: the same share, flipped the more often the more alike query and title are: never for the least alike,
-    every second one of the most alike.
-dirty-most-alike: the quarter whose query and title are most alike flipped, all of them: nothing is left to learn from
-    there, so that no filter can know better.
+clicks: qi in English; training keeps all positives and 5 % of the negatives. Which negatives compensate the loss?
+dirty: qi in English; 25 % of the training labels flipped at random. Does filtering compensate the loss?
+dirty-alike: the same share; the probability of a flip grows with the similarity of query and title, from 0 for the
+    least similar to one half for the most similar.
+dirty-most-alike: all labels flipped in the quarter of the rows whose query and title are most similar. No correct label
+    is left there, so no filter can find the errors.
 
-No arm is tuned on the test rows; dev, which chooses checkpoints and thresholds, is split from training (before any
-damage, and is as damaged as training is). Defaults that all arms share were chosen earlier, some on these very rows:
-the adaptive rule in the setting of `dirty`, the probe's penalty and features on real dev rows (docs/quality.md, What
-was chosen where).
+No arm is tuned on the test rows. Dev, which chooses checkpoints and thresholds, is split from training before any
+damage and gets the same damage. Defaults that all arms share were chosen earlier, some on these same rows: the adaptive
+rule in the setting of `dirty`, the probe's penalty and features on real dev rows (docs/quality.md, What was chosen
+where).
 """
 
 import argparse
@@ -64,14 +64,14 @@ def home_depot(split: str) -> Rows:
 
 
 def saved(name: str, rows: Rows) -> str:
-    """Write QI rows where the pipeline reads them, and return the path; studies of other sizes have other files."""
+    """Write QI rows where the pipeline reads them, and return the path. Each size of a study has its own file."""
     path = WORK / "data" / f"{name}_{len(rows)}.jsonl"
     write_pairs(path, rows, Task.QI)
     return str(path)
 
 
 def recipe(task: str, options: argparse.Namespace, files: dict[str, str], *settings: str) -> PipelineRecipe:
-    """Return the shipped recipe of a task with the study's files, the model and the user's settings over it."""
+    """Return the shipped recipe of a task, with files, model and settings of the study and the user."""
     shared = [f"model={options.model}", "split.test=0"]
     shared += [f"data.{part}=[{json.dumps(file)}]" for part, file in files.items()]
     return PipelineRecipe.load(ROOT / "configs" / f"{task}.toml", [*shared, *settings, *options.overrides])
@@ -114,7 +114,7 @@ def qi(options: argparse.Namespace) -> Plan:
 
 
 def clicks(options: argparse.Namespace) -> Plan:
-    """Logs of clicks hold few negatives: arms with all negatives, with 5 % of them, and with sampled ones beside."""
+    """Logs of clicks hold few negatives: arms with all negatives, with 5 % of them, and with sampled ones added."""
     parts = english(options)
     rng = random.Random(0)
     few = {name: [r for r in rows if r.label == 1 or rng.random() < KEPT_NEGATIVES] for name, rows in parts.items()}
@@ -138,7 +138,7 @@ def dirty(options: argparse.Namespace) -> Plan:
 
 
 def dirty_alike(options: argparse.Namespace) -> Plan:
-    """A quarter of the labels flipped, with a chance that grows with the likeness of query and title, to one half."""
+    """A quarter of the labels flipped; the probability grows with the similarity of query and title, to one half."""
 
     def places(rows: Rows) -> list[int]:
         chance = 2 * FLIPPED * np.argsort(_by_likeness(rows)) / len(rows)
@@ -148,7 +148,7 @@ def dirty_alike(options: argparse.Namespace) -> Plan:
 
 
 def dirty_most_alike(options: argparse.Namespace) -> Plan:
-    """The quarter of the rows whose query and title are most alike flipped, all of them."""
+    """All labels flipped in the quarter of the rows whose query and title are most similar."""
 
     def places(rows: Rows) -> list[int]:
         return _by_likeness(rows)[::-1][: round(FLIPPED * len(rows))].tolist()
@@ -157,7 +157,7 @@ def dirty_most_alike(options: argparse.Namespace) -> Plan:
 
 
 def _by_likeness(rows: Rows) -> np.ndarray:
-    """Return the places of the rows, those least alike by the encoder's cosine first."""
+    """Return the positions of the rows, sorted by the cosine of query and title, the smallest first."""
     encoder = Caches(WORK / "cache").encoder("packaged:multilingual-e5-small")
     queries = encoder.embed([row.pair.query for row in rows], QUERY_PREFIX)
     titles = encoder.embed([row.pair.candidate for row in rows], CANDIDATE_PREFIX)

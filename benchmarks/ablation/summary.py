@@ -1,4 +1,4 @@
-"""Print one table of all studies beside this file, for docs/quality.md: `python benchmarks/ablation/summary.py`."""
+"""Print one table of all studies in this folder, for docs/quality.md: `python benchmarks/ablation/summary.py`."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def files() -> list[Path]:
 
 
 def table(paths: list[Path]) -> str:
-    """Return a Markdown table with a line a comparison: difference of AUC, and the share of a loss recovered.
+    """Return a Markdown table with one line for each comparison: difference of AUC, and the share of a loss recovered.
 
     A difference is bold where its interval excludes 0.
     """

@@ -1,8 +1,8 @@
-"""The README's first command as a new user gives it, timed: `python benchmarks/demo/run.py` (standard library only).
+"""The time of the README's first command for a new user: `python benchmarks/demo/run.py` (standard library only).
 
 Clones the committed tree into an empty folder, runs `make demo` there with empty caches (installation included) until
-the service says that it is ready, asks it to rank the showcase queries of the SYNTHETIC sample, stops it, and runs
-`make demo` a second time. Writes `results.json` beside this file.
+the service is ready, asks it to rank the showcase queries of the SYNTHETIC sample, stops it, and runs `make demo` a
+second time. Writes `results.json` in this folder.
 """
 
 import json
@@ -34,7 +34,7 @@ for entry in showcase():
 
 @contextmanager
 def demo(clone: Path, environment: dict[str, str], log: Path) -> Iterator[float]:
-    """Run `make demo` until it is ready; yield the seconds that took; stop it in the end."""
+    """Run `make demo` until the service is ready, yield the seconds it took, and stop it at the end."""
     begun = time.monotonic()
     with log.open("w") as stream:
         child = subprocess.Popen(

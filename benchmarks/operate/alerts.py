@@ -1,7 +1,7 @@
-"""Which alert fires in which fault: `python benchmarks/operate/alerts.py OUT.json`.
+"""Which alert fires for which fault: `python benchmarks/operate/alerts.py OUT.json`.
 
-Runs tests/e2e/test_observability.py, a real Prometheus over a healthy service and broken ones, and writes what fired
-where and how many series each query of the dashboards gave. Nothing is written unless the test passes.
+Runs tests/e2e/test_observability.py, a real Prometheus with a healthy service and broken ones. Writes which alerts
+fired and how many series each query of the dashboards returned. Writes nothing if the test fails.
 """
 
 import json

@@ -1,8 +1,8 @@
-"""What hostile bodies cost others: `python benchmarks/operate/bodies.py OUT.json`.
+"""How much hostile bodies slow other requests: `python benchmarks/operate/bodies.py OUT.json`.
 
-A real service with a tiny bundle gets bodies that cost more to take in than to send, two at a time without a pause, on
-every route of its OpenAPI pages, each kind for itself. Meanwhile `/healthz` is asked every few milliseconds over a
-connection that is kept, and the largest resident memory is read. Every input follows from the sizes.
+A real service with a tiny bundle gets bodies that cost more to parse than to send: two at a time without a pause, on
+every route of its OpenAPI pages, one kind after the other. Meanwhile the script requests `/healthz` every few
+milliseconds over one open connection, and reads the largest resident memory. The sizes determine every input.
 """
 
 import argparse
@@ -44,7 +44,7 @@ GOAL_MS, GOAL_BODIES = 50, 3
 
 
 def send_for(port: int, request: bytes, seconds: float, statuses: Counter[str]) -> None:
-    """Send a request again and again, each over a connection of its own."""
+    """Send a request repeatedly, each over a new connection."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         with socket.create_connection(("127.0.0.1", port), timeout=60) as link:
@@ -65,7 +65,7 @@ def _send(link: socket.socket, request: bytes) -> None:
 
 
 def senders(pipe: Connection) -> None:
-    """Be the process that sends: so what it does costs the one that measures nothing."""
+    """Send in a process of its own, so that sending does not slow the process that measures."""
     while job := pipe.recv():
         port, request, seconds = job
         statuses: Counter[str] = Counter()
@@ -79,7 +79,7 @@ def senders(pipe: Connection) -> None:
 
 @contextmanager
 def sending() -> Iterator[Connection]:
-    """Start the process that sends and yield the line to it."""
+    """Start the process that sends and yield the pipe to it."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     child = context.Process(target=senders, args=(there,), daemon=True)
@@ -92,7 +92,7 @@ def sending() -> Iterator[Connection]:
 
 
 def health_alone(port: int) -> dict[str, float]:
-    """Return what health answers take while nobody else sends: what the machine adds by itself."""
+    """Return the latencies of health answers while nobody else sends: the noise of the machine."""
     until = time.monotonic() + ALONE_SECONDS
     return _figures(health_while(lambda: time.monotonic() > until, port))
 
@@ -108,7 +108,7 @@ def _figures(times: list[float]) -> dict[str, float]:
 
 
 def health_while(done: Callable[[], bool], port: int) -> list[float]:
-    """Return how many milliseconds each health answer took until it is done."""
+    """Request `/healthz` until `done` and return the milliseconds of each answer."""
     found = []
     with socket.create_connection(("127.0.0.1", port), timeout=60) as link:
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -124,14 +124,14 @@ def health_while(done: Callable[[], bool], port: int) -> list[float]:
 
 
 def memory(pid: int, name: str) -> int:
-    """Return a line of the process's status, in bytes."""
+    """Return a figure of the process's status, in bytes."""
     return int(re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
 
 
 def one(process: Process, pipe: Connection, port: int, request: bytes, seconds: float, size: int) -> dict[str, Any]:
     """Measure one kind of body on one route."""
     pid = process.child.pid
-    pipe.send((port, request, 0.0))  # what stays in caches is not this body's
+    pipe.send((port, request, 0.0))  # fill the caches first: they do not count for this body
     pipe.recv()
     before = memory(pid, "VmRSS")
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the largest from now on
@@ -169,7 +169,7 @@ def _size(route: Route, admin: bool, body_bytes: int) -> int:
 
 
 def port_of(process: Process, admin: bool) -> int:
-    """Return the port of the callers, or that of the admin interface."""
+    """Return the port of the API, or of the admin interface."""
     if not admin:
         return int(process.wait_ready().rsplit(":", 1)[1])
     found = [re.search(r"admin interface at http://[^:]+:(\d+)", line) for line in process.lines]
@@ -177,7 +177,7 @@ def port_of(process: Process, admin: bool) -> int:
 
 
 def worst(result: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the worst of each figure, and where it was."""
+    """Return the worst value of each figure, with its route and kind."""
     cells = [(f"{route}: {kind}", cell) for route, kinds in result.items() for kind, cell in kinds.items()]
     figures = ("health_p99_ms", "health_slowest_ms", "memory_above_before_bytes")
     found = {}

@@ -1,8 +1,7 @@
-"""How much was tried to break the service, and what came of it: `python benchmarks/operate/fuzz.py OUT.json`.
+"""Three fuzzers against the service: `python benchmarks/operate/fuzz.py OUT.json`.
 
-Three fuzzers, each against the real thing with a tiny bundle: schemathesis over every route of the OpenAPI page, raw
-requests that are no HTTP over sockets, and spoiled bundles. Needs the package schemathesis. Every input follows from
-the seeds.
+Each attacks the real service or reader with a tiny bundle: schemathesis on all routes of the OpenAPI page, raw requests
+that are not HTTP over sockets, and damaged bundles. Needs the package schemathesis. The seeds determine every input.
 """
 
 import argparse
@@ -38,7 +37,7 @@ BATCH = 100
 
 
 def faults(process: Process) -> int:
-    """Return how many tracebacks and other lines that are no log the process wrote; one more where it has ended."""
+    """Return how many lines of the process are tracebacks or no log lines; one more if the process has ended."""
     lines = sum('"traceback"' in line or not line.startswith("{") for line in process.lines)
     return lines + (process.child.poll() is not None)
 
@@ -92,7 +91,7 @@ def of_sockets(folder: Path, batches: int, seed: int) -> dict[str, Any]:
 
 
 def of_bundles(folder: Path, count: int, seed: int) -> dict[str, Any]:
-    """Spoil bundles and open them; anything but success or a RelevanceError is a failure, and so is a stray file."""
+    """Damage bundles and open them. Any other exception than RelevanceError is a failure, and so is a stray file."""
     outcomes: Counter[str] = Counter()
     ways: Counter[str] = Counter()
     touched, began = 0, time.monotonic()
@@ -125,7 +124,7 @@ def _outcome(bundle: Path) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run all three and write JSON; exits with 1 where anything broke."""
+    """Run all three and write JSON; exit with status 1 if any found a failure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--examples", type=int, default=150, help="random requests of each route")

@@ -1,10 +1,10 @@
-"""What callers see of model changes: `python benchmarks/operate/model_changes.py BUNDLE OUT.json`.
+"""What callers see when the model changes: `python benchmarks/operate/model_changes.py BUNDLE OUT.json`.
 
-A real server process on loopback gets a constant rate of requests (sent on time, whatever has come back) while an
-operator switches 20 times between the bundle and a copy of it whose graph adds 1 to each logit. Counted are requests
-that failed, and answers of which a score is not that of the version they name. Latencies are told apart by whether a
-switch was under way at any time of the request; `/healthz` is asked all along, to show how long the event loop stands
-still. Client and server share the machine.
+A real server process on loopback receives requests at a constant rate (open loop: sending does not wait for answers)
+while an operator switches 20 times between the bundle and a copy of it whose graph adds 1 to each logit. The script
+counts requests that fail, and answers with a score of another version than they name. It reports latencies of requests
+that overlap a switch separately from the others, and requests `/healthz` all the time, which shows how long the event
+loop blocks. Client and server share the machine.
 """
 
 import argparse
@@ -41,7 +41,7 @@ PROBE_SECONDS, TOLERANCE = 0.02, 1e-3
 
 @dataclass(frozen=True)
 class Sent:
-    """A request: when it was due, when its answer was there, its status (0: no answer), and whether versions mix."""
+    """A request: when it was due, when its answer arrived, its status (0: no answer), and whether versions mix."""
 
     due: float
     done: float
@@ -85,7 +85,7 @@ class Callers:
         self._body = {"task": task, "pairs": rows}
 
     async def call(self, until: asyncio.Event) -> None:
-        """Send requests until told to stop, and wait for what is under way."""
+        """Send requests until the event is set, and wait for those in flight."""
         under_way, due = [], time.perf_counter()
         while not until.is_set():
             under_way.append(asyncio.create_task(self._request(due)))
@@ -94,7 +94,7 @@ class Callers:
         await asyncio.gather(*under_way)
 
     async def probe(self, until: asyncio.Event) -> None:
-        """Ask for `/healthz` again and again."""
+        """Request `/healthz` repeatedly."""
         while not until.is_set():
             due = time.perf_counter()
             answer = await self._client.get("/healthz")
@@ -118,7 +118,7 @@ class Callers:
 async def switch_under_load(
     callers: Callers, admin_url: str, task: str, bundles: Sequence[Bundle]
 ) -> dict[str, object]:
-    """Switch to and fro while the callers call; return what they saw."""
+    """Switch between the bundles while the callers send; return what they saw."""
     done, switches = asyncio.Event(), []
     calling = asyncio.gather(callers.call(done), callers.probe(done))
     async with httpx.AsyncClient(base_url=admin_url, timeout=600) as admin:
@@ -170,7 +170,7 @@ async def resident_megabytes(admin: httpx.AsyncClient) -> float:
 
 
 def serve(bundle: Bundle, root: Path) -> tuple[subprocess.Popen[str], str, str]:
-    """Start the service on free ports; return it with the URLs of its callers and of its admin interface."""
+    """Start the service on free ports; return it with the URLs of its API and of its admin interface."""
     command = [sys.executable, "-c", "from relevance.cli import main; main()", "serve"]
     environment = os.environ | {"RELEVANCE_ADMIN_PORT": "0", "RELEVANCE_BUNDLE_ROOT": str(root)}
     arguments = [f"--bundle={bundle.manifest.task}={bundle.folder}", "--port=0", "--log-level=INFO"]

@@ -1,14 +1,14 @@
-"""Fine-tune on real data and measure against cheap scorers: `python benchmarks/real_data/run.py qc` (or `qi`).
+"""Fine-tune on real data and compare with simple scorers: `python benchmarks/real_data/run.py qc` (or `qi`).
 
 Needs ../shared/data beside the project (see its README for provenance; never part of the project) and the `train`
-extra. Writes `TASK.json` beside this file, the source of a table in docs/quality.md, and prints that table.
+extra. Writes `TASK.json` in this folder, the source of a table in docs/quality.md, and prints that table.
 
 qc: the zero-shot setting of arXiv 2510.21671. Train on en es fr ko pt ja, evaluate on dev in ten languages.
 qi: train on a subset of the English rows; evaluate on English dev rows of the 160 queries of the translation memory and
     on the same rows with the query TRANSLATED by a large language model into eight languages, none seen in training.
 
-A tenth of the training rows, whole queries, chooses the checkpoint and every scorer's threshold; dev is only reported
-on. The committed results are older: there dev chose both.
+A tenth of the training rows (whole queries) chooses the checkpoint and every scorer's threshold; dev serves only for
+the report. The committed results are older: there dev chose both.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def qi_rows() -> tuple[Rows, Rows]:
 
 
 def category_rate(train_rows: Rows, rows: Rows) -> np.ndarray:
-    """Score a row by the smoothed share of positives of its candidate in training: it never looks at the query."""
+    """Score a row by the smoothed share of positives of its candidate in training. The query has no effect."""
     prior = sum(r.label for r in train_rows) / len(train_rows)
     counts: dict[str, list[float]] = defaultdict(lambda: [prior * 2, 2.0])
     for row in train_rows:
@@ -126,7 +126,7 @@ def judge(scorer: Scorer, choosing: Rows, rows: Rows, task: Task) -> Report:
 
 
 def machine() -> dict[str, object]:
-    """Say what this was measured on."""
+    """Return the machine of the measurement."""
     return {
         "cpus": os.cpu_count(),
         "processor": platform.machine(),
@@ -137,7 +137,7 @@ def machine() -> dict[str, object]:
 
 
 def table(result: dict[str, object]) -> str:
-    """Return a Markdown table of a result: a line a scorer, AUC and F1 for all, seen and unseen languages."""
+    """Return a Markdown table of a result: AUC and F1 of each scorer for all, seen and unseen languages."""
     lines = ["| scorer | languages | rows | F1 | always-yes F1 | AUC |", "|---|---|---|---|---|---|"]
     for name, report in result["reports"].items():
         for part in ("all", "seen", "unseen"):

@@ -1,9 +1,9 @@
 """Thresholds in languages without labels, before and after: `python benchmarks/real_data/thresholds.py`.
 
-A probe (logistic regression over the packaged encoder's embeddings) is trained on English QI rows; the overall
-threshold is tuned on English dev rows; dev rows with TRANSLATED queries are labelled by it (before) and by thresholds
-matched to their scores (after, training.fitting.thresholds). Labels of translated rows serve for the figures
-alone. Needs ../shared/data. Writes `thresholds.json` beside this file and prints its table.
+A probe (logistic regression over the packaged encoder's embeddings) is trained on English QI rows, and the overall
+threshold is tuned on English dev rows. Dev rows with TRANSLATED queries are labelled by this threshold (before) and by
+thresholds matched to their scores (after, training.fitting.thresholds). Labels of translated rows serve only for the
+metrics. Needs ../shared/data. Writes `thresholds.json` in this folder and prints its table.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ENCODER = "packaged:multilingual-e5-small"
 
 
 def setting():  # noqa: ANN201 - the module that sits beside this file
-    """Return the module `run.py`, which knows the data."""
+    """Return the module `run.py`, which reads the data."""
     spec = importlib.util.spec_from_file_location("real_data_run", HERE / "run.py")
     assert spec is not None
     assert spec.loader is not None
@@ -39,7 +39,7 @@ def setting():  # noqa: ANN201 - the module that sits beside this file
 
 
 def figures(labels: np.ndarray, scores: np.ndarray, before: float, after: float) -> dict[str, float | int | None]:
-    """Return F1 under both thresholds beside that of always saying yes, and the AUC."""
+    """Return F1 with both thresholds, the F1 of always saying yes, and the AUC."""
     return {
         "rows": len(labels),
         "threshold_before": before,

@@ -1,9 +1,9 @@
-"""How well self-validation finds wrong labels that are known: `python benchmarks/sample_noise/run.py`.
+"""How well self-validation finds known wrong labels: `python benchmarks/sample_noise/run.py`.
 
-On the embedded sample (synthetic; 8 % of the training labels turned round, and the row says which). Writes results.json
-beside this file: precision and recall of every flagging rule, for judges of several kinds, beside a random flagger that
-flags as many rows. The adaptive rule was set on this sample, and take the margin as chosen on it
-(docs/log.md), so that their figures flatter. Work is kept in build/sample_noise: a killed run goes on.
+Runs on the embedded sample (synthetic; 8 % of the training labels are flipped, and the row says which). Writes
+results.json in this folder: precision and recall of every flagging rule, for judges of several kinds, and of a random
+flagger that flags as many rows. The adaptive rule was tuned on this sample, and the margin counts as tuned on it too
+(docs/log.md), so their figures flatter. Works in build/sample_noise; a run that was killed continues there.
 """
 
 import argparse

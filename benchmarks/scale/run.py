@@ -2,13 +2,12 @@
 
 Makes 300,000 rows from several seeds of the SYNTHETIC sample (nothing here is about quality) and runs clean, split,
 mine and report on them, each in a process of its own that starts Python, reads its input, works and writes its output.
-A stage's seconds are those of its whole process, its memory is the process's peak (VmHWM, so Linux only); CPU seconds,
-of all threads, stand beside them since they say more where a machine has other work. Making the rows is not counted,
-nor is making the embeddings, which mining is given. Writes `TASK.json` beside this file.
+A stage's seconds are those of its whole process, and its memory is the process's peak (VmHWM, so Linux only). CPU
+seconds, of all threads, are more reliable on a machine with other work. Making the rows does not count, nor does making
+the embeddings, which mining receives. Writes `TASK.json` in this folder.
 
-The sample has 84 category paths, real QC data about one path for every four rows; so here each path has numbered
-shelves below it, `--paths` in all. Mining makes a negative of every positive row, many more than the default rate asks
-for in these rows.
+The sample has 84 category paths; real QC data has about one path for every four rows. So each path gets numbered
+subcategories here, `--paths` in all. Mining makes one negative of every positive row, many more than by default.
 """
 
 import argparse
@@ -78,7 +77,7 @@ def _drawn(text: str) -> NDArray[np.float32]:
 
 
 def make(file: Path, task: Task, count: int, paths: int) -> dict[str, Any]:
-    """Write `count` rows of as many seeds of the sample as that takes; return what they hold."""
+    """Write `count` rows from as many seeds of the sample as needed; return counts of them."""
     from training.sample.generate import generate
     from training.sample.plan import LARGEST_SCALE, SampleSettings
     from training.sample.shop import load_shop
@@ -118,7 +117,7 @@ def _with_shelves(rows: Sequence[LabeledPair], paths: int, rng: random.Random) -
 
 @dataclass(frozen=True)
 class Done:
-    """What a stage came to: files to write by name, facts for the result, and the embeddings that it was given."""
+    """The result of a stage: rows by file name, figures for the report, and the embeddings that it used."""
 
     made: dict[str, list[LabeledPair]]
     facts: dict[str, Any]
@@ -182,7 +181,7 @@ def _report(files: Mapping[str, Sequence[LabeledPair]], task: Task, out: Path) -
 
 
 def peak_mib() -> float:
-    """Return the greatest resident memory of this process so far."""
+    """Return the peak of the resident memory of this process, in MiB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return round(int(line.split()[1]) / 1024, 1)
@@ -190,7 +189,7 @@ def peak_mib() -> float:
 
 
 def in_own_process(arguments: Sequence[str]) -> tuple[dict[str, Any], float]:
-    """Run this file with further arguments; return what it prints and the seconds of the whole process."""
+    """Run this script in a process of its own; return what it prints and the seconds of the whole process."""
     begun = time.perf_counter()
     done = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout), time.perf_counter() - begun

@@ -1,9 +1,9 @@
-"""Training speed beside busy processes: threads that spin against threads that sleep, one thread against all.
+"""Training speed next to busy processes: spinning or sleeping threads, one thread or all cores.
 
     python benchmarks/training/shared_machine.py [--seconds 15] [--out benchmarks/training/shared_machine.json]
 
-Each setting trains the packaged encoder (6 layers) in a process of its own, beside 0 and then 1 busy loop. What else
-ran on the machine is measured (`others_busy`, in cores) and written beside each figure.
+Each setting trains the packaged encoder (6 layers) in a process of its own, next to 0 and then 1 busy loop. The script
+also measures and reports what else ran on the machine (`others_busy`, in cores).
 """
 
 import argparse
@@ -52,8 +52,8 @@ print(torch.get_num_threads(), sum(n for _, n in warm) / (warm[-1][0] - times[2]
 
 
 def settings(cores: int) -> dict[str, dict[str, str]]:
-    """Return the environment of each setting; an empty name is unset."""
-    spinning = {"OMP_WAIT_POLICY": "", "GOMP_SPINCOUNT": "300000"}  # as libgomp waits by itself
+    """Return the environment of each setting; a variable with an empty value is unset."""
+    spinning = {"OMP_WAIT_POLICY": "", "GOMP_SPINCOUNT": "300000"}  # the default of libgomp
     return {
         "all cores, spinning": spinning | {"OMP_NUM_THREADS": str(cores)},
         "all cores, passive": PASSIVE | {"OMP_NUM_THREADS": str(cores)},
@@ -63,7 +63,7 @@ def settings(cores: int) -> dict[str, dict[str, str]]:
 
 
 def measure(environment: dict[str, str], seconds: float) -> dict[str, float]:
-    """Train for some seconds and return the rate [pairs/s], the threads and how many cores others kept before."""
+    """Train for some seconds; return the rate [pairs/s], the threads, and how many cores others kept busy before."""
     variables = {name: value for name, value in (os.environ | environment).items() if value or name not in environment}
     others = others_busy(1.0)
     command = [sys.executable, "-c", TRAIN, str(seconds)]
@@ -73,7 +73,7 @@ def measure(environment: dict[str, str], seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure every setting beside no and one busy process."""
+    """Measure every setting with no and with one busy process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--rounds", type=int, default=2)

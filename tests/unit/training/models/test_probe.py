@@ -65,5 +65,5 @@ def test_weights_out_of_range_are_named(weight):
 
 
 def test_rows_without_a_weight_weigh_one():
-    extras = [{}, {"label_weight": 0.25}, {"label_weight": "0.5"}, {"label_weight": "nan"}]
-    assert label_weights([LabeledPair(Pair("a", "b"), 1, "7", e) for e in extras]) == [1.0, 0.25, 0.5, 1.0]
+    extras = [{}, {"label_weight": 0.25}, {"label_weight": "0.5"}, {"label_weight": "nan"}, {"weight": "2 kg"}]
+    assert label_weights([LabeledPair(Pair("a", "b"), 1, "7", e) for e in extras]) == [1.0, 0.25, 0.5, 1.0, 1.0]
