@@ -217,25 +217,20 @@ def _python() -> str:
 class _Bare(ast.NodeTransformer):
     """Removes docstrings and the annotations of functions from a tree."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """Strip a function."""
-        return self._function(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        """Strip a coroutine function."""
-        return self._function(node)
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        """Strip a class; its annotated fields stay, since pydantic's and dataclasses' behaviour lies in them."""
-        node.body = _without_docstring(node.body)
-        return self.generic_visit(node)
-
-    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+        """Strip a function or a coroutine function."""
         node.body, node.returns = _without_docstring(node.body), None
         every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
         for argument in every:
             if argument is not None:
                 argument.annotation = None
+        return self.generic_visit(node)
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        """Strip a class; its annotated fields stay, since pydantic's and dataclasses' behaviour lies in them."""
+        node.body = _without_docstring(node.body)
         return self.generic_visit(node)
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from relevance.errors import ConfigError, InputError
 from relevance.metrics import Interval
+from relevance.tasks import LabeledPair
 from training.ablation.arms import Arm, with_seed
 from training.ablation.compare import Draws, JudgedRows, Measured, Scores, difference, draw, measured, recovered
 from training.pipeline.model_stages import read_logits
@@ -68,6 +69,10 @@ class Study(_Frozen):
 
 @dataclass(frozen=True, slots=True)
 class _Ran:
+    """What the runs of one arm came to, one run for each seed."""
+
+    judged: JudgedRows
+    evaluated_on: str
     scores: Scores
     rows: dict[str, float]
 
@@ -75,109 +80,79 @@ class _Ran:
 def run_study(arms: Sequence[Arm], store: Store, seeds: int, recoveries: Sequence[tuple[str, str, str]] = ()) -> Study:
     """Run every arm `seeds` times, each time with the next seeds, and compare them.
 
-    Arms share the stages that are the same for them.
-    `recoveries` are (arm, damaged, whole). A study that was killed goes on when it is run again. Weights of models are
-    removed once they have scored. Raises ConfigError where arms are judged on different rows.
+    Arms share the stages that are the same for them. `recoveries` are (arm, damaged, whole). A study that was killed
+    goes on when it is run again. Weights of models are removed once they have scored. Raises InputError for no arms,
+    ConfigError where arms are judged on different rows.
     """
-    ran: dict[str, _Ran] = {}
-    judged: tuple[JudgedRows, str] | None = None
-    for arm in arms:
-        outcomes = []
-        for seed in range(seeds):
-            log.info("== %s, seed %d of %d", arm.name, seed + 1, seeds)
-            pipeline = Pipeline(with_seed(arm.recipe, seed), store)
-            outcomes.append((pipeline, pipeline.evaluate(keep_checkpoint=False)))
-        rows = _test_rows(outcomes[0][0], outcomes[0][1])
-        if judged is not None and (rows.labels, rows.groups) != (judged[0].labels, judged[0].groups):
-            raise ConfigError(f"arm {arm.name!r} is judged on other rows than {arms[0].name!r}; expected the same")
-        judged = judged or (rows, outcomes[0][1].evaluated_on)
-        ran[arm.name] = _Ran(_scores(outcomes), _origins([pipeline for pipeline, _ in outcomes]))
-    if judged is None:
+    if not arms:
         raise InputError("ablation: no arms")
-    first = arms[0].recipe
-    study = _compare(judged[0], arms, ran, recoveries)
-    return study.model_copy(
-        update={"task": first.task, "model": first.model, "seeds": seeds, "evaluated_on": judged[1]}
-    )
-
-
-def _compare(
-    rows: JudgedRows, arms: Sequence[Arm], ran: dict[str, _Ran], recoveries: Sequence[tuple[str, str, str]]
-) -> Study:
-    slices = rows.slices()
-    draws: dict[str, dict[str, Draws]] = {
-        name: {part: draw(rows, found.scores, mask) for part, mask in slices.items()} for name, found in ran.items()
-    }
-    labels = np.asarray(rows.labels)
-
-    def by_slice(one: str, other: str, metric: str) -> dict[str, Interval]:
-        return {part: difference(draws[one][part], draws[other][part], metric) for part in slices}
-
+    ran: dict[str, _Ran] = {}
+    for arm in arms:
+        ran[arm.name] = _run_arm(arm, store, seeds)
+        judged, first = ran[arm.name].judged, ran[arms[0].name].judged
+        if (judged.labels, judged.groups) != (first.labels, first.groups):
+            raise ConfigError(f"arm {arm.name!r} is judged on other rows than {arms[0].name!r}; expected the same")
+    rows, on = ran[arms[0].name].judged, ran[arms[0].name].evaluated_on
+    slices, labels = rows.slices(), np.asarray(rows.labels)
+    draws = {name: {part: draw(rows, of.scores, mask) for part, mask in slices.items()} for name, of in ran.items()}
     return Study(
-        task="",
-        model="",
-        seeds=0,
-        evaluated_on="",
+        task=arms[0].recipe.task,
+        model=arms[0].recipe.model,
+        seeds=seeds,
+        evaluated_on=on,
         test_rows=len(labels),
         test_groups=len(set(rows.groups)),
         always_yes_f1={part: _always_yes(labels[mask]) for part, mask in slices.items()},
-        arms=[
-            ArmResult(
-                name=arm.name,
-                rows=ran[arm.name].rows,
-                metrics={part: measured(found) for part, found in draws[arm.name].items()},
-            )
-            for arm in arms
-        ],
-        comparisons=[
-            Comparison(
-                arm=arm.name,
-                against=other,
-                auc=by_slice(arm.name, other, "auc"),
-                f1=by_slice(arm.name, other, "f1"),
-            )
-            for arm in arms
-            for other in arm.against
-        ],
-        recoveries=[
-            Recovery(
-                arm=arm,
-                damaged=damaged,
-                whole=whole,
-                auc={part: recovered(draws[arm][part], draws[damaged][part], draws[whole][part]) for part in slices},
-            )
-            for arm, damaged, whole in recoveries
-        ],
+        arms=[_arm_result(name, of.rows, draws[name]) for name, of in ran.items()],
+        comparisons=[_comparison(arm.name, other, draws) for arm in arms for other in arm.against],
+        recoveries=[_recovery(*names, draws) for names in recoveries],
     )
+
+
+def _run_arm(arm: Arm, store: Store, seeds: int) -> _Ran:
+    outcomes: list[Outcome] = []
+    origins: Counter[str] = Counter()
+    for seed in range(seeds):
+        log.info("== %s, seed %d of %d", arm.name, seed + 1, seeds)
+        pipeline = Pipeline(with_seed(arm.recipe, seed), store)
+        outcomes.append(pipeline.evaluate(keep_checkpoint=False))
+        origins.update(_origins(pipeline.datasets().train))
+    columns = [read_logits(outcome.logits) for outcome in outcomes]
+    scores = [outcome.tuned.scores(each["logit"]) for outcome, each in zip(outcomes, columns, strict=True)]
+    cuts = [
+        [outcome.tuned.threshold_for(language) for language in each["language"]]
+        for outcome, each in zip(outcomes, columns, strict=True)
+    ]
+    split = read_rows(outcomes[0].stages["split"].file(TRAIN), arm.recipe.task)
+    seen = sorted({row.pair.language for row in split})
+    judged = JudgedRows(columns[0]["label"], columns[0]["group"], columns[0]["language"], seen)
+    rows = {name: round(count / seeds, 1) for name, count in origins.items()}
+    return _Ran(judged, outcomes[0].evaluated_on, Scores(np.stack(scores), np.asarray(cuts)), rows)
+
+
+def _origins(rows: Sequence[LabeledPair]) -> Counter[str]:
+    """Return the numbers of training rows: all, positive ones, and by origin."""
+    counts = Counter(all=len(rows), positive=sum(row.label for row in rows))
+    counts.update(str(row.extra.get("source", "original")) for row in rows)
+    return counts
+
+
+def _arm_result(name: str, rows: dict[str, float], draws: dict[str, Draws]) -> ArmResult:
+    return ArmResult(name=name, rows=rows, metrics={part: measured(found) for part, found in draws.items()})
+
+
+def _comparison(arm: str, other: str, draws: dict[str, dict[str, Draws]]) -> Comparison:
+    auc, f1 = (
+        {part: difference(of, draws[other][part], metric) for part, of in draws[arm].items()}
+        for metric in ("auc", "f1")
+    )
+    return Comparison(arm=arm, against=other, auc=auc, f1=f1)
+
+
+def _recovery(arm: str, damaged: str, whole: str, draws: dict[str, dict[str, Draws]]) -> Recovery:
+    auc = {part: recovered(of, draws[damaged][part], draws[whole][part]) for part, of in draws[arm].items()}
+    return Recovery(arm=arm, damaged=damaged, whole=whole, auc=auc)
 
 
 def _always_yes(labels: np.ndarray) -> float:
     return float(2 * labels.sum() / (len(labels) + labels.sum()))
-
-
-def _columns(outcome: Outcome) -> dict[str, list]:
-    return read_logits(outcome.logits)
-
-
-def _test_rows(pipeline: Pipeline, outcome: Outcome) -> JudgedRows:
-    columns = _columns(outcome)
-    seen = sorted({row.pair.language for row in read_rows(outcome.stages["split"].file(TRAIN), pipeline.recipe.task)})
-    return JudgedRows(columns["label"], columns["group"], columns["language"], seen)
-
-
-def _scores(outcomes: Sequence[tuple[Pipeline, Outcome]]) -> Scores:
-    found = [(_columns(outcome), outcome.tuned) for _, outcome in outcomes]
-    scores = np.stack([tuned.scores(columns["logit"]) for columns, tuned in found])
-    cuts = [[tuned.threshold_for(language) for language in columns["language"]] for columns, tuned in found]
-    return Scores(scores, np.asarray(cuts))
-
-
-def _origins(pipelines: Sequence[Pipeline]) -> dict[str, float]:
-    """Return the training rows by origin, as means over the seeds."""
-    counts: Counter[str] = Counter()
-    for pipeline in pipelines:
-        rows = pipeline.datasets().train
-        counts["all"] += len(rows)
-        counts["positive"] += sum(row.label for row in rows)
-        counts.update(str(row.extra.get("source", "original")) for row in rows)
-    return {name: round(count / len(pipelines), 1) for name, count in counts.items()}

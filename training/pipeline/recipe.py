@@ -57,10 +57,6 @@ class CleaningSection(CleaningOptions):
 
     enabled: bool = True
 
-    def options(self) -> CleaningOptions:
-        """Return the options of the stage alone."""
-        return CleaningOptions(**_own(self, CleaningOptions))
-
 
 class TranslationSection(TranslationOptions):
     """Translation augmentation of the training rows."""
@@ -76,20 +72,12 @@ class TranslationSection(TranslationOptions):
             raise ValueError("enabled without backends; expected one, as memory:FILE")
         return self
 
-    def options(self) -> TranslationOptions:
-        """Return the options of the stage alone."""
-        return TranslationOptions(**_own(self, TranslationOptions))
-
 
 class NegativesSection(NegativeOptions):
     """Semantic negative sampling among the training rows."""
 
     enabled: bool = False
     vet: Path | None = Field(None, description="a checkpoint that drops false negatives, see vet_above")
-
-    def options(self) -> NegativeOptions:
-        """Return the options of the stage alone."""
-        return NegativeOptions(**_own(self, NegativeOptions))
 
 
 class FilteringSection(SelfValidationOptions):
@@ -103,10 +91,6 @@ class FilteringSection(SelfValidationOptions):
         if self.control and self.action is not Action.DROP:
             raise ValueError(f"control with action {self.action}: expected drop, the action that it is a control of")
         return self
-
-    def options(self) -> SelfValidationOptions:
-        """Return the options of the stage alone."""
-        return SelfValidationOptions(**_own(self, SelfValidationOptions))
 
 
 class ExportSection(_Section):
@@ -133,7 +117,7 @@ class PipelineRecipe(Recipe):
 
     def fine_tuning(self) -> Recipe:
         """Return the part that fine-tuning depends on."""
-        return Recipe.model_validate(_own(self, Recipe))
+        return Recipe.model_validate({name: getattr(self, name) for name in Recipe.model_fields})
 
 
 def load_fine_tuning(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -147,8 +131,3 @@ def load_fine_tuning(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         if section not in Recipe.model_fields:
             raise ConfigError(f"override {override!r}: {section} is of `relevance pipeline run`; it does nothing here")
     return loaded.fine_tuning()
-
-
-def _own(section: BaseModel, of: type[BaseModel]) -> dict[str, Any]:
-    """Return the fields that a section has from its parent class."""
-    return {name: getattr(section, name) for name in of.model_fields}

@@ -67,7 +67,7 @@ def read(run: StageRun) -> Report:
 
 def clean_rows(run: StageRun) -> Report:
     """Clean training rows; those of dev and test stay as they came."""
-    rows, report = clean(run.rows(TRAIN), run.recipe.task, run.recipe.cleaning.options())
+    rows, report = clean(run.rows(TRAIN), run.recipe.task, run.recipe.cleaning)
     run.write(TRAIN, rows)
     return report.model_dump(mode="json")
 
@@ -94,7 +94,7 @@ def translate(run: StageRun) -> Report:
         DiskCache(run.caches.folder / "translations.sqlite", "translation cache") as cache,
     ):
         chain, held_out = TranslatorChain(translators, cache), _held_out(run)
-        rows, report = augment(run.rows(TRAIN), section.options(), chain, held_out=held_out, embedder=embedder)
+        rows, report = augment(run.rows(TRAIN), section, chain, held_out=held_out, embedder=embedder)
     run.write(TRAIN, rows)
     return report.model_dump(mode="json")
 
@@ -107,7 +107,7 @@ def mine(run: StageRun) -> Report:
     section, task = run.recipe.negatives, run.recipe.task
     vet = None if section.vet is None else checkpoint_scorer(section.vet, task)
     encoder = run.caches.encoder(run.recipe.base_model)
-    rows, report = sample_negatives(run.rows(TRAIN), task, section.options(), encoder, vet=vet)
+    rows, report = sample_negatives(run.rows(TRAIN), task, section, encoder, vet=vet)
     run.write(TRAIN, rows)
     return report.model_dump(mode="json")
 
@@ -119,7 +119,7 @@ def filter_rows(run: StageRun) -> Report:
 
     section, rows = run.recipe.filtering, run.rows(TRAIN)
     work = run.caches.folder / "validation"
-    stage = SelfValidation(run.recipe.fine_tuning(), section.options(), work, _held_out(run), run.caches.encoder)
+    stage = SelfValidation(run.recipe.fine_tuning(), section, work, _held_out(run), run.caches.encoder)
     done = validate_rows(rows, stage)
     report = done.report.model_dump(mode="json")
     if section.control:
