@@ -81,16 +81,11 @@ def _translator(name: str, settings: Mapping[str, Mapping[str, Any]], skip_bad: 
 
 
 def _model_and_url(text: str) -> tuple[str, str]:
-    """Split MODEL@URL. ConfigError, which shows no password, for a URL that holds one."""
-    model, _, url = text.partition("@http")
-    url = f"http{url}" if url else ""
-    if not url:
-        model, _, url = text.rpartition("@")
-    if "@" in url.partition("://")[2].partition("/")[0]:
-        raise ConfigError(
-            f"backend {_shown(f'openai:{text}')!r}: the URL holds a user name or password; expected a plain URL, the "
-            "key in an environment variable (api_key_variable)"
-        )
+    """Split MODEL@URL at the `@` before the URL; a model's name may hold one too."""
+    model, mark, url = text.partition("@http")
+    if mark:
+        return model, f"http{url}"
+    model, _, url = text.rpartition("@")
     return model, url
 
 

@@ -21,7 +21,10 @@ from training.translation.translator import BudgetSpentError, TranslationStopped
 _UNREACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
 _RETRIED = frozenset({408, 409, 429})  # by the openai client, and every status from 500
 _MOST_HEADER = "x-most-tokens"  # carries the upper bound of a request to `_BudgetedHttp`; never sent
-_PRIVATE_HEADERS = ("x-stainless-", "openai-", _MOST_HEADER)
+# The openai client adds facts about this machine, and accounts and headers of OPENAI_* variables: none of them is sent.
+_SENT_HEADERS = frozenset(
+    {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"}
+)
 _SHOWN = 200
 
 
@@ -106,7 +109,7 @@ class _StoppedError(openai.OpenAIError):
 
 
 class _BudgetedHttp(httpx2.Client):
-    """Sends each attempt within the budget, with no headers about this machine and no key but the one given."""
+    """Sends each attempt within the budget, with few headers and no key but the one given."""
 
     def __init__(self, budget: Budget, key: dict[str, str], connections: int) -> None:
         super().__init__(limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections))
@@ -115,10 +118,8 @@ class _BudgetedHttp(httpx2.Client):
     def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Reserve the most that the request can use, send it, and charge what it used: all of it if no answer came."""
         most = Usage(*map(int, request.headers[_MOST_HEADER].split()))
-        for name in [name for name in request.headers if name.startswith(_PRIVATE_HEADERS)]:
-            del request.headers[name]
-        del request.headers["authorization"]
-        request.headers.update(self._key)
+        sent = {name: value for name, value in request.headers.items() if name in _SENT_HEADERS}
+        request.headers = httpx2.Headers(sent | self._key)
         try:
             self._budget.reserve(most)
         except BudgetSpentError as error:
