@@ -1,8 +1,8 @@
 """How many pods for N requests/s of M candidates, from measured figures; see docs/capacity.md.
 
-`python deploy/capacity.py --requests-per-second 50 --candidates 100`. `--figures` takes any file that
-benchmarks/serving/throughput.py has written, of other hardware or another model. `--update PAGE` runs every command
-that the page shows and puts its output below it.
+`python deploy/capacity.py --requests-per-second 50 --candidates 100`. `--figures` takes a file written by
+benchmarks/serving/throughput.py, for other hardware or another model. `--update PAGE` runs each command on the page and
+writes its output below it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ SHOWN = re.compile(r"```console\n\$ python deploy/capacity\.py(.*)\n(?:.*\n)*?``
 
 @dataclass(frozen=True)
 class Pod:
-    """What one pod does, as measured; it has the cores and the model of the measurement."""
+    """The measured speed of one pod, with the cores and the model of the measurement."""
 
     cores: int
     model: str
@@ -33,7 +33,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class Plan:
-    """Pods for a load, and what a request finds there."""
+    """The pods for a load, and the latency of a request there."""
 
     pods: int
     needed: float
@@ -43,7 +43,7 @@ class Plan:
 
 
 def read(path: Path) -> Pod:
-    """Return the figures of a result of benchmarks/serving/throughput.py. Raises KeyError where one is missing."""
+    """Return the figures of a result of benchmarks/serving/throughput.py. Raises KeyError for a missing figure."""
     figures = json.loads(path.read_text(encoding="utf-8"))
     model, single = figures["model"], figures["single_pair_ms"]
     described = f"{model['name']}, {model['layers']} layers, {model['precision']}"
@@ -65,7 +65,7 @@ def plan(pod: Pod, requests_per_second: float, candidates: int, utilisation: flo
 
 
 def report(pod: Pod, requests_per_second: float, candidates: int, utilisation: float, spare: int) -> str:
-    """Return the plan in words."""
+    """Return the plan as text."""
     made = plan(pod, requests_per_second, candidates, utilisation, spare)
     speed, one = pod.pairs_per_second, made.request_seconds
     return "\n".join(
@@ -92,7 +92,7 @@ def table(pod: Pod, loads: Sequence[float], counts: Sequence[int], utilisation: 
 
 
 def largest(pod: Pod) -> str:
-    """Return how many candidates one request may have to be done in a given time on a pod that does nothing else."""
+    """Return how many candidates one request may have to be scored in a given time on an idle pod."""
     lines = [f"one pair: p50 {pod.single_pair_p50_ms:.0f} ms, p99 {pod.single_pair_p99_ms:.0f} ms"]
     lines += [f"{ms:>4} ms: {int(pod.pairs_per_second * ms / 1000):>4} candidates" for ms in LATENCIES_MS]
     return "\n".join(lines)
@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def answer(arguments: Sequence[str]) -> str:
-    """Return what the command prints for these arguments. Without a load: how large one request may be."""
+    """Return the output for these arguments. Without a load: the largest request by latency."""
     command = parser()
     given = command.parse_args(arguments)
     if not 0 < given.utilisation < 1 or given.spare < 0:
@@ -133,7 +133,7 @@ def answer(arguments: Sequence[str]) -> str:
 
 
 def renewed(page: str) -> str:
-    """Return a page with the output of each command that it shows."""
+    """Return a page with the output of each of its commands."""
     return SHOWN.sub(
         lambda m: f"```console\n$ python deploy/capacity.py{m[1]}\n{answer(shlex.split(m[1]))}\n```",
         page,
@@ -141,7 +141,7 @@ def renewed(page: str) -> str:
 
 
 def renew(page: Path) -> str:
-    """Put today's outputs into a page."""
+    """Update the outputs in a page."""
     page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")
     return f"{page}: renewed"
 

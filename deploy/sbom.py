@@ -1,7 +1,7 @@
-"""Writes what the service is made of, as CycloneDX 1.6: `python deploy/sbom.py OUT.json [--extras serve-gpu,tracing]`.
+"""Writes the bill of materials of the service (CycloneDX 1.6): `python deploy/sbom.py OUT.json [--extras serve-gpu]`.
 
-Reads the environment that it runs in, and of that only what the project needs with the extras: run it where the service
-is installed, as in its image. The same environment gives the same file.
+It reads the packages of the environment that it runs in, as far as the project needs them with the extras. Run it where
+the service is installed, such as in its image. Equal environments give equal files.
 """
 
 import argparse
@@ -20,7 +20,7 @@ PROJECT = "query-relevance"
 
 
 def needed(package: str, extras: frozenset[str]) -> Iterator[Requirement]:
-    """Yield what an installed package requires here, with extras. Raises PackageNotFoundError."""
+    """Yield the requirements of an installed package with extras. Raises PackageNotFoundError."""
     for requirement in map(Requirement, metadata.requires(package) or ()):
         marker = requirement.marker
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in (extras or {""})):
@@ -28,7 +28,7 @@ def needed(package: str, extras: frozenset[str]) -> Iterator[Requirement]:
 
 
 def closure(extras: frozenset[str]) -> dict[str, set[str]]:
-    """Return every package that the project needs with extras, and what each needs directly."""
+    """Return all packages that the project needs with extras, each with its direct requirements."""
     found: dict[str, set[str]] = {PROJECT: set()}
     waiting, seen = [(PROJECT, extras)], set()
     while waiting:
@@ -46,7 +46,7 @@ def closure(extras: frozenset[str]) -> dict[str, set[str]]:
 
 
 def component(package: str) -> dict[str, Any]:
-    """Return a package as CycloneDX has it."""
+    """Return the CycloneDX component of a package."""
     about = metadata.distribution(package)
     reference = f"pkg:pypi/{package}@{about.version}"
     entry: dict[str, Any] = {"type": "library", "bom-ref": reference, "name": package, "version": about.version}
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--extras", default="serve,tracing", help="those of the image, as serve-gpu,tracing")
+    parser.add_argument("--extras", default="serve,tracing", help="extras of the image, such as serve-gpu,tracing")
     options = parser.parse_args(arguments)
     try:
         found = bill(frozenset(options.extras.split(",")))

@@ -1,4 +1,4 @@
-"""How panels look: the few kinds that the dashboards are made of, and what every dashboard has in common."""
+"""The kinds of panels of the dashboards, and the parts that all dashboards share. Knows no metric."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Kind = TypeVar("Kind", timeseries.Panel, heatmap.Panel, stat.Panel, table.Panel)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query and the name of each of its series, with `{{label}}` for values of labels."""
+    """A query and the legend of its series, with `{{label}}` for label values."""
 
     expr: str
     legend: str = ""
@@ -29,7 +29,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Unit of the values, and where they turn yellow and red. `runbook` names the alert that watches the same thing."""
+    """The unit of the values, and their limits for yellow and red. `runbook` names the alert on the same values."""
 
     unit: str
     warn: float | None = None
@@ -41,7 +41,7 @@ class Look:
 
 
 def over_time(title: str, about: str, look: Look, *queries: Query) -> timeseries.Panel:
-    """Return lines over time, thresholds drawn as lines where there are any."""
+    """Return lines over time, with the thresholds as lines."""
     panel = _described(timeseries.Panel(), title, about, look).min(0).fill_opacity(30 if look.stacked else 8)
     panel = panel.legend(
         common.VizLegendOptions()
@@ -59,7 +59,7 @@ def over_time(title: str, about: str, look: Look, *queries: Query) -> timeseries
 
 
 def now(title: str, about: str, look: Look, query: Query) -> stat.Panel:
-    """Return the latest value as a large number with its course behind it."""
+    """Return the latest value as a large number over a graph."""
     panel = _described(stat.Panel(), title, about, look).no_value("no data")
     reduce = common.ReduceDataOptions().calcs(["lastNotNull"])
     return _asking(panel.reduce_options(reduce).color_mode(options.BigValueColorMode.VALUE), (query,)).height(4)
@@ -75,7 +75,7 @@ def buckets(title: str, about: str, look: Look, expr: str) -> heatmap.Panel:
 
 
 def listing(title: str, about: str, look: Look, query: Query) -> table.Panel:
-    """Return the labels of the series that there are at the moment, one a row."""
+    """Return a table of the labels of the present series, one row each."""
     panel = _described(table.Panel(), title, about, look)
     ask = prometheus.Dataquery().expr(query.expr).instant().format(PromQueryFormat.TABLE).ref_id("A").datasource(SOURCE)
     drop = dict.fromkeys(("Time", "Value", "__name__"), True)
@@ -84,7 +84,7 @@ def listing(title: str, about: str, look: Look, query: Query) -> table.Panel:
 
 
 def board(uid: str, title: str, about: str, rows: Sequence[tuple[str, Sequence[Panel]]]) -> dashboard.Dashboard:
-    """Return a dashboard without variables of its own: data source, job, annotations, links and rows of panels."""
+    """Return a dashboard with data source, job, annotations, links and rows of panels."""
     made = (
         dashboard.Dashboard(title).uid(uid).description(about).tags(["relevance"]).refresh("30s").time("now-3h", "now")
     )
@@ -111,7 +111,7 @@ def board(uid: str, title: str, about: str, rows: Sequence[tuple[str, Sequence[P
 
 
 def choice(name: str, label: str, query: str) -> dashboard.QueryVariable:
-    """Return a variable whose values Prometheus knows; all of them at first."""
+    """Return a variable with values from Prometheus; all are selected at first."""
     variable = dashboard.QueryVariable(name).label(label).datasource(SOURCE).query(query)
     everything = model.VariableOption(selected=True, text="All", value="$__all")
     return (

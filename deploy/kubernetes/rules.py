@@ -1,6 +1,6 @@
 """Writes the PrometheusRule of the component `monitoring`: `python deploy/kubernetes/rules.py`.
 
-The rules stand in deploy/prometheus/rules; a test holds the two equal.
+The rules are those of deploy/prometheus/rules; a test compares the two.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ HEAD = "# Written by `python deploy/kubernetes/rules.py` out of deploy/prometheu
 
 
 def manifest() -> dict[str, Any]:
-    """Return the PrometheusRule that holds the groups of all rule files, by file name and place."""
+    """Return the PrometheusRule with the groups of all rule files, in the order of the files."""
     groups = [
         group
         for file in sorted(RULES.glob("*.yaml"))

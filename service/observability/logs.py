@@ -32,7 +32,7 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
     def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802 - the name is logging's
-        """Return the traceback of an exception, causes first. Its message is left out where it may quote a request."""
+        """Return the traceback of an exception, causes first. Its message is left out if it may quote a request."""
         error, parts = ei[1], []
         while error is not None:
             parts.append("".join(traceback.format_tb(error.__traceback__)) + _message(error))

@@ -145,5 +145,5 @@ def _check_headers(environment: Mapping[str, str]) -> None:
             if not (equals and HEADER_NAME.fullmatch(name.strip()) and HEADER_VALUE.fullmatch(unquote(value.strip()))):
                 raise ConfigError(
                     f"{variable} (not shown): an entry is no header; expected NAME=VALUE,NAME=VALUE, header values of "
-                    "printable ASCII, percent-encoded where they hold a comma"
+                    "printable ASCII, percent-encoded if they hold a comma"
                 )

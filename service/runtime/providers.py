@@ -36,7 +36,7 @@ def providers(device: str, gpu: GpuOptions) -> Providers:
         raise MachineError(f"device cuda: onnxruntime offers {available}; expected the package onnxruntime-gpu")
     if device == "cpu" or CUDA not in available:
         return [CPU]
-    onnxruntime.preload_dlls()  # the CUDA and cuDNN libraries of the Python packages, where they are installed
+    onnxruntime.preload_dlls()  # the CUDA and cuDNN libraries of the Python packages, if installed
     return [(CUDA, _cuda_options(gpu)), CPU]
 
 

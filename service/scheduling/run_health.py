@@ -26,7 +26,7 @@ class RunHealth:
         self._lock = threading.Lock()
 
     def run(self, pairs: Sequence[TokenizedPair], width: int) -> Logits:
-        """Return the logits of a run. Raises whatever the model raises."""
+        """Return the logits of a run. Raises any error of the model."""
         try:
             logits = self._run(pairs, width)
         except Exception:

@@ -28,7 +28,7 @@ VISIBLE = re.compile(rf"[^\s,{INVISIBLE}]")  # commas alone are a category path 
 
 @dataclass(frozen=True, slots=True)
 class FieldNames:
-    """The names of a request's fields, for error messages. `{}` stands for the position."""
+    """The names of a request's fields, for error messages. `{}` marks the position."""
 
     all: str = "pairs"
     query: str = "pairs[{}].query"

@@ -68,7 +68,7 @@ def test_a_bundle_is_fetched_once(store, target, capsys):
     assert [path.name for path in target.iterdir()] == ["qc"]
     (folder / "qc.tar.gz").unlink()
     run(target, f"{url}/qc.tar.gz", sha256)
-    assert "qc: there already" in capsys.readouterr().err
+    assert "qc: exists already" in capsys.readouterr().err
 
 
 def test_another_archive_than_named_leaves_nothing(store, target):
@@ -106,7 +106,7 @@ def test_a_local_file_is_no_source(target):
 
 def test_too_large_an_archive_is_left(store, target, monkeypatch):
     folder, url = store
-    monkeypatch.setattr(fetch, "MOST_BYTES", 1000)
+    monkeypatch.setattr(fetch, "MAX_BYTES", 1000)
     sha256 = archive(folder / "qc.tar.gz", zeros=bytes(100_000))  # small as it comes, large unpacked
     with pytest.raises(ValueError, match="bytes unpacked"):
         run(target, f"{url}/qc.tar.gz", sha256)

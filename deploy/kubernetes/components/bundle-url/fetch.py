@@ -1,7 +1,7 @@
-"""Fetches bundles into a folder: `python fetch.py SOURCES.toml FOLDER`. The standard library only.
+"""Downloads bundles into a folder: `python fetch.py SOURCES.toml FOLDER`. Standard library only.
 
-A bundle that is there already is kept. One that is fetched is there whole or not at all, and only if its sha256 is the
-one in SOURCES.toml. What the bundle says about itself is checked by the service when it loads it.
+An existing bundle is kept. A new one appears whole or not at all, and only if its sha256 is the one in SOURCES.toml.
+The service checks the content of a bundle when it loads it.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ import tomllib
 import urllib.request
 from pathlib import Path
 
-MOST_BYTES = 4 * 2**30
-PIECE = 2**20
-SECONDS = 60  # without a byte
+MAX_BYTES = 4 * 2**30
+CHUNK_BYTES = 2**20
+TIMEOUT_SECONDS = 60  # without a byte
 
 
 def fetch(url: str, sha256: str, folder: Path) -> None:
-    """Make `folder` out of the .tar.gz at `url`. Raises ValueError where it is not what was expected."""
+    """Download the .tar.gz at `url` and unpack it to `folder`. Raises ValueError if it is not as expected."""
     if not url.startswith(("https://", "http://")):
         raise ValueError(f"url {url!r}: expected https:// or http://")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as beside:
@@ -31,32 +31,32 @@ def fetch(url: str, sha256: str, folder: Path) -> None:
 
 
 def _download(url: str, file: Path) -> str:
-    """Write what is at `url` into `file` and return its sha256."""
+    """Download `url` to `file` and return its sha256."""
     digest, size = hashlib.sha256(), 0
-    with urllib.request.urlopen(url, timeout=SECONDS) as answer, file.open("wb") as out:
-        while piece := answer.read(PIECE):
-            size += len(piece)
-            if size > MOST_BYTES:
-                raise ValueError(f"{url}: more than {MOST_BYTES} bytes")
-            digest.update(piece)
-            out.write(piece)
+    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer, file.open("wb") as out:
+        while chunk := answer.read(CHUNK_BYTES):
+            size += len(chunk)
+            if size > MAX_BYTES:
+                raise ValueError(f"{url}: more than {MAX_BYTES} bytes")
+            digest.update(chunk)
+            out.write(chunk)
     return digest.hexdigest()
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack plain files and folders; the filter refuses what would lie outside of `folder`."""
+    """Unpack files and folders. The filter refuses members outside of `folder`."""
     with tarfile.open(archive, "r:gz") as tar:
         size = sum(member.size for member in tar)
-        if size > MOST_BYTES:
-            raise ValueError(f"{archive.name}: {size} bytes unpacked, expected {MOST_BYTES} at most")
+        if size > MAX_BYTES:
+            raise ValueError(f"{archive.name}: {size} bytes unpacked, expected {MAX_BYTES} at most")
         tar.extractall(folder, filter="data")
 
 
 def main(sources: Path, folder: Path) -> None:
-    """Fetch every bundle that is not there yet, and say so on stderr."""
+    """Download each bundle that does not exist yet, and report on stderr."""
     for name, source in tomllib.loads(sources.read_text(encoding="utf-8")).items():
         if (folder / name).exists():
-            print(f"{name}: there already", file=sys.stderr)
+            print(f"{name}: exists already", file=sys.stderr)
             continue
         fetch(source["url"], source["sha256"], folder / name)
         print(f"{name}: {source['sha256']}", file=sys.stderr)
