@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from relevance.card import TOKENIZER_FILE, ModelCard, explain
 from relevance.errors import BundleError
 from relevance.files import sha256_of
 from relevance.formatting import FORMAT_VERSION, OTHER_FORMAT
+from relevance.strict import StrictModel
 from relevance.tasks import Pair
 from relevance.tokenization import PairTokenizer
 
@@ -31,10 +32,8 @@ MAX_FILE_BYTES = 64 * 1024 * 1024  # of the manifest and of the golden pairs, wh
 Precision = Literal["fp32", "fp16", "int8"]
 
 
-class Parity(BaseModel):
+class Parity(StrictModel):
     """How far the exported model is from its checkpoint on the golden pairs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pairs: int
     languages: tuple[str, ...]
@@ -45,10 +44,8 @@ class Parity(BaseModel):
     f1_difference_allowed: float
 
 
-class Golden(BaseModel):
+class Golden(StrictModel):
     """A pair, its label in the dev set, and the logit that the bundle's model gave it at export."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     query: str
     candidate: str

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, field_validator
+from pydantic import Field, NonNegativeInt, ValidationError, field_validator
 
 from relevance.errors import CheckpointError
 from relevance.files import whole_file
@@ -20,6 +20,7 @@ from relevance.heads import HeadSpec
 from relevance.languages import known_language, normalize_language
 from relevance.metrics import HISTOGRAM_BINS, Report, histogram, language_histograms
 from relevance.secrets import names_a_secret, without_secrets
+from relevance.strict import StrictModel
 from relevance.tasks import Pair, Task
 
 CARD_FILE = "card.json"
@@ -37,10 +38,8 @@ def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
 
 
-class Calibration(BaseModel):
+class Calibration(StrictModel):
     """Scales and shifts logits before the sigmoid (Platt 1999). The default changes nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scale: float = 1.0
     offset: float = 0.0
@@ -50,14 +49,12 @@ class Calibration(BaseModel):
         return sigmoid(np.asarray(logits, dtype=np.float64) * self.scale + self.offset)
 
 
-class ThresholdSource(BaseModel):
+class ThresholdSource(StrictModel):
     """How the threshold of a language was found.
 
     `labelled`: best F1 on the language's labelled rows. `matched`: it labels the share `positive_share` of the
     language's pairs 1, as the overall threshold does in the languages of training; no label of the language is used.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Literal["labelled", "matched"]
     source: str
@@ -65,10 +62,8 @@ class ThresholdSource(BaseModel):
     positive_share: float = Field(ge=0, le=1)
 
 
-class ModelCard(BaseModel):
+class ModelCard(StrictModel):
     """A fine-tuned model, in whatever format its weights are."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
     task: Task

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from relevance.characters import COMMA_FORMS, normalize
+from relevance.strict import StrictModel
 from relevance.tasks import UNKNOWN_LANGUAGE, Pair, Task
 from relevance.titles import PROMOTIONS, without_promotions, without_repeats
 
@@ -39,10 +40,8 @@ NAMES_WITH_COMMA = (
 )
 
 
-class PairFormat(BaseModel):
+class PairFormat(StrictModel):
     """The formatting parameters of a model. Saved with it; `query_text` and `candidate_text` apply them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     query_prefix: str = Field("", description="put before every query, e.g. 'query: '")
     candidate_prefix: str = Field("", description="put before every candidate, e.g. 'category: '")

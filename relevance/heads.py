@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from relevance.strict import StrictModel
 
 Array = Any  # a torch tensor or a numpy array
 
@@ -27,10 +29,8 @@ class HeadKind(StrEnum):
     PAIRED = "paired"
 
 
-class HeadSpec(BaseModel):
+class HeadSpec(StrictModel):
     """A head, and how it finds the two segments in the token ids."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: HeadKind
     hidden_size: int = Field(gt=0, description="width H of the encoder's hidden states")

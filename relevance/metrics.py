@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
+
+from relevance.strict import StrictModel
 
 Floats = NDArray[np.float64]
 
@@ -18,10 +19,8 @@ HISTOGRAM_BINS = 20
 HISTOGRAM_ROWS = 50  # a language with fewer rows has no histogram: it would be noise
 
 
-class Interval(BaseModel):
+class Interval(StrictModel):
     """A value and its 95 % interval; all null if the value is undefined (AUC of one class)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     value: float | None
     low: float | None
@@ -35,10 +34,8 @@ class Interval(BaseModel):
         return f"{self.value:{form}}{ends}"
 
 
-class Slice(BaseModel):
+class Slice(StrictModel):
     """The metrics of some rows."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: int
     queries: int
@@ -49,10 +46,8 @@ class Slice(BaseModel):
     auc: Interval
 
 
-class Report(BaseModel):
+class Report(StrictModel):
     """Metrics of one scored file: of all rows, of languages seen and unseen in training, and of each language."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     threshold: float
     resamples: int

@@ -7,3 +7,9 @@ class StrictModel(BaseModel):
     """A pydantic model that refuses unknown keys and cannot be changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OptionsModel(StrictModel):
+    """A strict record of options, read from a recipe: numbers are finite too."""
+
+    model_config = ConfigDict(allow_inf_nan=False)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy.optimize import minimize
 
 from relevance.card import Calibration, ModelCard, ThresholdSource, score_reference, sigmoid
 from relevance.metrics import best_threshold
 from relevance.soundness import Labelling, findings
+from relevance.strict import StrictModel
 from relevance.tasks import LabeledPair
 from training.fitting.options import CalibrationOptions
 from training.fitting.thresholds import choose_thresholds, warn_of_missing
@@ -32,10 +32,8 @@ class Unlabelled:
 NO_PAIRS = Unlabelled()
 
 
-class Tuned(BaseModel):
+class Tuned(StrictModel):
     """Calibration and thresholds, with the log loss [nats a row] on dev before and after calibration."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     calibration: Calibration
     threshold: float

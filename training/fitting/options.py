@@ -2,13 +2,13 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from relevance.strict import OptionsModel
 
 
-class CalibrationOptions(BaseModel):
+class CalibrationOptions(OptionsModel):
     """What is tuned on dev after training."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     platt: bool = Field(True, description="scale and shift logits so that scores are probabilities (Platt 1999)")
     threshold: float | Literal["tuned"] = Field("tuned", description="tuned: the one of best F1 on dev")

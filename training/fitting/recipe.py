@@ -6,20 +6,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from relevance.card import explain
 from relevance.errors import ConfigError
 from relevance.formatting import PairFormat
+from relevance.strict import OptionsModel
 from relevance.tasks import Task
 from training.models.options import HeadOptions
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class EncoderSection(_Section):
+class EncoderSection(OptionsModel):
     """What is done to the base model before fine-tuning."""
 
     layers: int | None = Field(None, gt=0, description="keep the first N layers; all when absent")
@@ -37,7 +34,7 @@ class EncoderSection(_Section):
         return self
 
 
-class TrainingSection(_Section):
+class TrainingSection(OptionsModel):
     """The optimiser and its schedule."""
 
     epochs: float = Field(1.0, gt=0)
@@ -55,7 +52,7 @@ class TrainingSection(_Section):
     )
 
 
-class Recipe(_Section):
+class Recipe(OptionsModel):
     """One fine-tuning run."""
 
     name: str = Field(min_length=1)

@@ -1,14 +1,13 @@
 """Options of a cross-encoder's parts, for recipes; imports no torch."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from relevance.heads import HeadKind
+from relevance.strict import OptionsModel
 
 
-class HeadOptions(BaseModel):
+class HeadOptions(OptionsModel):
     """How hidden states become a logit; see relevance.heads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: HeadKind = HeadKind.PAIRED
     width: int = Field(64, gt=0)
