@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -71,22 +72,13 @@ class VoteReport(BaseModel):
     examples: tuple[Contradiction, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ballot:
+class Ballot(NamedTuple):
     """Votes on one pair: their number, those for label 1, and both by weight."""
 
     votes: int
     positive: float
     weight: float
     positive_weight: float
-
-    def __add__(self, other: "Ballot") -> "Ballot":
-        return Ballot(
-            self.votes + other.votes,
-            self.positive + other.positive,
-            self.weight + other.weight,
-            self.positive_weight + other.positive_weight,
-        )
 
     @property
     def share(self) -> float:
@@ -128,7 +120,7 @@ def merge_votes(rows: Sequence[LabeledPair], action: Contradictions) -> tuple[li
     `label_votes` is out of range.
     """
     ballots = _ballots(rows)
-    groups = [_Group(places, sum((ballots[at] for at in places[1:]), ballots[places[0]])) for places in _places(rows)]
+    groups = [_Group(places, _counted([ballots[at] for at in places])) for places in _places(rows)]
     left = [(group.first(rows), group) for group in groups if not _is_dropped(group.ballot, action)]
     merged = [group.row(rows) for _, group in sorted(left, key=lambda item: item[0])]
     return merged, _report(rows, groups, len(groups) - len(left))
@@ -180,6 +172,11 @@ def _ballots(rows: Sequence[LabeledPair]) -> list[Ballot]:
         total = votes * (min(weight / _agreement(share), 1.0) if is_merged else weight)
         found.append(Ballot(votes, share * votes, total, share * total))
     return found
+
+
+def _counted(ballots: Sequence[Ballot]) -> Ballot:
+    """Return all votes as one ballot."""
+    return Ballot(*map(sum, zip(*ballots, strict=True)))
 
 
 def _agreement(share: float) -> float:
