@@ -20,6 +20,7 @@ from training.data.rows import LABEL_EXTRAS, MISSING, UNKNOWN_LABEL, Problem, Ro
 from training.data.values import MISSING_WORDS, is_missing, plain_id
 
 QUERY_FIELD = "origin_query"
+EXACT_ID_DIGITS = 15  # of a number: other JSON readers round longer ones
 LANGUAGE_TAG = "language_tag"  # the extra that keeps the tag that a file had, if it is not the language code
 PACKED_EXTRAS = "extra"  # the column of a pipeline's Parquet files that holds all extras as a JSON object
 _MISSING_LANGUAGES = frozenset(word.lower() for word in MISSING_WORDS)
@@ -268,3 +269,9 @@ def _unpacked(extra: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     if not isinstance(packed, dict) or packed.keys() & (known | others.keys()):
         return extra
     return packed | others
+
+
+def json_id(row_id: str) -> int | str:
+    """Return a row id as a JSON value: a number if it is a plain whole number of at most 15 digits, else text."""
+    is_number = row_id.isascii() and row_id.isdigit() and len(row_id) <= EXACT_ID_DIGITS
+    return int(row_id) if is_number and str(int(row_id)) == row_id else row_id

@@ -17,14 +17,12 @@ from typing import Any
 from relevance.errors import InputError
 from relevance.languages import chosen_languages
 from relevance.tasks import LabeledPair, Task, query_key
-from training.data.fields import QUERY_FIELD
+from training.data.fields import QUERY_FIELD, json_id
 from training.data.files.writers import write_file
 
 TRAIN = "train"
 DEFAULT_FRACTIONS: Mapping[str, float] = MappingProxyType({TRAIN: 0.8, "dev": 0.1, "test": 0.1})
 
-# An integer id with more digits stays text, because other JSON readers would round it.
-_EXACT_DIGITS = 15
 
 _Stratum = tuple[str, int]  # language, label
 _Groups = dict[str, Counter[_Stratum]]  # group -> rows by stratum
@@ -121,9 +119,8 @@ def write_pairs(path: Path | str, rows: Iterable[LabeledPair], task: Task) -> No
 
 
 def _record(row: LabeledPair, task: Task) -> dict[str, Any]:
-    is_number = row.id.isascii() and row.id.isdigit() and len(row.id) <= _EXACT_DIGITS and str(int(row.id)) == row.id
     record = {
-        "id": int(row.id) if is_number else row.id,
+        "id": json_id(row.id),
         "task": task.upper(),
         "language": row.pair.language,
         QUERY_FIELD: row.pair.query,

@@ -41,7 +41,7 @@ class LanguageReport(StrictModel):
         return negatives / max(negatives + self.positives, 1)
 
 
-class Histogram(StrictModel):
+class SimilarityHistogram(StrictModel):
     """Similarities to the query: of the negatives made, and of the positives that they were made of.
 
     Bin n holds edges[n] <= similarity < edges[n + 1]; the last bin holds its upper edge too.
@@ -52,7 +52,7 @@ class Histogram(StrictModel):
     positives: list[int]
 
     @classmethod
-    def of(cls, negatives: Sequence[float], positives: Sequence[float]) -> "Histogram":
+    def of(cls, negatives: Sequence[float], positives: Sequence[float]) -> "SimilarityHistogram":
         """Count both in bins of equal width over all values; without values there are no bins."""
         if not negatives and not positives:
             return cls(edges=[], negatives=[], positives=[])
@@ -77,7 +77,7 @@ class NegativesReport(StrictModel):
     extra_candidates: int = 0
     searches: dict[str, int] = Field(default_factory=dict)
     languages: list[LanguageReport]
-    similarity: Histogram
+    similarity: SimilarityHistogram
 
     def strategies(self) -> dict[str, int]:
         """Return the negatives made in all languages by strategy."""

@@ -21,7 +21,7 @@ from training.negatives.candidates import CandidatePool, KnownPairs
 from training.negatives.near_queries import NearQueries, near_groups
 from training.negatives.options import NegativeOptions
 from training.negatives.quota import Quota
-from training.negatives.report import Histogram, NegativesReport
+from training.negatives.report import NegativesReport, SimilarityHistogram
 from training.negatives.sampler import Negative, Sampler, SampleRequest
 from training.negatives.search import CandidateSearch
 from training.negatives.vet import RowScorer
@@ -242,7 +242,7 @@ def _report(
         extra_candidates=len(pool) - pool.of_rows if pool else 0,
         searches=dict(sorted(Counter(pick.search for pick in picks).items())),
         languages=[quota.report() for quota in quotas],
-        similarity=Histogram.of(
+        similarity=SimilarityHistogram.of(
             [pick.similarity for pick in picks],
             list({pick.row: pick.positive_similarity for pick in picks}.values()),
         ),

@@ -13,9 +13,8 @@ from typing import BinaryIO
 
 from relevance.errors import InputError
 from relevance.tasks import Task
+from training.data.fields import json_id
 
-# An integer id of more digits than this stays text, since other JSON readers would round it.
-EXACT_DIGITS = 15
 _SINCE = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that equal predictions give equal bytes
 
 
@@ -93,8 +92,7 @@ def _entry(task: Task) -> zipfile.ZipInfo:
 
 def _line(prediction: tuple[str, int]) -> bytes:
     row_id, label = prediction
-    is_number = row_id.isascii() and row_id.isdigit() and len(row_id) <= EXACT_DIGITS and str(int(row_id)) == row_id
-    line = {"id": int(row_id) if is_number else row_id, "prediction": label}
+    line = {"id": json_id(row_id), "prediction": label}
     return f"{json.dumps(line)}\n".encode()
 
 

@@ -261,13 +261,13 @@ def under_load(bulk, length, policy):
     """Bulk jobs that come at once, while requests of some 64 tokens come twice as fast as they can be run, for 6 s."""
     simulation = Simulation(policy)
     jobs = [simulation.request(lengths, priority=Priority.BULK) for lengths in bulk]
-    people = [simulation.request([length] * (64 // length), at=number * 0.032) for number in range(200)]
+    interactive = [simulation.request([length] * (64 // length), at=number * 0.032) for number in range(200)]
     simulation.run()
-    return simulation, jobs, people
+    return simulation, jobs, interactive
 
 
 def test_bulk_of_long_pairs_does_not_starve_while_short_ones_ride_along():
-    """Somebody always waits, for one short pair each: the short bulk pairs are in every run."""
+    """An interactive request of one short pair always waits: the short bulk pairs are in every run."""
     simulation = Simulation(SchedulingPolicy(BatchShape(128, free_tokens=64), bulk_patience_seconds=0.1))
     long = simulation.request([64] * 6, priority=Priority.BULK)
     short = simulation.request([1] * 5000, priority=Priority.BULK)
@@ -293,15 +293,15 @@ def test_each_bulk_job_is_in_a_run_after_its_patience_times_their_number(bulk, l
 
 @settings(max_examples=40)
 @given(bulk_jobs, st.integers(1, 64))
-def test_bulk_jobs_together_lead_one_run_in_each_patience_while_people_wait(bulk, length):
+def test_bulk_jobs_together_lead_one_run_in_each_patience_while_others_wait(bulk, length):
     patience = 1.0
-    simulation, jobs, people = under_load(
+    simulation, jobs, interactive = under_load(
         bulk, length, SchedulingPolicy(BatchShape(128), bulk_patience_seconds=patience)
     )
     of_bulk = {record.job for record in jobs}
-    all_done = max(record.done for record in people)
+    all_done = max(record.done for record in interactive)
     led = [at for at, batch, _ in simulation.batches if batch.parts[0][0] in of_bulk and at < all_done]
-    busy = [at for at in led if any(record.at <= at < record.done for record in people)]
+    busy = [at for at in led if any(record.at <= at < record.done for record in interactive)]
     assert all(later - earlier >= patience for earlier, later in itertools.pairwise(busy))
 
 

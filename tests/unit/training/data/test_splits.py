@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from relevance.errors import InputError, MachineError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.data.dataset import read_pairs
+from training.data.fields import json_id
 from training.data.splits import DEFAULT_FRACTIONS, leaks, split_pairs, summarize, write_pairs
 
 THIRDS = {"train": 0.5, "dev": 0.3, "test": 0.2}
@@ -244,3 +245,11 @@ def test_target_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(MachineError, match=r"file/a\.txt: cannot be written: .*file is no folder"):
         write_pairs(tmp_path / "file" / "a.txt", [pair("a")], Task.QC)
+
+
+@pytest.mark.parametrize(
+    ("row_id", "value"),
+    [("7", 7), ("0", 0), ("1" * 15, int("1" * 15)), *[(text, text) for text in ("007", "1" * 16, "-1", "٣", "a7", "")]],
+)
+def test_only_plain_whole_numbers_of_up_to_15_digits_are_json_numbers(row_id, value):
+    assert json_id(row_id) == value
