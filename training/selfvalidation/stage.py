@@ -66,12 +66,6 @@ class Validated:
     dropped: NDArray[np.bool_]
 
 
-def self_validate(rows: Sequence[LabeledPair], stage: SelfValidation) -> tuple[list[LabeledPair], SelfValidationReport]:
-    """Return the rows after self-validation, in their order, and the report; see `validate_rows`."""
-    done = validate_rows(rows, stage)
-    return done.rows, done.report
-
-
 def validate_rows(rows: Sequence[LabeledPair], stage: SelfValidation) -> Validated:
     """Judge every row by models that never saw it and act on flagged rows, in as many rounds as `options` say.
 

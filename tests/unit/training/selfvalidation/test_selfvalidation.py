@@ -22,11 +22,17 @@ from training.selfvalidation.judging import Suggestion, judge
 from training.selfvalidation.options import Action, FilterModel, Flag, Prune, SelfValidationOptions
 from training.selfvalidation.outoffold import OutOfFold, model_recipe, out_of_fold, plan_folds
 from training.selfvalidation.report import quality
-from training.selfvalidation.stage import FlaggedRow, SelfValidation, self_validate, validate_rows
+from training.selfvalidation.stage import FlaggedRow, SelfValidation, validate_rows
 
 TWO_MODELS = (FilterModel(judge="crossencoder"), FilterModel(judge="crossencoder", seed=1))
 SEEDS = st.integers(0, 10_000)
 LABELS = st.lists(st.integers(0, 1), min_size=1, max_size=60)
+
+
+def self_validate(rows, stage):
+    """Return the rows after self-validation and the report."""
+    done = validate_rows(rows, stage)
+    return done.rows, done.report
 
 
 def row(name, query="cup", label=1, candidate="home,cups", language="en", **extra):
