@@ -79,8 +79,8 @@ class Checkpoint:
         if found != card.head.shapes():
             raise CheckpointError(f"{folder / HEAD_FILE}: parameters {found}, expected {card.head.shapes()}")
         names = ("input_ids", "attention_mask")
-        # A model whose pair template has one token type only gets the same answer from the default, zeros.
-        if _reads_types(encoder) and _uses_types(tokenizer):
+        # Where the pair template has only token type 0, the model's default, zeros, gives the same result.
+        if any(tokenizer.template.types) and "token_type_ids" in inspect.signature(encoder.forward).parameters:
             names += ("token_type_ids",)
         return cls(folder, card, Scorer(encoder, card, head, names).eval(), tokenizer)
 
@@ -104,12 +104,3 @@ def _load_encoder(folder: Path, card: ModelCard) -> nn.Module:
         return AutoModel.from_pretrained(folder, config=config, dtype=torch.float32, **poolerless)
     config.pad_token_id = card.pad_id
     return AutoModelForSequenceClassification.from_pretrained(folder, config=config, dtype=torch.float32)
-
-
-def _reads_types(encoder: nn.Module) -> bool:
-    return "token_type_ids" in inspect.signature(encoder.forward).parameters
-
-
-def _uses_types(tokenizer: PairTokenizer) -> bool:
-    t = tokenizer.template
-    return any((t.query_type, t.candidate_type, *t.prefix_types, *t.middle_types, *t.suffix_types))

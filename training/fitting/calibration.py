@@ -94,12 +94,8 @@ def tune(
 
 def with_tuning(card: ModelCard, tuned: Tuned, logits: ArrayLike, languages: Sequence[str]) -> ModelCard:
     """Return the card with what was tuned, and with histograms of the scores of dev's logits [N]."""
-    found = {
-        "calibration": tuned.calibration,
-        "threshold": tuned.threshold,
-        "language_thresholds": tuned.language_thresholds,
-        "threshold_sources": tuned.threshold_sources,
-    } | score_reference(tuned.scores(logits), languages)
+    names = ("calibration", "threshold", "language_thresholds", "threshold_sources")
+    found = {name: getattr(tuned, name) for name in names} | score_reference(tuned.scores(logits), languages)
     return ModelCard.model_validate(dict(card) | found)
 
 

@@ -10,18 +10,16 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
 
-from training.models.base_models import resolve_base_model
-from training.models.quiet import quiet_tokenizers, quiet_weights
+from training.models.base_models import load_base_encoder, load_base_tokenizer, resolve_base_model
 from training.sources import code_key
 from training.threads import use_free_cores
 
 
 class EncoderEmbedder:
-    """Mean-pooled hidden states of an encoder, each text behind `prefix` (E5 models are trained with `query: `).
+    """Mean-pooled hidden states of an encoder, with `prefix` before each text (E5 models are trained with `query: `).
 
-    `name` is what `resolve_base_model` takes, with its errors. Runs on a GPU where there is one.
+    `name` names a base model; raises as `resolve_base_model` does. Runs on a GPU where there is one.
     """
 
     def __init__(
@@ -40,10 +38,8 @@ class EncoderEmbedder:
         self.key = json.dumps([base.revision, batch_size, max_length, code])
         self._prefix, self._batch_size, self._max_length = prefix, batch_size, max_length
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        with quiet_tokenizers():
-            self._tokenizer = AutoTokenizer.from_pretrained(base.path)
-        with quiet_weights():
-            self._model = AutoModel.from_pretrained(base.path, dtype=torch.float32).eval().to(self._device)
+        self._tokenizer = load_base_tokenizer(base)
+        self._model = load_base_encoder(base)[0].eval().to(self._device)
 
     def with_prefix(self, prefix: str) -> Self:
         """Return an embedder with another prefix over the same model in memory."""
@@ -52,7 +48,7 @@ class EncoderEmbedder:
         return other
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return float32 [N, D]. Each different text is embedded once, in batches of like length."""
+        """Return float32 [N, D]. Each different text is embedded once, in batches of similar length."""
         unique = sorted(set(texts), key=lambda text: (len(text), hashlib.sha256(text.encode()).digest()))
         if not unique:
             return np.zeros((0, int(self._model.config.hidden_size)), dtype=np.float32)
