@@ -40,6 +40,7 @@ _LEFT_OVER = " -–—|•·;,、~/"
 _MIN_TIMES = {4: 2, 3: 2, 2: 3, 1: 4}  # by number of words: how often a phrase must be repeated
 _MIN_EXTRA_WORDS = min(words * (times - 1) for words, times in _MIN_TIMES.items())
 _MIN_WORD_LENGTH = 4
+_MAX_ROUNDS = 8  # bounds the time that a hostile title takes
 
 
 def without_promotions(title: str, phrases: frozenset[str]) -> str:
@@ -60,8 +61,17 @@ def without_repeats(title: str) -> str:
 
     A phrase of three or four words counts as repeated from twice on, one of two words from three times, a word from
     four times. Fewer may be a name: `Duran Duran`, `New York New York`, `Bye Bye Bye`. So may a phrase with a digit,
-    with a sign or of short words only: `4 in. x 4 in.`, `La La La La`.
+    with a sign or of short words only: `4 in. x 4 in.`, `La La La La`. What is left after one round may repeat again,
+    so rounds go on until nothing changes.
     """
+    for _ in range(_MAX_ROUNDS):
+        before, title = title, _repeats_folded(title)
+        if title == before:
+            break
+    return title
+
+
+def _repeats_folded(title: str) -> str:
     keys = title.casefold().split()
     if len(keys) - len(set(keys)) < _MIN_EXTRA_WORDS:
         return title

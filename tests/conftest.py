@@ -1,6 +1,11 @@
 """Settings of all tests."""
 
+import os
+
 import hypothesis
 
-hypothesis.settings.register_profile("steady", deadline=None)  # how long an example takes is the machine's affair
-hypothesis.settings.load_profile("steady")
+# `make test` tries the same examples each time, so that it fails only for a change. HYPOTHESIS_PROFILE=search tries new
+# ones. How long an example takes depends on the machine: no deadline.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))

@@ -27,6 +27,7 @@ class Page:
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.ask("Page.enable")
+        self.ask("Emulation.setFocusEmulationEnabled", enabled=True)  # else keys may come before the page has the focus
 
     def ask(self, method, **parameters):
         self._send(method, parameters)

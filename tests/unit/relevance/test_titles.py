@@ -73,6 +73,7 @@ def test_every_phrase_may_name_an_item_and_may_stand_alone(phrase: str) -> None:
         ("Phone Case Cover Phone Case Cover for iPhone", "Phone Case Cover for iPhone"),
         ("phone case Phone Case phone case", "phone case"),
         ("sale sale sale sale", "sale"),
+        ("free shipping " * 5 + "red dress free shipping red dress", "free shipping red dress"),  # in two rounds
     ],
 )
 def test_stuttered_words_are_written_once(title: str, left: str) -> None:
