@@ -42,6 +42,15 @@ def test_every_logit_lands_at_its_place(requests, budget, concurrent_runs):
         assert outcome.logits.tolist() == [pair.input_ids[0] for pair in pairs]
 
 
+@pytest.fixture(autouse=True)
+def threads_end():
+    """Wait for the threads of the test: the error of one that dies belongs to this test, not to the next."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+
+
 class Gate:
     """A model that waits at a gate before each run, so that tests decide what happens while it is busy."""
 
