@@ -8,7 +8,7 @@ qi: train on a subset of the English rows; evaluate on English dev rows of the 1
     on the same rows with the query TRANSLATED by a large language model into eight languages, none seen in training.
 
 A tenth of the training rows (whole queries) chooses the checkpoint and every scorer's threshold; dev serves only for
-the report. The committed result of qi is older: there dev chose both.
+the report.
 """
 
 import argparse
