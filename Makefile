@@ -65,7 +65,8 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# The tests of alerts go by the clock: they run beside the others, which give way to them (nice), and whatever those say.
+# The tests of alerts depend on the clock: they run beside the others, which have a lower priority (nice). A failure of
+# either does not stop the other.
 # The longest files come first, so that both processes end at about the same time.
 unit: $(VENV)/.installed-dev
 	@failed=0; export OMP_NUM_THREADS=1; mkdir -p build; \

@@ -1,13 +1,15 @@
 """Commands in processes of their own, forked from one that has imported torch and transformers: 4 s less for each.
 
-Anything that `[python, "-c", CODE, ...]` or `[python, "-m", MODULE, ...]` does; it may be killed. How a command starts
-from nothing, tests/contract/relevance/test_command_line.py tries.
+It runs `[python, "-c", CODE, ...]` and `[python, "-m", MODULE, ...]`. tests/contract/relevance/test_command_line.py
+tests the start of a command without this help.
 """
 
 import atexit
+import contextlib
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -48,7 +50,9 @@ class Started:
         return subprocess.CompletedProcess(self.args, self._process.exitcode, output, errors)
 
     def kill(self) -> None:
-        """Kill the command at once, and wait for its end."""
+        """Kill the command and its children at once, and wait for its end."""
+        with contextlib.suppress(ProcessLookupError):  # it has no group yet
+            os.killpg(self.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join()
 

@@ -6,26 +6,11 @@ import time
 import httpx
 import pytest
 
-from relevance.bundle import Bundle
 from relevance.errors import BundleError
 from relevance.tasks import Task
 from tests.serving import in_process, running
-from tests.tiny import tiny_bundle
 
 HEALTH = ("/v2/health/live", "/v2/health/ready", "/v2/models/tiny-qc-1/ready")
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles")
-    tiny_bundle(folder / "qc", Task.QC, seed=1)
-    tiny_bundle(folder / "qi", Task.QI, seed=2)
-    return {"qc": folder / "qc", "qi": folder / "qi"}
-
-
-@pytest.fixture(scope="module")
-def versions(bundles):
-    return {task: Bundle.open(folder).manifest.version for task, folder in bundles.items()}
 
 
 @pytest.fixture(scope="module")

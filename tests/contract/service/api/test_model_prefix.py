@@ -3,14 +3,12 @@
 import httpx
 import pytest
 
-from relevance.bundle import Bundle
 from relevance.tasks import Task
 from service.api.app import create_app
 from service.api.rerank import cohere, jina, predict, tei
 from service.auth.key_file import entry, new_secret
 from service.settings import Settings
 from tests.serving import in_process, running
-from tests.tiny import tiny_bundle
 
 QUERY, TEXTS = "wireless earphones", ["Red cup", "Bluetooth earphones", "Shoes"]
 BODIES = {
@@ -19,19 +17,6 @@ BODIES = {
     "/v2/rerank": {"query": QUERY, "documents": TEXTS},
     "/predict": {"inputs": [[QUERY, text] for text in TEXTS]},
 }
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles")
-    tiny_bundle(folder / "qc", Task.QC, seed=1)
-    tiny_bundle(folder / "qi", Task.QI, seed=2)
-    return {"qc": folder / "qc", "qi": folder / "qi"}
-
-
-@pytest.fixture(scope="module")
-def versions(bundles):
-    return {task: Bundle.open(folder).manifest.version for task, folder in bundles.items()}
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from relevance.bundle import Bundle
-from relevance.tasks import Pair, Task
+from relevance.tasks import Pair
 from service.runtime.session import Engine
 from tests import ROOT
 from tests.serving import running
-from tests.tiny import tiny_bundle
 
 CLIENTS = ROOT / "tests" / "clients"
 PYTHON = ROOT / ".venv-clients" / "bin" / "python"
@@ -38,14 +37,6 @@ CASES = {
     "litellm_client.py": {"cohere v2", "cohere v1", "jina", "tei", "infinity", "vllm"},
 }
 needs_clients = pytest.mark.skipif(not PYTHON.exists(), reason="needs .venv-clients (make clients)")
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles")
-    tiny_bundle(folder / "qc", Task.QC, seed=1)
-    tiny_bundle(folder / "qi", Task.QI, seed=2)
-    return {"qc": folder / "qc", "qi": folder / "qi"}
 
 
 @pytest.fixture(scope="module")

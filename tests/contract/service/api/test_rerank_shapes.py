@@ -8,11 +8,11 @@ import httpx
 import pytest
 
 from relevance.bundle import Bundle
-from relevance.tasks import Pair, Task
+from relevance.tasks import Pair
 from service.runtime.session import Engine
 from tests import DATA
 from tests.serving import running
-from tests.tiny import MAX_LENGTH, tiny_bundle
+from tests.tiny import MAX_LENGTH
 
 REQUESTS = DATA / "requests"
 QUERY = "wireless earphones"
@@ -23,14 +23,6 @@ ROUTES = {
     "/rerank": {"query": QUERY, "texts": TEXTS, "model": "qi"},
     "/predict": {"inputs": [[QUERY, text] for text in TEXTS], "model": "qi"},
 }
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles")
-    tiny_bundle(folder / "qc", Task.QC, seed=1)
-    tiny_bundle(folder / "qi", Task.QI, seed=2)
-    return {"qc": folder / "qc", "qi": folder / "qi"}
 
 
 @pytest.fixture(scope="module")
