@@ -79,8 +79,8 @@ def clean(
 ) -> None:
     """Clean a file: characters, votes, language tags.
 
-    Rows of the same query, candidate and language become one row with its votes: label_share, label_votes, label by
-    majority (1 for a tie), label_weight by agreement.
+    Rows of the same query, candidate and language become one row with its votes: label_share (the training target),
+    label_votes, label by majority (1 for a tie), label_weight (the mean weight of a vote).
     """
     from training.cleaning.stage import clean as cleaned
     from training.data.dataset import read_pairs

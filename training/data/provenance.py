@@ -11,7 +11,7 @@ from relevance.errors import InputError
 from relevance.files import sha256_of
 from relevance.tasks import LabeledPair
 from training.data.files.parts import STANDARD, files_of, parts_of
-from training.data.weights import LABEL_WEIGHT
+from training.data.weights import LABEL_SHARE, LABEL_WEIGHT
 
 
 def source_commit() -> str:
@@ -41,7 +41,7 @@ def fingerprint(*parts: str, rows: Iterable[Iterable[LabeledPair]] = ()) -> str:
         digest.update(b"\0rows\0")
         for row in pairs:
             fields = [row.pair.query, row.pair.candidate, row.pair.language, row.label]
-            fields += [row.extra[LABEL_WEIGHT]] if LABEL_WEIGHT in row.extra else []
+            fields += [f"{name} {row.extra[name]}" for name in (LABEL_SHARE, LABEL_WEIGHT) if name in row.extra]
             digest.update(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()
 

@@ -6,7 +6,7 @@ original row remains (the first row if all were made by augmentation), with
 
 - `label_share`: the weighted share of votes for label 1, and `label_votes`: their number;
 - `label`: 1 if the share is one half or more: a tie is a 1, like a score that equals the threshold;
-- `label_weight`: the share of votes that agree with the label, times the mean weight of the votes;
+- `label_weight`: the mean weight of the votes. How far they agree is in the share, which is the training target;
 - `merged_ids` and `merged_source_ids`: the ids and the sources of the other rows.
 
 Merging merged rows gives the same result as merging all rows at once.
@@ -95,7 +95,7 @@ class Ballot(NamedTuple):
     @property
     def has_both(self) -> bool:
         """Whether both labels have votes."""
-        return _ROUNDING < self.share < 1 - _ROUNDING
+        return self.votes > 1 and _ROUNDING < self.share < 1 - _ROUNDING
 
     @property
     def label(self) -> int:
@@ -104,8 +104,8 @@ class Ballot(NamedTuple):
 
     @property
     def label_weight(self) -> float:
-        """The share of votes for the label, times the mean weight of a vote."""
-        return min(_agreement(self.share) * _snapped(self.weight) / self.votes, 1.0)
+        """The mean weight of a vote."""
+        return min(_snapped(self.weight) / self.votes, 1.0)
 
 
 def tag_of(row: LabeledPair) -> str:
@@ -165,22 +165,13 @@ def _places(rows: Sequence[LabeledPair]) -> list[list[int]]:
 
 
 def _ballots(rows: Sequence[LabeledPair]) -> list[Ballot]:
-    found = []
-    for row, share, votes, weight in zip(rows, label_shares(rows), label_votes(rows), label_weights(rows), strict=True):
-        # The weight of a merged row includes the agreement of its votes: dividing by it gives the mean weight.
-        is_merged = LABEL_SHARE in row.extra and LABEL_WEIGHT in row.extra
-        total = votes * (min(weight / _agreement(share), 1.0) if is_merged else weight)
-        found.append(Ballot(votes, share * votes, total, share * total))
-    return found
+    columns = zip(label_shares(rows), label_votes(rows), label_weights(rows), strict=True)
+    return [Ballot(votes, share * votes, weight * votes, share * weight * votes) for share, votes, weight in columns]
 
 
 def _counted(ballots: Sequence[Ballot]) -> Ballot:
     """Return all votes as one ballot."""
     return Ballot(*map(sum, zip(*ballots, strict=True)))
-
-
-def _agreement(share: float) -> float:
-    return max(share, 1 - share)
 
 
 def _is_dropped(ballot: Ballot, action: Contradictions) -> bool:

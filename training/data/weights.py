@@ -1,7 +1,8 @@
-"""The weight of each row in training, and the votes for its label.
+"""The target and weight of each row in training, and the votes for its label.
 
-`label_weight` in [0, 1] is the weight of the row's loss: the agreement of its votes, or the weight that self-validation
-gives to a doubtful label. `label_share` in [0, 1] is the share of votes for label 1, `label_votes` their number.
+`label_share` in [0, 1] is the target of the row's loss: the share of votes for label 1, or a grade or rate as a share.
+`label_weight` in [0, 1] is the weight of the loss: the mean weight of the votes, or what self-validation gives to a
+doubtful label. `label_votes` is the number of votes.
 """
 
 import math
@@ -23,7 +24,10 @@ def label_weights(rows: Sequence[LabeledPair]) -> list[float]:
 
 
 def label_shares(rows: Sequence[LabeledPair]) -> list[float]:
-    """Return the share [N] of votes for label 1; the default is the label. InputError names those out of range."""
+    """Return the target [N] of each row, the share of votes for label 1; the default is the label.
+
+    InputError names those out of range.
+    """
     return _numbers(rows, LABEL_SHARE, lambda row: float(row.label), _is_share, "numbers from 0 to 1")
 
 

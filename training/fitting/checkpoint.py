@@ -27,7 +27,7 @@ from relevance.outputs import write_text
 from relevance.tasks import LabeledPair, Pair
 from relevance.tokenization import PairTokenizer
 from training.data.provenance import fingerprint, now, source_commit
-from training.data.weights import label_weights
+from training.data.weights import label_shares, label_weights
 from training.fitting.calibration import Unlabelled, tune, with_findings, with_tuning
 from training.fitting.evaluation import report_model
 from training.fitting.finetune import STATE_FILE, Examples, FineTuner, Outcome
@@ -94,9 +94,9 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     if job.recipe.encoder.freeze_word_embeddings:
         model.freeze_word_embeddings()
     examples = _examples(job, "train", job.train, tokenizer), _examples(job, "dev", job.dev, tokenizer)
-    pairs, labels = examples[0].pairs, examples[0].labels
+    pairs, targets = examples[0].pairs, examples[0].targets
     some = pairs[:: max(1, len(pairs) // START_PAIRS)][:START_PAIRS]  # evenly spaced
-    model.start_head(tensors(tokenizer, some), sum(labels) / len(labels))
+    model.start_head(tensors(tokenizer, some), sum(targets) / len(targets))
     cosine_auc = _cosine_auc(model, tokenizer, examples[1])
     tuner = FineTuner(model, tokenizer, job.recipe.training, job.recipe.seed, work)
     outcome = tuner.run(*examples)
@@ -182,7 +182,7 @@ def _prepare(job: Job, base: BaseModel, work: Path) -> Path:
 def _examples(job: Job, name: str, rows: Sequence[LabeledPair], tokenizer: PairTokenizer) -> Examples:
     task = job.recipe.task
     pairs = tokenize(tokenizer, [job.recipe.format.texts(task, row.pair) for row in rows], name, task)
-    return Examples(pairs, [row.label for row in rows], label_weights(rows))
+    return Examples(pairs, [row.label for row in rows], label_shares(rows), label_weights(rows))
 
 
 def _cosine_auc(model: CrossEncoder, tokenizer: PairTokenizer, dev: Examples) -> float | None:

@@ -43,10 +43,11 @@ SNAPSHOT_BYTES_A_SECOND = 8e6
 
 @dataclass(frozen=True)
 class Examples:
-    """Tokenised pairs, their labels [N] in {0, 1} and the weights [N] of their losses."""
+    """Tokenised pairs, labels [N] in {0, 1} for the AUC, and targets [N] in [0, 1] and weights [N] of the loss."""
 
     pairs: Sequence[TokenizedPair]
     labels: Sequence[int]
+    targets: Sequence[float]
     weights: Sequence[float]
 
 
@@ -123,13 +124,13 @@ class FineTuner:
     def _step(self, train: Examples, rows: list[int]) -> float:
         self.model.train()
         inputs = tensors(self.tokenizer, [train.pairs[i] for i in rows], self.device)
-        labels = torch.tensor([float(train.labels[i]) for i in rows], device=self.device)
+        targets = torch.tensor([train.targets[i] for i in rows], device=self.device)
         weights = torch.tensor([train.weights[i] for i in rows], device=self.device)
         smooth = self.section.label_smoothing
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         with torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32"):
             logits = self.model(**inputs)
-        targets = labels * (1 - smooth) + smooth / 2
+        targets = targets * (1 - smooth) + smooth / 2
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), targets, weight=weights)
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()

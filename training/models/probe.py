@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from relevance.errors import InputError
 from relevance.formatting import PairFormat
 from relevance.tasks import LabeledPair, Pair, Task, query_key
-from training.data.weights import label_weights
+from training.data.weights import label_shares, label_weights
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder, Vectors
 
 Floats = NDArray[np.float64]
@@ -26,7 +26,9 @@ STRENGTH = 0.0003
 
 
 class Probe:
-    """One logistic regression with a fixed penalty. Row weights (training.data.weights) count.
+    """One logistic regression with a fixed penalty. Targets and weights of rows (training.data.weights) count.
+
+    A row with a target of .7 counts as .7 of a row of label 1 and .3 of one of label 0: the cross-entropy is the same.
 
     Seed 0 trains on the rows as they are, any other seed on a bootstrap sample of them. So probes of several seeds
     differ, and their agreement is informative.
@@ -49,11 +51,15 @@ class Probe:
         features = self._features(rows)
         self._mean, self._spread = features.mean(axis=0), features.std(axis=0) + 1e-6
         features = self._scaled(features)
-        labels = [row.label for row in rows]
-        weights = np.asarray(label_weights(rows))
+        targets, weights = np.asarray(label_shares(rows)), np.asarray(label_weights(rows))
         if self._seed:
             weights *= np.random.default_rng(self._seed).multinomial(len(rows), np.full(len(rows), 1 / len(rows)))
-        self._model = LogisticRegression(C=STRENGTH, max_iter=300).fit(features, labels, sample_weight=weights)
+        ones, zeros = np.flatnonzero(targets > 0), np.flatnonzero(targets < 1)
+        both = np.concatenate([ones, zeros])
+        parts = np.concatenate([(weights * targets)[ones], (weights * (1 - targets))[zeros]])
+        self._model = LogisticRegression(C=STRENGTH, max_iter=300).fit(
+            features[both], np.repeat([1, 0], [len(ones), len(zeros)]), sample_weight=parts
+        )
         return self
 
     def logits(self, rows: Sequence[LabeledPair]) -> Floats:

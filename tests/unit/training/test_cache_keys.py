@@ -98,8 +98,9 @@ def test_judges_scores_depend_on_rows_and_model(base, kind):
     first = judge_key(kind, base)
     assert judge_key(kind, base, revision="2") != first
     other = [replace(ROWS[0][0], label=0)]
-    weighted = [replace(ROWS[0][0], extra={"label_weight": 0.5})]
-    assert len({first, *(judge_key(kind, base, rows=[rows, *ROWS[1:]]) for rows in (other, weighted))}) == 3
+    extras = ({"label_weight": 0.5}, {"label_share": 0.5}, {"label_share": 0.5, "label_weight": 0.5})
+    changed = [other, *([replace(ROWS[0][0], extra=extra)] for extra in extras)]
+    assert len({first, *(judge_key(kind, base, rows=[rows, *ROWS[1:]]) for rows in changed)}) == 5
 
 
 def test_the_revision_of_a_folder_is_its_content(base, tmp_path):

@@ -104,15 +104,15 @@ def test_one_vote_against_five_is_kept_as_a_share() -> None:
     rows = [row("usb cable", "electronics,cables", int(at != 2), row_id=str(at)) for at in range(6)]
     [left], report = clean(rows, Task.QC, NO_TAGS)
     assert (left.label, left.extra["label_share"], left.extra["label_votes"]) == (1, 5 / 6, 6)
-    assert left.extra["label_weight"] == pytest.approx(5 / 6)
+    assert "label_weight" not in left.extra  # the share says how far the votes agree
     assert left.extra["merged_ids"] == ["1", "2", "3", "4", "5"]
     assert (report.votes.contradictory_pairs, report.votes.contradictory_votes, report.votes.ties) == (1, 6, 0)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_a_tie_is_a_one_of_half_the_weight_in_any_order(order: tuple[int, int]) -> None:
+def test_a_tie_is_a_one_with_a_share_of_half_in_any_order(order: tuple[int, int]) -> None:
     [left], _ = clean([row(label=label) for label in order], Task.QC, NO_TAGS)
-    assert (left.label, left.extra["label_share"], left.extra["label_weight"]) == (1, 0.5, 0.5)
+    assert (left.label, left.extra["label_share"], "label_weight" in left.extra) == (1, 0.5, False)
 
 
 def test_label_weights_count_as_parts_of_votes() -> None:
@@ -120,7 +120,16 @@ def test_label_weights_count_as_parts_of_votes() -> None:
     [left], _ = clean(rows, Task.QC, NO_TAGS)
     assert left.label == 0
     assert left.extra["label_share"] == pytest.approx(0.25 / 2.25)
-    assert left.extra["label_weight"] == pytest.approx((2 / 2.25) * (2.25 / 3))
+    assert left.extra["label_weight"] == pytest.approx(2.25 / 3)
+
+
+def test_a_single_vote_with_a_share_contradicts_nothing() -> None:
+    graded = replace(row(label=1), extra={"label_share": 0.7})
+    for action in Contradictions:
+        options = CleaningOptions(tags=Tags.OFF, contradictions=action)
+        left, report = clean([graded], Task.QC, options)
+        assert left == [graded]
+        assert report.votes.contradictory_pairs == 0
 
 
 def test_votes_without_any_weight_are_kept() -> None:

@@ -91,6 +91,19 @@ def test_training_learns(base, tmp_path):
     assert card.metrics.all.auc.value > 0.8
 
 
+def test_the_targets_are_the_shares_and_the_labels_judge(base, tmp_path):
+    def shared(high, low):
+        return [replace(r, extra={"label_share": high if r.label else low}) for r in rows(96)]
+
+    spread = {}
+    for name, some in (("plain", rows(96)), ("hard", shared(1, 0)), ("soft", shared(0.6, 0.4))):
+        card = train(Job(recipe(base, epochs=6), some, rows(40, 80), tmp_path / name))
+        spread[name] = np.ptp(dev_logits(tmp_path / name))
+        assert card.metrics.all.positives == sum(r.label for r in rows(40, 80))
+    assert spread["plain"] == spread["hard"]
+    assert spread["soft"] < spread["plain"] / 2
+
+
 def test_equal_seeds_give_equal_weights_and_others_do_not(base, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         job = Job(recipe(base).model_copy(update={"seed": seed}), rows(48), rows(40, 80), tmp_path / name)

@@ -52,6 +52,19 @@ def test_label_weights_count():
     assert weighed > plain + 0.1
 
 
+def test_a_share_counts_as_parts_of_both_labels():
+    train, test = rows(300), rows(50, 2)
+    soft = [LabeledPair(r.pair, r.label, r.id, {"label_share": 0.75 if r.label else 0.25}) for r in train]
+    parts = [
+        LabeledPair(r.pair, label, r.id, {"label_weight": 0.75 if label == r.label else 0.25})
+        for r in train
+        for label in (0, 1)
+    ]
+    whole, by_parts, hard = (Probe(Words(), Task.QI).fit(some).logits(test) for some in (soft, parts, train))
+    np.testing.assert_allclose(whole, by_parts, atol=1e-3)
+    assert np.abs(whole).mean() < np.abs(hard).mean()
+
+
 def test_rows_of_one_label_are_refused():
     with pytest.raises(InputError, match="training rows are not of both labels"):
         Probe(Words(), Task.QI).fit([row for row in rows(50) if row.label])
