@@ -31,7 +31,7 @@ ABOUT_RECIPES = (
     "sections; `relevance train` and `relevance validate` read their own. An unknown key is an error. "
     "`--set SECTION.KEY=VALUE` overrides a key. [pipeline.md](../pipeline.md) says what each stage does."
 )
-READING = {"--column", "--encoding", "--delimiter", "--quotes", "--grades"}
+READING = {"--column", "--encoding", "--delimiter", "--quotes", "--grades", "--clicks"}
 PARAMETER = ("argument or option", "value", "default", "meaning")
 
 # Keys of recipes that the code does not describe.

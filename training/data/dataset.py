@@ -18,6 +18,7 @@ from pathlib import Path
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task
+from training.data.clicks import BetaPrior, with_rates
 from training.data.fields import Fields, missing_column
 from training.data.files.file_types import Record, records_of
 from training.data.files.parts import Part, parts_of
@@ -75,7 +76,7 @@ def read_rows(
         write_file(target, (record for row in bad for record in row.records()))
     if bad and (target is None or not good or report.has_grades):
         raise BadRowsError(report)
-    return ReadResult(good, report)
+    return ReadResult(with_rates(good, BetaPrior.parse(reading.clicks)) if reading.clicks else good, report)
 
 
 def iter_rows(
@@ -84,7 +85,8 @@ def iter_rows(
     """Yield every row, good or bad, in order. Holds one row in memory at a time (Parquet: one row group).
 
     Raises InputError at once for files that cannot be opened, and during iteration for a file that is truncated. With
-    several part files, a row without an id gets the name of its file and its number as id.
+    several part files, a row without an id gets the name of its file and its number as id. Rows of click counts have no
+    label yet: a prior of their rates may need all of them.
     """
     parts = parts_of(Path(path))
     fields = Fields(task, reading, require_labels)

@@ -13,11 +13,13 @@ from typing import Any
 from relevance.errors import InputError
 from relevance.languages import normalize_language
 from relevance.tasks import Pair, Task
+from training.data.clicks import CLICKS, IMPRESSIONS, check_counts
 from training.data.extras import SOURCE_ID
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.grades import GRADE, label_of
-from training.data.rows import LABEL_EXTRAS, MISSING, UNKNOWN_LABEL, Problem, Row, listed
+from training.data.rows import LABEL_EXTRAS, MISSING, UNKNOWN_GRADE, UNKNOWN_LABEL, Problem, Row, listed
 from training.data.values import MISSING_WORDS, is_missing, plain_id
+from training.data.weights import HALF, LABEL_SHARE
 
 QUERY_FIELD = "origin_query"
 EXACT_ID_DIGITS = 15  # of a number: other JSON readers round longer ones
@@ -33,6 +35,8 @@ _LIKELY = {
     "item_title": ("title", "product", "item", "name"),
     "label": ("label", "relevan", "grade", "target"),
     "language": ("lang", "locale"),
+    CLICKS: ("click",),
+    IMPRESSIONS: ("impression", "view", "shown"),
 }
 
 
@@ -74,7 +78,12 @@ class Fields:
     @cached_property
     def known(self) -> frozenset[str]:
         """The names of all fields. Every other column is an extra."""
-        return frozenset({"id", "task", "language", QUERY_FIELD, self.task.candidate_field, "label"})
+        return frozenset({"id", "task", "language", QUERY_FIELD, self.task.candidate_field, "label", *self.counts})
+
+    @property
+    def counts(self) -> tuple[str, ...]:
+        """The fields that make the label with --clicks; they stay as extras."""
+        return (CLICKS, IMPRESSIONS) if self.reading.clicks else ()
 
     def check_header(self, path: str, names: Sequence[str]) -> None:
         """Raise InputError if columns of a table are repeated, missing or mapped twice: one message for all rows."""
@@ -86,7 +95,8 @@ class Fields:
             raise InputError(f"{path}: columns {found.value} both give {found.field!r}; expected {found.expected}")
         for name in sorted(self.unseen):
             raise missing_column(path, name, names)
-        required = [QUERY_FIELD, self.task.candidate_field, *(["label"] if self.require_labels else [])]
+        labels = (self.counts or ("label",)) if self.require_labels else ()
+        required = [QUERY_FIELD, self.task.candidate_field, *labels]
         for name in required:
             if name not in found.values():
                 raise missing_column(path, name, names)
@@ -94,7 +104,8 @@ class Fields:
     def is_label(self, name: str, names: Sequence[str]) -> bool:
         """Return whether a column of a header holds labels 0 and 1."""
         found = self._found(tuple(names))
-        return self.reading.labels is None and isinstance(found, dict) and found.get(name) == "label"
+        is_plain = self.reading.labels is None and not self.counts
+        return is_plain and isinstance(found, dict) and found.get(name) == "label"
 
     def rename(self, record: dict[str, Any]) -> Problem | None:
         """Rename the columns of a record to fields, in place. Return the problem if two columns give one field."""
@@ -113,14 +124,18 @@ class Fields:
         query = _text(record, QUERY_FIELD, problems)
         candidate = _text(record, self.task.candidate_field, problems)
         language = _language(record, problems)
-        label = self._label(record, problems)
+        share = self._share(record, problems)
         row_id = _row_id(record, number, problems)
         stated = record.get("task")
         if not is_missing(stated) and str(stated).strip().lower() != self.task:
             problems.append(Problem("other task", "task", stated, f"{self.task.upper()!r}"))
         if problems:
             return tuple(problems)
-        return Row(Pair(query, candidate, language), label, row_id, number, self._extra(record, language))
+        label = None if share is None else int(share >= HALF)
+        extra = self._extra(record, language)
+        if share is not None and 0 < share < 1:
+            extra[LABEL_SHARE] = share
+        return Row(Pair(query, candidate, language), label, row_id, number, extra)
 
     def _found(self, names: tuple[str, ...]) -> dict[str, str] | Problem:
         """Return the field of each column, or the problem if two columns give one field."""
@@ -146,22 +161,27 @@ class Fields:
                 found[match] = target
         return found
 
-    def _label(self, record: dict[str, Any], problems: list[Problem]) -> int | None:
+    def _share(self, record: dict[str, Any], problems: list[Problem]) -> float | None:
+        """Return the label as a share; None if there is none. Counts get theirs when all rows are read."""
         value, grades = record.get("label"), self.reading.labels
+        if self.counts:
+            if self.require_labels or any(not is_missing(record.get(name)) for name in self.counts):
+                check_counts(record, problems)
+            return None
         if not self.require_labels and is_missing(value):
             return None
         expected = "0 or 1" if grades is None else grades.expected()
         if "label" not in record:
             problems.append(Problem(MISSING, "label", None, expected))
             return None
-        label = label_of(value) if grades is None else grades.label_of(value)
-        if label is None:
-            problems.append(Problem(UNKNOWN_LABEL, "label", value, expected))
-        return label
+        share = label_of(value) if grades is None else grades.share_of(value)
+        if share is None:
+            problems.append(Problem(UNKNOWN_LABEL if grades is None else UNKNOWN_GRADE, "label", value, expected))
+        return share
 
     def _extra(self, record: dict[str, Any], language: str) -> dict[str, Any]:
         """Return all values of the row that are not fields."""
-        known = self.known
+        known = self.known - set(self.counts)
         extra = {name: value for name, value in record.items() if name not in known}
         if PACKED_EXTRAS in extra:
             extra = _unpacked(extra, known)

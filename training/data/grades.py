@@ -1,4 +1,8 @@
-"""Grades with more than two values, and the labels of grades: a mapping (`E=1,S=1,C=0,I=0`) or a cut (`>=2.33`)."""
+"""Grades with more than two values, and the target of each: by a mapping, a range or a cut.
+
+A mapping (`E=1,S=.7,C=.3,I=0`) gives each grade a share in [0, 1], a range (`1:3`) maps numbers linearly onto [0, 1],
+and a cut (`>=2.33`) gives 0 or 1. The label is 1 from a share of one half on.
+"""
 
 import math
 import operator
@@ -22,43 +26,64 @@ _CUTS: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Grades:
-    """The label of each grade: by a mapping, or by comparison with a number."""
+    """The share of each grade: by a mapping, by comparison with a number, or by its place in a range."""
 
     text: str
-    labels: Mapping[str | float, int]
+    shares: Mapping[str | float, float]
     cut: tuple[Callable[[float, float], bool], float] | None = None
+    range: tuple[float, float] | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Grades":
-        """Read `E=1,S=1,C=0,I=0` or `>=2.33`. ConfigError for anything else."""
+        """Read `E=1,S=.7,C=.3,I=0`, `1:3` or `>=2.33`. ConfigError for anything else."""
         sign = next((sign for sign in _CUTS if text.strip().startswith(sign)), None)
         if sign:
             number = number_of(text.strip().removeprefix(sign))
             if number is None:
                 raise ConfigError(f"--grades {text!r}: expected a number after {sign}, as in '>=2.33'")
             return cls(text, {}, (_CUTS[sign], number))
-        labels: dict[str | float, int] = {}
-        for entry in text.split(","):
-            grade, equals, label = entry.rpartition("=")
-            if not equals or not grade.strip() or label.strip() not in ("0", "1"):
-                raise ConfigError(
-                    f"--grades {text!r}: {entry!r} is no GRADE=0 or GRADE=1; expected a label "
-                    "of each grade, as in --grades E=1,S=1,C=0,I=0, or a cut, as in --grades '>=2.33'"
-                )
-            if labels.setdefault(_key(grade), int(label)) != int(label):
-                raise ConfigError(f"--grades {text!r}: {grade.strip()!r} has two labels; expected one")
-        return cls(text, labels)
+        if "=" not in text and ":" in text:
+            low, high = (number_of(end) for end in text.split(":", 1))
+            if low is None or high is None or low == high:
+                raise ConfigError(f"--grades {text!r}: expected two different numbers, the worst and the best, as 1:3")
+            return cls(text, {}, range=(low, high))
+        return cls(text, _mapping(text))
 
-    def label_of(self, value: Any) -> int | None:
-        """Return the label of a grade; None if it has no label."""
-        if self.cut is None:
-            return None if isinstance(value, list | dict) else self.labels.get(_key(value))
-        number, (compare, limit) = number_of(value), self.cut
-        return None if number is None else int(compare(number, limit))
+    def share_of(self, value: Any) -> float | None:
+        """Return the share in [0, 1] of a grade; None if it has none."""
+        if self.shares:
+            return None if isinstance(value, list | dict) else self.shares.get(_key(value))
+        number = number_of(value)
+        if number is None:
+            return None
+        if self.cut is not None:
+            compare, limit = self.cut
+            return float(compare(number, limit))
+        low, high = self.range or (0.0, 1.0)
+        share = (number - low) / (high - low)
+        return share if 0 <= share <= 1 else None
 
     def expected(self) -> str:
         """Describe the valid grades."""
-        return f"a grade of --grades {self.text}" if self.cut is None else "a number to compare with --grades"
+        if self.range is not None:
+            return "a number from {:g} to {:g}, by --grades {}".format(*sorted(self.range), self.text)
+        return "a number to compare with --grades" if self.cut else f"a grade of --grades {self.text}"
+
+
+def _mapping(text: str) -> dict[str | float, float]:
+    shares: dict[str | float, float] = {}
+    for entry in text.split(","):
+        grade, _, given = entry.rpartition("=")
+        share = number_of(given)
+        if not grade.strip() or share is None or not 0 <= share <= 1:
+            raise ConfigError(
+                f"--grades {text!r}: {entry!r} is no GRADE=NUMBER with a number from 0 to 1; expected one for each "
+                "grade, as in --grades E=1,S=.7,C=.3,I=0, a range, as in --grades 1:3, or a cut, as in "
+                "--grades '>=2.33'"
+            )
+        if shares.setdefault(_key(grade), share) != share:
+            raise ConfigError(f"--grades {text!r}: {grade.strip()!r} has two numbers; expected one")
+    return shares
 
 
 def option_for(grades: Iterable[Any]) -> str:

@@ -12,7 +12,8 @@ from training.data.grades import is_grade, option_for
 WHOLE_ROW = "(row)"  # the field of a problem of the whole row
 MISSING = "missing field"
 UNKNOWN_LABEL = "unknown label"
-LABEL_EXTRAS = frozenset({"label_weight", "label_share", "label_votes"})  # an empty cell is read as absent
+UNKNOWN_GRADE = "unknown grade"  # with --grades
+LABEL_EXTRAS = frozenset({"label_weight", "label_share", "label_votes", "label_cut"})  # an empty cell is read as absent
 SHOWN_ROWS = 20
 SHOWN_CHARACTERS = 80
 SHOWN_GRADES = 10
@@ -118,9 +119,10 @@ class ReadReport:
         beside = ""
         if self.has_grades:
             beside = ". Then 0 and 1 may be grades too, so no row of the file is used"
-        how = "give a cut, as in --grades '>=2.33'"
+        how = "give a cut, as in --grades '>=2.33', or a range of numbers, as in --grades 1:3 (0:1 for shares)"
         if not more:
-            how = f"write 0 or 1 for each _ in {option_for([*([0, 1] if self.has_grades else []), *labels])}, or {how}"
+            option = option_for([*([0, 1] if self.has_grades else []), *labels])
+            how = f"write a number from 0 to 1 for each _ in {option}, or {how}"
         return [f"  labels other than 0 and 1: {some}{more}{beside}. If they are grades, {how}"]
 
 

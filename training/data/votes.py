@@ -5,7 +5,8 @@ is that many votes, `label_share` of them for label 1. The weight of a vote is t
 original row remains (the first row if all were made by augmentation), with
 
 - `label_share`: the weighted share of votes for label 1, and `label_votes`: their number;
-- `label`: 1 if the share is one half or more: a tie is a 1, like a score that equals the threshold;
+- `label`: 1 if the share is one half or more: a tie is a 1, like a score that equals the threshold. Where rows have a
+  `label_cut` (training.data.clicks), its mean stands in place of one half;
 - `label_weight`: the mean weight of the votes. How far they agree is in the share, which is the training target;
 - `merged_ids` and `merged_source_ids`: the ids and the sources of the other rows.
 
@@ -22,7 +23,17 @@ from pydantic import BaseModel, ConfigDict
 
 from relevance.tasks import LabeledPair, query_key
 from training.data.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
-from training.data.weights import LABEL_SHARE, LABEL_VOTES, LABEL_WEIGHT, label_shares, label_votes, label_weights
+from training.data.weights import (
+    HALF,
+    LABEL_CUT,
+    LABEL_SHARE,
+    LABEL_VOTES,
+    LABEL_WEIGHT,
+    label_cuts,
+    label_shares,
+    label_votes,
+    label_weights,
+)
 
 TAGGED_LANGUAGE = "tagged_language"  # the extra that keeps the language tag of the file, if cleaning changed it
 _SHOWN = 20
@@ -73,12 +84,13 @@ class VoteReport(BaseModel):
 
 
 class Ballot(NamedTuple):
-    """Votes on one pair: their number, those for label 1, and both by weight."""
+    """Votes on one pair: their number, those for label 1, both by weight, and the sum of the cuts of their labels."""
 
     votes: int
     positive: float
     weight: float
     positive_weight: float
+    cuts: float
 
     @property
     def share(self) -> float:
@@ -88,9 +100,14 @@ class Ballot(NamedTuple):
         return _snapped(self.positive) / self.votes
 
     @property
+    def cut(self) -> float:
+        """The share from which the label is 1."""
+        return self.cuts / self.votes
+
+    @property
     def is_tie(self) -> bool:
         """Whether both labels have the same weight."""
-        return abs(self.share - 0.5) < _ROUNDING
+        return abs(self.share - self.cut) < _ROUNDING
 
     @property
     def has_both(self) -> bool:
@@ -100,7 +117,7 @@ class Ballot(NamedTuple):
     @property
     def label(self) -> int:
         """The label of the majority; 1 for a tie."""
-        return int(self.share >= 0.5 - _ROUNDING)
+        return int(self.share >= self.cut - _ROUNDING)
 
     @property
     def label_weight(self) -> float:
@@ -145,11 +162,13 @@ class _Group:
         members = [rows[at] for at in self.places]
         ids = dict.fromkeys(name for row in members for name in own_ids(row) if name != kept.id)
         sources = dict.fromkeys(name for row in members for name in source_ids(row))
-        changed = {LABEL_WEIGHT, LABEL_SHARE, LABEL_VOTES, MERGED_IDS, MERGED_SOURCE_IDS}
+        changed = {LABEL_WEIGHT, LABEL_SHARE, LABEL_VOTES, LABEL_CUT, MERGED_IDS, MERGED_SOURCE_IDS}
         extra = {name: value for name, value in kept.extra.items() if name not in changed}
         extra |= {LABEL_SHARE: self.ballot.share, LABEL_VOTES: self.ballot.votes}
         if self.ballot.label_weight < 1:
             extra[LABEL_WEIGHT] = self.ballot.label_weight
+        if abs(self.ballot.cut - HALF) > _ROUNDING:
+            extra[LABEL_CUT] = self.ballot.cut
         further = [name for name in sources if name != str(extra.get(SOURCE_ID))]
         extra |= {MERGED_IDS: list(ids)} if ids else {}
         extra |= {MERGED_SOURCE_IDS: further} if further else {}
@@ -165,8 +184,11 @@ def _places(rows: Sequence[LabeledPair]) -> list[list[int]]:
 
 
 def _ballots(rows: Sequence[LabeledPair]) -> list[Ballot]:
-    columns = zip(label_shares(rows), label_votes(rows), label_weights(rows), strict=True)
-    return [Ballot(votes, share * votes, weight * votes, share * weight * votes) for share, votes, weight in columns]
+    columns = zip(label_shares(rows), label_votes(rows), label_weights(rows), label_cuts(rows), strict=True)
+    return [
+        Ballot(votes, share * votes, weight * votes, share * weight * votes, cut * votes)
+        for share, votes, weight, cut in columns
+    ]
 
 
 def _counted(ballots: Sequence[Ballot]) -> Ballot:

@@ -2,7 +2,7 @@
 
 `label_share` in [0, 1] is the target of the row's loss: the share of votes for label 1, or a grade or rate as a share.
 `label_weight` in [0, 1] is the weight of the loss: the mean weight of the votes, or what self-validation gives to a
-doubtful label. `label_votes` is the number of votes.
+doubtful label. `label_votes` is the number of votes. `label_cut` is the share from which the label is 1.
 """
 
 import math
@@ -16,6 +16,8 @@ from training.data.values import is_missing
 LABEL_WEIGHT = "label_weight"
 LABEL_SHARE = "label_share"
 LABEL_VOTES = "label_votes"
+LABEL_CUT = "label_cut"
+HALF = 0.5  # the cut where a row has no other: the label is that of the majority, and 1 for a tie
 
 
 def label_weights(rows: Sequence[LabeledPair]) -> list[float]:
@@ -37,6 +39,11 @@ def label_votes(rows: Sequence[LabeledPair]) -> list[int]:
         rows, LABEL_VOTES, lambda row: 1.0, lambda value: value >= 1 and value == int(value), "whole numbers from 1"
     )
     return [int(value) for value in found]
+
+
+def label_cuts(rows: Sequence[LabeledPair]) -> list[float]:
+    """Return the share [N] from which each row's label is 1; the default is one half. InputError as the others."""
+    return _numbers(rows, LABEL_CUT, lambda row: HALF, _is_share, "numbers from 0 to 1")
 
 
 def _numbers(

@@ -1,10 +1,12 @@
-"""Options of reading a file of rows: column names, encoding, delimiter, quotes, grades."""
+"""Options of reading a file of rows: column names, encoding, delimiter, quotes, grades, clicks."""
 
 from functools import cached_property
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from relevance.errors import ConfigError
+from training.data.clicks import BetaPrior
 from training.data.files.lines import checked_encoding
 from training.data.grades import Grades
 
@@ -27,7 +29,12 @@ class ReadOptions(BaseModel):
     delimiter: str | None = Field(None, description="of CSV and TSV, as ';' or tab; absent: found in the header")
     quotes: bool | None = Field(None, description="cells may stand in quotes; absent: in CSV yes, in TSV no")
     grades: str | None = Field(
-        None, description="labels of grades other than 0 and 1: of each, E=1,S=1,C=0,I=0, or a cut, '>=2.33'"
+        None,
+        description="labels that are no 0 and 1: a share of each, E=1,S=.7,C=.3,I=0, a range, 1:3, or a cut, '>=2.33'",
+    )
+    clicks: str | None = Field(
+        None,
+        description="the label is clicks / impressions (columns of a file), smoothed by a Beta prior: fit, or A:B",
     )
 
     @field_validator("encoding")
@@ -50,6 +57,19 @@ class ReadOptions(BaseModel):
         if grades is not None:
             Grades.parse(grades)
         return grades
+
+    @field_validator("clicks")
+    @classmethod
+    def _prior(cls, clicks: str | None) -> str | None:
+        if clicks is not None:
+            BetaPrior.parse(clicks)
+        return clicks
+
+    @model_validator(mode="after")
+    def _one_kind_of_label(self) -> Self:
+        if self.grades is not None and self.clicks is not None:
+            raise ConfigError("--grades and --clicks: both say what the label is; expected one of them")
+        return self
 
     @cached_property
     def labels(self) -> Grades | None:

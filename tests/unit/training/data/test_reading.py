@@ -17,7 +17,7 @@ from training.data.dataset import iter_rows, read_pairs, read_rows
 from training.data.files.reading import ReadOptions
 from training.data.groups import linked_groups
 from training.data.rows import BadRow, BadRowsError
-from training.data.weights import label_weights
+from training.data.weights import label_shares, label_weights
 from training.pipeline.tables import write_rows as write_stage
 
 HEADER = "id,language,origin_query,item_title,label"
@@ -163,9 +163,36 @@ def test_grades_become_labels_and_stay_beside_them(tmp_path, given, grades, expe
     assert [row.extra["grade"] for row in rows] == grades
 
 
+@pytest.mark.parametrize(
+    ("given", "grades", "shares"),
+    [
+        ("E=1,S=.7,C=.3,I=0", ["E", "S", "C", "I"], [1, 0.7, 0.3, 0]),
+        ("1:3", ["1", "2.5", "3", "2", "1,5"], [0, 0.75, 1, 0.5, 0.25]),
+        ("3:1", ["1", "3", "2.5"], [1, 0, 0.25]),
+        ("0:1", ["0.2", "1", "0", "0.5"], [0.2, 1, 0, 0.5]),
+    ],
+)
+def test_grades_between_become_shares_and_the_label_is_their_rounding(tmp_path, given, grades, shares):
+    rows = read(json_lines(tmp_path / "a.jsonl", *(ROW | {"label": grade} for grade in grades)), grades=given)
+    assert label_shares(rows) == pytest.approx(shares)
+    assert [row.label for row in rows] == [int(share >= 0.5) for share in shares]
+    assert [row.extra["grade"] for row in rows] == grades
+
+
+def test_grades_out_of_range_are_named_by_row_and_only_they_are_lost(tmp_path):
+    path = lines(tmp_path / "a.csv", "query,candidate,label", *(f"a,b{n},{n}" for n in range(6)), "a,b,top")
+    message = refused(path, grades="1:3")
+    for row, grade in ((2, "0"), (6, "4"), (7, "5"), (8, "top")):
+        assert f"row {row}: unknown grade, label = '{grade}'; expected a number from 1 to 3, by --grades 1:3" in message
+    assert "may be grades too" not in message
+    found = read_pairs(path, Task.QI, reading=ReadOptions(grades="1:3"), bad_rows_file=tmp_path / "bad.jsonl")
+    assert [row.pair.candidate for row in found.rows] == ["b1", "b2", "b3"]
+    assert len(found.report.bad_rows) == 4
+
+
 def test_a_grade_without_a_label_is_a_bad_row(tmp_path):
     path = lines(tmp_path / "a.csv", "query,candidate,label", "a,b,E", "a,c,X", "a,d,I")
-    assert "row 3: unknown label, label = 'X'; expected a grade of --grades E=1,I=0" in refused(path, grades="E=1,I=0")
+    assert "row 3: unknown grade, label = 'X'; expected a grade of --grades E=1,I=0" in refused(path, grades="E=1,I=0")
     assert "labels other than 0 and 1: 'E' x 1, 'X' x 1, 'I' x 1" in refused(path)
 
 
@@ -175,7 +202,7 @@ def test_a_grade_without_a_label_is_a_bad_row(tmp_path):
         (["E", "S", "E", "0"], "--grades E=_,S=_,"),
         (["0", "1", "2.00", "3,0"], "--grades 0=_,1=_,2=_,3=_,"),
         (["so so", "1"], "--grades 'so so=_',"),
-        ([str(n) for n in range(2, 14)], "If they are grades, give a cut, as in --grades '>=2.33'"),
+        ([str(n) for n in range(2, 14)], "If they are grades, give a cut, as in --grades '>=2.33', or a range"),
     ],
 )
 def test_the_message_has_an_option_for_the_grades_to_copy(tmp_path, grades, option):
@@ -183,7 +210,7 @@ def test_the_message_has_an_option_for_the_grades_to_copy(tmp_path, grades, opti
     assert option in refused(path)
 
 
-@pytest.mark.parametrize("text", ["E", "E=2", "=1", ">=x", "E=1,E=0", "", ">="])
+@pytest.mark.parametrize("text", ["E", "E=2", "E=-.1", "=1", ">=x", "E=1,E=0", "", ">=", "1:", "2:2", "a:b", "1:2:3"])
 def test_grades_that_cannot_be(text):
     with pytest.raises(ConfigError, match="--grades"):
         ReadOptions(grades=text)

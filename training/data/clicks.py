@@ -1,0 +1,133 @@
+"""Click counts as targets: `clicks` of `impressions` become a smoothed click-through rate with a weight.
+
+The rate is the mean of the posterior under a Beta(a, b) prior: (clicks + a) / (impressions + a + b). The prior is
+given, or fitted to all rows of the file by the likelihood of the beta-binomial distribution (empirical Bayes). The
+weight is the share of the data in that mean, impressions / (impressions + a + b): rows that were shown seldom count
+little.
+
+Rates are far below one half. So the label of a row says whether its rate reaches the mean of the prior, a / (a + b),
+which `label_cut` keeps for the votes (training.data.votes).
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from relevance.errors import ConfigError, InputError
+from training.data.grades import number_of
+from training.data.rows import MISSING, Problem, Row
+from training.data.values import is_missing
+from training.data.weights import LABEL_CUT, LABEL_SHARE, LABEL_VOTES, LABEL_WEIGHT
+
+log = logging.getLogger(__name__)
+
+CLICKS, IMPRESSIONS = "clicks", "impressions"
+FIT = "fit"
+_RANGE = (1e-3, 1e6)  # of fitted parameters: equal rates in all rows would make them infinite
+
+
+@dataclass(frozen=True, slots=True)
+class BetaPrior:
+    """A Beta(a, b) prior of click-through rates: as if a row had had `a` clicks and `b` impressions without one."""
+
+    a: float
+    b: float
+
+    @classmethod
+    def parse(cls, text: str) -> "BetaPrior | None":
+        """Read `1:20`; None for `fit`. ConfigError for anything else."""
+        if text.strip().lower() == FIT:
+            return None
+        numbers = [number_of(part) for part in text.split(":")]
+        if len(numbers) != 2 or not all(number is not None and number > 0 for number in numbers):
+            raise ConfigError(f"--clicks {text!r}: expected {FIT}, or a Beta prior of two numbers above 0, as in 1:20")
+        return cls(*map(float, numbers))  # type: ignore[arg-type]
+
+    @classmethod
+    def fitted(cls, counts: Sequence[tuple[int, int]]) -> "BetaPrior":
+        """Return the prior of greatest beta-binomial likelihood for (clicks, impressions) [N].
+
+        InputError where all impressions or none have a click: any rate would fit.
+        """
+        from scipy.optimize import minimize
+        from scipy.special import betaln
+
+        found = Counter(counts)
+        clicks, shown, times = np.array([(*pair, count) for pair, count in found.items()], dtype=np.float64).T
+        total, of = int(clicks @ times), int(shown @ times)
+        if not 0 < total < of:
+            raise InputError(
+                f"--clicks {FIT}: {total} clicks in {of} impressions; expected impressions with and without a click, "
+                "or a given prior, as in --clicks 1:20"
+            )
+
+        def loss(logs: np.ndarray) -> float:
+            a, b = np.exp(logs)
+            return -float(times @ (betaln(clicks + a, shown - clicks + b) - betaln(a, b))) / of
+
+        start = np.log([20 * total / of, 20 * (1 - total / of)])
+        a, b = np.exp(minimize(loss, start, method="L-BFGS-B", bounds=[np.log(_RANGE)] * 2).x)
+        log.info("clicks: fitted Beta prior %.4g:%.4g, mean rate %.4f", a, b, a / (a + b))
+        return cls(float(a), float(b))
+
+    @property
+    def mean(self) -> float:
+        """The mean rate."""
+        return self.a / (self.a + self.b)
+
+    def rate(self, clicks: int, impressions: int) -> float:
+        """Return the smoothed click-through rate."""
+        return (clicks + self.a) / (impressions + self.a + self.b)
+
+    def weight(self, impressions: int) -> float:
+        """Return the share of the data in the smoothed rate."""
+        return impressions / (impressions + self.a + self.b)
+
+
+def check_counts(record: dict[str, Any], problems: list[Problem]) -> bool:
+    """Make the counts of a record integers, in place, or add its problems. Return whether it has counts."""
+    found: dict[str, int] = {}
+    for name in (CLICKS, IMPRESSIONS):
+        value = record.get(name)
+        number = None if is_missing(value) else number_of(value)
+        if number is not None and number >= 0 and number == int(number):
+            found[name] = int(number)
+        else:
+            kind = "not a count" if name in record else MISSING
+            problems.append(Problem(kind, name, value, "a whole number from 0"))
+    if len(found) < 2:
+        return False
+    if found[CLICKS] > found[IMPRESSIONS]:
+        expected = f"at most the {found[IMPRESSIONS]} {IMPRESSIONS}"
+        problems.append(Problem("clicks above impressions", CLICKS, found[CLICKS], expected))
+        return False
+    record |= found
+    return True
+
+
+def with_rates(rows: Sequence[Row], prior: BetaPrior | None) -> list[Row]:
+    """Return rows with targets, weights, votes and labels of their counts; without counts, as they are.
+
+    Without a prior, it is fitted to these rows. InputError as `BetaPrior.fitted`.
+    """
+    pairs = [(row.extra.get(CLICKS), row.extra.get(IMPRESSIONS)) for row in rows]
+    counts = [None if any(map(is_missing, pair)) else pair for pair in pairs]
+    given = [pair for pair in counts if pair is not None]
+    if not given:
+        return list(rows)
+    prior = prior or BetaPrior.fitted(given)
+    return [row if pair is None else _rated(row, *pair, prior) for row, pair in zip(rows, counts, strict=True)]
+
+
+def _rated(row: Row, clicks: int, impressions: int, prior: BetaPrior) -> Row:
+    rate = prior.rate(clicks, impressions)
+    own = number_of(row.extra.get(LABEL_WEIGHT, 1))  # None: no number, which label_weights() names
+    extra = {name: value for name, value in row.extra.items() if name != LABEL_VOTES}
+    extra |= {LABEL_SHARE: rate, LABEL_CUT: prior.mean}
+    extra |= {} if own is None else {LABEL_WEIGHT: prior.weight(impressions) * own}
+    extra |= {LABEL_VOTES: impressions} if impressions else {}
+    return replace(row, label=int(rate >= prior.mean), extra=extra)
