@@ -44,7 +44,10 @@ def judged(rows: list[LabeledPair], task: Task, kinds: list[str], folds: dict[st
     if len(found) > 1:
         parts = list(found.values())
         found["mean of both"] = OutOfFold(
-            np.concatenate([part.scores for part in parts]), np.concatenate([part.thresholds for part in parts])
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.thresholds for part in parts]),
+            np.concatenate([part.calibrated for part in parts]),
+            tuple(kind for part in parts for kind in part.kinds),
         )
     return found
 

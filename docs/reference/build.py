@@ -56,7 +56,8 @@ MEANINGS = {
     "translation.enabled": "run the stage; needs `translation.backends`",
     "negatives.enabled": "run the stage",
     "filtering.enabled": "run the stage",
-    "filtering.action": "what happens to flagged rows: `drop`, `relabel`, `weight` or `review` (list them only)",
+    "filtering.action": "what happens to flagged rows: `drop`, `relabel`, `weight` or `review` (list them only); "
+    "`soften` changes all rows",
     "filtering.models[].seed": "seed of this judge",
     "translation.settings.ctranslate2.device": "`auto`, `cpu` or `cuda`",
     "translation.settings.ctranslate2.beam_size": "beams of the search; more: slower, and at times better",

@@ -27,7 +27,7 @@ def standard_arms(recipe: PipelineRecipe, only: Sequence[str] = ()) -> list[Arm]
     and the same number of rows dropped at random (the control of a filter that drops); and all strategies together.
     `only` keeps the arms of these names, and the baseline. ConfigError for a name that is none.
     """
-    # What filtering is worth is measured here, also where it would be refused elsewhere.
+    # What filtering is worth is measured here, also where it would be capped or refused elsewhere.
     recipe = _changed(recipe, "filtering", max_share=1.0, least_auc=0.0)
     off = _switched(recipe, translation=False, negatives=False, filtering=False)
     arms = [Arm(BASELINE, off)]

@@ -42,11 +42,18 @@ class Judging:
     method: Annotated[
         list[Flag] | None, typer.Option(help="Rules that flag rows; repeat.", show_default="adaptive")
     ] = None
-    action: Annotated[Action, typer.Option(help="What to do with flagged rows; review: list them.")] = Action.REVIEW
+    action: Annotated[
+        Action,
+        typer.Option(help="What to do: review lists flagged rows, soften mixes every label with scores."),
+    ] = Action.REVIEW
     judge: Annotated[
-        Judge, typer.Option(help="probe: over frozen embeddings; crossencoder: fine-tuned by the recipe.")
-    ] = Judge.PROBE
-    models: Annotated[int, typer.Option(help="Number of judges, with consecutive seeds; relabel needs two.", min=1)] = 1
+        list[Judge] | None,
+        typer.Option(
+            help="probe: over frozen embeddings; crossencoder: fine-tuned by the recipe. Repeat; relabel needs both.",
+            show_default="probe",
+        ),
+    ] = None
+    models: Annotated[int, typer.Option(help="Number of judges of each kind, with consecutive seeds.", min=1)] = 1
     rounds: Annotated[int, typer.Option(help="Number of rounds.", min=1)] = 1
     seed: SeedOption = 0
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, as margin=0.3; repeat.")] = None
@@ -54,14 +61,19 @@ class Judging:
     def options(self) -> SelfValidationOptions:
         """Return the options of the stage. ConfigError if they are invalid."""
         # A probe with seed 0 is trained on all rows, others on a sample.
-        seeds = range(self.models) if self.judge is Judge.PROBE else range(self.seed, self.seed + self.models)
+        starts = {Judge.PROBE: 0, Judge.CROSSENCODER: self.seed}
+        models = [
+            {"judge": kind, "seed": starts[kind] + more}
+            for kind in dict.fromkeys(self.judge or (Judge.PROBE,))
+            for more in range(self.models)
+        ]
         values: dict[str, Any] = {
             "folds": self.folds,
             "methods": tuple(self.method or (Flag.ADAPTIVE,)),
             "action": self.action,
             "rounds": self.rounds,
             "seed": self.seed,
-            "models": tuple({"judge": self.judge, "seed": seed} for seed in seeds),
+            "models": tuple(models),
         }
         for text in self.option or ():
             name, equals, value = text.partition("=")
@@ -123,8 +135,9 @@ def validate(
 ) -> None:
     """Find wrong labels with models that never saw the row, and list them for review. Other actions change rows.
 
-    drop, relabel and weight are refused if they would change more than max_share of the rows (0.1), or if the AUC of
-    the judges is below least_auc (0.6): see --option. `apply-review` applies the decisions of a person.
+    drop, relabel and weight change at most max_share of the rows (0.1), the worst first. soften changes every row. All
+    are refused if the AUC of the judges is below least_auc (0.6): see --option. `apply-review` applies the decisions of
+    a person.
     To resume an interrupted run, repeat the command. Other methods or actions reuse its models.
     """
     from training.data.dataset import read_pairs

@@ -7,6 +7,9 @@ the row that replaced them. Equal ids alone link nothing, because ids of concate
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from relevance.characters import normalize
 from relevance.tasks import LabeledPair, query_key
 from training.data.extras import own_ids, source_ids
@@ -31,6 +34,23 @@ def linked_groups(rows: Sequence[LabeledPair]) -> list[str]:
         root = links.root(n)
         least[root] = min(key, least.get(root, key))
     return [least[links.root(number[key])] for key in keys]
+
+
+def copy_groups(rows: Sequence[LabeledPair]) -> NDArray[np.int64]:
+    """Return a group number [N] per row: a row and its translations with the same candidate and label are one group.
+
+    Such rows say the same thing. Linked rows of another candidate (a sampled negative) or label are other groups.
+    """
+    sources = {name for row in rows for name in source_ids(row)}
+    first: dict[tuple[str, str, int], int] = {}
+    links = _Links(len(rows))
+    for at, row in enumerate(rows):
+        for name in (*own_ids(row), *source_ids(row)):
+            if name in sources:
+                key = (name, query_key(row.pair.candidate), row.label)
+                first[key] = links.join(first.get(key, -1), at)
+    roots = [links.root(at) for at in range(len(rows))]
+    return np.unique(np.array(roots, dtype=np.int64), return_inverse=True)[1]
 
 
 def held_keys(rows: Iterable[LabeledPair]) -> set[str]:

@@ -1,47 +1,88 @@
-"""Actions on flagged rows (drop, relabel, weight), and the control: the same number of rows dropped at random."""
+"""Actions on judged rows (drop, relabel, weight, soften), and the control: as many rows dropped at random."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from relevance.tasks import LabeledPair
-from training.data.weights import LABEL_SHARE, LABEL_WEIGHT, label_shares, label_weights
+from training.data.weights import LABEL_SHARE, LABEL_WEIGHT, label_shares, label_votes, label_weights
+from training.selfvalidation import flags
 from training.selfvalidation.judging import Judged
 from training.selfvalidation.options import Action, SelfValidationOptions
 
 ORIGINAL_LABEL = "original_label"
 
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 
 
-def acted_on(judged: Judged, action: Action) -> Bools:
-    """Return True [N] for rows that an action changes or drops; relabelling needs models that all agree."""
+def acted_on(judged: Judged, action: Action, most: int) -> Bools:
+    """Return True [N] for rows that an action changes or drops: flagged ones, at most `most`, the worst first.
+
+    `relabel` needs judges of every kind that are sure of the other label. `soften` changes all rows, and has no limit.
+    """
     if action is Action.REVIEW:
         return np.zeros_like(judged.flagged)
-    return judged.flagged & judged.unanimous if action is Action.RELABEL else judged.flagged.copy()
+    if action is Action.SOFTEN:
+        return np.ones_like(judged.flagged)
+    return flags.worst(_wanted(judged, action), judged.doubts, most, judged.groups)
 
 
-def act(rows: Sequence[LabeledPair], judged: Judged, options: SelfValidationOptions) -> list[LabeledPair]:
-    """Return the rows after the action, in their order. Rows that it does not change are the same objects.
+def spared(judged: Judged, action: Action, chosen: Bools) -> int:
+    """Return how many rows the action would change beside the `chosen` [N] if it had no limit."""
+    return 0 if action in (Action.REVIEW, Action.SOFTEN) else int((_wanted(judged, action) & ~chosen).sum())
 
-    `drop` leaves flagged rows out. `relabel` flips the label of those on which all models agree and keeps the first one
-    in the extra `original_label`; other flagged rows stay. `weight` multiplies the extra `label_weight` of flagged
-    rows (1 where there is none) by the score of their own label; fine-tuning multiplies their loss by it.
-    `review` changes nothing.
+
+def _wanted(judged: Judged, action: Action) -> Bools:
+    return judged.flagged & judged.unanimous if action is Action.RELABEL else judged.flagged
+
+
+def act(
+    rows: Sequence[LabeledPair], judged: Judged, options: SelfValidationOptions, chosen: Bools
+) -> list[LabeledPair]:
+    """Return the rows after the action on the `chosen` [N], in their order. Other rows are the same objects.
+
+    `drop` leaves rows out. `relabel` flips their label and keeps the first one in the extra `original_label`. `weight`
+    multiplies their extra `label_weight` (1 where there is none) by the score of their own label; fine-tuning
+    multiplies their loss by it. `soften` mixes their label with the judges' probability. `review` changes nothing.
     """
-    chosen = acted_on(judged, options.action)
     if options.action is Action.DROP:
         return [row for row, gone in zip(rows, chosen, strict=True) if not gone]
     if options.action is Action.RELABEL:
         return [flipped(row) if wrong else row for row, wrong in zip(rows, chosen, strict=True)]
+    if options.action is Action.SOFTEN:
+        shares = mixtures(label_shares(rows), label_votes(rows), judged.probabilities, options.mix)
+        return [softened(row, round(float(share), 6)) for row, share in zip(rows, shares, strict=True)]
     weights = np.clip(1 - judged.doubts, options.min_weight, 1.0) * label_weights(rows)
     return [
         replace(row, extra=row.extra | {LABEL_WEIGHT: round(float(weight), 6)}) if light else row
         for row, light, weight in zip(rows, chosen, weights, strict=True)
     ]
+
+
+def mixtures(shares: ArrayLike, votes: ArrayLike, probabilities: ArrayLike, mix: float) -> Floats:
+    """Return soft targets [N]: a row's own share of votes for label 1, mixed with the judges' probability, all [N].
+
+    A row with one vote gets `(1 - mix) * label + mix * probability`: soft bootstrapping (Reed et al. 2014, arXiv
+    1412.6596; per-row weights in Arazo et al. 2019, arXiv 1904.11238), here with probabilities of models that never saw
+    the row. Each further vote counts as much as the first, so that many votes outweigh the judges. This is the idea of
+    CROWDLAB (Goh et al. 2022, arXiv 2210.06812), with a weight that is given in place of one estimated from agreement.
+    """
+    own = (1 - mix) * np.asarray(votes, dtype=np.float64)
+    return (own * np.asarray(shares) + mix * np.asarray(probabilities)) / (own + mix)
+
+
+def softened(row: LabeledPair, share: float) -> LabeledPair:
+    """Return a row with this `label_share`. Its label changes only if the share is strictly on the other side of 0.5.
+
+    The extra `original_label` then keeps the first label.
+    """
+    label = row.label if share == 0.5 else int(share > 0.5)
+    first = {ORIGINAL_LABEL: row.label} if label != row.label else {}
+    return replace(row, label=label, extra=first | row.extra | {LABEL_SHARE: share})
 
 
 def flipped(row: LabeledPair) -> LabeledPair:

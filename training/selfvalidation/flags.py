@@ -106,10 +106,13 @@ def agreement(scores: ArrayLike, thresholds: ArrayLike) -> Bools:
     return sides.all(axis=0) | ~sides.any(axis=0)
 
 
-def worst(flagged: ArrayLike, doubts: ArrayLike, most: int) -> Bools:
-    """Return `flagged` [N] with at most `most` rows left, those with the greatest doubt, the earlier ones of equals."""
+def worst(flagged: ArrayLike, doubts: ArrayLike, most: int, groups: NDArray[np.int64]) -> Bools:
+    """Return `flagged` [N] with at most `most` rows left, those with the greatest doubt, the earlier ones of equals.
+
+    A group [N] that is not left whole is not left at all, so that no label is both kept and dropped.
+    """
     mask = np.asarray(flagged, dtype=bool)
     places = np.flatnonzero(mask)
     kept = np.zeros(len(mask), dtype=bool)
     kept[places[np.argsort(-np.asarray(doubts, dtype=np.float64)[places], kind="stable")][:most]] = True
-    return kept
+    return kept & ~np.isin(groups, groups[~kept])

@@ -16,10 +16,11 @@ from training.selfvalidation.report import Agreement, FlagQuality, RoundReport, 
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Numbers = NDArray[np.int64]
 
 
 class Suggestion(StrEnum):
-    """The decision that the models suggest: `flip` where all are sure, `drop` for a contradiction, else `keep`."""
+    """The suggested decision: `flip` where all kinds of judges are sure, `drop` for a contradiction, else `keep`."""
 
     KEEP = "keep"
     DROP = "drop"
@@ -28,7 +29,11 @@ class Suggestion(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The judgement on N rows: mean score and doubt [N], flags by rule [N], flagged by any [N], all models sure [N]."""
+    """The judgement on N rows: mean score and doubt [N], flags by rule [N], flagged by any [N], all kinds sure [N].
+
+    `probabilities` [N] are the calibrated mean scores. Rows of one of `groups` [N] (a row and its translations with the
+    same label) have one score, the mean of theirs, and so one judgement.
+    """
 
     scores: Floats
     doubts: Floats
@@ -37,6 +42,8 @@ class Judged:
     unanimous: Bools
     same_side: Bools
     joint: rules.ConfidentJoint
+    probabilities: Floats
+    groups: Numbers
 
     def flags_of(self, row: int) -> tuple[Flag, ...]:
         """Return the rules that flag a row."""
@@ -49,8 +56,15 @@ class Judged:
         return Suggestion.DROP if set(self.flags_of(row)) - {Flag.BOUNDARY} else Suggestion.KEEP
 
 
-def judge(labels: Sequence[int], found: OutOfFold, options: SelfValidationOptions) -> Judged:
-    """Return the judgement on rows by their labels [N] and out-of-fold scores: a pure function."""
+def judge(
+    labels: Sequence[int], found: OutOfFold, options: SelfValidationOptions, groups: Numbers | None = None
+) -> Judged:
+    """Return the judgement on rows by their labels [N] and out-of-fold scores: a pure function.
+
+    `groups` [N] are those of training.data.groups.copy_groups; without them each row is a group.
+    """
+    groups = np.arange(len(labels)) if groups is None else groups
+    found = found.pooled(groups)
     y, mean = np.asarray(labels, dtype=np.int64), found.scores.mean(axis=0)
     cuts = found.thresholds if options.threshold is None else np.full_like(found.scores, options.threshold)
     cut = cuts.mean(axis=0)
@@ -67,10 +81,12 @@ def judge(labels: Sequence[int], found: OutOfFold, options: SelfValidationOption
         scores=mean,
         doubts=doubts,
         flags=flags,
-        flagged=rules.worst(by_any, doubts, int(options.worst_share * len(y))),
-        unanimous=rules.all_disagree(y, found.scores, options.relabel_confidence),
+        flagged=rules.worst(by_any, doubts, int(options.worst_share * len(y)), groups),
+        unanimous=rules.all_disagree(y, found.by_kind(), options.relabel_confidence),
         same_side=rules.agreement(found.scores, cuts),
         joint=rules.confident_joint(y, mean),
+        probabilities=found.calibrated.mean(axis=0),
+        groups=groups,
     )
 
 
@@ -83,7 +99,9 @@ def adapted(labels: NDArray[np.int64], scores: Floats, sharp_auc: float) -> Flag
     return Flag.CONTRADICTION if (auc(labels, scores) or 0.0) >= sharp_auc else Flag.CONFIDENT
 
 
-def round_report(rows: Sequence[LabeledPair], judged: Judged, models: int, actions: dict[str, int]) -> RoundReport:
+def round_report(
+    rows: Sequence[LabeledPair], judged: Judged, models: int, actions: dict[str, int], spared: int = 0
+) -> RoundReport:
     """Return the counts of one round."""
     marked = [rows[i] for i in np.flatnonzero(judged.flagged)]
     joint, labels = judged.joint, [row.label for row in rows]
@@ -99,6 +117,7 @@ def round_report(rows: Sequence[LabeledPair], judged: Judged, models: int, actio
         flagged_by_language=counts([row.pair.language for row in marked]),
         flagged_by_label=counts([row.label for row in marked]),
         actions=actions,
+        spared=spared,
         agreement=_agreement(judged) if models > 1 else None,
         quality=_quality(rows, judged),
     )

@@ -16,11 +16,12 @@ class Flag(StrEnum):
 
 
 class Action(StrEnum):
-    """What is done with flagged rows."""
+    """What is done with flagged rows; `soften` changes the target of every row."""
 
     DROP = "drop"
     RELABEL = "relabel"
     WEIGHT = "weight"
+    SOFTEN = "soften"
     REVIEW = "review"
 
 
@@ -87,12 +88,26 @@ class SelfValidationOptions(BaseModel):
         description="noise_rate flags as many rows as are estimated to be wrong: too many where the judges are weak",
     )
     relabel_confidence: float = Field(
-        0.8, gt=0.5, le=1, description="every model must give the other label at least this probability"
+        0.8,
+        gt=0.5,
+        le=1,
+        description="every kind of judge (the mean of its models) must give the other label at least this probability",
     )
     min_weight: float = Field(0.1, gt=0, le=1, description="down-weighting goes no lower")
+    mix: float = Field(
+        0.3,
+        gt=0,
+        lt=1,
+        description="of soften: the weight of the judges in a row's label_share; the row's label, as one vote, has the "
+        "rest. Above 0.5 sure judges change labels",
+    )
     worst_share: float = Field(1.0, gt=0, le=1, description="flag at most this share of the rows, worst first")
     max_share: float = Field(
-        0.1, gt=0, le=1, description="refuse to drop, relabel or down-weight more than this share of the rows"
+        0.1,
+        gt=0,
+        le=1,
+        description="drop, relabel or down-weight at most this share of the rows over all rounds, the worst first; the "
+        "report says how many flagged rows were spared",
     )
     least_auc: float = Field(
         0.6,
@@ -117,10 +132,13 @@ class SelfValidationOptions(BaseModel):
                 raise ValueError(f"settings hold {own[0]}; expected it at the models (seed) or in the recipe")
         if set(self.settings) - {"base_model"} and all(model.judge is Judge.PROBE for model in self.models):
             raise ValueError("settings with probes, which read base_model alone; expected judge crossencoder")
-        if self.action is Action.RELABEL and len(self.models) < 2:
-            raise ValueError("action relabel needs models that agree; expected at least two models or seeds")
+        if self.action is Action.RELABEL and len({model.judge for model in self.models}) < 2:
+            raise ValueError(
+                "action relabel needs judges of two kinds or more that agree, since judges of one kind share mistakes; "
+                f"expected models of at least two of {', '.join(Judge)}"
+            )
         if len({model.model_dump_json() for model in self.models}) < len(self.models):
             raise ValueError("two models are the same; expected another seed or other settings for each")
-        if self.rounds > 1 and self.action in (Action.WEIGHT, Action.REVIEW):
+        if self.rounds > 1 and self.action not in (Action.DROP, Action.RELABEL):
             raise ValueError(f"{self.rounds} rounds with action {self.action}: the rows stay; expected drop or relabel")
         return self

@@ -10,7 +10,7 @@ import logging
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from relevance.metrics import best_threshold
 from relevance.tasks import LabeledPair
 from training.data.provenance import fingerprint
 from training.embedding.vectors import PairEncoder
+from training.fitting.calibration import platt
 from training.fitting.recipe import Recipe
 from training.selfvalidation.folds import assign_folds, dev_part
 from training.selfvalidation.options import FilterModel, Judge, SelfValidationOptions
@@ -34,15 +35,45 @@ log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 Rows = Sequence[LabeledPair]
+Logits = tuple[Floats, Floats]  # of the dev rows and of the rows to judge
 OpenEncoder = Callable[[str], PairEncoder]  # from the name of a base model
 
 
 @dataclass(frozen=True, slots=True)
 class OutOfFold:
-    """Scores [M, N] of M models for N rows, and the tuned threshold [M, N] of the model that gave each of them."""
+    """Scores [M, N] of M models for N rows, and the tuned threshold [M, N] of the model that gave each of them.
+
+    `calibrated` [M, N]: the same scores, each calibrated on the dev part of its fold (Platt 1999). The rules read
+    `scores`, since their defaults were set on these; a probability that becomes a target is a calibrated one.
+    """
 
     scores: Floats
     thresholds: Floats
+    calibrated: Floats
+    kinds: tuple[Judge, ...]
+
+    def by_kind(self) -> Floats:
+        """Return the mean scores [K, N] of each of the K kinds of judges."""
+        kinds = np.array(self.kinds)
+        return np.stack([self.scores[kinds == kind].mean(axis=0) for kind in dict.fromkeys(self.kinds)])
+
+    def pooled(self, groups: NDArray[np.int64]) -> "OutOfFold":
+        """Return the mean over the rows of each of the groups [N] in place of the scores of its rows."""
+        counts = np.bincount(groups)
+
+        def mean(scores: Floats) -> Floats:
+            return np.stack([(np.bincount(groups, weights=each) / counts)[groups] for each in scores])
+
+        return replace(self, scores=mean(self.scores), calibrated=mean(self.calibrated))
+
+
+@dataclass(frozen=True, slots=True)
+class FoldScores:
+    """What a model says of the rows of one fold: scores [N], the same calibrated [N], and its tuned threshold."""
+
+    scores: Floats
+    calibrated: Floats
+    threshold: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +138,15 @@ def out_of_fold(
         _Judge(model.judge, each, resolve_base_model(each.base_model).revision, work, encoder)
         for model, each in zip(options.models, recipes, strict=True)
     ]
-    scores, thresholds = np.zeros((2, len(recipes), len(rows)))
+    scores, thresholds, calibrated = np.zeros((3, len(recipes), len(rows)))
     for m, judge in enumerate(judges):
         for k, plan in enumerate(plans):
             place = (rounds_done + 1, m + 1, len(recipes), k + 1, len(plans))
             log.info("round %d, model %d of %d, fold %d of %d", *place)
-            found, threshold = judge.fold_scores(rows, plan)
-            scores[m, plan.held], thresholds[m, plan.held] = found, threshold
-    return OutOfFold(scores, thresholds)
+            found = judge.fold_scores(rows, plan)
+            scores[m, plan.held], calibrated[m, plan.held] = found.scores, found.calibrated
+            thresholds[m, plan.held] = found.threshold
+    return OutOfFold(scores, thresholds, calibrated, tuple(model.judge for model in options.models))
 
 
 class _Judge:
@@ -133,10 +165,11 @@ class _Judge:
             code = code_key("training.models.probe:Probe", "training.models.encoder_embedder:EncoderEmbedder")
         else:
             settings = self._recipe.model_dump_json(exclude={"name", "base_model"})
-            code = code_key("training.fitting.checkpoint:_train", "training.fitting.evaluation:score_rows")
+            code = code_key("training.fitting.checkpoint:_train", "training.fitting.evaluation:score_logits")
+        code += code_key("training.fitting.calibration:platt")
         return fingerprint(self._kind, settings, self._revision, code, rows=parts)[:32]
 
-    def fold_scores(self, rows: Sequence[LabeledPair], plan: FoldPlan) -> tuple[Floats, float]:
+    def fold_scores(self, rows: Sequence[LabeledPair], plan: FoldPlan) -> FoldScores:
         """Return the scores of a fold's rows and the threshold of their model, from disk where they are there."""
         train_rows, dev_rows, held_rows = parts = tuple(
             [rows[i] for i in part] for part in (plan.train, plan.dev, plan.held)
@@ -146,32 +179,32 @@ class _Judge:
         if file.is_file():
             return _load(file, len(held_rows))
         log.info("%d rows to train on, %d for dev, %d to judge", len(train_rows), len(dev_rows), len(held_rows))
+        model = self._work / f"model-{key}"
         if self._kind is Judge.PROBE:
-            scores, threshold = self._by_probe(train_rows, dev_rows, held_rows)
-            _save(file, scores, threshold)
+            dev, held = self._by_probe(train_rows, dev_rows, held_rows)
         else:
-            model = self._work / f"model-{key}"
-            _save(file, *self._by_crossencoder(train_rows, dev_rows, held_rows, model))
-            for leftover in (model, model.with_name(f".{model.name}.work")):
-                shutil.rmtree(leftover, ignore_errors=True)
+            dev, held = self._by_crossencoder(train_rows, dev_rows, held_rows, model)
+        labels = [row.label for row in dev_rows]
+        threshold = best_threshold(labels, sigmoid(dev))[0]
+        _save(file, FoldScores(sigmoid(held), platt(labels, dev).scores(held), threshold))
+        for leftover in (model, model.with_name(f".{model.name}.work")):
+            shutil.rmtree(leftover, ignore_errors=True)
         return _load(file, len(held_rows))
 
-    def _by_crossencoder(self, train_rows: Rows, dev_rows: Rows, held_rows: Rows, model: Path) -> tuple[Floats, float]:
+    def _by_crossencoder(self, train_rows: Rows, dev_rows: Rows, held_rows: Rows, model: Path) -> Logits:
         # Heavy: torch and transformers come with them.
-        from training.fitting.checkpoint import Job, train
-        from training.fitting.evaluation import score_rows
+        from training.fitting.checkpoint import Job, dev_logits, train
+        from training.fitting.evaluation import score_logits
 
         if not model.exists():  # else the run was killed between training and scoring
-            train(Job(self._recipe, train_rows, dev_rows, model))
-        card, scores = score_rows(model, held_rows)
-        return np.asarray(scores, dtype=np.float64), card.threshold
+            train(Job(self._recipe, train_rows, dev_rows, model, tuned=False))
+        return dev_logits(model).astype(np.float64), score_logits(model, held_rows)[1].astype(np.float64)
 
-    def _by_probe(self, train_rows: Rows, dev_rows: Rows, held_rows: Rows) -> tuple[Floats, float]:
+    def _by_probe(self, train_rows: Rows, dev_rows: Rows, held_rows: Rows) -> Logits:
         from training.models.probe import Probe
 
         probe = Probe(self._open_encoder(self._recipe.base_model), self._recipe.task, self._recipe.seed).fit(train_rows)
-        dev, held = (sigmoid(probe.logits(part)) for part in (dev_rows, held_rows))
-        return held, best_threshold([row.label for row in dev_rows], dev)[0]
+        return probe.logits(dev_rows), probe.logits(held_rows)
 
     def _cached_encoder(self, name: str) -> PairEncoder:
         from training.embedding.vectors import CachedEncoder
@@ -180,20 +213,20 @@ class _Judge:
         return CachedEncoder(EncoderEmbedder(name), self._work.parent / "embeddings")
 
 
-def _save(file: Path, scores: Floats, threshold: float) -> None:
+def _save(file: Path, found: FoldScores) -> None:
     with whole_file(file) as beside, beside.open("wb") as stream:
-        np.savez(stream, scores=scores, threshold=np.float64(threshold))
+        np.savez(stream, scores=found.scores, calibrated=found.calibrated, threshold=np.float64(found.threshold))
 
 
-def _load(file: Path, rows: int) -> tuple[Floats, float]:
+def _load(file: Path, rows: int) -> FoldScores:
     try:
         with np.load(file, allow_pickle=False) as held:
-            scores, threshold = held["scores"], float(held["threshold"])
+            found = FoldScores(held["scores"], held["calibrated"], float(held["threshold"]))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"scores {file}: cannot be read ({error}); delete the file to compute them anew") from None
-    if scores.shape != (rows,):
-        raise InputError(f"scores {file}: shape {scores.shape}, expected ({rows},); delete the file")
-    return scores, threshold
+    if found.scores.shape != (rows,):
+        raise InputError(f"scores {file}: shape {found.scores.shape}, expected ({rows},); delete the file")
+    return found
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,8 @@ class RoundReport(_Frozen):
     """One round. `flags` counts rows by rule; a row may have several, `flagged` counts it once.
 
     `noise_rate` is confident learning's estimate of the share of wrong labels, `noise_by_label` that share of each
-    given label. `auc` is that of the out-of-fold scores against the labels as they came (None: one class).
+    given label. `auc` is that of the out-of-fold scores against the labels as they came (None: one class). `spared`
+    counts rows that the action would have changed if `max_share` were larger.
     """
 
     rows: int
@@ -55,6 +56,7 @@ class RoundReport(_Frozen):
     flagged_by_language: dict[str, int]
     flagged_by_label: dict[str, int]
     actions: dict[str, int]
+    spared: int = 0
     agreement: Agreement | None
     quality: dict[str, FlagQuality]
 
@@ -113,6 +115,8 @@ def _lines(part: RoundReport) -> list[str]:
     found = [f"{part.rows:,} rows judged, AUC out of fold {auc}, estimated noise {100 * part.noise_rate:.1f} %"]
     rules = ", ".join(f"{name} {count:,}" for name, count in part.flags.items())
     found.append(f"{part.flagged:,} flagged ({rules})")
+    if part.spared:
+        found.append(f"{part.spared:,} of them spared: max_share is reached")
     for title, parts in (("language", part.flagged_by_language), ("label", part.flagged_by_label)):
         if parts:
             found.append(f"flagged by {title}: " + ", ".join(f"{name} {count:,}" for name, count in parts.items()))

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from relevance.errors import InputError
 from relevance.metrics import auc
 from relevance.tasks import LabeledPair, query_key
+from training.data.groups import copy_groups
 from training.data.splits import leaks
-from training.data.weights import label_weights
+from training.data.weights import label_shares, label_votes, label_weights
 from training.fitting.recipe import Recipe
-from training.selfvalidation.actions import act, acted_on
+from training.selfvalidation.actions import act, acted_on, spared
 from training.selfvalidation.judging import Judged, Suggestion, judge, round_report
 from training.selfvalidation.options import Action, Flag, SelfValidationOptions
 from training.selfvalidation.outoffold import OpenEncoder, out_of_fold
@@ -24,10 +25,16 @@ log = logging.getLogger(__name__)
 
 _POOR_AUC = 0.7
 _REVIEW = "expected better judges or more rows; action review lists the rows and changes none"
-DONE = {Action.DROP: "dropped", Action.RELABEL: "relabelled", Action.WEIGHT: "down-weighted"}
+DONE = {
+    Action.DROP: "dropped",
+    Action.RELABEL: "relabelled",
+    Action.WEIGHT: "down-weighted",
+    Action.SOFTEN: "softened",
+}
 
 
 Floats = NDArray[np.float64]
+Rows = Sequence[LabeledPair]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +77,8 @@ def validate_rows(rows: Sequence[LabeledPair], stage: SelfValidation) -> Validat
     """Judge every row by models that never saw it and act on flagged rows, in as many rounds as `options` say.
 
     Rounds end early when one changes nothing. Raises InputError where a row is in `held_out` too, where queries or
-    labels are too few for the folds, where a round would leave no row of a label, would act on more than `max_share` of
-    the rows, or where the judges' AUC is below `least_auc`. Action review is never refused.
+    labels are too few for the folds, where a round would leave no row of a label, or where the judges' AUC is below
+    `least_auc`. Action review is never refused. All rounds together change at most `max_share` of the rows.
     """
     _check(rows, stage)
     options = stage.options
@@ -81,17 +88,18 @@ def validate_rows(rows: Sequence[LabeledPair], stage: SelfValidation) -> Validat
     acted = 0
     for number in range(options.rounds):
         found = out_of_fold(now, stage.recipe, options, stage.work, stage.encoder, number)
-        judged = judge([row.label for row in now], found, options)
-        changed = acted_on(judged, options.action)
+        judged = judge([row.label for row in now], found, options, copy_groups(now))
         if options.action is not Action.REVIEW:
-            acted += int(changed.sum())
             _check_judges([row.label for row in now], judged.scores, options)
-            _check_share(acted, len(rows), options)
+        changed = acted_on(judged, options.action, int(options.max_share * len(rows) + 1e-9) - acted)
+        acted += int(changed.sum())
         for i in np.flatnonzero(judged.flagged):
             flagged.setdefault(int(places[i]), _flagged_row(now[i], judged, int(i)))
-        actions = {DONE[options.action]: int(changed.sum())} if changed.any() else {}
-        reports.append(round_report(now, judged, len(options.models), actions))
-        now = act(now, judged, options)
+        after = act(now, judged, options, changed)
+        actions = _done(now, after, changed, options.action)
+        left_over = spared(judged, options.action, changed)
+        reports.append(round_report(now, judged, len(options.models), actions, left_over))
+        now = after
         _check_labels(now, number + 1)
         if options.action is Action.DROP:
             places = places[~changed]
@@ -101,6 +109,15 @@ def validate_rows(rows: Sequence[LabeledPair], stage: SelfValidation) -> Validat
     dropped[places] = False
     worst_first = sorted(flagged.values(), key=lambda found: -found.doubt)
     return Validated(now, _report(rows, now, options, reports), worst_first, dropped)
+
+
+def _done(before: Rows, after: Rows, changed: NDArray[np.bool_], action: Action) -> dict[str, int]:
+    """Return the counts of changed rows; softened ones whose label changed too count as relabelled beside."""
+    found = {DONE[action]: int(changed.sum())} if changed.any() else {}
+    if action is Action.SOFTEN:
+        flips = sum(a.label != b.label for a, b in zip(before, after, strict=True))
+        found |= {DONE[Action.RELABEL]: flips} if flips else {}
+    return found
 
 
 def _flagged_row(row: LabeledPair, judged: Judged, at: int) -> FlaggedRow:
@@ -138,6 +155,8 @@ def _check(rows: Sequence[LabeledPair], stage: SelfValidation) -> None:
         log.warning("%d held-out queries are among the rows too (%r ...)", len(leaked), leaked[0])
     if stage.options.action is Action.WEIGHT:
         label_weights(rows)  # those out of range are named before anything is trained
+    if stage.options.action is Action.SOFTEN:
+        label_shares(rows), label_votes(rows)
 
 
 def _check_judges(labels: Sequence[int], scores: Floats, options: SelfValidationOptions) -> None:
@@ -150,15 +169,6 @@ def _check_judges(labels: Sequence[int], scores: Floats, options: SelfValidation
         )
     if area is not None and area < _POOR_AUC:
         log.warning("self-validation: the judges' AUC out of fold is %.2f: expect many wrong flags; review them", area)
-
-
-def _check_share(acted: int, rows: int, options: SelfValidationOptions) -> None:
-    """Raise InputError where all rounds together would act on too many rows."""
-    if acted > options.max_share * rows:
-        raise InputError(
-            f"self-validation: {acted:,} of {rows:,} rows ({acted / rows:.0%}) would be {DONE[options.action]}, more "
-            f"than max_share {options.max_share:.0%}; {_REVIEW}; a larger max_share allows it"
-        )
 
 
 def _identity(row: LabeledPair) -> tuple[str, str]:

@@ -107,12 +107,17 @@ def test_nothing_is_deleted_unless_asked_for(folder, tmp_path):
     assert len((tmp_path / "out.jsonl.review.csv").read_text(encoding="utf-8-sig").splitlines()) == 21
 
 
-def test_weak_judges_and_too_many_flags_are_refused(folder, tmp_path):
+def test_weak_judges_are_refused_and_flags_beyond_the_cap_spared(folder, tmp_path):
     out = tmp_path / "out.jsonl"
     assert "below least_auc 0.99" in refused(*arguments(folder, out, ["least_auc=0.99"]))
-    message = refused(*arguments(folder, out, ["least_auc=0"]))
-    assert "20 of 80 rows (25%) would be dropped, more than max_share 10%" in message
     assert not out.exists()
+    printed = json.loads(done(*arguments(folder, out, ["least_auc=0"]), "--json"))
+    assert (printed["actions"], printed["rounds"][0]["spared"]) == ({"dropped": 8}, 12)
+    assert len(ids(out)) == 72
+    done(*arguments(folder, out, ["least_auc=0"]), "--action", "soften", "--overwrite")
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 80
+    assert all(abs(row["label_share"] - row["label"]) <= 0.3 for row in rows)
 
 
 def test_a_killed_run_goes_on_to_the_same_file(folder, tmp_path):
@@ -129,7 +134,7 @@ def test_wrong_input_is_named(folder, tmp_path):
     out, rows = tmp_path / "out.jsonl", folder / "rows.jsonl"
     given = arguments(folder, out)
     assert "rows are held out" in refused(*given, "--keep-out", rows)
-    assert "at least two models" in refused(*given, "--action", "relabel")
+    assert "judges of two kinds" in refused(*given, "--action", "relabel")
     assert "is the file to be read" in refused(*arguments(folder, rows), "--overwrite")
     assert "margn" in refused(*given, "--option", "margn=1")
     assert "ends in .html" in refused(*given, "--review", tmp_path / "x.csv")

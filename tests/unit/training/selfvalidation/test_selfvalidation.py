@@ -1,5 +1,6 @@
 import csv
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,19 +13,26 @@ import training.fitting.checkpoint
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from tests.models import tiny_model
+from training.data.groups import copy_groups, linked_groups
+from training.data.weights import label_shares
+from training.embedding.vectors import CachedEncoder
+from training.fitting.calibration import platt
 from training.fitting.recipe import Recipe
+from training.models.encoder_embedder import EncoderEmbedder
+from training.models.probe import Probe
 from training.reports.review import check_unique_ids, write_review
 from training.selfvalidation import flags
-from training.selfvalidation.actions import act, drop_at_random
+from training.selfvalidation.actions import act, acted_on, drop_at_random, mixtures, spared
 from training.selfvalidation.decisions import apply_review, read_decisions
-from training.selfvalidation.folds import assign_folds, dev_part, linked_groups
+from training.selfvalidation.folds import assign_folds, dev_part
 from training.selfvalidation.judging import Suggestion, judge
-from training.selfvalidation.options import Action, FilterModel, Flag, Prune, SelfValidationOptions
+from training.selfvalidation.options import Action, FilterModel, Flag, Judge, Prune, SelfValidationOptions
 from training.selfvalidation.outoffold import OutOfFold, model_recipe, out_of_fold, plan_folds
 from training.selfvalidation.report import quality
 from training.selfvalidation.stage import FlaggedRow, SelfValidation, validate_rows
 
 TWO_MODELS = (FilterModel(judge="crossencoder"), FilterModel(judge="crossencoder", seed=1))
+TWO_KINDS = (FilterModel(judge="crossencoder"), FilterModel(judge="probe"))
 SEEDS = st.integers(0, 10_000)
 LABELS = st.lists(st.integers(0, 1), min_size=1, max_size=60)
 
@@ -52,6 +60,10 @@ def rows(count):
     return made
 
 
+def originals(count):
+    return [each for each in rows(count) if "source" not in each.extra]
+
+
 def noisy(seed, count=400, rate=0.2, skill=1.0):
     """Labels of which a share is wrong, and scores that know the truth more or less; the mask of wrong labels."""
     rng = np.random.default_rng(seed)
@@ -61,9 +73,9 @@ def noisy(seed, count=400, rate=0.2, skill=1.0):
     return np.where(wrong, 1 - truth, truth), scores, wrong
 
 
-def out_of(scores):
+def out_of(scores, kinds=None):
     scores = np.atleast_2d(np.asarray(scores, dtype=float))
-    return OutOfFold(scores, np.full_like(scores, 0.5))
+    return OutOfFold(scores, np.full_like(scores, 0.5), scores, tuple(kinds or range(len(scores))))
 
 
 @st.composite
@@ -212,7 +224,15 @@ def test_scores_that_know_nothing_flag_nothing(labels):
 
 
 def test_only_the_worst_rows_are_kept():
-    assert flags.worst([True, True, False, True], [0.6, 0.9, 1.0, 0.6], 2).tolist() == [True, True, False, False]
+    doubts = [0.6, 0.9, 1.0, 0.6]
+    assert flags.worst([True, True, False, True], doubts, 2, np.arange(4)).tolist() == [True, True, False, False]
+
+
+def test_a_group_that_does_not_fit_is_spared_whole():
+    doubts, groups = [0.9, 0.8, 0.8, 0.6], np.array([0, 1, 1, 2])
+    assert flags.worst([True] * 4, doubts, 2, groups).tolist() == [True, False, False, False]
+    assert flags.worst([True] * 4, doubts, 3, groups).tolist() == [True, True, True, False]
+    assert flags.worst([True, True, False, True], doubts, 4, groups).tolist() == [True, False, False, True]
 
 
 def judged(labels, scores, **options):
@@ -221,15 +241,20 @@ def judged(labels, scores, **options):
 
 
 def test_without_a_threshold_each_row_is_held_against_that_of_its_fold():
-    found = OutOfFold(np.array([[0.4, 0.4]]), np.array([[0.2, 0.7]]))
+    scores = np.array([[0.4, 0.4]])
+    found = OutOfFold(scores, np.array([[0.2, 0.7]]), scores, (Judge.PROBE,))
     options = SelfValidationOptions(methods=["contradiction"], threshold=None, margin=0.1)
     assert judge([1, 1], found, options).flagged.tolist() == [False, True]
 
 
-def test_relabelling_needs_every_model_to_be_sure():
+def done(made, found, options, most=None):
+    return act(made, found, options, acted_on(found, options.action, len(made) if most is None else most))
+
+
+def test_relabelling_needs_every_kind_of_judge_to_be_sure():
     made = [row(0, label=1, original=1), row(1, label=1), row(2, label=0)]
-    found, options = judged([1, 1, 0], [[0.1, 0.1, 0.1], [0.15, 0.4, 0.1]], action=Action.RELABEL, models=TWO_MODELS)
-    left = act(made, found, options)
+    found, options = judged([1, 1, 0], [[0.1, 0.1, 0.1], [0.15, 0.4, 0.1]], action=Action.RELABEL, models=TWO_KINDS)
+    left = done(made, found, options)
     assert [r.label for r in left] == [0, 1, 0]
     assert left[0].extra == {"original": 1, "original_label": 1}
     assert left[1] is made[1]
@@ -238,32 +263,84 @@ def test_relabelling_needs_every_model_to_be_sure():
 def test_down_weighting_marks_flagged_rows_only():
     made = [row(0, label=1), row(1, label=1), row(2, label=0)]
     found, options = judged([1, 1, 0], [0.02, 0.9, 0.75], action=Action.WEIGHT)
-    assert [r.extra.get("label_weight") for r in act(made, found, options)] == [0.1, None, 0.25]
+    assert [r.extra.get("label_weight") for r in done(made, found, options)] == [0.1, None, 0.25]
 
 
 def test_down_weighting_multiplies_the_weight_that_is_there():
     made = [row(0, label=1, label_weight=0.5), row(1, label=1, label_weight=0.5)]
     found, options = judged([1, 1], [0.25, 0.9], action=Action.WEIGHT)
-    assert [r.extra["label_weight"] for r in act(made, found, options)] == [0.125, 0.5]
+    assert [r.extra["label_weight"] for r in done(made, found, options)] == [0.125, 0.5]
+
+
+def test_models_of_one_kind_are_one_judge_by_their_mean():
+    scores = [[0.1, 0.1], [0.25, 0.4], [0.15, 0.15]]
+    options = SelfValidationOptions(methods=["contradiction"])
+    found = judge([1, 1], out_of(scores, ["probe", "probe", "crossencoder"]), options)
+    assert found.unanimous.tolist() == [True, False]  # the probes give label 0 .825 and .75
+
+
+def test_a_row_and_its_translations_have_one_judgement():
+    made = [row(0), row(1, "tasse", source_id="0"), row(2, "xícara", source_id="0"), row(3, candidate="a,b")]
+    made.append(row("4", label=0, candidate="home,pans", source_id="0"))  # a sampled negative
+    assert copy_groups(made).tolist() == [0, 0, 0, 1, 2]
+    options = SelfValidationOptions(methods=["contradiction"])
+    found = judge([1, 1, 1, 1, 0], out_of([0.1, 0.2, 0.6, 0.3, 0.9]), options, copy_groups(made))
+    assert found.scores == pytest.approx([0.3, 0.3, 0.3, 0.3, 0.9])
+    assert found.flagged.all()
+    assert [r.id for r in done(made, found, options, most=2)] == ["0", "1", "2", "3"]
+    assert [r.id for r in done(made, found, options, most=4)] == ["3"]
+
+
+@given(linked_rows())
+def test_rows_of_one_decision_have_one_candidate_and_label_and_lie_in_one_fold(made):
+    linked = linked_groups(made)
+    by_group = {}
+    for each, group, number in zip(made, linked, copy_groups(made), strict=True):
+        assert by_group.setdefault(number, (each.label, group)) == (each.label, group)
+
+
+def test_softening_mixes_every_label_with_the_calibrated_probability():
+    made = [row(0, label=1, note="a"), row(1, label=0), row(2, label=1)]
+    options = SelfValidationOptions(action="soften", max_share=0.01)
+    found = judge([1, 0, 1], replace(out_of([0.5] * 3), calibrated=np.array([[0.9, 0.4, 0.1]])), options)
+    left = done(made, found, options, most=0)
+    assert [r.extra["label_share"] for r in left] == [0.97, 0.12, 0.73]
+    assert [r.label for r in left] == [1, 0, 1]
+    assert left[0].extra == {"note": "a", "label_share": 0.97}
+
+
+def test_a_softened_label_changes_on_the_other_side_of_one_half_only():
+    options = SelfValidationOptions(action="soften", mix=0.6)
+    found = judge([1, 0, 1], replace(out_of([0.5] * 3), calibrated=np.array([[0.1, 5 / 6, 0.5]])), options)
+    left = done([row(0, label=1), row(1, label=0), row(2, label=1)], found, options)
+    assert [(r.label, r.extra["label_share"]) for r in left] == [(0, 0.46), (0, 0.5), (1, 0.7)]
+    assert [r.extra.get("original_label") for r in left] == [1, None, None]
+
+
+def test_many_votes_outweigh_the_judges():
+    # 4 votes weigh 4 * .7 = 2.8, the judges .3
+    assert mixtures([1, 1, 0.75], [1, 4, 4], [0.0, 0.0, 0.5], 0.3) == pytest.approx([0.7, 2.8 / 3.1, 2.25 / 3.1])
 
 
 def test_a_flip_turns_the_share_of_votes():
     made = [row(0, label=1, label_share=0.75, label_votes=4)]
-    found, options = judged([1], [[0.1], [0.15]], action=Action.RELABEL, models=TWO_MODELS)
-    [left] = act(made, found, options)
+    found, options = judged([1], [[0.1], [0.15]], action=Action.RELABEL, models=TWO_KINDS)
+    [left] = done(made, found, options)
     assert (left.label, left.extra["label_share"], left.extra["original_label"]) == (0, 0.25, 1)
 
 
 def test_dropping_takes_at_most_its_share_worst_first():
     made = [row(i, label=1) for i in range(4)]
     found, options = judged([1] * 4, [0.2, 0.1, 0.25, 0.9], worst_share=0.5)
-    assert [r.id for r in act(made, found, options)] == ["2", "3"]
+    assert [r.id for r in done(made, found, options)] == ["2", "3"]
+    assert [r.id for r in done(made, found, options, most=1)] == ["0", "2", "3"]
+    assert spared(found, Action.DROP, acted_on(found, Action.DROP, 1)) == 1
 
 
 def test_review_changes_nothing_and_suggests():
     made = [row(i, label=1) for i in range(3)]
     found, options = judged([1] * 3, [0.1, 0.27, 0.5], action=Action.REVIEW, methods=list(Flag))
-    assert act(made, found, options) == made
+    assert done(made, found, options) == made
     assert [found.suggestion(i) for i in (0, 1)] == [Suggestion.FLIP, Suggestion.DROP]
     assert Flag.BOUNDARY in found.flags_of(2)
 
@@ -294,12 +371,14 @@ def test_quality_counts_hits_and_leaves_made_negatives_out():
 
 
 def test_options_that_contradict_each_other_are_refused():
-    with pytest.raises(ValidationError, match="at least two models"):
-        SelfValidationOptions(action="relabel")
+    with pytest.raises(ValidationError, match="two kinds"):
+        SelfValidationOptions(action="relabel", models=TWO_MODELS)
     with pytest.raises(ValidationError, match="two models are the same"):
         SelfValidationOptions(models=[{"seed": 1}, {"seed": 1}])
     with pytest.raises(ValidationError, match="expected drop or relabel"):
         SelfValidationOptions(rounds=2, action="weight")
+    with pytest.raises(ValidationError, match="expected drop or relabel"):
+        SelfValidationOptions(rounds=2, action="soften")
 
 
 # The stage, with a real, tiny model. It knows next to nothing, so that its judgement is taken as it is.
@@ -360,15 +439,15 @@ def test_other_flags_and_actions_train_nothing_anew(recipe, tmp_path, monkeypatc
 
 
 def test_rounds_judge_what_the_one_before_left(recipe, tmp_path):
-    made = rows(90)
+    made = originals(90)
     options = SelfValidationOptions(
-        folds=2, rounds=2, methods=["boundary"], band=0.5, worst_share=0.1, max_share=0.18, least_auc=0
+        folds=2, rounds=2, methods=["boundary"], band=0.5, worst_share=0.1, max_share=0.2, least_auc=0
     )
     done = validate_rows(made, SelfValidation(recipe, options, tmp_path))
     first, second = done.report.rounds
-    assert (first.rows, first.flagged) == (108, 10)
-    assert (second.rows, second.flagged) == (98, 9)
-    assert done.report.actions == {"dropped": 19}
+    assert (first.rows, first.flagged) == (90, 9)
+    assert (second.rows, second.flagged) == (81, 8)
+    assert done.report.actions == {"dropped": 17}
     assert [r for r, gone in zip(made, done.dropped, strict=True) if not gone] == done.rows
     assert {each.row.id for each in done.flagged} == {r.id for r in made} - {r.id for r in done.rows}
 
@@ -377,13 +456,16 @@ def test_all_rounds_together_act_on_no_more_than_the_share_allowed(recipe, tmp_p
     options = SelfValidationOptions(
         folds=2, rounds=2, methods=["boundary"], band=0.5, worst_share=0.1, max_share=0.15, least_auc=0
     )
-    with pytest.raises(InputError, match=r"19 of 108 rows .18%. would be dropped, more than max_share 15%"):
-        validate_rows(rows(90), SelfValidation(recipe, options, tmp_path))
+    done = validate_rows(originals(90), SelfValidation(recipe, options, tmp_path))
+    assert [(each.flagged, each.spared) for each in done.report.rounds] == [(9, 0), (8, 4)]
+    assert done.report.actions == {"dropped": 13}  # int(.15 * 90)
+    assert len(done.flagged) == 17
+    assert "4 of them spared: max_share is reached" in done.report.text()
 
 
 def test_relabelling_reports_agreement_and_quality(recipe, tmp_path):
     made = [row(r.id, r.pair.query, r.label, r.pair.candidate, true_label=1) for r in rows(60)]
-    methods, models = ["contradiction", "confident"], TWO_MODELS
+    methods, models = ["contradiction", "confident"], TWO_KINDS
     options = SelfValidationOptions(
         folds=2, action="relabel", methods=methods, margin=0, relabel_confidence=0.51, models=models, **LENIENT
     )
@@ -395,6 +477,27 @@ def test_relabelling_reports_agreement_and_quality(recipe, tmp_path):
     assert 0 <= only.agreement.all_rows <= 1
     assert set(only.quality) == {"contradiction", "confident", "flagged"}
     assert type(report).model_validate_json(report.model_dump_json()) == report
+
+
+def test_softening_writes_a_share_for_every_row_and_needs_no_flag(recipe, tmp_path):
+    options = SelfValidationOptions(folds=2, action="soften", least_auc=0, max_share=0.01, models=[{"judge": "probe"}])
+    made = rows(90)
+    done = validate_rows(made, SelfValidation(recipe, options, tmp_path))
+    assert done.report.actions == {"softened": 108}
+    shares = label_shares(done.rows)
+    assert all(abs(share - each.label) <= 0.3 for share, each in zip(shares, made, strict=True))
+    assert len(set(shares)) > 20
+    assert not done.dropped.any()
+
+
+def test_calibrated_scores_are_those_of_platt_on_the_dev_part_of_each_fold(recipe, tmp_path):
+    made, options = rows(90), SelfValidationOptions(folds=2)
+    found = out_of_fold(made, recipe, options, tmp_path)
+    plan = plan_folds(made, options)[0]
+    train_rows, dev_rows, held = ([made[i] for i in part] for part in (plan.train, plan.dev, plan.held))
+    probe = Probe(CachedEncoder(EncoderEmbedder(recipe.base_model), tmp_path), Task.QC).fit(train_rows)
+    fitted = platt([r.label for r in dev_rows], probe.logits(dev_rows))
+    assert found.calibrated[0, plan.held] == pytest.approx(fitted.scores(probe.logits(held)), abs=1e-6)
 
 
 def test_rows_of_dev_are_refused(recipe, tmp_path):
