@@ -5,33 +5,18 @@ always reported with always-yes F1, the gain over it, and AUC, which needs no th
 Intervals are percentile bootstrap intervals that resample whole queries, since rows of one query are not independent.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from relevance.intervals import Floats, Interval, cluster_weights, interval
+from relevance.ranking import Lists, Ranking, RankingReport, Rankings, measure_ranking
 from relevance.strict import StrictModel
-
-Floats = NDArray[np.float64]
 
 HISTOGRAM_BINS = 20
 HISTOGRAM_ROWS = 50  # a language with fewer rows has no histogram: it would be noise
-
-
-class Interval(StrictModel):
-    """A value and its 95 % interval; all null if the value is undefined (AUC of one class)."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    def __format__(self, form: str) -> str:
-        """Return the value and its interval, each in the format of a number: `0.812 [0.790, 0.831]`, or `-`."""
-        if self.value is None:
-            return "-"
-        ends = "" if self.low is None or self.high is None else f" [{self.low:{form}}, {self.high:{form}}]"
-        return f"{self.value:{form}}{ends}"
 
 
 class Slice(StrictModel):
@@ -47,7 +32,10 @@ class Slice(StrictModel):
 
 
 class Report(StrictModel):
-    """Metrics of one scored file: of all rows, of languages seen and unseen in training, and of each language."""
+    """Metrics of one scored file: of all rows, of languages seen and unseen in training, and of each language.
+
+    `ranking` is null where no query has several candidates, or where rows came without their queries.
+    """
 
     threshold: float
     resamples: int
@@ -56,13 +44,16 @@ class Report(StrictModel):
     seen: Slice | None
     unseen: Slice | None
     languages: dict[str, Slice]
+    ranking: RankingReport | None = None
 
 
 @dataclass(frozen=True)
 class Scored:
     """Scored rows: labels [N] in {0, 1}, scores [N] in [0, 1], query keys [N], languages [N].
 
-    `thresholds` [N], if given, holds a threshold for each row, such as those tuned by language.
+    `queries` are the units that intervals resample: rows of linked queries share a key. `thresholds` [N], if given,
+    holds a threshold for each row, such as those tuned by language. `lists`, if given, says which rows are ranked
+    together.
     """
 
     labels: Sequence[int]
@@ -70,6 +61,13 @@ class Scored:
     queries: Sequence[str]
     languages: Sequence[str]
     thresholds: Sequence[float] | None = None
+    lists: Lists | None = None
+
+    def predicted(self, threshold: float) -> NDArray[np.bool_]:
+        """Return the labels [N] by the rows' own thresholds, else by `threshold`."""
+        cuts = threshold if self.thresholds is None else np.asarray(self.thresholds, dtype=np.float64)
+        found: NDArray[np.bool_] = np.asarray(self.scores, dtype=np.float64) >= cuts
+        return found
 
 
 def f1(labels: ArrayLike, predictions: ArrayLike) -> float:
@@ -139,6 +137,7 @@ def evaluate(
         seen=None if seen is None else part(seen),
         unseen=None if seen is None else part(~seen),
         languages={code: found for code, found in by_language.items() if found is not None},
+        ranking=None if scored.lists is None else _ranking(scored, scored.lists, threshold, resamples, seed),
     )
 
 
@@ -157,8 +156,7 @@ def language_histograms(scores: ArrayLike, languages: Sequence[str]) -> dict[str
 def _slice(scored: Scored, mask: NDArray[np.bool_], threshold: float, resamples: int, seed: int) -> Slice:
     y = np.asarray(scored.labels, dtype=np.float64)[mask]
     s = np.asarray(scored.scores, dtype=np.float64)[mask]
-    cuts = threshold if scored.thresholds is None else np.asarray(scored.thresholds, dtype=np.float64)[mask]
-    predicted = (s >= cuts).astype(np.float64)
+    predicted = scored.predicted(threshold)[mask].astype(np.float64)
     queries, clusters = np.unique(np.asarray(scored.queries, dtype=object)[mask].astype(str), return_inverse=True)
     ranks = np.unique(s, return_inverse=True)[1]
 
@@ -174,6 +172,23 @@ def _slice(scored: Scored, mask: NDArray[np.bool_], threshold: float, resamples:
     return Slice(
         rows=len(y), queries=len(queries), positives=int(y.sum()), f1=f, always_yes_f1=yes, f1_gain=gain, auc=area
     )
+
+
+def _ranking(scored: Scored, lists: Lists, threshold: float, resamples: int, seed: int) -> RankingReport | None:
+    labels, scores, clusters = np.asarray(scored.labels), np.asarray(scored.scores), np.asarray(scored.queries, object)
+    positive, languages = scored.predicted(threshold), np.asarray(scored.languages, dtype=object)
+
+    def part(mask: NDArray[np.bool_]) -> Ranking | None:
+        rankings = Rankings(lists.part(mask), labels[mask])
+        given = (scores[mask], positive[mask], clusters[mask])
+        return measure_ranking(rankings, *given, resamples, seed) if rankings.has_lists else None
+
+    everything = part(np.ones(len(labels), dtype=bool))
+    if everything is None:
+        return None
+    by_language = {code: part(languages == code) for code in sorted(set(scored.languages))}
+    found = {code: ranking for code, ranking in by_language.items() if ranking is not None}
+    return RankingReport(gains=lists.gains_of, all=everything, languages=found)
 
 
 def weighted_f1(y: Floats, predicted: Floats, weights: Floats) -> Floats:
@@ -193,26 +208,3 @@ def weighted_auc(y: Floats, ranks: NDArray[np.intp], weights: Floats) -> Floats:
     won = (up * (np.cumsum(down, axis=1) - down / 2)).sum(1)
     area: Floats = np.divide(won, total, out=np.full(len(total), np.nan), where=total > 0)
     return area
-
-
-def cluster_weights(clusters: NDArray[np.intp], resamples: int, seed: int) -> Iterator[Floats]:
-    """Yield how often each row is drawn when whole clusters (numbers [N] from 0) are drawn with replacement.
-
-    Weights [R, N] come in chunks of at most 50 resamples, to bound memory. Equal clusters and seeds give equal weights,
-    so that two scorers can be compared draw by draw.
-    """
-    rng = np.random.default_rng(seed)
-    count = int(clusters.max()) + 1
-    for n in [50] * (resamples // 50) + [resamples % 50] * bool(resamples % 50):
-        yield rng.multinomial(count, np.full(count, 1 / count), size=n)[:, clusters].astype(float)
-
-
-def interval(value: float, draws: Floats) -> Interval:
-    """Return a value with the 95 % percentile interval of its bootstrap draws [R]; NaN draws are left out."""
-    draws = draws[~np.isnan(draws)]
-    if np.isnan(value):
-        return Interval(value=None, low=None, high=None)
-    if not len(draws):  # too few rows to resample both classes, or no resamples
-        return Interval(value=float(value), low=None, high=None)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return Interval(value=float(value), low=float(low), high=float(high))

@@ -149,7 +149,8 @@ def evaluate(
 ) -> None:
     """Score labelled pairs with a model: F1, always-yes F1 and AUC, by language, with intervals.
 
-    Labels use the threshold of each language, as in the service. Intervals resample groups of linked rows.
+    Queries with several candidates have ranking metrics too: nDCG@10, MRR@10, precision, pairwise accuracy. Labels use
+    the threshold of each language, as in the service. Intervals resample groups of linked rows.
     """
     from training.fitting.evaluation import card_of, judge_labels, report_model, score_rows
 
@@ -179,11 +180,11 @@ def _lines(path: Path) -> list[str]:
 def _print_report(report: "Report | None", title: str, as_json: bool) -> None:
     from rich.console import Console
 
-    from training.fitting.evaluation import metrics_table
+    from training.fitting.evaluation import report_tables
 
     if report is None:
         return
     if as_json:
         print(report.model_dump_json())
     else:
-        Console(width=140).print(metrics_table(report, title))
+        Console(width=140).print(report_tables(report, title))

@@ -55,7 +55,7 @@ def run(
     """
     from rich.console import Console
 
-    from training.fitting.evaluation import metrics_table
+    from training.fitting.evaluation import report_tables
     from training.pipeline.run import Pipeline
     from training.pipeline.store import Store
 
@@ -71,7 +71,7 @@ def run(
         return
     flattering = "" if outcome.evaluated_on == "test" else " (the rows that threshold and calibration were tuned on)"
     title = f"{chosen.name} on {outcome.evaluated_on}{flattering}"
-    Console(width=140).print(metrics_table(outcome.report, title))
+    Console(width=140).print(report_tables(outcome.report, title))
     for name in ("card", "export"):
         if name in outcome.stages:
             kind = {"card": "checkpoint", "export": "bundle"}[name]

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
+from rich.console import Group
 from rich.table import Table
 
 from relevance.bundle import MANIFEST_FILE, Bundle
 from relevance.card import TOKENIZER_FILE, ModelCard
 from relevance.metrics import Report, Scored, evaluate
+from relevance.ranking import RankingReport
 from relevance.soundness import Labelling, findings
 from relevance.tasks import LabeledPair
 from relevance.tokenization import PairTokenizer, TokenizedPair
 from training.data.groups import linked_groups
+from training.data.rankings import lists_of
 from training.fitting.truncation import tokenize
 from training.models.cross_encoder import CrossEncoder, predict_logits
 
@@ -63,20 +66,25 @@ def score_rows(folder: Path, rows: Sequence[LabeledPair]) -> tuple[ModelCard, np
     return card, card.scores(logits)
 
 
-def report_model(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard, *, seed: int = 0) -> Report:
-    """Return the metrics of rows [N], labelled as the service does it: by the thresholds of their languages.
+def scored_rows(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard) -> Scored:
+    """Return rows [N] with their scores, and the thresholds of their languages, as the service labels them.
 
-    Intervals resample groups of linked rows: a query with its translations and the rows made of it.
+    Intervals over them resample groups of linked rows: a query with its translations and the rows made of it.
     """
     languages = [row.pair.language for row in rows]
-    scored = Scored(
+    return Scored(
         labels=[row.label for row in rows],
         scores=np.asarray(scores, dtype=np.float64).tolist(),
         queries=linked_groups(rows),
         languages=languages,
         thresholds=card.thresholds(languages).tolist(),
+        lists=lists_of(rows),
     )
-    return evaluate(scored, card.threshold, card.seen_languages, seed=seed)
+
+
+def report_model(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard, *, seed: int = 0) -> Report:
+    """Return the metrics of rows [N]: see `scored_rows`."""
+    return evaluate(scored_rows(rows, scores, card), card.threshold, card.seen_languages, seed=seed)
 
 
 def judge_labels(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard) -> tuple[str, ...]:
@@ -85,7 +93,13 @@ def judge_labels(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard
     return findings(Labelling(scores, card.labels(scores, languages), [row.label for row in rows], languages))
 
 
-def metrics_table(report: Report, title: str) -> Table:
+def report_tables(report: Report, title: str) -> Group:
+    """Return the metrics as a table, and the ranking metrics as another where queries have several candidates."""
+    tables = [_metrics_table(report, title)]
+    return Group(*tables, *([_ranking_table(report.ranking)] if report.ranking else []))
+
+
+def _metrics_table(report: Report, title: str) -> Table:
     """Return a table: one line for all rows, one for seen and one for unseen languages, and one for each language."""
     threshold = f"threshold {report.threshold:.3f}, or that of the language"
     caption = f"{threshold}; 95 % intervals, {report.resamples} bootstrap samples of linked rows"
@@ -97,4 +111,17 @@ def metrics_table(report: Report, title: str) -> Table:
         if part is not None:
             values = (f"{each:.3f}" for each in (part.f1, part.always_yes_f1, part.f1_gain, part.auc))
             table.add_row(name, str(part.rows), f"{part.positives / part.rows:.0%}", *values)
+    return table
+
+
+def _ranking_table(ranking: RankingReport) -> Table:
+    """Return a table: one line for the queries of all rows, and one for those of each language."""
+    every = ranking.all
+    caption = f"queries with candidates of both labels; {every.one_class} with one label and {every.single} with one "
+    table = Table(title="ranking within queries", caption=f"{caption}candidate do not count; gains by {ranking.gains}")
+    for column in ("queries of", "queries", "nDCG@10", "MRR@10", "precision", "pairwise accuracy"):
+        table.add_column(column, justify="left" if column == "queries of" else "right", no_wrap=True)
+    for name, part in ({"all": every} | ranking.languages).items():
+        metrics = (part.ndcg_at_10, part.mrr_at_10, part.precision, part.pairwise_accuracy)
+        table.add_row(name, str(part.queries), *(f"{each:.3f}" for each in metrics))
     return table

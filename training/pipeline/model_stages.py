@@ -19,6 +19,7 @@ from relevance.files import whole_file
 from relevance.metrics import Scored, evaluate
 from relevance.tasks import LabeledPair
 from training.data.groups import linked_groups
+from training.data.rankings import lists_of
 from training.fitting.calibration import Tuned, tune, with_findings, with_tuning
 from training.fitting.thresholds import seen_languages
 from training.pipeline.stage_run import (
@@ -86,7 +87,8 @@ def evaluate_stage(run: StageRun) -> Report:
     tuned = Tuned.model_validate(run.report("calibrate"))
     cuts = [tuned.threshold_for(language) for language in columns["language"]]
     scores = tuned.scores(columns["logit"]).tolist()
-    scored = Scored(columns["label"], scores, columns["group"], columns["language"], cuts)
+    lists = lists_of(run.rows(TEST if on == "test" else DEV))
+    scored = Scored(columns["label"], scores, columns["group"], columns["language"], cuts, lists)
     metrics = evaluate(scored, tuned.threshold, _seen(run), seed=run.recipe.seed)
     return {"evaluated_on": on, "metrics": metrics.model_dump(mode="json")}
 

@@ -80,7 +80,9 @@ STAGES = {
     "score": Stage(model.score, ("task",), (TEST, CHECKPOINT), (TEST_LOGITS,), _fine_tunes),
     "probe": Stage(model.probe, ("task", "model", "base_model"), _ROWS, (DEV_LOGITS, TEST_LOGITS), _probes),
     "calibrate": Stage(model.calibrate, ("task", "calibration"), (DEV, DEV_LOGITS, _SEEN), ()),
-    "evaluate": Stage(model.evaluate_stage, ("task", "seed"), (DEV_LOGITS, TEST_LOGITS, _SEEN, "calibrate"), ()),
+    "evaluate": Stage(
+        model.evaluate_stage, ("task", "seed"), (DEV, TEST, DEV_LOGITS, TEST_LOGITS, _SEEN, "calibrate"), ()
+    ),
     "card": Stage(model.card, ("name",), (CHECKPOINT, DEV_LOGITS, "calibrate", "evaluate"), (CHECKPOINT,), _fine_tunes),
     "export": Stage(model.export, ("export",), (CHECKPOINT,), (BUNDLE,), _exports),
 }

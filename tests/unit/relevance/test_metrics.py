@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
-from relevance.metrics import Scored, always_yes_f1, auc, best_threshold, evaluate, f1, histogram
+from relevance.metrics import Report, Scored, always_yes_f1, auc, best_threshold, evaluate, f1, histogram
+from relevance.ranking import Lists
 
 rows = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 20)), min_size=1, max_size=60)
 
@@ -80,3 +83,25 @@ def test_no_rows_is_an_error():
 
 def test_histogram_counts_the_ends():
     assert histogram([0.0, 1.0, 0.5], bins=2) == [1, 2]
+
+
+def test_a_file_with_lists_has_a_ranking_by_language_and_one_without_has_none():
+    given = scored()
+    queries = [f"q{n // 4} {language}" for n, language in enumerate(given.languages)]
+    report = evaluate(replace(given, lists=Lists(queries)), 0.5, resamples=20)
+    assert set(report.ranking.languages) == {"en"}  # a fourth of each query's rows is German: one candidate each
+    assert report.ranking.all.single == 100
+    assert report.ranking.all.queries == report.ranking.languages["en"].queries > 50
+    assert report.ranking.gains == "label"
+    assert evaluate(given, 0.5, resamples=20).ranking is None
+    alone = Lists([str(n) for n in range(400)])
+    assert evaluate(replace(given, lists=alone), 0.5, resamples=20).ranking is None
+    without = Report.model_validate_json(report.model_dump_json(exclude={"ranking"}))
+    assert without == evaluate(given, 0.5, resamples=20)  # a card of an earlier release
+
+
+def test_thresholds_of_rows_decide_the_precision_of_a_ranking():
+    given = Scored([1, 0, 0, 1], [0.9, 0.6, 0.3, 0.8], ["a"] * 4, ["en"] * 4, lists=Lists(["a"] * 4))
+    assert evaluate(given, 0.5, resamples=1).ranking.all.precision.value == pytest.approx(2 / 3)
+    strict = replace(given, thresholds=[0.7] * 4)
+    assert evaluate(strict, 0.5, resamples=1).ranking.all.precision.value == 1

@@ -72,3 +72,23 @@ def test_a_card_says_what_its_metrics_are_of_and_reads_its_sources(tmp_path, bun
     )
     kept.save(tmp_path)
     assert ModelCard.load(tmp_path) == kept
+
+
+def test_candidates_of_one_query_are_ranked_and_shown(bundle, tmp_path, capsys):
+    listed = [
+        LabeledPair(Pair(f"query {i // 4}", f"goods,thing {i}", "en"), int(i % 4 > 1), str(i), {"grade": i % 4})
+        for i in range(40)
+    ]
+    write_pairs(tmp_path / "rows.jsonl", [*listed, LabeledPair(Pair("alone", "goods", "ja"), 1, "a")], Task.QC)
+    evaluate(bundle, tmp_path / "rows.jsonl", as_json=True)
+    ranking = json.loads(capsys.readouterr().out)["ranking"]
+    assert (ranking["all"]["queries"], ranking["all"]["single"], list(ranking["languages"])) == (10, 1, ["en"])
+    assert ranking["gains"] == "label"  # the last row has no grade
+    write_pairs(tmp_path / "graded.jsonl", listed, Task.QC)
+    evaluate(bundle, tmp_path / "graded.jsonl")
+    shown = capsys.readouterr().out
+    assert "nDCG@10" in shown
+    assert "gains by grade" in shown
+    write_pairs(tmp_path / "alone.jsonl", rows(), Task.QC)
+    evaluate(bundle, tmp_path / "alone.jsonl")
+    assert "nDCG" not in capsys.readouterr().out
