@@ -30,8 +30,8 @@ from training.fitting.recipe import Recipe
 seconds = float(sys.argv[1])
 class Over(Exception): pass
 step, times = finetune.FineTuner._step, []
-def timed(self, data, rows):
-    loss = step(self, data, rows)
+def timed(self, data, rows, number):
+    loss = step(self, data, rows, number)
     times.append((time.monotonic(), len(rows)))
     if times[-1][0] - times[min(2, len(times) - 1)][0] > seconds:
         raise Over

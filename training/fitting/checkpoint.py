@@ -30,10 +30,11 @@ from training.data.provenance import fingerprint, now, source_commit
 from training.data.weights import label_shares, label_weights
 from training.fitting.calibration import Unlabelled, tune, with_findings, with_tuning
 from training.fitting.evaluation import report_model
-from training.fitting.finetune import STATE_FILE, Examples, FineTuner, Outcome
+from training.fitting.finetune import Examples, FineTuner, Outcome
 from training.fitting.options import CalibrationOptions
 from training.fitting.recipe import Recipe
 from training.fitting.servable import check_family, check_lengths, check_size
+from training.fitting.snapshots import STATE_FILE
 from training.fitting.thresholds import seen_languages
 from training.fitting.truncation import tokenize
 from training.models.base_models import BaseModel, resolve_base_model
@@ -91,7 +92,7 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     check_lengths(job.recipe, encoder, tokenizer)
     model = CrossEncoder.from_base(encoder, tokenizer, job.recipe.head)
     check_size(model, base.name)
-    if job.recipe.encoder.freeze_word_embeddings:
+    if job.recipe.encoder.freeze_word_embeddings or not job.recipe.training.embedding_rate:
         model.freeze_word_embeddings()
     examples = _examples(job, "train", job.train, tokenizer), _examples(job, "dev", job.dev, tokenizer)
     pairs, targets = examples[0].pairs, examples[0].targets

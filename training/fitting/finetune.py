@@ -6,39 +6,29 @@ training.fitting.checkpoint makes the folder.
 """
 
 import logging
-import math
-import os
-import pickle
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from relevance.errors import CheckpointError, DivergedError
-from relevance.files import whole_file
-from relevance.heads import HeadKind
 from relevance.metrics import auc
 from relevance.tokenization import PairTokenizer, TokenizedPair
+from training.fitting.guard import Guard, chance_error
+from training.fitting.kept import KeptWeights
+from training.fitting.optimizer import Optimizer
 from training.fitting.recipe import TrainingSection
 from training.fitting.schedule import evaluation_steps, length_grouped_batches, rate_factor
+from training.fitting.snapshots import Snapshots
 from training.models.cross_encoder import CrossEncoder, predict_logits, tensors
+from training.models.used_rows import used_rows
 from training.progress import Meter, Pace
 from training.threads import use_free_cores
 
 log = logging.getLogger(__name__)
-
-STATE_FILE = "state.pt"
-# Least seconds between two snapshots, largest share of the time that is spent on writing them, and largest mean rate
-# of bytes (8 MB a second is half a gigabyte a minute). A snapshot waits until all three allow it.
-SNAPSHOT_SECONDS = 60.0
-SNAPSHOT_TIME_SHARE = 0.05
-SNAPSHOT_BYTES_A_SECOND = 8e6
 
 
 @dataclass(frozen=True)
@@ -62,7 +52,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: every evaluation, the step whose weights the model now has, and their dev logits [N]."""
+    """How a run ended: every evaluation, the last step that the model's weights are from, and their dev logits [N]."""
 
     evaluations: tuple[Evaluation, ...]
     best_step: int
@@ -82,22 +72,27 @@ class FineTuner:
         self.tokenizer = tokenizer
         self.section = section
         self.seed = seed
-        self.work = work
         self.precision = _resolve_precision(section.precision, self.device)
-        self._optimizer = torch.optim.AdamW(_parameter_groups(model, section))
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self._snapshots = Snapshots(work, self.device, use_free_cores())
+        self._guard = Guard()
         self._evaluations: list[Evaluation] = []
-        self._best: dict[str, Tensor] = {}
-        self._best_logits = torch.zeros(0)
+        self._logits = torch.zeros(0)
         self._loss_sum, self._loss_steps = 0.0, 0
-        self._threads = use_free_cores()
-        self._saved_at, self._wait_seconds = time.monotonic(), SNAPSHOT_SECONDS
+        self._optimizer: Optimizer
+        self._kept: KeptWeights
 
     def run(self, train: Examples, dev: Examples) -> Outcome:
-        """Train to the end or the early stop, then load the weights with the best dev AUC into the model."""
+        """Train to the end or the early stop; the model then has the weights that `training.average` says."""
+        with used_rows(self.model, (i for part in (train, dev) for pair in part.pairs for i in pair.input_ids)):
+            self._optimizer = Optimizer(self.model, self.section, self.precision, self.device)
+            self._run(train, dev)
+            return self._finish(dev)
+
+    def _run(self, train: Examples, dev: Examples) -> None:
         batches_an_epoch = -(-len(train.pairs) // self.section.batch_size)
         steps = max(1, round(batches_an_epoch * self.section.epochs))
         marks = evaluation_steps(steps, self.section.evaluations)
+        self._kept = KeptWeights(self.section.average, self._trainable(), steps)
         torch.manual_seed(self.seed)
         begun = self._restore()
         lengths = [len(pair) for pair in train.pairs]
@@ -108,20 +103,19 @@ class FineTuner:
                 epoch, place = divmod(step, batches_an_epoch)
                 if place == 0 or not batches:
                     batches = length_grouped_batches(lengths, self.section.batch_size, self.seed + 7919 * epoch)
-                self._set_rate(rate_factor(step, steps, self.section.warmup_share))
-                loss = self._step(train, batches[place])
+                self._optimizer.set_rate(rate_factor(step, steps, self.section.warmup_share, self.section.schedule))
+                loss = self._step(train, batches[place], step + 1)
                 meter.advance(len(batches[place]), f"loss {loss:.3f}")
                 with meter.paused():
                     if step + 1 in marks:
                         self._evaluate(step + 1, dev)
-                    if time.monotonic() - self._saved_at > self._wait_seconds:
+                    if self._snapshots.due:
                         self._snapshot(step + 1)
                 if self._out_of_patience():
                     log.info("early stop after step %d: no better dev AUC in %d", step + 1, self.section.patience)
                     break
-        return self._finish()
 
-    def _step(self, train: Examples, rows: list[int]) -> float:
+    def _step(self, train: Examples, rows: list[int], step: int) -> float:
         self.model.train()
         inputs = tensors(self.tokenizer, [train.pairs[i] for i in rows], self.device)
         targets = torch.tensor([train.targets[i] for i in rows], device=self.device)
@@ -132,34 +126,25 @@ class FineTuner:
             logits = self.model(**inputs)
         targets = targets * (1 - smooth) + smooth / 2
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), targets, weight=weights)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
-        self._scaler.unscale_(self._optimizer)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise DivergedError(f"training loss {value}: expected a finite number; lower training.learning_rate")
+        norm, value = self._optimizer.step(loss), float(loss.detach())
+        self._guard.after_step(step, value, norm)
+        self._kept.after_step(step)
         self._loss_sum, self._loss_steps = self._loss_sum + value, self._loss_steps + 1
         return value
 
-    def _set_rate(self, factor: float) -> None:
-        for group in self._optimizer.param_groups:
-            group["lr"] = group["peak_lr"] * factor
-
     def _evaluate(self, step: int, dev: Examples) -> None:
-        logits = predict_logits(self.model, self.tokenizer, dev.pairs)
-        if not np.isfinite(logits).all():
-            raise DivergedError(f"dev logits after step {step} are not finite; lower training.learning_rate")
+        with self._kept.scored():
+            logits = predict_logits(self.model, self.tokenizer, dev.pairs)
         dev_auc = auc(dev.labels, logits)
         evaluation = Evaluation(step, float("nan") if dev_auc is None else dev_auc, self._loss_sum / self._loss_steps)
         log.info("step %d: train loss %.4f, dev AUC %.4f", step, evaluation.train_loss, evaluation.dev_auc)
         self._loss_sum, self._loss_steps = 0.0, 0
         self._evaluations.append(evaluation)
-        if evaluation is self._best_evaluation():
-            self._best = {name: value.detach().clone() for name, value in self._trainable().items()}
-            self._best_logits = torch.from_numpy(logits)
+        self._guard.after_evaluation(step, logits, [e.dev_auc for e in self._evaluations], chance_error(dev.labels))
+        best = evaluation is self._best_evaluation()
+        self._kept.after_evaluation(best=best)
+        if best or self.section.average != "none":
+            self._logits = torch.from_numpy(logits)
 
     def _best_evaluation(self) -> Evaluation:
         """The evaluation with the highest dev AUC, the earliest of equals; without any AUC (one class), the last."""
@@ -176,67 +161,41 @@ class FineTuner:
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
 
     def _snapshot(self, step: int) -> None:
-        state: dict[str, Any] = {
-            "step": step,
-            "weights": self._trainable(),
-            "best": self._best,
-            "best_logits": self._best_logits,
-            "optimizer": self._optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
-            "evaluations": [(e.step, e.dev_auc, e.train_loss) for e in self._evaluations],
-            "loss": (self._loss_sum, self._loss_steps),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
-            "threads": self._threads,
-        }
-        begun, size = time.monotonic(), _tensor_bytes(state)
-        with whole_file(self.work / STATE_FILE, size) as path:
-            torch.save(state, path)
-        self._saved_at = time.monotonic()
-        self._wait_seconds = snapshot_wait(self._saved_at - begun, size)
+        self._snapshots.save(
+            {
+                "step": step,
+                "weights": self._trainable(),
+                "kept": self._kept.state(),
+                "logits": self._logits,
+                "optimizer": self._optimizer.state(),
+                "evaluations": [(e.step, e.dev_auc, e.train_loss) for e in self._evaluations],
+                "loss": (self._loss_sum, self._loss_steps),
+            }
+        )
 
     def _restore(self) -> int:
-        """Load the last snapshot, if there is one, and return the step to continue from."""
-        path = self.work / STATE_FILE
-        if not path.is_file():
+        """Take up the last snapshot, if there is one, and return the step to continue from."""
+        state = self._snapshots.load()
+        if state is None:
             return 0
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise CheckpointError(f"snapshot {path}: cannot be read ({error}); remove it to start again") from None
-        if not os.environ.get("OMP_NUM_THREADS"):  # another number gives other last digits
-            self._threads = int(state["threads"])
-            torch.set_num_threads(self._threads)
         self.model.load_state_dict(state["weights"], strict=False)
-        self._best, self._best_logits = state["best"], state["best_logits"]
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+        self._kept.load(state["kept"])
+        self._logits = state["logits"]
+        self._optimizer.load(state["optimizer"])
         self._evaluations = [Evaluation(*values) for values in state["evaluations"]]
         self._loss_sum, self._loss_steps = state["loss"]
-        torch.set_rng_state(state["rng"].cpu())
-        if state["cuda_rng"] and self.device.type == "cuda":
-            torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
         log.info("resuming after step %d", state["step"])
         return int(state["step"])
 
-    def _finish(self) -> Outcome:
-        self.model.load_state_dict(self._best, strict=False)
+    def _finish(self, dev: Examples) -> Outcome:
+        self._kept.load_final()
         self.model.eval()
-        best, logits = self._best_evaluation().step, self._best_logits.cpu().numpy()
-        return Outcome(tuple(self._evaluations), best, self.device.type, self.precision, logits)
-
-
-def snapshot_wait(spent_seconds: float, size: int) -> float:
-    """Return the seconds to wait after a snapshot of `size` bytes that took `spent_seconds` to write."""
-    return max(SNAPSHOT_SECONDS, spent_seconds / SNAPSHOT_TIME_SHARE, size / SNAPSHOT_BYTES_A_SECOND)
-
-
-def _tensor_bytes(value: Any) -> int:
-    """Return the bytes of all tensors in nested dicts and lists."""
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return sum(map(_tensor_bytes, inner))
+        logits = self._logits.cpu().numpy()
+        if self.section.average == "last":
+            logits = predict_logits(self.model, self.tokenizer, dev.pairs)
+            log.info("average of the last evaluations' weights: dev AUC %.4f", auc(dev.labels, logits) or float("nan"))
+        ended = self._best_evaluation() if self.section.average == "none" else self._evaluations[-1]
+        return Outcome(tuple(self._evaluations), ended.step, self.device.type, self.precision, logits)
 
 
 def _resolve_precision(asked: str, device: torch.device) -> str:
@@ -247,19 +206,3 @@ def _resolve_precision(asked: str, device: torch.device) -> str:
     if asked == "auto":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     return asked
-
-
-def _parameter_groups(model: CrossEncoder, section: TrainingSection) -> list[dict[str, Any]]:
-    """Group parameters by learning rate (fresh head or encoder) and by weight decay (matrices only)."""
-    groups: dict[tuple[float, float], list[Tensor]] = {}
-    stock = model.spec.kind is HeadKind.STOCK
-    pretrained = f"encoder.{model.encoder.base_model_prefix}." if stock else "encoder."
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            rate = section.learning_rate if name.startswith(pretrained) else section.head_learning_rate
-            decay = section.weight_decay if parameter.dim() > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
-    return [
-        {"params": members, "lr": rate, "peak_lr": rate, "weight_decay": decay}
-        for (rate, decay), members in groups.items()
-    ]

@@ -16,11 +16,11 @@ from relevance.locks import output_lock
 from relevance.tasks import LabeledPair, Pair
 from tests import commands
 from tests.models import tiny_model, unigram_model
-from training.fitting import finetune
+from training.fitting import finetune, snapshots
 from training.fitting.checkpoint import Job, _fitted, _open_work, dev_logits, train
 from training.fitting.evaluation import score_rows
-from training.fitting.finetune import STATE_FILE
 from training.fitting.recipe import EncoderSection, Recipe
+from training.fitting.snapshots import STATE_FILE
 from training.models.base_models import resolve_base_model
 
 COLOURS = ("red", "blue", "green", "black")
@@ -123,39 +123,66 @@ def test_frozen_word_embeddings_stay(base, tmp_path):
     assert not torch.equal(before[other], after[other])
 
 
+def test_word_embeddings_of_the_rows_alone_are_trained(base, tmp_path):
+    key = "embeddings.word_embeddings.weight"
+    before = load_file(base / "model.safetensors")[key]
+    for name, rate in (("full", 1.0), ("tenth", 0.1), ("none", 0.0)):
+        card = train(Job(switched(base, trained=True, embedding_rate=rate), rows(48), rows(40, 80), tmp_path / name))
+    full, tenth, none = (load_file(tmp_path / name / "model.safetensors")[key] for name in ("full", "tenth", "none"))
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    seen = {i for texts in card.texts([row.pair for row in rows(48)]) for i in tokenizer.encode(*texts).ids}
+    changed = (full != before).any(dim=1)
+    assert changed.any()
+    assert {*torch.nonzero(changed)[:, 0].tolist()} <= seen
+    assert torch.equal(none, before)
+    assert 5 < (full - before).abs().max() / (tenth - before).abs().max() < 20
+
+
 KILLED = """
-import sys, os, signal
+import sys, os, signal, json
 from pathlib import Path
-import training.fitting.finetune as finetune
-from tests.unit.training.fitting.test_finetune import recipe, rows
+from training.fitting import finetune, snapshots
+from tests.unit.training.fitting.test_finetune import recipe, rows, switched
 from training.fitting.checkpoint import Job, train
-finetune.SNAPSHOT_SECONDS = 0.0
+snapshots.SNAPSHOT_SECONDS = 0.0
 step = finetune.FineTuner._step
 def slow(self, *arguments):
-    if len(list(self.work.glob("state.pt"))) and os.environ.get("DIE"):
+    if self._snapshots._path.exists() and os.environ.get("DIE"):
         self.count = getattr(self, "count", 0) + 1
         if self.count > 6:
             os.kill(os.getpid(), signal.SIGKILL)
     return step(self, *arguments)
 finetune.FineTuner._step = slow
-train(Job(recipe(sys.argv[1]), rows(80), rows(40, 80), Path(sys.argv[2])))
+switches = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+train(Job(switched(sys.argv[1], **switches), rows(80), rows(40, 80), Path(sys.argv[2])))
 """
+SWITCHES = [
+    {},
+    {"average": "ema", "trained": True, "embedding_rate": 0.5},
+    {"average": "last", "evaluations": 6, "layer_decay": 0.5, "schedule": "cosine"},
+]
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(base, tmp_path, caplog):
+def switched(base, *, trained=False, **training):
+    made = recipe(base, **training)
+    return made.model_copy(update={"encoder": EncoderSection(freeze_word_embeddings=not trained)})
+
+
+@pytest.mark.parametrize("switches", SWITCHES)
+def test_a_killed_run_goes_on_to_the_same_weights(base, tmp_path, caplog, switches):
     def run(out, **environment):
-        command = [sys.executable, "-c", KILLED, str(base), str(out)]
+        command = [sys.executable, "-c", KILLED, str(base), str(out), json.dumps(switches)]
         return commands.run(command, env={**os.environ, **environment})
 
     killed = run(tmp_path / "killed", DIE="1")
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed").exists()
     with caplog.at_level("INFO"):
-        train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "killed"))
+        train(Job(switched(base, **switches), rows(80), rows(40, 80), tmp_path / "killed"))
     resumed = [record.args[0] for record in caplog.records if record.msg.startswith("resuming after step")]
     assert len(resumed) == 1
     assert resumed[0] > 0
-    train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "whole"))
+    train(Job(switched(base, **switches), rows(80), rows(40, 80), tmp_path / "whole"))
     first, second = weights(tmp_path / "killed"), weights(tmp_path / "whole")
     assert all(torch.equal(first[key], second[key]) for key in first)
     np.testing.assert_array_equal(dev_logits(tmp_path / "killed"), dev_logits(tmp_path / "whole"))
@@ -263,10 +290,10 @@ def test_a_second_run_on_one_output_is_refused(base, tmp_path):
 
 
 def test_a_result_that_came_during_training_is_kept(base, tmp_path, monkeypatch):
-    def finish(self):
+    def finish(self, dev):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "card.json").write_text("of another")
-        return finished(self)
+        return finished(self, dev)
 
     finished = finetune.FineTuner._finish
     monkeypatch.setattr(finetune.FineTuner, "_finish", finish)
@@ -276,9 +303,9 @@ def test_a_result_that_came_during_training_is_kept(base, tmp_path, monkeypatch)
 
 
 def test_snapshots_keep_to_their_share_of_time_and_bytes():
-    assert finetune.snapshot_wait(0.1, 1_000) == 60
-    assert finetune.snapshot_wait(9.0, 1_000) == pytest.approx(180)  # 5 % of the time
-    assert finetune.snapshot_wait(0.5, 1_600_000_000) == 200  # half a gigabyte a minute
+    assert snapshots.snapshot_wait(0.1, 1_000) == 60
+    assert snapshots.snapshot_wait(9.0, 1_000) == pytest.approx(180)  # 5 % of the time
+    assert snapshots.snapshot_wait(0.5, 1_600_000_000) == 200  # half a gigabyte a minute
 
 
 def test_a_snapshot_that_cannot_be_read_is_named(base, tmp_path):

@@ -1,0 +1,123 @@
+"""The optimiser of fine-tuning: learning rates by layer, AdamW, and a lazy Adam for the rows of the word embeddings."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relevance.heads import HeadKind
+from training.fitting.recipe import TrainingSection
+from training.models.cross_encoder import CrossEncoder
+from training.models.used_rows import UsedRows
+
+MOST_GRADIENT_NORM = 1.0
+_LAYER = re.compile(r"\.(?:layer|layers|h)\.(\d+)\.")
+
+
+class Optimizer:
+    """Takes one step a loss: gradients clipped to a norm of 1, AdamW (Loshchilov and Hutter 2019), and Adam for rows.
+
+    Word embeddings have a gradient for the batch's rows only. Adam moves these rows and leaves the others (torch's
+    SparseAdam), so a step does not read millions of weights that it does not change. They have no weight decay.
+    """
+
+    def __init__(self, model: CrossEncoder, section: TrainingSection, precision: str, device: torch.device) -> None:
+        dense, sparse = parameter_groups(model, section)
+        self._optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(dense, fused=True)]
+        self._optimizers += [torch.optim.SparseAdam(sparse)] if sparse else []
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+    def step(self, loss: Tensor) -> float:
+        """Move the weights along the gradient of the loss, and return the gradient's norm before it is clipped."""
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        for optimizer in self._optimizers:
+            self._scaler.unscale_(optimizer)
+        norm = clip_gradients([parameter for group in self._groups() for parameter in group["params"]])
+        for optimizer in self._optimizers:
+            self._scaler.step(optimizer)
+        self._scaler.update()
+        return norm
+
+    def set_rate(self, factor: float) -> None:
+        """Set every learning rate to `factor` times its highest."""
+        for group in self._groups():
+            group["lr"] = group["peak_lr"] * factor
+
+    def state(self) -> dict[str, Any]:
+        """Return what a snapshot needs."""
+        return {"optimizers": [each.state_dict() for each in self._optimizers], "scaler": self._scaler.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        for optimizer, found in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(found)
+        self._scaler.load_state_dict(state["scaler"])
+
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        for optimizer in self._optimizers:
+            yield from optimizer.param_groups
+
+
+def clip_gradients(parameters: list[Tensor], most: float = MOST_GRADIENT_NORM) -> float:
+    """Scale the gradients of all parameters in place to a norm of at most `most`; return the norm that they had."""
+    values = []
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            values.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            values.append(parameter.grad)
+    norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values))))
+    if norm > most:
+        torch._foreach_mul_(values, most / (norm + 1e-6))
+    return norm
+
+
+def parameter_groups(
+    model: CrossEncoder, section: TrainingSection
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the groups of dense parameters, and of those with sparse gradients, each with its highest rate.
+
+    The head has a rate of its own. The rate of the encoder falls by `layer_decay` with each layer from the top, down to
+    the embeddings (Howard and Ruder 2018); word embeddings have `embedding_rate` times the rate of the top layer.
+    Weight decay is for matrices only.
+    """
+    dense: dict[tuple[float, float], list[Tensor]] = {}
+    sparse: list[dict[str, Any]] = []
+    words = model.encoder.get_input_embeddings()
+    depths = _depths(model)
+    top = max(depths.values(), default=0)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rate = section.head_learning_rate
+        if parameter is words.weight:
+            rate = section.learning_rate * section.embedding_rate
+        elif name in depths:
+            rate = section.learning_rate * section.layer_decay ** (top - depths[name])
+        if isinstance(words, UsedRows) and parameter is words.weight:
+            sparse.append({"params": [parameter], "lr": rate, "peak_lr": rate})
+            continue
+        decay = section.weight_decay if parameter.dim() > 1 else 0.0
+        dense.setdefault((rate, decay), []).append(parameter)
+    groups = [
+        {"params": members, "lr": rate, "peak_lr": rate, "weight_decay": decay}
+        for (rate, decay), members in dense.items()
+    ]
+    return groups, sparse
+
+
+def _depths(model: CrossEncoder) -> dict[str, int]:
+    """Return the depth of each pretrained parameter: 0 before the layers, 1 for the first, the last one's after it."""
+    stock = model.spec.kind is HeadKind.STOCK
+    pretrained = f"encoder.{model.encoder.base_model_prefix}." if stock else "encoder."
+    depths, depth = {}, 0
+    for name, _ in model.named_parameters():
+        if name.startswith(pretrained):
+            found = _LAYER.search(name)
+            depth = depths[name] = int(found[1]) + 1 if found else depth
+    return depths

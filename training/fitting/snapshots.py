@@ -1,0 +1,74 @@
+"""Snapshots of an unfinished run: one file, written whole or not at all, and how often to write it."""
+
+import os
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from relevance.errors import CheckpointError
+from relevance.files import whole_file
+
+STATE_FILE = "state.pt"
+# Least seconds between two snapshots, largest share of the time that is spent on writing them, and largest mean rate
+# of bytes (8 MB a second is half a gigabyte a minute). A snapshot waits until all three allow it.
+SNAPSHOT_SECONDS = 60.0
+SNAPSHOT_TIME_SHARE = 0.05
+SNAPSHOT_BYTES_A_SECOND = 8e6
+
+
+class Snapshots:
+    """The snapshot in a work folder: random state and threads, and whatever else a run needs to go on."""
+
+    def __init__(self, work: Path, device: torch.device, threads: int) -> None:
+        self._path, self._device, self._threads = work / STATE_FILE, device, threads
+        self._saved_at, self._wait_seconds = time.monotonic(), SNAPSHOT_SECONDS
+
+    @property
+    def due(self) -> bool:
+        """Whether enough time has passed to write another."""
+        return time.monotonic() - self._saved_at > self._wait_seconds
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write a snapshot in place of the last one."""
+        cuda = torch.cuda.get_rng_state_all() if self._device.type == "cuda" else []
+        whole = state | {"rng": torch.get_rng_state(), "cuda_rng": cuda, "threads": self._threads}
+        begun, size = time.monotonic(), _tensor_bytes(whole)
+        with whole_file(self._path, size) as path:
+            torch.save(whole, path)
+        self._saved_at = time.monotonic()
+        self._wait_seconds = snapshot_wait(self._saved_at - begun, size)
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the last snapshot's state, if there is one, and set random state and threads by it."""
+        if not self._path.is_file():
+            return None
+        try:
+            state = torch.load(self._path, map_location=self._device, weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise CheckpointError(
+                f"snapshot {self._path}: cannot be read ({error}); remove it to start again"
+            ) from None
+        if not os.environ.get("OMP_NUM_THREADS"):  # another number gives other last digits
+            self._threads = int(state["threads"])
+            torch.set_num_threads(self._threads)
+        torch.set_rng_state(state["rng"].cpu())
+        if state["cuda_rng"] and self._device.type == "cuda":
+            torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
+        return dict(state)
+
+
+def snapshot_wait(spent_seconds: float, size: int) -> float:
+    """Return the seconds to wait after a snapshot of `size` bytes that took `spent_seconds` to write."""
+    return max(SNAPSHOT_SECONDS, spent_seconds / SNAPSHOT_TIME_SHARE, size / SNAPSHOT_BYTES_A_SECOND)
+
+
+def _tensor_bytes(value: Any) -> int:
+    """Return the bytes of all tensors in nested dicts and lists."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_tensor_bytes, inner))
