@@ -20,6 +20,7 @@ from relevance.heads import HeadSpec
 from relevance.languages import known_language, normalize_language
 from relevance.metrics import HISTOGRAM_BINS, Report, histogram, language_histograms
 from relevance.secrets import names_a_secret, without_secrets
+from relevance.soundness import Advice, CosineGain
 from relevance.strict import StrictModel
 from relevance.tasks import Pair, Task
 
@@ -85,6 +86,10 @@ class ModelCard(StrictModel):
     cosine_auc: float | None = Field(
         None, description="AUC on dev of the cosine of query and candidate in the base model, after layers were cut"
     )
+    cosine_gains: dict[str, CosineGain] = Field(
+        default_factory=dict,
+        description="by language: dev AUC beside that of the cosine, and the paired difference",
+    )
     findings: tuple[str, ...] = Field((), description="what relevance.soundness found wrong with the labels")
     score_histogram: tuple[int, ...] = ()
     language_histograms: dict[str, Histogram] = Field(
@@ -106,6 +111,11 @@ class ModelCard(StrictModel):
         if len(codes) < len(given):
             raise ValueError(f"the tags {', '.join(given)} name {len(codes)} languages; expected one threshold each")
         return codes
+
+    @property
+    def rerank_advice(self) -> dict[str, Advice]:
+        """By language with enough dev rows: whether re-ranking with this model beats the cosine of embeddings."""
+        return {code: found.advice for code, found in self.cosine_gains.items()}
 
     def texts(self, pairs: Sequence[Pair]) -> list[tuple[str, str]]:
         """Return the two texts of each pair, formatted as the model was trained."""

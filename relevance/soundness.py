@@ -1,29 +1,59 @@
 """Checks whether a model's labels are informative, for `train`, the pipeline, `export` and `verify`.
 
-Card and manifest keep the findings, and commands show them as warnings. A finding never stops a command.
+Card and manifest keep the findings, and commands show them as warnings. A finding never stops a command. Compares the
+model with the cosine of its base model too, by language: where the cosine is as good, re-ranking earns nothing.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relevance.metrics import HISTOGRAM_ROWS, always_yes_f1, auc, f1
+from relevance.intervals import Interval, cluster_weights, interval
+from relevance.metrics import HISTOGRAM_ROWS, always_yes_f1, auc, f1, weighted_auc
+from relevance.strict import StrictModel
 
 MAX_LABEL_SHARE = 0.97  # with a larger share of one label, labels say almost nothing
 MIN_SCORE_SPREAD = 0.01  # between the 5th and the 95th percentile
 MIN_PAIRS = 20  # with fewer pairs, shares say nothing
 MIN_GAIN = 0.005  # of F1 or AUC over a baseline
+GAIN_RESAMPLES = 1000
 
 Floats = NDArray[np.float64]
+
+
+class Advice(StrEnum):
+    """Whether to re-rank a language with the model, or to keep the order of the cosine."""
+
+    RERANK = "rerank"
+    UNPROVEN = "unproven"
+    KEEP_ORDER = "keep_order"
+
+
+class CosineGain(StrictModel):
+    """AUC of a model and of its base model's cosine on the dev rows of a language, and the paired difference."""
+
+    rows: int
+    auc: float
+    cosine_auc: float
+    gain: Interval
+
+    @property
+    def advice(self) -> Advice:
+        """Re-rank if the interval of the gain is above 0, keep the order if the gain itself is not; else unproven."""
+        if self.auc <= self.cosine_auc:
+            return Advice.KEEP_ORDER
+        return Advice.RERANK if self.gain.low is not None and self.gain.low > 0 else Advice.UNPROVEN
 
 
 @dataclass(frozen=True)
 class Labelling:
     """Scores [N], their predicted labels [N], and, if known, the true labels [N] and languages [N].
 
-    `cosine_auc` is the AUC of the cosine of query and candidate in the base model, on the same pairs.
+    `cosine_auc` is the AUC of the cosine of query and candidate in the base model, on the same pairs, and `gains` are
+    those of `cosine_gains`.
     """
 
     scores: ArrayLike
@@ -31,6 +61,35 @@ class Labelling:
     labels: Sequence[int] | None = None
     languages: Sequence[str] | None = None
     cosine_auc: float | None = None
+    gains: Mapping[str, CosineGain] = field(default_factory=dict)
+
+
+def cosine_gains(
+    labels: ArrayLike, scores: ArrayLike, cosines: ArrayLike, groups: Sequence[str], languages: Sequence[str]
+) -> dict[str, CosineGain]:
+    """Return the gain over the cosine by language, for languages with HISTOGRAM_ROWS rows of both labels; all are [N].
+
+    Intervals resample groups of linked rows, the same ones for both scorers.
+    """
+    y, s, c = (np.asarray(each, dtype=np.float64) for each in (labels, scores, cosines))
+    codes, names = np.asarray(languages, dtype=object), np.asarray(groups, dtype=object).astype(str)
+    found = {}
+    for code in sorted(set(languages)):
+        mask = codes == code
+        if mask.sum() >= HISTOGRAM_ROWS and 0 < y[mask].mean() < 1:
+            found[code] = _gain(y[mask], s[mask], c[mask], np.unique(names[mask], return_inverse=True)[1])
+    return found
+
+
+def _gain(y: Floats, scores: Floats, cosines: Floats, clusters: NDArray[np.intp]) -> CosineGain:
+    ranks = [np.unique(each, return_inverse=True)[1] for each in (scores, cosines)]
+
+    def areas(weights: Floats) -> Floats:
+        return np.stack([weighted_auc(y, each, weights) for each in ranks])
+
+    own, other = areas(np.ones((1, len(y))))[:, 0].tolist()
+    draws = np.concatenate([areas(weights) for weights in cluster_weights(clusters, GAIN_RESAMPLES, 0)], axis=1)
+    return CosineGain(rows=len(y), auc=own, cosine_auc=other, gain=interval(own - other, draws[0] - draws[1]))
 
 
 def findings(judged: Labelling) -> tuple[str, ...]:
@@ -48,6 +107,12 @@ def findings(judged: Labelling) -> tuple[str, ...]:
         mask = languages == code
         part = None if labels is None else labels[mask]
         found += _of_slice(scores[mask], predicted[mask], part, f"language {code}", HISTOGRAM_ROWS)
+    found += [
+        f"language {code}: AUC {each.auc:.3f} is no better than that of the base model's cosine, {each.cosine_auc:.3f} "
+        f"(difference {each.gain:.3f}): keep the order of the first stage"
+        for code, each in judged.gains.items()
+        if each.advice is Advice.KEEP_ORDER
+    ]
     return tuple(found)
 
 

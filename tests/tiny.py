@@ -16,6 +16,8 @@ from relevance.card import TOKENIZER_FILE
 from relevance.files import whole_folder
 from relevance.formatting import PairFormat
 from relevance.heads import HeadKind, HeadSpec
+from relevance.intervals import Interval
+from relevance.soundness import CosineGain
 from relevance.tasks import Pair, Task
 from relevance.tokenization import PairTokenizer
 
@@ -118,6 +120,10 @@ def _manifest(task: Task, seed: int, hidden: int) -> Manifest:
         head=HeadSpec(kind=HeadKind.MEAN, hidden_size=hidden),
         threshold=0.5,
         language_thresholds={"ja": 0.9},
+        cosine_gains={
+            "en": CosineGain(rows=90, auc=0.8, cosine_auc=0.7, gain=Interval(value=0.1, low=0.05, high=0.15)),
+            "ja": CosineGain(rows=90, auc=0.6, cosine_auc=0.7, gain=Interval(value=-0.1, low=-0.3, high=0.1)),
+        },
         seen_languages=("en", "es"),
         base_model="tiny",
         created="2025-01-01T00:00:00Z",

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relevance.languages import normalize_language
+from relevance.soundness import Advice
 from relevance.tasks import UNKNOWN_LANGUAGE, Pair, Task
 from service.api.list_type import Many
 
@@ -144,6 +145,10 @@ class ModelInfo(ModelVersion):
     language_thresholds: dict[str, float]
     languages: list[str] = Field(description="languages seen in fine-tuning; others work through the base model")
     quality: ModelQuality | None
+    rerank_advice: dict[str, Advice] = Field(
+        description="by language with enough dev rows: `rerank` if the model beats the cosine of its base model there, "
+        "`keep_order` if it does not, `unproven` if the difference may be chance"
+    )
     created: str
 
 

@@ -64,6 +64,7 @@ def _info(model: ServedModel) -> schemas.ModelInfo:
         device=model.engine.device,
         languages=list(manifest.seen_languages),
         quality=_quality(manifest.metrics.all) if manifest.metrics else None,
+        rerank_advice=manifest.rerank_advice,
     )
 
 

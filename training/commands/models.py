@@ -152,12 +152,15 @@ def evaluate(
     Queries with several candidates have ranking metrics too: nDCG@10, MRR@10, precision, pairwise accuracy. Labels use
     the threshold of each language, as in the service. Intervals resample groups of linked rows.
     """
+    from relevance.soundness import Advice
     from training.fitting.evaluation import card_of, judge_labels, report_model, score_rows
 
     rows = files.read(file, card_of(model).task, model, "rows")
     card, scores = score_rows(model, rows)
     for finding in judge_labels(rows, scores, card):
         log.warning("%s: %s", file.name, finding)
+    if kept := [code for code, advice in card.rerank_advice.items() if advice is Advice.KEEP_ORDER]:
+        log.warning("%s: no better than the base model's cosine on dev in %s", card.name, ", ".join(kept))
     _print_report(report_model(rows, scores, card), f"{card.name} on {file.name}", as_json)
 
 

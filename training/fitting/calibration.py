@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from relevance.card import Calibration, ModelCard, ThresholdSource, score_reference, sigmoid
 from relevance.metrics import best_threshold
-from relevance.soundness import Labelling, findings
+from relevance.soundness import Advice, Labelling, cosine_gains, findings
 from relevance.strict import StrictModel
 from relevance.tasks import LabeledPair
 from training.fitting.options import CalibrationOptions
@@ -92,20 +92,40 @@ def tune(
     )
 
 
-def with_tuning(card: ModelCard, tuned: Tuned, logits: ArrayLike, languages: Sequence[str]) -> ModelCard:
-    """Return the card with what was tuned, and with histograms of the scores of dev's logits [N]."""
+@dataclass(frozen=True, slots=True)
+class Dev:
+    """Dev rows after training: labels, languages, groups of linked rows, the model's logits; all are [N].
+
+    `cosines` [N] are those of the base model, or values with the same order; None if nobody has them.
+    """
+
+    labels: Sequence[int]
+    languages: Sequence[str]
+    groups: Sequence[str]
+    logits: ArrayLike
+    cosines: ArrayLike | None = None
+
+
+def with_tuning(card: ModelCard, tuned: Tuned, dev: Dev) -> ModelCard:
+    """Return the card with what was tuned, and with histograms of the scores of dev rows."""
     names = ("calibration", "threshold", "language_thresholds", "threshold_sources")
-    found = {name: getattr(tuned, name) for name in names} | score_reference(tuned.scores(logits), languages)
+    found = {name: getattr(tuned, name) for name in names} | score_reference(tuned.scores(dev.logits), dev.languages)
     return ModelCard.model_validate(dict(card) | found)
 
 
-def with_findings(card: ModelCard, logits: ArrayLike, labels: Sequence[int], languages: Sequence[str]) -> ModelCard:
-    """Return the card with what is wrong with its labels on dev rows [N], by relevance.soundness; log each."""
-    scores = card.scores(logits)
-    found = findings(Labelling(scores, card.labels(scores, languages), labels, languages, card.cosine_auc))
+def with_findings(card: ModelCard, dev: Dev) -> ModelCard:
+    """Return the card with what is wrong with its labels on dev rows, and its gains over the cosine; log each fault."""
+    scores = card.scores(dev.logits)
+    gains = {}
+    if dev.cosines is not None:
+        gains = cosine_gains(dev.labels, scores, dev.cosines, dev.groups, dev.languages)
+    labels = card.labels(scores, dev.languages)
+    found = findings(Labelling(scores, labels, dev.labels, dev.languages, card.cosine_auc, gains))
     for finding in found:
         log.warning("dev: %s", finding)
-    return card.model_copy(update={"findings": found})
+    if unproven := [code for code, gain in gains.items() if gain.advice is Advice.UNPROVEN]:
+        log.info("dev: AUC is above the cosine's in %s, but the interval includes 0", ", ".join(unproven))
+    return card.model_copy(update={"findings": found, "cosine_gains": gains})
 
 
 def platt(labels: ArrayLike, logits: ArrayLike) -> Calibration:

@@ -2,7 +2,8 @@
 
 The folder is an ordinary transformers checkpoint with these files beside: `card.json` (relevance.card),
 `head.safetensors` (absent with the stock head), `dev_pairs.jsonl`, dev pairs of every language from which export takes
-its golden pairs, `dev_logits.npy`, the logits of all dev rows, and `run.json`, how the run went.
+its golden pairs, `dev_logits.npy`, the logits of all dev rows, `dev_cosines.npy`, logits of the untrained
+paired head, whose order is that of the base model's cosine, and `run.json`, how the run went.
 """
 
 import json
@@ -26,9 +27,10 @@ from relevance.metrics import auc
 from relevance.outputs import write_text
 from relevance.tasks import LabeledPair, Pair
 from relevance.tokenization import PairTokenizer
+from training.data.groups import linked_groups
 from training.data.provenance import fingerprint, now, source_commit
 from training.data.weights import label_shares, label_weights
-from training.fitting.calibration import Unlabelled, tune, with_findings, with_tuning
+from training.fitting.calibration import Dev, Unlabelled, tune, with_findings, with_tuning
 from training.fitting.evaluation import report_model
 from training.fitting.finetune import Examples, FineTuner, Outcome
 from training.fitting.options import CalibrationOptions
@@ -46,6 +48,7 @@ log = logging.getLogger(__name__)
 
 DEV_PAIRS_A_LANGUAGE = 24
 DEV_LOGITS_FILE = "dev_logits.npy"
+DEV_COSINES_FILE = "dev_cosines.npy"
 START_PAIRS = 128  # training pairs from which the head's first weights are computed
 FINGERPRINT_FILE = "fingerprint"
 
@@ -81,6 +84,12 @@ def dev_logits(checkpoint: Path) -> NDArray[np.float32]:
     return np.load(checkpoint / DEV_LOGITS_FILE)
 
 
+def dev_cosines(checkpoint: Path) -> NDArray[np.float32] | None:
+    """Return values [N] of the dev rows in the order of the base model's cosine; None for heads that are not paired."""
+    file = checkpoint / DEV_COSINES_FILE
+    return np.load(file) if file.is_file() else None
+
+
 def _train(job: Job, overwrite: bool) -> ModelCard:
     base = resolve_base_model(job.recipe.base_model)
     check_family(base)
@@ -98,17 +107,19 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     pairs, targets = examples[0].pairs, examples[0].targets
     some = pairs[:: max(1, len(pairs) // START_PAIRS)][:START_PAIRS]  # evenly spaced
     model.start_head(tensors(tokenizer, some), sum(targets) / len(targets))
-    cosine_auc = _cosine_auc(model, tokenizer, examples[1])
+    cosines = _cosines(model, tokenizer, examples[1])
     tuner = FineTuner(model, tokenizer, job.recipe.training, job.recipe.seed, work)
     outcome = tuner.run(*examples)
-    card = _card(job, base, tuner, cosine_auc)
+    card = _card(job, base, tuner, None if cosines is None else auc(examples[1].labels, cosines))
     if job.tuned:
-        card = _tuned_card(job, card, tuner, outcome.dev_logits)
+        card = _tuned_card(job, card, tuner, _dev(job.dev, outcome.dev_logits, cosines))
     with whole_folder(job.out) as folder:
         model.save(folder, encoder)
         card.save(folder)
         (folder / DEV_PAIRS_FILE).write_text("".join(_dev_pairs(job.dev)), encoding="utf-8")
         np.save(folder / DEV_LOGITS_FILE, outcome.dev_logits)
+        if cosines is not None:
+            np.save(folder / DEV_COSINES_FILE, cosines)
         _write_run(folder, job, outcome)
         _check_free(job.out, overwrite)  # again, since training took long
     shutil.rmtree(work)
@@ -186,11 +197,14 @@ def _examples(job: Job, name: str, rows: Sequence[LabeledPair], tokenizer: PairT
     return Examples(pairs, [row.label for row in rows], label_shares(rows), label_weights(rows))
 
 
-def _cosine_auc(model: CrossEncoder, tokenizer: PairTokenizer, dev: Examples) -> float | None:
-    """Return the dev AUC of the untrained paired head, which is that of the cosine; None for other heads."""
-    if model.spec.kind is not HeadKind.PAIRED:
-        return None
-    return auc(dev.labels, predict_logits(model, tokenizer, dev.pairs))
+def _cosines(model: CrossEncoder, tokenizer: PairTokenizer, dev: Examples) -> NDArray[np.float32] | None:
+    """Return the dev logits of the untrained paired head, whose order is that of the cosine; None for other heads."""
+    return predict_logits(model, tokenizer, dev.pairs) if model.spec.kind is HeadKind.PAIRED else None
+
+
+def _dev(rows: Sequence[LabeledPair], logits: NDArray[np.float32], cosines: NDArray[np.float32] | None) -> Dev:
+    labels, languages = [row.label for row in rows], [row.pair.language for row in rows]
+    return Dev(labels, languages, linked_groups(rows), logits, cosines)
 
 
 def _card(job: Job, base: BaseModel, tuner: FineTuner, cosine_auc: float | None) -> ModelCard:
@@ -213,20 +227,19 @@ def _card(job: Job, base: BaseModel, tuner: FineTuner, cosine_auc: float | None)
     )
 
 
-def _tuned_card(job: Job, card: ModelCard, tuner: FineTuner, logits: NDArray[np.float32]) -> ModelCard:
+def _tuned_card(job: Job, card: ModelCard, tuner: FineTuner, dev: Dev) -> ModelCard:
     """Return the card with thresholds tuned on dev and the unlabelled pairs, and metrics on dev. No calibration."""
-    labels, languages = [row.label for row in job.dev], [row.pair.language for row in job.dev]
     others = [pair for pair in job.unlabelled if pair.language not in card.seen_languages]
     tokens = tuner.tokenizer.encode_pairs(card.texts(others))
     found = predict_logits(tuner.model, tuner.tokenizer, tokens) if others else ()
     unlabelled = Unlabelled(found, [pair.language for pair in others])
-    tuned = tune(job.dev, logits, CalibrationOptions(platt=False), card.seen_languages, unlabelled)
-    card = with_tuning(card, tuned, logits, languages)
+    tuned = tune(job.dev, dev.logits, CalibrationOptions(platt=False), card.seen_languages, unlabelled)
+    card = with_tuning(card, tuned, dev)
     measured = {
-        "metrics": report_model(job.dev, card.scores(logits), card, seed=job.recipe.seed),
+        "metrics": report_model(job.dev, card.scores(dev.logits), card, seed=job.recipe.seed),
         "metrics_on": "dev: rows on which checkpoint and threshold were chosen too, so the metrics flatter",
     }
-    return with_findings(card.model_copy(update=measured), logits, labels, languages)
+    return with_findings(card.model_copy(update=measured), dev)
 
 
 def _dev_pairs(dev: Sequence[LabeledPair]) -> Iterator[str]:

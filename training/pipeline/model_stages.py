@@ -20,7 +20,7 @@ from relevance.metrics import Scored, evaluate
 from relevance.tasks import LabeledPair
 from training.data.groups import linked_groups
 from training.data.rankings import lists_of
-from training.fitting.calibration import Tuned, tune, with_findings, with_tuning
+from training.fitting.calibration import Dev, Tuned, tune, with_findings, with_tuning
 from training.fitting.thresholds import seen_languages
 from training.pipeline.stage_run import (
     BUNDLE,
@@ -95,6 +95,8 @@ def evaluate_stage(run: StageRun) -> Report:
 
 def card(run: StageRun) -> Report:
     """Make a checkpoint of the trained weights, as hard links, under a card that holds what was tuned and measured."""
+    from training.fitting.checkpoint import dev_cosines
+
     trained, out = run.path(CHECKPOINT), run.work / CHECKPOINT
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(trained, out, copy_function=_link)
@@ -107,8 +109,9 @@ def card(run: StageRun) -> Report:
         "metrics": measured["metrics"],
     }
     tuned, dev = Tuned.model_validate(run.report("calibrate")), read_logits(run.path(DEV_LOGITS))
-    after = with_tuning(ModelCard.model_validate(dict(before) | named), tuned, dev["logit"], dev["language"])
-    with_findings(after, dev["logit"], dev["label"], dev["language"]).save(out)
+    rows = Dev(dev["label"], dev["language"], dev["group"], dev["logit"], dev_cosines(trained))
+    after = with_tuning(ModelCard.model_validate(dict(before) | named), tuned, rows)
+    with_findings(after, rows).save(out)
     return {"threshold": tuned.threshold}
 
 

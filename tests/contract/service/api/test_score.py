@@ -294,6 +294,7 @@ def test_models_are_listed(client, bundles):
     expected = {"name": manifest.name, "version": manifest.version, "threshold": 0.5, "precision": "fp32"}
     expected |= {"max_length": MAX_LENGTH, "base_model": "tiny", "languages": ["en", "es"], "device": "cpu"}
     assert expected.items() <= listed[0].items()
+    assert listed[0]["rerank_advice"] == {"en": "rerank", "ja": "keep_order"}
 
 
 def test_health_and_readiness(client):

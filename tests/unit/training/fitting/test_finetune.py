@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import signal
 import sys
@@ -13,15 +14,17 @@ from tokenizers import Tokenizer
 from relevance.card import ModelCard
 from relevance.errors import CheckpointError, ConfigError, DivergedError, InputError, MachineError
 from relevance.locks import output_lock
+from relevance.metrics import auc
 from relevance.tasks import LabeledPair, Pair
 from tests import commands
 from tests.models import tiny_model, unigram_model
 from training.fitting import finetune, snapshots
-from training.fitting.checkpoint import Job, _fitted, _open_work, dev_logits, train
+from training.fitting.checkpoint import Job, _fitted, _open_work, dev_cosines, dev_logits, train
 from training.fitting.evaluation import score_rows
 from training.fitting.recipe import EncoderSection, Recipe
 from training.fitting.snapshots import STATE_FILE
 from training.models.base_models import resolve_base_model
+from training.models.options import HeadOptions
 
 COLOURS = ("red", "blue", "green", "black")
 THINGS = ("shoes", "cups", "lamps", "chairs", "phones")
@@ -77,6 +80,25 @@ def test_a_checkpoint_scores_as_its_metrics_say(base, tmp_path):
     hits = sum(1 for s, r in zip(scores, dev, strict=True) if s >= card.threshold and r.label)
     said = sum(s >= card.threshold for s in scores)
     assert 2 * hits / (said + card.metrics.all.positives) == pytest.approx(card.metrics.all.f1.value)
+
+
+def test_a_card_compares_the_model_with_the_cosine_by_language(base, tmp_path, caplog):
+    dev = rows(160, 80)
+    paired = recipe(base, epochs=12).model_copy(update={"head": HeadOptions(kind="paired")})
+    with caplog.at_level(logging.INFO):
+        card = train(Job(paired, rows(80), dev, tmp_path / "out"))
+    cosines = dev_cosines(tmp_path / "out")
+    assert set(card.cosine_gains) == {"en"}  # de has 40 rows
+    english = np.array([r.pair.language == "en" for r in dev])
+    labels = np.array([r.label for r in dev])
+    assert card.cosine_gains["en"].cosine_auc == pytest.approx(auc(labels[english], cosines[english]))
+    assert card.cosine_gains["en"].auc == pytest.approx(auc(labels[english], dev_logits(tmp_path / "out")[english]))
+    assert card.cosine_auc == pytest.approx(auc(labels, cosines))
+    assert card.rerank_advice == {"en": card.cosine_gains["en"].advice}
+    other = train(
+        Job(recipe(base).model_copy(update={"head": HeadOptions(kind="mean")}), rows(80), dev, tmp_path / "m")
+    )
+    assert (dev_cosines(tmp_path / "m"), other.cosine_gains) == (None, {})
 
 
 def test_the_caller_can_tune_by_the_dev_logits(base, tmp_path):
