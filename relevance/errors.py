@@ -36,7 +36,7 @@ class BundleError(RelevanceError):
 
 
 class DivergedError(RelevanceError):
-    """Training left the finite numbers: a loss or a logit is NaN or infinite."""
+    """Training failed: a loss or a logit is NaN or infinite, or the scores have collapsed."""
 
     exit_code = 4
 

@@ -17,6 +17,8 @@ from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import CheckpointError, ConfigError
 from relevance.heads import HeadKind, HeadSpec
 from relevance.tokenization import PairTokenizer, TokenizedPair, batches
+from training.models.dropout import use_byte_dropout
+from training.models.first_token import keep_first_token
 from training.models.options import HeadOptions
 from training.models.quiet import quiet_tokenizers, quiet_weights
 from training.progress import Meter, Pace
@@ -35,6 +37,7 @@ class CrossEncoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         shapes = spec.shapes().items()
         self.head = nn.ParameterDict({_key(name): nn.Parameter(torch.zeros(shape)) for name, shape in shapes})
+        use_byte_dropout(self)
         self._takes_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
 
     @classmethod
@@ -178,6 +181,7 @@ def _load_encoder(path: Path, spec: HeadSpec, pad_id: int) -> nn.Module:
         if spec.kind is HeadKind.STOCK:
             model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, dtype=torch.float32)
             model.config.pad_token_id = pad_id  # decoders find a row's last token by it
+            keep_first_token(model)
             return model
         kind = MODEL_MAPPING[type(AutoConfig.from_pretrained(path))]
         # No head here reads the pooler, and the packaged encoder has none trained.
