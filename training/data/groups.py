@@ -5,7 +5,7 @@ the row of that id, even if that row is gone, and with all other rows made from 
 the row that replaced them. Equal ids alone link nothing, because ids of concatenated files often repeat by chance.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +41,23 @@ def copy_groups(rows: Sequence[LabeledPair]) -> NDArray[np.int64]:
 
     Such rows say the same thing. Linked rows of another candidate (a sampled negative) or label are other groups.
     """
+    return _source_groups(rows, lambda row: (query_key(row.pair.candidate), row.label))
+
+
+def source_groups(rows: Sequence[LabeledPair]) -> NDArray[np.int64]:
+    """Return a group number [N] per row: a row and all rows that were made from it, negatives too, are one group."""
+    return _source_groups(rows, lambda row: None)
+
+
+def _source_groups(rows: Sequence[LabeledPair], kind: Callable[[LabeledPair], Hashable]) -> NDArray[np.int64]:
+    """Return a group number [N] per row: rows of one kind that are linked by `source_id`, transitively, are a group."""
     sources = {name for row in rows for name in source_ids(row)}
-    first: dict[tuple[str, str, int], int] = {}
+    first: dict[tuple[str, Hashable], int] = {}
     links = _Links(len(rows))
     for at, row in enumerate(rows):
         for name in (*own_ids(row), *source_ids(row)):
             if name in sources:
-                key = (name, query_key(row.pair.candidate), row.label)
+                key = (name, kind(row))
                 first[key] = links.join(first.get(key, -1), at)
     roots = [links.root(at) for at in range(len(rows))]
     return np.unique(np.array(roots, dtype=np.int64), return_inverse=True)[1]

@@ -28,13 +28,14 @@ from relevance.outputs import write_text
 from relevance.tasks import LabeledPair, Pair
 from relevance.tokenization import PairTokenizer
 from training.data.groups import linked_groups
-from training.data.provenance import fingerprint, now, source_commit
+from training.data.provenance import content_of, fingerprint, now, source_commit
 from training.data.weights import label_shares, label_weights
 from training.fitting.calibration import Dev, Unlabelled, tune, with_findings, with_tuning
 from training.fitting.evaluation import report_model
 from training.fitting.finetune import Examples, FineTuner, Outcome
 from training.fitting.options import CalibrationOptions
 from training.fitting.recipe import Recipe
+from training.fitting.row_facts import RowFacts, facts_of
 from training.fitting.servable import check_family, check_lengths, check_size
 from training.fitting.snapshots import STATE_FILE
 from training.fitting.thresholds import seen_languages
@@ -91,6 +92,7 @@ def dev_cosines(checkpoint: Path) -> NDArray[np.float32] | None:
 
 
 def _train(job: Job, overwrite: bool) -> ModelCard:
+    facts = facts_of(job.train, job.recipe.training, job.out.with_name(f"{job.out.name}.teacher_lacks.txt"))
     base = resolve_base_model(job.recipe.base_model)
     check_family(base)
     work = job.out.parent / f".{job.out.name}.work"
@@ -104,6 +106,7 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     if job.recipe.encoder.freeze_word_embeddings or not job.recipe.training.embedding_rate:
         model.freeze_word_embeddings()
     examples = _examples(job, "train", job.train, tokenizer), _examples(job, "dev", job.dev, tokenizer)
+    examples = examples[0].with_facts(facts), examples[1]
     pairs, targets = examples[0].pairs, examples[0].targets
     some = pairs[:: max(1, len(pairs) // START_PAIRS)][:START_PAIRS]  # evenly spaced
     model.start_head(tensors(tokenizer, some), sum(targets) / len(targets))
@@ -120,7 +123,7 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
         np.save(folder / DEV_LOGITS_FILE, outcome.dev_logits)
         if cosines is not None:
             np.save(folder / DEV_COSINES_FILE, cosines)
-        _write_run(folder, job, outcome)
+        _write_run(folder, job, outcome, facts)
         _check_free(job.out, overwrite)  # again, since training took long
     shutil.rmtree(work)
     return card
@@ -157,6 +160,8 @@ def _open_work(work: Path, job: Job, base: BaseModel) -> None:
         "dev rows": fingerprint(rows=[job.dev]),
         "program": code_key("training.fitting.checkpoint:_train"),
     }
+    if (teacher := job.recipe.training.teacher) is not None:
+        mark["teacher"] = content_of(teacher)
     file = work / FINGERPRINT_FILE
     if work.exists() and (other := _differences(file, mark)):
         log.info("%s differ from those of the interrupted run in %s: starting over", ", ".join(other), work)
@@ -251,12 +256,13 @@ def _dev_pairs(dev: Sequence[LabeledPair]) -> Iterator[str]:
                 yield json.dumps(asdict(row.pair) | {"label": label}, ensure_ascii=False) + "\n"
 
 
-def _write_run(folder: Path, job: Job, outcome: Outcome) -> None:
-    """Write `run.json`: the resolved recipe, rows by language, and every evaluation."""
+def _write_run(folder: Path, job: Job, outcome: Outcome, facts: RowFacts) -> None:
+    """Write `run.json`: the resolved recipe, rows by language, queries where they are ranked, and every evaluation."""
     parts = {"train": job.train, "dev": job.dev}
     run = {
         "recipe": job.recipe.model_dump(mode="json"),
         "rows": {name: dict(sorted(Counter(r.pair.language for r in rows).items())) for name, rows in parts.items()},
+        **({"ranked_queries": asdict(facts.counts)} if facts.counts else {}),
         "evaluations": [asdict(evaluation) for evaluation in outcome.evaluations],
         "best_step": outcome.best_step,
         "device": outcome.device,

@@ -7,7 +7,7 @@ training.fitting.checkpoint makes the folder.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,12 @@ from relevance.metrics import auc
 from relevance.tokenization import PairTokenizer, TokenizedPair
 from training.fitting.guard import Guard, chance_error
 from training.fitting.kept import KeptWeights
+from training.fitting.losses import Goals, batch_loss, column
 from training.fitting.optimizer import Optimizer
 from training.fitting.recipe import TrainingSection
-from training.fitting.schedule import evaluation_steps, length_grouped_batches, rate_factor
+from training.fitting.row_facts import NO_FACTS, RowFacts
+from training.fitting.sampling import training_batches
+from training.fitting.schedule import evaluation_steps, rate_factor
 from training.fitting.snapshots import Snapshots
 from training.models.cross_encoder import CrossEncoder, predict_logits, tensors
 from training.models.used_rows import used_rows
@@ -33,12 +36,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Examples:
-    """Tokenised pairs, labels [N] in {0, 1} for the AUC, and targets [N] in [0, 1] and weights [N] of the loss."""
+    """Tokenised pairs, labels [N] in {0, 1} for the AUC, targets [N] in [0, 1] and weights [N] of the loss.
+
+    `facts` serve sampling and losses within a query.
+    """
 
     pairs: Sequence[TokenizedPair]
     labels: Sequence[int]
     targets: Sequence[float]
     weights: Sequence[float]
+    facts: RowFacts = NO_FACTS
+
+    def with_facts(self, facts: RowFacts) -> "Examples":
+        """Return the examples with these facts, and weights times their factors."""
+        weights = [w * f for w, f in zip(self.weights, facts.factors, strict=True)] if facts.factors else self.weights
+        return replace(self, weights=weights, facts=facts)
 
 
 @dataclass(frozen=True)
@@ -89,23 +101,18 @@ class FineTuner:
             return self._finish(dev)
 
     def _run(self, train: Examples, dev: Examples) -> None:
-        batches_an_epoch = -(-len(train.pairs) // self.section.batch_size)
-        steps = max(1, round(batches_an_epoch * self.section.epochs))
+        batches = training_batches([len(pair) for pair in train.pairs], train.facts, self.section, self.seed)
+        steps = len(batches)
         marks = evaluation_steps(steps, self.section.evaluations)
         self._kept = KeptWeights(self.section.average, self._trainable(), steps)
         torch.manual_seed(self.seed)
         begun = self._restore()
-        lengths = [len(pair) for pair in train.pairs]
-        pairs = int(len(lengths) * self.section.epochs)
-        batches: list[list[int]] = []
-        with Meter("training", pairs, "pairs", min(begun * self.section.batch_size, pairs), Pace("pairs")) as meter:
+        pairs, done = sum(map(len, batches)), sum(map(len, batches[:begun]))
+        with Meter("training", pairs, "pairs", done, Pace("pairs")) as meter:
             for step in range(begun, steps):
-                epoch, place = divmod(step, batches_an_epoch)
-                if place == 0 or not batches:
-                    batches = length_grouped_batches(lengths, self.section.batch_size, self.seed + 7919 * epoch)
                 self._optimizer.set_rate(rate_factor(step, steps, self.section.warmup_share, self.section.schedule))
-                loss = self._step(train, batches[place], step + 1)
-                meter.advance(len(batches[place]), f"loss {loss:.3f}")
+                loss = self._step(train, batches[step], step + 1)
+                meter.advance(len(batches[step]), f"loss {loss:.3f}")
                 with meter.paused():
                     if step + 1 in marks:
                         self._evaluate(step + 1, dev)
@@ -118,14 +125,12 @@ class FineTuner:
     def _step(self, train: Examples, rows: list[int], step: int) -> float:
         self.model.train()
         inputs = tensors(self.tokenizer, [train.pairs[i] for i in rows], self.device)
-        targets = torch.tensor([train.targets[i] for i in rows], device=self.device)
-        weights = torch.tensor([train.weights[i] for i in rows], device=self.device)
-        smooth = self.section.label_smoothing
+        columns = (train.targets, train.weights, train.facts.queries, train.facts.teacher)
+        goals = Goals(*(column(values, rows, self.device) for values in columns))
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         with torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32"):
             logits = self.model(**inputs)
-        targets = targets * (1 - smooth) + smooth / 2
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), targets, weight=weights)
+        loss = batch_loss(logits.float(), goals, self.section)
         norm, value = self._optimizer.step(loss), float(loss.detach())
         self._guard.after_step(step, value, norm)
         self._kept.after_step(step)

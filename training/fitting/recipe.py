@@ -57,11 +57,31 @@ class TrainingSection(OptionsModel):
     )
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps over which the rate rises")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    language_temperature: float = Field(
+        1.0, ge=1, description="draw languages in proportion to rows ** (1 / T); 1: as they come, 5: nearly alike"
+    )
+    copies_as_one: bool = Field(
+        False, description="a row, its translations and its negatives together weigh as much as one row"
+    )
+    max_query_rows: int = Field(0, ge=0, description="most rows of a query in an epoch, drawn anew each time; 0: all")
+    ranking: Literal["none", "ranknet", "lambdarank", "listnet"] = Field(
+        "none", description="loss that compares the rows of a query, beside the cross-entropy"
+    )
+    ranking_weight: float = Field(1.0, gt=0, description="weight of `ranking` in the loss")
+    teacher: Path | None = Field(
+        None, description="file of id, and logit or score, of all training rows: margin-MSE to them within queries"
+    )
+    teacher_weight: float = Field(1.0, gt=0, description="weight of the margin-MSE in the loss")
     evaluations: int = Field(4, gt=0, description="how often the dev set is scored, evenly over the run")
     patience: int = Field(0, ge=0, description="stop after so many evaluations without a better dev AUC; 0: never")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 on a GPU that has it, else fp16 on a GPU, fp32 on CPU"
     )
+
+    @property
+    def within_queries(self) -> bool:
+        """Whether a loss compares rows of a query, so that batches must hold them together."""
+        return self.ranking != "none" or self.teacher is not None
 
 
 class Recipe(OptionsModel):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relevance.tasks import LabeledPair
-from training.data.weights import LABEL_SHARE, LABEL_WEIGHT, label_shares, label_votes, label_weights
+from training.data.weights import LABEL_SHARE, LABEL_WEIGHT, label_cuts, label_shares, label_votes, label_weights
 from training.selfvalidation import flags
 from training.selfvalidation.judging import Judged
 from training.selfvalidation.options import Action, SelfValidationOptions
@@ -76,11 +76,12 @@ def mixtures(shares: ArrayLike, votes: ArrayLike, probabilities: ArrayLike, mix:
 
 
 def softened(row: LabeledPair, share: float) -> LabeledPair:
-    """Return a row with this `label_share`. Its label changes only if the share is strictly on the other side of 0.5.
+    """Return a row with this `label_share`. Its label changes only if the share is strictly beyond the row's cut.
 
-    The extra `original_label` then keeps the first label.
+    The cut is 0.5 where the row has no `label_cut`. The extra `original_label` keeps the first label.
     """
-    label = row.label if share == 0.5 else int(share > 0.5)
+    [cut] = label_cuts([row])
+    label = row.label if share == cut else int(share > cut)
     first = {ORIGINAL_LABEL: row.label} if label != row.label else {}
     return replace(row, label=label, extra=first | row.extra | {LABEL_SHARE: share})
 
@@ -88,9 +89,10 @@ def softened(row: LabeledPair, share: float) -> LabeledPair:
 def flipped(row: LabeledPair) -> LabeledPair:
     """Return a row with the other label; the extra `original_label` keeps the first one that it had.
 
-    The share of votes for label 1 changes with the label.
+    The share of votes for label 1 changes with the label: it is mirrored at the row's cut (0.5 without `label_cut`).
     """
-    other_share = {LABEL_SHARE: 1 - label_shares([row])[0]} if LABEL_SHARE in row.extra else {}
+    mirrored = min(max(2 * label_cuts([row])[0] - label_shares([row])[0], 0.0), 1.0)
+    other_share = {LABEL_SHARE: mirrored} if LABEL_SHARE in row.extra else {}
     return replace(row, label=1 - row.label, extra={ORIGINAL_LABEL: row.label} | row.extra | other_share)
 
 

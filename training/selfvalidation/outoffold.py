@@ -113,7 +113,8 @@ def model_recipe(recipe: Recipe, model: FilterModel, settings: Mapping[str, Any]
         raise ConfigError(f"self-validation settings: {explain(error)}") from None
     if changed.task is not recipe.task:
         raise ConfigError(f"self-validation settings: task {changed.task}; expected {recipe.task}, that of the recipe")
-    return changed
+    # A judge learns from no teacher: it may have learnt from the labels that are to be judged.
+    return changed.model_copy(update={"training": changed.training.model_copy(update={"teacher": None})})
 
 
 def out_of_fold(

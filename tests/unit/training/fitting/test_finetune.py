@@ -126,6 +126,64 @@ def test_the_targets_are_the_shares_and_the_labels_judge(base, tmp_path):
     assert spread["soft"] < spread["plain"] / 2
 
 
+def ranked_rows(count, start=0):
+    """Queries of four candidates each, of which one names the thing of the query; every fifth query has no such row."""
+    made = []
+    for i in range(start, start + count):
+        for n in range(4):
+            thing = THINGS[(i + n) % 5 if n or i % 5 else (i + 4) % 5]
+            pair = Pair(f"{COLOURS[i % 4]} {THINGS[i % 5]} {i}", f"goods,{thing}", "de" if i % 4 == 0 else "en")
+            made.append(LabeledPair(pair, int(thing == THINGS[i % 5]), f"{i}-{n}"))
+    return made
+
+
+@pytest.mark.parametrize("ranking", ["ranknet", "lambdarank", "listnet"])
+def test_ranking_losses_learn_the_order_within_queries(base, tmp_path, ranking):
+    some = recipe(base, epochs=10, ranking=ranking, ranking_weight=2, language_temperature=2, max_query_rows=3)
+    train(Job(some, ranked_rows(60), ranked_rows(20, 60), tmp_path / "out"))
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["ranked_queries"] == {"queries": 60, "one_class_queries": 12, "one_class_rows": 48}
+    assert run["evaluations"][-1]["dev_auc"] > 0.8
+
+
+def test_queries_of_one_class_alone_cannot_be_ranked(base, tmp_path):
+    with pytest.raises(InputError, match="all 80 queries of the 80 training rows have rows of one target only"):
+        train(Job(recipe(base, ranking="ranknet"), rows(80), rows(40, 80), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teachers_margins_are_learnt(base, tmp_path):
+    taught = [replace(r, extra={"label_weight": 0.01}) for r in ranked_rows(60)]
+    file = tmp_path / "teacher.jsonl"
+    file.write_text("".join(json.dumps({"id": r.id, "logit": -3.0 * r.label}) + "\n" for r in taught))
+    found = {}
+    for name, settings in (("alone", {}), ("taught", {"teacher": str(file), "teacher_weight": 1e4})):
+        train(Job(recipe(base, epochs=5, **settings), taught, ranked_rows(20, 60), tmp_path / name))
+        found[name] = json.loads((tmp_path / name / "run.json").read_text())["evaluations"][-1]["dev_auc"]
+    assert found["alone"] > 0.6
+    assert found["taught"] < 0.4  # this teacher says the opposite of the labels
+
+
+def test_rows_that_the_teacher_lacks_are_named_before_training(base, tmp_path):
+    file = tmp_path / "teacher.csv"
+    file.write_text("id,score\n1,0.5\n")
+    with pytest.raises(
+        InputError, match=r"lacks 79 of 80 training rows; all their ids are in .*out\.teacher_lacks\.txt"
+    ):
+        train(Job(recipe(base, teacher=str(file)), rows(80), rows(40, 80), tmp_path / "out"))
+    assert len((tmp_path / "out.teacher_lacks.txt").read_text().split()) == 79
+
+
+def test_copies_weigh_as_one_row(base, tmp_path):
+    made = [replace(r, id=f"{r.id}~xx", extra={"source": "translation", "source_id": r.id}) for r in rows(40)]
+    weighted = [replace(r, extra=r.extra | {"label_weight": 0.5}) for r in [*rows(40), *made]]
+    train(Job(recipe(base, copies_as_one=True), [*rows(80), *made], rows(40, 80), tmp_path / "as_one"))
+    by_hand = [*weighted[:40], *rows(40, 40), *weighted[40:]]
+    train(Job(recipe(base), by_hand, rows(40, 80), tmp_path / "by_hand"))
+    first, second = dev_logits(tmp_path / "as_one"), dev_logits(tmp_path / "by_hand")
+    assert np.corrcoef(first, second)[0, 1] > 0.99
+
+
 def test_equal_seeds_give_equal_weights_and_others_do_not(base, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         job = Job(recipe(base).model_copy(update={"seed": seed}), rows(48), rows(40, 80), tmp_path / name)

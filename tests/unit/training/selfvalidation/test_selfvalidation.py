@@ -22,7 +22,7 @@ from training.models.encoder_embedder import EncoderEmbedder
 from training.models.probe import Probe
 from training.reports.review import check_unique_ids, write_review
 from training.selfvalidation import flags
-from training.selfvalidation.actions import act, acted_on, drop_at_random, mixtures, spared
+from training.selfvalidation.actions import act, acted_on, drop_at_random, flipped, mixtures, softened, spared
 from training.selfvalidation.decisions import apply_review, read_decisions
 from training.selfvalidation.folds import assign_folds, dev_part
 from training.selfvalidation.judging import Suggestion, judge
@@ -327,6 +327,17 @@ def test_a_flip_turns_the_share_of_votes():
     found, options = judged([1], [[0.1], [0.15]], action=Action.RELABEL, models=TWO_KINDS)
     [left] = done(made, found, options)
     assert (left.label, left.extra["label_share"], left.extra["original_label"]) == (0, 0.25, 1)
+
+
+@pytest.mark.parametrize(("share", "mirrored"), [(0.05, 0.15), (0.4, 0.0), (0.1, 0.1)])
+def test_a_flip_of_clicks_mirrors_the_rate_at_its_cut(share, mirrored):
+    clicked = row(0, label=int(share >= 0.1), label_share=share, label_cut=0.1)
+    assert flipped(clicked).extra["label_share"] == pytest.approx(mirrored)
+
+
+def test_softened_clicks_change_label_at_their_cut():
+    assert softened(row(0, label=0, label_share=0.05, label_cut=0.1), 0.12).label == 1
+    assert softened(row(0, label=1, label_share=0.2, label_cut=0.1), 0.12).label == 1
 
 
 def test_dropping_takes_at_most_its_share_worst_first():

@@ -1,0 +1,44 @@
+"""The facts that sampling and losses within a query need are gathered only where the recipe asks."""
+
+from relevance.tasks import LabeledPair, Pair
+from training.data.groups import source_groups
+from training.fitting.recipe import TrainingSection
+from training.fitting.row_facts import NO_FACTS, facts_of
+
+
+def row(row_id, query, label=1, language="en", **extra):
+    return LabeledPair(Pair(query, "a,b", language), label, row_id, extra)
+
+
+ROWS = [
+    row("1", "Cup"),
+    row("2", "cup ", label=0),
+    row("3", "cup", language="de"),
+    row("1~de", "tasse", language="de", source="translation", source_id="1"),
+    row("1~n", "cup", label=0, source="negative", source_id="1"),
+    row("1~de~n", "tasse", label=0, language="de", source="negative", source_id="1~de"),
+]
+
+
+def facts(tmp_path, **settings):
+    return facts_of(ROWS, TrainingSection(**settings), tmp_path / "lacking")
+
+
+def test_nothing_is_gathered_where_nothing_is_asked(tmp_path):
+    assert facts(tmp_path) == NO_FACTS
+
+
+def test_rows_of_one_query_and_language_have_one_number(tmp_path):
+    found = facts(tmp_path, ranking="ranknet")
+    assert found.queries == [0, 0, 1, 2, 0, 2]
+    assert (found.counts.queries, found.counts.one_class_queries, found.counts.one_class_rows) == (3, 1, 1)
+    assert facts(tmp_path, max_query_rows=2).queries == found.queries
+
+
+def test_a_row_with_its_translations_and_negatives_is_one_group(tmp_path):
+    assert source_groups(ROWS).tolist() == [0, 1, 2, 0, 0, 0]
+    assert facts(tmp_path, copies_as_one=True).factors == [0.5, 2, 2, 0.5, 0.5, 0.5]
+
+
+def test_languages_are_gathered_for_the_temperature(tmp_path):
+    assert facts(tmp_path, language_temperature=3).languages == ["en", "en", "de", "de", "en", "de"]

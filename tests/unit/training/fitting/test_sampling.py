@@ -1,0 +1,113 @@
+"""Balance, caps and queries in one batch: each switch changes the rows of an epoch as it says."""
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.fitting.recipe import TrainingSection
+from training.fitting.row_facts import NO_FACTS, RowFacts, copy_factors, query_counts
+from training.fitting.sampling import balanced, capped, language_quotas, query_batches, training_batches
+from training.fitting.schedule import length_grouped_batches
+
+LENGTHS = [5 + i % 7 for i in range(100)]
+LANGUAGES = ["en"] * 80 + ["de"] * 16 + ["pl"] * 4
+QUERIES = [i // 4 if i < 80 else 20 for i in range(100)]  # 20 queries of four rows, one of twenty
+
+
+def batches(facts=NO_FACTS, seed=3, **settings):
+    return training_batches(LENGTHS, facts, TrainingSection(**{"batch_size": 16} | settings), seed)
+
+
+def test_without_switches_batches_are_those_of_similar_length():
+    assert batches(epochs=2) == length_grouped_batches(LENGTHS, 16, 3) + length_grouped_batches(LENGTHS, 16, 3 + 7919)
+    assert len(batches(epochs=1.5)) == round(7 * 1.5)
+    assert len(batches(epochs=0.001)) == 1
+
+
+def test_quotas_by_hand():
+    counts = {"en": 81, "de": 16, "pl": 3}
+    assert language_quotas(counts, 1) == counts
+    assert language_quotas({"en": 81, "de": 16, "pl": 1}, 2) == {"en": 63, "de": 28, "pl": 7}  # 9 : 4 : 1 of 98
+    assert language_quotas(counts, 1e9) == {"en": 34, "de": 33, "pl": 33}
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 500), min_size=1), st.floats(1, 50))
+def test_quotas_keep_the_total_and_the_order_of_languages(counts, temperature):
+    quotas = language_quotas(counts, temperature)
+    assert sum(quotas.values()) == sum(counts.values())
+    ordered = sorted(counts, key=lambda name: counts[name])
+    assert all(quotas[a] <= quotas[b] + 1 for a, b in pairwise(ordered))
+
+
+def test_a_temperature_changes_the_languages_that_are_drawn():
+    drawn = [i for batch in batches(RowFacts(languages=LANGUAGES), language_temperature=2) for i in batch]
+    assert Counter(LANGUAGES[i] for i in drawn) == {"en": 60, "de": 27, "pl": 13}  # as 8.9 : 4 : 2
+    assert len(drawn) == 100
+    times = Counter(drawn)
+    assert max(times[i] for i in range(80)) == 1  # of a language that is drawn less, no row twice
+    assert {times[i] for i in range(96, 100)} <= {3, 4}
+
+
+def test_each_epoch_draws_other_rows_of_a_frequent_language():
+    rng = np.random.default_rng(0)
+    first, second = (set(balanced(LANGUAGES, 5, rng).tolist()) for _ in range(2))
+    assert first != second
+
+
+def test_a_cap_leaves_other_rows_of_a_frequent_query_each_epoch():
+    made = batches(RowFacts(queries=QUERIES), max_query_rows=5, epochs=6)
+    epochs = [[i for batch in made[at : at + 6] for i in batch] for at in range(0, 36, 6)]
+    for rows in epochs:
+        assert len(rows) == len(set(rows)) == 85
+        assert Counter(QUERIES[i] for i in rows) == dict.fromkeys(range(20), 4) | {20: 5}
+    assert len({i for rows in epochs for i in rows if QUERIES[i] == 20}) > 10
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 6))
+def test_a_cap_keeps_what_it_may(queries, most):
+    kept = capped(queries, most, np.random.default_rng(0)).tolist()
+    assert len(set(kept)) == len(kept)
+    assert Counter(queries[i] for i in kept) == {q: min(n, most) for q, n in Counter(queries).items()}
+
+
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=80), st.integers(2, 9))
+def test_rows_of_a_query_are_in_one_batch_unless_they_are_too_many(queries, batch_size):
+    units = [np.flatnonzero(np.array(queries) == q) for q in sorted(set(queries))]
+    made = query_batches(units, [5] * len(queries), batch_size, np.random.default_rng(1), window=2)
+    assert sorted(i for batch in made for i in batch) == list(range(len(queries)))
+    assert max(map(len, made)) <= batch_size
+    for query, count in Counter(queries).items():
+        held = sum(any(queries[i] == query for i in batch) for batch in made)
+        assert held <= -(-count // batch_size)
+
+
+@pytest.mark.parametrize("switch", [{"ranking": "ranknet"}, {"teacher": "t.jsonl"}])
+def test_terms_within_a_query_hold_its_rows_together(switch):
+    made = batches(RowFacts(queries=QUERIES), **switch)
+    held = Counter(query for batch in made for query in {QUERIES[i] for i in batch})
+    assert held == dict.fromkeys(range(20), 1) | {20: 2}
+    together = batches(RowFacts(LANGUAGES, QUERIES), language_temperature=5, max_query_rows=4, **switch)
+    assert all(set(Counter(QUERIES[i] for i in batch).values()) <= {4, 8, 12, 16} for batch in together)
+
+
+def test_padding_stays_small_where_queries_are_held_together():
+    lengths = [(i // 3 * 37) % 61 + 4 for i in range(3000)]
+    units = [np.arange(at, at + 3) for at in range(0, 3000, 3)]
+    made = query_batches(units, lengths, 32, np.random.default_rng(0))
+    assert sum(max(lengths[i] for i in b) * len(b) for b in made) < 1.15 * sum(lengths)
+    assert len(made) < 1.15 * 3000 / 32
+
+
+def test_copies_weigh_as_much_as_one_row():
+    factors = copy_factors([0, 0, 0, 1, 2, 2])
+    assert factors.mean() == pytest.approx(1)
+    assert factors.tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2, 1, 1])
+
+
+def test_queries_of_one_class_are_counted():
+    counts = query_counts([1, 0, 1, 1, 0.5, 0.7, 0], [0, 0, 1, 1, 2, 2, 3])
+    assert (counts.queries, counts.one_class_queries, counts.one_class_rows) == (4, 2, 3)

@@ -1,0 +1,91 @@
+"""What sampling and losses within a query need to know of training rows; nothing where the recipe does not ask."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from relevance.errors import InputError
+from relevance.tasks import LabeledPair, query_key
+from training.data.groups import source_groups
+from training.data.teacher import teacher_logits
+from training.data.weights import label_shares
+from training.fitting.recipe import TrainingSection
+
+log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryCounts:
+    """Queries of the training rows, and those whose rows all have one target: these have no order to learn."""
+
+    queries: int
+    one_class_queries: int
+    one_class_rows: int
+
+
+@dataclass(frozen=True)
+class RowFacts:
+    """Facts on the training rows, each [N] or empty.
+
+    `factors` multiply the weights, `teacher` is in logits. Rows of one query and language have one number in `queries`.
+    """
+
+    languages: Sequence[str] = ()
+    queries: Sequence[int] = ()
+    factors: Sequence[float] = ()
+    teacher: Sequence[float] = ()
+    counts: QueryCounts | None = None
+
+
+NO_FACTS = RowFacts()
+
+
+def facts_of(rows: Sequence[LabeledPair], section: TrainingSection, lacking: Path) -> RowFacts:
+    """Return the facts that the section needs; the ids of rows that the teacher lacks are written to `lacking`.
+
+    InputError where the teacher lacks a row, or where ranking is asked for and no query has rows of two targets.
+    """
+    queries: Sequence[int] = ()
+    counts = None
+    if section.within_queries or section.max_query_rows:
+        number: dict[tuple[str, str], int] = {}
+        keys = [(query_key(row.pair.query), row.pair.language) for row in rows]
+        queries = [number.setdefault(key, len(number)) for key in keys]
+    if section.ranking != "none":
+        counts = query_counts(label_shares(rows), queries)
+        log.info("ranking: %s", ", ".join(f"{name} {count}" for name, count in asdict(counts).items()))
+        if counts.one_class_queries == counts.queries:
+            raise InputError(
+                f"training.ranking {section.ranking}: all {counts.queries} queries of the {len(rows)} training rows "
+                "have rows of one target only; expected queries with better and worse candidates"
+            )
+    languages: Sequence[str] = ()
+    if section.language_temperature > 1:
+        languages = [row.pair.language for row in rows]
+        log.info("languages by rows, before balancing: %s", dict(Counter(languages).most_common()))
+    factors = copy_factors(source_groups(rows)).tolist() if section.copies_as_one else ()
+    teacher = () if section.teacher is None else teacher_logits(section.teacher, [row.id for row in rows], lacking)
+    return RowFacts(languages, queries, factors, teacher, counts)
+
+
+def copy_factors(groups: ArrayLike) -> Floats:
+    """Return factors [N] of weights by which each group [N] of rows weighs as much as one row; their mean is 1."""
+    _, of, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    return (len(of) / len(sizes)) / sizes[of]
+
+
+def query_counts(targets: Sequence[float], queries: Sequence[int]) -> QueryCounts:
+    """Count the queries [N] whose rows all have the same target [N]."""
+    of, values = np.asarray(queries), np.asarray(targets, dtype=np.float64)
+    least, most = np.full(of.max() + 1, np.inf), np.full(of.max() + 1, -np.inf)
+    np.minimum.at(least, of, values)
+    np.maximum.at(most, of, values)
+    alike = least == most
+    return QueryCounts(len(alike), int(alike.sum()), int(alike[of].sum()))
