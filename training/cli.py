@@ -5,7 +5,8 @@ import typer
 from relevance.locks import locks_output
 from training.commands.ablate import ablate
 from training.commands.data import data
-from training.commands.models import encoder, evaluate, train
+from training.commands.evaluate import evaluate
+from training.commands.models import encoder, train
 from training.commands.negatives import negatives
 from training.commands.pipeline import pipeline
 from training.commands.sample import sample

@@ -1,4 +1,4 @@
-"""The commands `encoder`, `train` and `evaluate`."""
+"""The commands `encoder` and `train`."""
 
 import json
 import logging
@@ -11,10 +11,9 @@ import typer
 from relevance.errors import InputError
 from relevance.languages import chosen_languages
 from relevance.tasks import LabeledPair, Pair, Task
+from training.commands.evaluate import print_metrics
 from training.commands.flat import flattened
 from training.commands.options import (
-    ROWS_HELP,
-    JsonOption,
     Output,
     OverwriteOption,
     PairFiles,
@@ -23,7 +22,6 @@ from training.commands.options import (
 from training.data.files.writers import check_files
 
 if TYPE_CHECKING:
-    from relevance.metrics import Report
     from training.fitting.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -137,31 +135,8 @@ def train(
         )
     log.info("%s: %d pairs to train on, %d for dev", chosen.name, len(rows), len(dev))
     card = run(Job(chosen, rows, dev, out, files.unlabelled_pairs(chosen.task)), overwrite=output.overwrite)
-    _print_report(card.metrics, f"{chosen.name} on {files.dev.name}", output.as_json)
-
-
-@flattened
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="A folder written by `relevance train` or `relevance export`.")],
-    file: Annotated[Path, typer.Argument(help=f"Labelled pairs. {ROWS_HELP}")],
-    files: PairFiles,
-    as_json: JsonOption = False,
-) -> None:
-    """Score labelled pairs with a model: F1, always-yes F1 and AUC, by language, with intervals.
-
-    Queries with several candidates have ranking metrics too: nDCG@10, MRR@10, precision, pairwise accuracy. Labels use
-    the threshold of each language, as in the service. Intervals resample groups of linked rows.
-    """
-    from relevance.soundness import Advice
-    from training.fitting.evaluation import card_of, judge_labels, report_model, score_rows
-
-    rows = files.read(file, card_of(model).task, model, "rows")
-    card, scores = score_rows(model, rows)
-    for finding in judge_labels(rows, scores, card):
-        log.warning("%s: %s", file.name, finding)
-    if kept := [code for code, advice in card.rerank_advice.items() if advice is Advice.KEEP_ORDER]:
-        log.warning("%s: no better than the base model's cosine on dev in %s", card.name, ", ".join(kept))
-    _print_report(report_model(rows, scores, card), f"{card.name} on {file.name}", as_json)
+    if card.metrics is not None:
+        print_metrics(card.metrics, f"{chosen.name} on {files.dev.name}", output.as_json)
 
 
 def _of_languages(rows: list[LabeledPair], languages: list[str] | None) -> list[LabeledPair]:
@@ -178,16 +153,3 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"corpus {path}: {error}; expected a UTF-8 text file") from None
-
-
-def _print_report(report: "Report | None", title: str, as_json: bool) -> None:
-    from rich.console import Console
-
-    from training.fitting.evaluation import report_tables
-
-    if report is None:
-        return
-    if as_json:
-        print(report.model_dump_json())
-    else:
-        Console(width=140).print(report_tables(report, title))

@@ -94,9 +94,11 @@ def judge_labels(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard
 
 
 def report_tables(report: Report, title: str) -> Group:
-    """Return the metrics as a table, and the ranking metrics as another where queries have several candidates."""
+    """Return the metrics as a table, and the ranking metrics as another where any query is ranked."""
     tables = [_metrics_table(report, title)]
-    return Group(*tables, *([_ranking_table(report.ranking)] if report.ranking else []))
+    if report.ranking and report.ranking.all.queries:
+        tables.append(_ranking_table(report.ranking))
+    return Group(*tables)
 
 
 def _metrics_table(report: Report, title: str) -> Table:

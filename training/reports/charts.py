@@ -15,6 +15,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, SOFT, RULE, SERIES = "#1c2430", "#566173", "#d8dde5", ("#2f6fb0", "#c9d3df")
@@ -32,6 +33,8 @@ _STYLE = {
     "svg.hashsalt": "relevance",
     "text.parse_math": False,
 }
+_MOST_POINTS = 30  # with a dot for each
+_ABOVE = {"textcoords": "offset points", "ha": "right", "color": SOFT}
 _BESIDE = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
@@ -52,6 +55,42 @@ class IntervalRow:
     label: str
     below: str
     intervals: dict[str, tuple[float, float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A value with its interval; `low` and `high` are the value where it has none."""
+
+    label: str
+    low: float
+    value: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The points of a line, and the band around it; without `low` and `high` there is no band."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """What a line chart has beside its curve: names of the axes, and reference lines.
+
+    `level` is a dashed horizontal line with its name, `at` an upright one; `diagonal` draws y = x. `limits` are those
+    of both axes; None: those of the points.
+    """
+
+    x: str
+    y: str
+    level: tuple[float, str] | None = None
+    at: tuple[float, str] | None = None
+    diagonal: bool = False
+    limits: tuple[float, float] | None = None
 
 
 @contextlib.contextmanager
@@ -102,6 +141,49 @@ def histogram(title: str, counts: Sequence[int], labels: Sequence[str]) -> str:
 
 
 @_drawing()
+def dot_chart(title: str, dots: Sequence[Dot], line: float) -> str:
+    """Return rows for a page: a dot with its interval in each, and an upright line at `line`."""
+    figure = _figure(480, 40 + 24 * len(dots))
+    axes = figure.add_subplot()
+    axes.axvline(line, color=SOFT, linewidth=1, linestyle="dashed")
+    for place, dot in enumerate(dots):
+        axes.plot([dot.low, dot.high], [place, place], color=SERIES[0], linewidth=2, clip_on=False)
+        _point(axes, dot.value, place)
+    axes.set_yticks(range(len(dots)), [_shortened(dot.label) for dot in dots])
+    axes.set_ylim(max(len(dots), 1) - 0.5, -0.5)
+    _plain_axes(axes)
+    return _inline(figure, title)
+
+
+@_drawing()
+def line_chart(title: str, curve: Curve, plane: Plane) -> str:
+    """Return a curve for a page, with a dot at each of its points if they are few."""
+    figure = _figure(480, 300)
+    axes = figure.add_subplot()
+    if plane.diagonal:
+        axes.axline((0, 0), slope=1, color=SOFT, linewidth=1, linestyle="dashed")
+    if curve.low:
+        band = [*curve.low, *reversed(curve.high)]  # a polygon: fill_between would refer to a definition
+        axes.fill([*curve.x, *reversed(curve.x)], band, color=SERIES[1], linewidth=0)
+    axes.plot(curve.x, curve.y, color=SERIES[0], linewidth=2)
+    for point in zip(curve.x, curve.y, strict=True) if len(curve.x) <= _MOST_POINTS else ():
+        _point(axes, *point)
+    if plane.limits:
+        axes.set(xlim=plane.limits, ylim=plane.limits)
+    if plane.level:
+        axes.axhline(plane.level[0], color=SOFT, linewidth=1, linestyle="dashed")
+        axes.annotate(plane.level[1], (1, plane.level[0]), (-2, 4), **_ABOVE, xycoords=("axes fraction", "data"))
+    if plane.at:
+        axes.axvline(plane.at[0], color=SOFT, linewidth=1, linestyle="dotted")
+        axes.annotate(plane.at[1], (plane.at[0], 0), (-4, 4), **_ABOVE, xycoords=("data", "axes fraction"))
+    axes.set_xlabel(_plain(plane.x), color=SOFT)
+    axes.set_ylabel(_plain(plane.y), color=SOFT)
+    axes.grid(axis="y", color=RULE)
+    _plain_axes(axes)
+    return _inline(figure, title)
+
+
+@_drawing()
 def interval_chart(title: str, rows: Sequence[IntervalRow], series: Sequence[str]) -> str:
     """Return a file of its own: a line a row and series from low to high with a dot at the value, and a line at 0."""
     figure = _figure(820, 110 + 54 * len(rows))
@@ -128,6 +210,18 @@ def interval_chart(title: str, rows: Sequence[IntervalRow], series: Sequence[str
     return svg.replace("<defs>", f"<title>{escape(title)}</title><defs>", 1).replace("<svg ", '<svg role="img" ', 1)
 
 
+def _point(axes: "Axes", x: float, y: float) -> None:
+    """Draw a dot as a line without length: a marker would refer to a definition, which pages leave out."""
+    axes.plot([x, x], [y, y], color=SERIES[0], linewidth=8, solid_capstyle="round", clip_on=False)
+
+
+def _plain_axes(axes: "Axes") -> None:
+    axes.grid(axis="x", color=RULE)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, pad=7, colors=INK)
+    axes.spines[:].set_visible(False)
+
+
 def _coloured(series: Sequence[str]) -> list[tuple[str, str]]:
     return list(zip(series, INTERVAL_COLOURS, strict=False))
 
@@ -150,6 +244,7 @@ def _inline(figure: "Figure", title: str) -> str:
     svg = _svg(figure, "none")
     body = svg[svg.index("<g ") : svg.rindex("</svg>")]
     body = re.sub(r"<defs>.*?</defs>", "", re.sub(r'<g id="[^"<>]*"', "<g", body), flags=re.DOTALL)
+    body = re.sub(r' clip-path="url\([^"<>]*"', "", body)  # its definition is gone
     for colour, variable in _PAGE_COLOURS.items():
         body = body.replace(f": {colour}", f": {variable}")
     width, height = (round(72 * inches) for inches in figure.get_size_inches())

@@ -10,7 +10,7 @@ from relevance.card import ModelCard
 from relevance.metrics import f1
 from relevance.tasks import LabeledPair, Pair, Task
 from tests.tiny import tiny_bundle
-from training.commands.models import evaluate
+from training.commands.evaluate import evaluate
 from training.data.splits import write_pairs
 from training.fitting.evaluation import OpenedModel, report_model
 
