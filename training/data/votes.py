@@ -10,6 +10,8 @@ original row remains (the first row if all were made by augmentation), with
 - `label_weight`: the mean weight of the votes. How far they agree is in the share, which is the training target;
 - `merged_ids` and `merged_source_ids`: the ids and the sources of the other rows.
 
+Its `clicks` and `impressions` are removed: the votes hold those of all rows.
+
 Merging merged rows gives the same result as merging all rows at once.
 """
 
@@ -22,6 +24,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from relevance.tasks import LabeledPair, query_key
+from training.data.clicks import CLICKS, IMPRESSIONS
 from training.data.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
 from training.data.weights import (
     HALF,
@@ -111,8 +114,9 @@ class Ballot(NamedTuple):
 
     @property
     def has_both(self) -> bool:
-        """Whether both labels have votes."""
-        return self.votes > 1 and _ROUNDING < self.share < 1 - _ROUNDING
+        """Whether both labels have votes. Clicks are no votes for and against: rows with another cut never do."""
+        is_rate = abs(self.cut - HALF) > _ROUNDING
+        return self.votes > 1 and not is_rate and _ROUNDING < self.share < 1 - _ROUNDING
 
     @property
     def label(self) -> int:
@@ -162,7 +166,16 @@ class _Group:
         members = [rows[at] for at in self.places]
         ids = dict.fromkeys(name for row in members for name in own_ids(row) if name != kept.id)
         sources = dict.fromkeys(name for row in members for name in source_ids(row))
-        changed = {LABEL_WEIGHT, LABEL_SHARE, LABEL_VOTES, LABEL_CUT, MERGED_IDS, MERGED_SOURCE_IDS}
+        changed = {
+            LABEL_WEIGHT,
+            LABEL_SHARE,
+            LABEL_VOTES,
+            LABEL_CUT,
+            MERGED_IDS,
+            MERGED_SOURCE_IDS,
+            CLICKS,
+            IMPRESSIONS,
+        }
         extra = {name: value for name, value in kept.extra.items() if name not in changed}
         extra |= {LABEL_SHARE: self.ballot.share, LABEL_VOTES: self.ballot.votes}
         if self.ballot.label_weight < 1:

@@ -13,6 +13,7 @@ from training.data.clicks import BetaPrior
 from training.data.dataset import read_pairs, read_rows
 from training.data.files.reading import ReadOptions
 from training.data.rows import BadRowsError
+from training.data.votes import Contradictions
 from training.data.weights import label_shares, label_votes, label_weights
 
 
@@ -118,8 +119,11 @@ def test_rows_without_counts_have_no_label_where_none_is_needed(tmp_path):
 def test_merged_counts_keep_their_cut(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("query,candidate,clicks,impressions\nCup,red,3,10\ncup,red,1,10\ncup,blue,0,30\ncup ,blue,0,30\n")
-    left, _ = clean(read(path), Task.QI, CleaningOptions(tags=Tags.OFF))
+    options = CleaningOptions(tags=Tags.OFF, contradictions=Contradictions.DROP)
+    left, report = clean(read(path), Task.QI, options)
+    assert report.votes.contradictory_pairs == 0  # an impression without a click is no vote against
     assert [row.label for row in left] == [1, 0]
     assert label_shares(left) == pytest.approx([(4 + 2) / 40, 1 / 40])
     assert label_votes(left) == [20, 60]
     assert [row.extra["label_cut"] for row in left] == pytest.approx([0.1, 0.1])
+    assert not any("clicks" in row.extra for row in left)

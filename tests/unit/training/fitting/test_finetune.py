@@ -239,7 +239,7 @@ train(Job(switched(sys.argv[1], **switches), rows(80), rows(40, 80), Path(sys.ar
 SWITCHES = [
     {},
     {"average": "ema", "trained": True, "embedding_rate": 0.5},
-    {"average": "last", "evaluations": 6, "layer_decay": 0.5, "schedule": "cosine"},
+    {"average": "last", "evaluations": 6, "layer_decay": 0.5, "schedule": "cosine", "language_temperature": 2},
 ]
 
 
