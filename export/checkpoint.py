@@ -20,6 +20,7 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForSeque
 from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import CheckpointError
 from relevance.heads import HeadKind
+from relevance.inputs import PairInputs
 from relevance.tokenization import PairTokenizer, TokenizedPair, batches
 
 BATCH_TOKENS = 2048  # rows x padded length of one run
@@ -41,25 +42,34 @@ class Scorer(nn.Module):
             self.register_buffer(f"head_{place}", value)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        prior: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Return logits [B] for int64 ids, mask and, where the model reads them, type ids, each [B, T]."""
+        """Return logits [B] for int64 ids, mask and, where the model reads them, type ids [B, T] and prior [B, 3]."""
         types = {"token_type_ids": token_type_ids} if "token_type_ids" in self.input_names else {}
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
         if self.spec.kind is HeadKind.STOCK:
             return {"logits": output.logits[:, 0]}
         weights = {name: getattr(self, f"head_{place}") for place, name in enumerate(self._names)}
-        return {"logits": self.spec.logits(output.last_hidden_state, input_ids, attention_mask, weights)}
+        return {"logits": self.spec.logits(output.last_hidden_state, input_ids, attention_mask, weights, prior)}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened checkpoint: its card, its module in fp32, and its tokeniser."""
+    """An opened checkpoint: its card, its module in fp32, and how it reads pairs."""
 
     folder: Path
     card: ModelCard
     scorer: Scorer
-    tokenizer: PairTokenizer
+    inputs: PairInputs
+
+    @property
+    def tokenizer(self) -> PairTokenizer:
+        """The tokeniser, set up as the model was trained."""
+        return self.inputs.tokenizer
 
     @classmethod
     def open(cls, folder: Path) -> "Checkpoint":
@@ -68,7 +78,7 @@ class Checkpoint:
         for name in (TOKENIZER_FILE, "config.json", *([] if card.head.kind is HeadKind.STOCK else [HEAD_FILE])):
             if not (folder / name).is_file():
                 raise CheckpointError(f"checkpoint {folder}: {name} is missing; expected what `relevance train` wrote")
-        tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, card.max_length, card.pad_id)
+        inputs = PairInputs.from_checkpoint(folder, card)
         try:
             encoder = _load_encoder(folder, card)
             head = {} if card.head.kind is HeadKind.STOCK else load_file(folder / HEAD_FILE)
@@ -80,9 +90,10 @@ class Checkpoint:
             raise CheckpointError(f"{folder / HEAD_FILE}: parameters {found}, expected {card.head.shapes()}")
         names = ("input_ids", "attention_mask")
         # Where the pair template has only token type 0, the model's default, zeros, gives the same result.
-        if any(tokenizer.template.types) and "token_type_ids" in inspect.signature(encoder.forward).parameters:
+        if any(inputs.tokenizer.template.types) and "token_type_ids" in inspect.signature(encoder.forward).parameters:
             names += ("token_type_ids",)
-        return cls(folder, card, Scorer(encoder, card, head, names).eval(), tokenizer)
+        names += ("prior",) if card.head.prior else ()
+        return cls(folder, card, Scorer(encoder, card, head, names).eval(), inputs)
 
     @torch.inference_mode()
     def logits(self, pairs: Sequence[TokenizedPair]) -> NDArray[np.float32]:

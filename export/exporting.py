@@ -18,6 +18,7 @@ from relevance.files import whole_folder
 from relevance.locks import locks_output
 from relevance.metrics import f1
 from relevance.outputs import check_outputs
+from relevance.prior import PRIOR_FILE
 from relevance.session import BundleSession, Device, Logits
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def export_bundle(checkpoint: Path, out: Path, precision: Precision, limits: Lim
     check_outputs([out], [checkpoint], overwrite=overwrite)
     source = Checkpoint.open(checkpoint)
     golden = _read_dev_pairs(checkpoint)
-    tokens = source.tokenizer.encode_pairs(source.card.texts([g.pair for g in golden]))
+    tokens = source.inputs.encode([g.pair for g in golden])
     expected = source.logits(tokens)
     device: Device = "auto" if precision == "fp16" else "cpu"
     with whole_folder(out) as folder:
@@ -68,7 +69,9 @@ def export_bundle(checkpoint: Path, out: Path, precision: Precision, limits: Lim
             tools=versions(),
             sha256={},
         )
-        logits = BundleSession.start(Bundle(folder, draft, ()), device=device).logits(tokens)
+        if source.inputs.prior is not None:
+            shutil.copyfile(checkpoint / PRIOR_FILE, folder / PRIOR_FILE)
+        logits = BundleSession.start(Bundle(folder, draft, (), source.inputs.prior), device=device).logits(tokens)
         found = label_findings(draft, golden, logits)
         measured = {
             "parity": _parity(source, golden, expected, logits, limits),

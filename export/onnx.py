@@ -14,12 +14,15 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from onnxruntime.transformers.optimizer import optimize_model
 from optimum.exporters.onnx import export as export_graph
 from optimum.exporters.tasks import TasksManager
+from optimum.utils.input_generators import DummyInputGenerator
+from torch import Tensor
 
 from export.checkpoint import Scorer
 from export.cpukernels import use_fast_cpu_kernels
 from export.firsttoken import keep_first_token
 from relevance.bundle import Precision
 from relevance.errors import CheckpointError
+from relevance.prior import FEATURES
 
 OPSET = 17
 OUTPUT_NAME = "logits"
@@ -73,13 +76,27 @@ def _export(scorer: Scorer, path: Path) -> None:
         export_graph(scorer, config, path, opset=OPSET)
 
 
+class _DummyPrior(DummyInputGenerator):
+    """The input that the tracer reads for the category prior."""
+
+    SUPPORTED_INPUT_NAMES = ("prior",)
+
+    def __init__(self, task: str, normalized_config: Any, batch_size: int = 2, **_: Any) -> None:
+        self._rows = batch_size
+
+    def generate(self, input_name: str, **_: Any) -> Tensor:
+        return torch.zeros(self._rows, FEATURES)
+
+
 def _with_inputs(config: Any, names: tuple[str, ...]) -> Any:
     """Return an optimum export configuration whose graph has just these inputs and one output, logits [B]."""
-    axes = {0: "batch_size", 1: "sequence_length"}
+    batch = {0: "batch_size"}
+    axes = {name: batch if name == "prior" else batch | {1: "sequence_length"} for name in names}
 
     class Configured(type(config)):
-        inputs = property(lambda self: dict.fromkeys(names, axes))
-        outputs = property(lambda self: {OUTPUT_NAME: {0: "batch_size"}})
+        inputs = property(lambda self: axes)
+        outputs = property(lambda self: {OUTPUT_NAME: batch})
+        DUMMY_INPUT_GENERATOR_CLASSES = (*type(config).DUMMY_INPUT_GENERATOR_CLASSES, _DummyPrior)
 
     config.__class__ = Configured
     return config

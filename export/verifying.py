@@ -26,7 +26,7 @@ def verify_bundle(folder: Path) -> Verified:
     """Open a bundle as the service does. Raises BundleError or MachineError where the service would refuse it."""
     session = BundleSession.open(Bundle.open(folder))
     bundle, manifest = session.bundle, session.bundle.manifest
-    logits = session.logits(session.tokenizer.encode_pairs(manifest.texts([golden.pair for golden in bundle.golden])))
+    logits = session.logits(session.inputs.encode([golden.pair for golden in bundle.golden]))
     found = [f"golden pairs, {finding}" for finding in label_findings(manifest, bundle.golden, logits)]
     worst = bundle.check_golden(logits.tolist())
     return Verified(manifest.version, len(bundle.golden), worst, (*manifest.findings, *found))

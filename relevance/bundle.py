@@ -1,8 +1,9 @@
 """The bundle: one folder per task with all that scoring needs. It is written whole or not at all, and verifiable.
 
-`model.onnx`, `tokenizer.json`, `golden.jsonl` and `manifest.json`. The manifest holds the sha256 of the other three and
-a digest of itself, so that any altered byte is found. Golden pairs carry the logits that the model gave at export; a
-loader scores them again and compares. Knows no onnxruntime. See docs/bundle.md.
+`model.onnx`, `tokenizer.json`, `golden.jsonl`, `manifest.json`, and `prior.json` if the model reads a category prior.
+The manifest holds the sha256 of the others and a digest of itself, so that any altered byte is found. Golden pairs
+carry the logits that the model gave at export; a loader scores them again and compares. Knows no onnxruntime. See
+docs/bundle.md.
 """
 
 import hashlib
@@ -18,6 +19,8 @@ from relevance.card import TOKENIZER_FILE, ModelCard, explain
 from relevance.errors import BundleError
 from relevance.files import sha256_of
 from relevance.formatting import FORMAT_VERSION, OTHER_FORMAT
+from relevance.inputs import PairInputs
+from relevance.prior import PRIOR_FILE, CategoryPrior
 from relevance.strict import StrictModel
 from relevance.tasks import Pair
 from relevance.tokenization import PairTokenizer
@@ -90,10 +93,10 @@ class Manifest(ModelCard):
 class Bundle:
     """An opened bundle, its hashes verified."""
 
-    def __init__(self, folder: Path, manifest: Manifest, golden: Sequence[Golden]) -> None:
-        self.folder = folder
-        self.manifest = manifest
-        self.golden = golden
+    def __init__(
+        self, folder: Path, manifest: Manifest, golden: Sequence[Golden], prior: CategoryPrior | None = None
+    ) -> None:
+        self.folder, self.manifest, self.golden, self.prior = folder, manifest, golden, prior
         self._borrowed: PairTokenizer | None = None
 
     @classmethod
@@ -109,7 +112,11 @@ class Bundle:
             golden = [Golden.model_validate_json(line) for line in lines if line]
         except ValidationError as error:
             raise BundleError(f"bundle {folder}: {GOLDEN_FILE}: {explain(error)}") from None
-        return cls(folder, manifest, golden)
+        return cls(folder, manifest, golden, _read_prior(folder) if manifest.head.prior else None)
+
+    def inputs(self) -> PairInputs:
+        """Return how the model reads pairs, as it was trained."""
+        return PairInputs(self.manifest.task, self.manifest.format, self.tokenizer(), self.prior)
 
     def tokenizer(self) -> PairTokenizer:
         """Return a tokeniser set up as the model was trained."""
@@ -140,13 +147,13 @@ class Bundle:
 
 
 def write_bundle_files(folder: Path, manifest: Manifest, golden: Sequence[Golden]) -> Manifest:
-    """Add `golden.jsonl` and a sealed `manifest.json` to a folder that holds model and tokenizer; return the manifest.
+    """Add `golden.jsonl` and a sealed `manifest.json` to a folder that holds the other files; return the manifest.
 
     The caller publishes the folder as a whole (`relevance.files.whole_folder`).
     """
     text = "".join(pair.model_dump_json() + "\n" for pair in golden)
     (folder / GOLDEN_FILE).write_text(text, encoding="utf-8")
-    hashes = {name: sha256_of(folder / name) for name in (MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE)}
+    hashes = {name: sha256_of(folder / name) for name in hashed_files(manifest)}
     sealed = manifest.model_copy(update={"sha256": hashes}).sealed()
     (folder / MANIFEST_FILE).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return sealed
@@ -162,10 +169,16 @@ def stated_version(folder: Path) -> str | None:
     return digest[:VERSION_DIGITS] if isinstance(digest, str) else None
 
 
+def hashed_files(manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of the files whose sha256 the manifest holds."""
+    return (MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, *((PRIOR_FILE,) if manifest.head.prior else ()))
+
+
 def verify_hashes(folder: Path, manifest: Manifest) -> None:
     """Raise BundleError naming every file that is missing or whose sha256 differs from the manifest's."""
     faults = []
-    for name, expected in _required(manifest.sha256).items():
+    for name in hashed_files(manifest):
+        expected = manifest.sha256.get(name, "(none in the manifest)")
         path = _path(folder, name)
         if not path.is_file():
             faults.append(f"{name} is missing")
@@ -205,8 +218,11 @@ def _sha256(folder: Path, name: str) -> str:
         raise BundleError(f"bundle {folder}: {name}: {error.strerror}") from None
 
 
-def _required(hashes: Mapping[str, str]) -> dict[str, str]:
-    return {name: hashes.get(name, "(none in the manifest)") for name in (MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE)}
+def _read_prior(folder: Path) -> CategoryPrior:
+    try:
+        return CategoryPrior.model_validate_json(_read(folder, PRIOR_FILE))
+    except ValidationError as error:
+        raise BundleError(f"bundle {folder}: {PRIOR_FILE}: {explain(error)}") from None
 
 
 def _digest_of(content: Mapping[str, Any]) -> str:

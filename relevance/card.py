@@ -22,7 +22,7 @@ from relevance.metrics import HISTOGRAM_BINS, Report, histogram, language_histog
 from relevance.secrets import names_a_secret, without_secrets
 from relevance.soundness import Advice, CosineGain
 from relevance.strict import StrictModel
-from relevance.tasks import Pair, Task
+from relevance.tasks import Task
 
 CARD_FILE = "card.json"
 DEV_PAIRS_FILE = "dev_pairs.jsonl"
@@ -63,6 +63,15 @@ class ThresholdSource(StrictModel):
     positive_share: float = Field(ge=0, le=1)
 
 
+class PriorSummary(StrictModel):
+    """What the category prior of a model was made from; the table is in `prior.json` (relevance.prior)."""
+
+    strength: float
+    folds: int
+    paths: NonNegativeInt = Field(description="category paths in the table, parents included")
+    rows: float = Field(description="weight of the training rows that it counts")
+
+
 class ModelCard(StrictModel):
     """A fine-tuned model, in whatever format its weights are."""
 
@@ -98,6 +107,7 @@ class ModelCard(StrictModel):
     dev_rows: dict[str, NonNegativeInt] = Field(
         default_factory=dict, description="rows of each language among those that the histograms count"
     )
+    category_prior: PriorSummary | None = Field(None, description="absent: the model reads no category prior")
     base_model: str
     license: str = "unknown"
     recipe: dict[str, Any] = Field(default_factory=dict)
@@ -116,10 +126,6 @@ class ModelCard(StrictModel):
     def rerank_advice(self) -> dict[str, Advice]:
         """By language with enough dev rows: whether re-ranking with this model beats the cosine of embeddings."""
         return {code: found.advice for code, found in self.cosine_gains.items()}
-
-    def texts(self, pairs: Sequence[Pair]) -> list[tuple[str, str]]:
-        """Return the two texts of each pair, formatted as the model was trained."""
-        return [self.format.texts(self.task, pair) for pair in pairs]
 
     def scores(self, logits: ArrayLike) -> NDArray[np.float64]:
         """Return scores [N] in [0, 1] for logits [N]: calibration, then the sigmoid."""

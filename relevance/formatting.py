@@ -17,8 +17,8 @@ from relevance.strict import StrictModel
 from relevance.tasks import UNKNOWN_LANGUAGE, Pair, Task
 from relevance.titles import PROMOTIONS, without_promotions, without_repeats
 
-FORMAT_VERSION = 2  # 1 did not normalise texts
-OTHER_FORMAT = "another release formats its texts in another way: train the model again with this one"
+FORMAT_VERSION = 3  # 1 did not normalise texts, 2 had no category prior
+OTHER_FORMAT = "another release prepares its inputs in another way: train the model again with this one"
 
 BARE_COMMA = ","  # a comma that no space follows, as AnalytiCup writes paths
 # Separators of the levels of a path, by preference: of two equally frequent ones the first wins, since names hold

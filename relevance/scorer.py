@@ -82,7 +82,7 @@ class Scorer:
 
     def tokenize(self, pairs: Sequence[Pair]) -> list[TokenizedPair]:
         """Return pairs as the model reads them: formatted, and cut to its length. Needs no model run."""
-        return self._session.tokenizer.encode_pairs(self.manifest.texts(pairs))
+        return self._session.inputs.encode(pairs)
 
     def score_tokens(self, pairs: Sequence[Pair], tokens: Sequence[TokenizedPair]) -> Scores:
         """Return the scores of pairs by their tokens from `tokenize`; their languages choose the thresholds."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from relevance.bundle import MODEL_FILE, Bundle
 from relevance.cores import usable_cores
 from relevance.errors import BundleError, MachineError
+from relevance.inputs import PairInputs
 from relevance.tokenization import PairTokenizer, TokenizedPair, batches
 
 try:
@@ -26,7 +27,7 @@ except ModuleNotFoundError:
 Device = Literal["auto", "cpu", "cuda"]
 Logits = NDArray[np.float32]
 
-KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "prior"})
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # All attention kernels that onnxruntime chooses from, except cuDNN's (8). By default it takes that one for fp16, from
 # Hopper on. cuDNN then builds a plan for every new shape, which takes some 40 ms, and batches rarely repeat a shape
@@ -45,14 +46,14 @@ class BundleSession:
     """A session over a bundle; `open` also runs the golden self-test."""
 
     bundle: Bundle
-    tokenizer: PairTokenizer
+    inputs: PairInputs
     session: onnxruntime.InferenceSession
 
     @classmethod
     def open(cls, bundle: Bundle, threads: int = 0, device: Device = "auto") -> Self:
         """Start a session over an opened bundle and score its golden pairs. Raises as `start` and `self_test` do."""
         opened = cls.start(bundle, threads, device)
-        self_test(bundle, opened.tokenizer, opened._run)
+        self_test(bundle, opened.inputs, opened._run)
         return opened
 
     @classmethod
@@ -70,10 +71,15 @@ class BundleSession:
             onnxruntime.preload_dlls()  # the CUDA and cuDNN libraries of the Python packages, where installed
         session = open_session(bundle, threads, [(CUDA, CUDA_OPTIONS), CPU] if on_gpu else [CPU])
         check_names(bundle, session)
-        opened = cls(bundle, bundle.tokenizer(), session)
+        opened = cls(bundle, bundle.inputs(), session)
         if device == "cuda" and opened.device != "cuda":
             raise MachineError("device cuda: onnxruntime could not start CUDA; see its messages above")
         return opened
+
+    @property
+    def tokenizer(self) -> PairTokenizer:
+        """The tokeniser, set up as the model was trained."""
+        return self.inputs.tokenizer
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
@@ -146,13 +152,13 @@ def checked_logits(bundle: Bundle, found: NDArray[np.floating], count: int) -> L
     return logits
 
 
-def self_test(bundle: Bundle, tokenizer: PairTokenizer, run: Callable[[Sequence[TokenizedPair]], Logits]) -> float:
+def self_test(bundle: Bundle, inputs: PairInputs, run: Callable[[Sequence[TokenizedPair]], Logits]) -> float:
     """Return the largest difference between the golden logits and those that `run` gives, in batches of mixed lengths.
 
     Raises BundleError for a bundle without golden pairs, and past the bundle's tolerance.
     """
     if not bundle.golden:
         raise BundleError(f"bundle {bundle.folder}: no golden pairs; expected at least one")
-    pairs = tokenizer.encode_pairs(bundle.manifest.texts([golden.pair for golden in bundle.golden]))
+    pairs = inputs.encode([golden.pair for golden in bundle.golden])
     parts = [run(pairs[start : start + GOLDEN_BATCH]) for start in range(0, len(pairs), GOLDEN_BATCH)]
     return bundle.check_golden([float(logit) for part in parts for logit in part])

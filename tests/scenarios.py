@@ -149,7 +149,7 @@ def make_bundle(folder: Path, name: str) -> Path:
         opened = Bundle.open(folder)
         engine, manifest = Engine(opened, threads=1), opened.manifest
         pairs = [Pair("shoes", text, "en") for text in TEXTS]
-        scores = manifest.scores(engine.logits(engine.tokenizer.encode_pairs(manifest.texts(pairs))))
+        scores = manifest.scores(engine.logits(engine.inputs.encode(pairs)))
         found = score_reference(np.tile(scores, 4), [language for language in ("en", "en", "es", "en") for _ in TEXTS])
         write_bundle_files(folder, manifest.model_copy(update=found), opened.golden)
     return folder

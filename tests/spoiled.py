@@ -13,8 +13,9 @@ from typing import Any
 
 from relevance.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Bundle
 from relevance.card import TOKENIZER_FILE
+from relevance.prior import PRIOR_FILE
 
-FILES = (MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, MANIFEST_FILE)
+FILES = (MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, PRIOR_FILE, MANIFEST_FILE)
 CLIMBING = ("../outside.txt", "/etc/passwd", "..", "a/../../outside.txt", "\0", ".", "", "a" * 5000, "C:\\x", "~")
 ODD = (None, True, -1, 0, 10**30, 1e308, float("nan"), float("inf"), "", "\ud800", [], {}, [[]], {"a": []}, *CLIMBING)
 ENCODINGS = ("utf-16", "utf-8-sig", "latin-1", "utf-32")
@@ -105,7 +106,7 @@ def seal(folder: Path) -> None:
     """Make hashes and digest right again where that is possible, so that what comes after them is reached."""
     try:
         manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
-        for name in (MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE):
+        for name in (each for each in FILES[:-1] if (folder / each).is_file()):
             manifest["sha256"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         rest = {key: value for key, value in manifest.items() if key != "digest"}
         content = json.dumps(rest, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -118,7 +119,8 @@ def seal(folder: Path) -> None:
 def spoil(folder: Path, rng: Random) -> str:
     """Spoil a bundle and say how."""
     how: Callable[[Path, str, Random], None] = rng.choice((spoil_json, spoil_json, spoil_bytes, spoil_place))
-    name = rng.choice(FILES[1:] if how is spoil_json else FILES)
+    held = [name for name in FILES if (folder / name).is_file()]
+    name = rng.choice(held[1:] if how is spoil_json else held)
     how(folder, name, rng)
     sealed = how is not spoil_place and rng.random() < 0.7
     if sealed:
@@ -129,8 +131,7 @@ def spoil(folder: Path, rng: Random) -> str:
 def read(folder: Path) -> None:
     """Open a bundle and its tokeniser and use both, as the service does at start. Raises RelevanceError."""
     bundle = Bundle.open(folder)
-    tokenizer = bundle.tokenizer()
-    tokenizer.encode_pairs(bundle.manifest.texts([golden.pair for golden in bundle.golden[:10]]))
+    bundle.inputs().encode([golden.pair for golden in bundle.golden[:10]])
     bundle.check_golden([golden.logit for golden in bundle.golden])
 
 

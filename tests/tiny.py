@@ -16,7 +16,9 @@ from relevance.card import TOKENIZER_FILE
 from relevance.files import whole_folder
 from relevance.formatting import PairFormat
 from relevance.heads import HeadKind, HeadSpec
+from relevance.inputs import PairInputs
 from relevance.intervals import Interval
+from relevance.prior import CategoryPrior
 from relevance.soundness import CosineGain
 from relevance.tasks import Pair, Task
 from relevance.tokenization import PairTokenizer
@@ -33,20 +35,29 @@ GOLDEN_PAIRS = (
 
 
 def tiny_bundle(
-    folder: Path, task: Task = Task.QC, seed: int = 0, *, hidden: int = 16, depth: int = 0, without: str = ""
+    folder: Path,
+    task: Task = Task.QC,
+    seed: int = 0,
+    *,
+    hidden: int = 16,
+    depth: int = 0,
+    without: str = "",
+    prior: CategoryPrior | None = None,
 ) -> Manifest:
     """Write a whole, valid bundle into `folder` and return its manifest; equal arguments give equal files.
 
-    Letters in `without` are unknown to its tokenizer.
+    Letters in `without` are unknown to its tokenizer. With `prior`, the leaf's feature is added to the logit.
     """
     with whole_folder(folder) as making:
         tiny_tokenizer(without).save(str(making / TOKENIZER_FILE))
-        onnx.save(tiny_model(seed, hidden, depth), str(making / MODEL_FILE))
+        onnx.save(tiny_model(seed, hidden, depth, prior is not None), str(making / MODEL_FILE))
         tokenizer = PairTokenizer.from_file(making / TOKENIZER_FILE, MAX_LENGTH, PAD_ID)
-        manifest = _manifest(task, seed, hidden)
+        manifest = _manifest(task, seed, hidden, prior)
+        if prior is not None:
+            prior.save(making)
         session = onnxruntime.InferenceSession(str(making / MODEL_FILE), providers=["CPUExecutionProvider"])
-        arrays = tokenizer.collate(tokenizer.encode_pairs(manifest.texts(GOLDEN_PAIRS)))
-        (logits,) = session.run(["logits"], {name: arrays[name] for name in INPUTS})
+        arrays = tokenizer.collate(PairInputs(task, manifest.format, tokenizer, prior).encode(GOLDEN_PAIRS))
+        (logits,) = session.run(["logits"], {name: arrays[name] for name in manifest.input_names})
         golden = [
             Golden(query=p.query, candidate=p.candidate, language=p.language, label=int(z > 0), logit=float(z))
             for p, z in zip(GOLDEN_PAIRS, logits, strict=True)
@@ -68,8 +79,11 @@ def tiny_tokenizer(without: str = "") -> Tokenizer:
     return tokenizer
 
 
-def tiny_model(seed: int, hidden: int, depth: int) -> onnx.ModelProto:
-    """Return the graph: `input_ids` and `attention_mask`, both int64 [B, T], to `logits` float32 [B]."""
+def tiny_model(seed: int, hidden: int, depth: int, with_prior: bool = False) -> onnx.ModelProto:
+    """Return the graph: `input_ids` and `attention_mask`, both int64 [B, T], to `logits` float32 [B].
+
+    `with_prior`: it adds the first column of `prior`, float32 [B, 3].
+    """
     rng = np.random.default_rng(seed)
     weights = {"table": rng.normal(size=(260, hidden)), "out": rng.normal(size=hidden) * 4, "bias": np.float64(0.1)}
     nodes = [helper.make_node("Gather", ["table", "input_ids"], ["h0"])]
@@ -87,21 +101,29 @@ def tiny_model(seed: int, hidden: int, depth: int) -> onnx.ModelProto:
         helper.make_node("ReduceSum", ["column", "middle"], ["count"], keepdims=0),
         helper.make_node("Div", ["total", "count"], ["mean"]),
         helper.make_node("MatMul", ["mean", "out"], ["linear"]),
-        helper.make_node("Add", ["linear", "bias"], ["logits"]),
+        helper.make_node("Add", ["linear", "bias"], ["text" if with_prior else "logits"]),
     ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in INPUTS]
+    if with_prior:
+        weights["leaf"] = np.array([1.0, 0.0, 0.0])
+        nodes += [
+            helper.make_node("MatMul", ["prior", "leaf"], ["p"]),
+            helper.make_node("Add", ["text", "p"], ["logits"]),
+        ]
+        inputs.append(helper.make_tensor_value_info("prior", TensorProto.FLOAT, ["batch", 3]))
     constants = [numpy_helper.from_array(np.asarray(w, dtype=np.float32), name) for name, w in weights.items()]
     constants += [numpy_helper.from_array(np.array([a], dtype=np.int64), n) for n, a in (("last", 2), ("middle", 1))]
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in INPUTS],
+        inputs,
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch"])],
         constants,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def _manifest(task: Task, seed: int, hidden: int) -> Manifest:
+def _manifest(task: Task, seed: int, hidden: int, prior: CategoryPrior | None) -> Manifest:
     parity = Parity(
         pairs=len(GOLDEN_PAIRS),
         languages=tuple(sorted({pair.language for pair in GOLDEN_PAIRS})),
@@ -117,7 +139,7 @@ def _manifest(task: Task, seed: int, hidden: int) -> Manifest:
         format=PairFormat(),
         max_length=MAX_LENGTH,
         pad_id=PAD_ID,
-        head=HeadSpec(kind=HeadKind.MEAN, hidden_size=hidden),
+        head=HeadSpec(kind=HeadKind.MEAN, hidden_size=hidden, prior=prior is not None),
         threshold=0.5,
         language_thresholds={"ja": 0.9},
         cosine_gains={
@@ -129,7 +151,7 @@ def _manifest(task: Task, seed: int, hidden: int) -> Manifest:
         created="2025-01-01T00:00:00Z",
         precision="fp32",
         opset=17,
-        input_names=INPUTS,
+        input_names=(*INPUTS, *(["prior"] if prior else [])),
         output_name="logits",
         golden_tolerance=1e-3,
         parity=parity,

@@ -69,7 +69,7 @@ def shifted(bundle: Bundle, folder: Path) -> Bundle:
 def scores_of(bundle: Bundle, pairs: Sequence[Pair]) -> list[float]:
     """Return the scores that a bundle's model gives."""
     engine = Engine(bundle)
-    logits = engine.logits(engine.tokenizer.encode_pairs(bundle.manifest.texts(pairs)))
+    logits = engine.logits(engine.inputs.encode(pairs))
     return bundle.manifest.scores(logits).tolist()
 
 

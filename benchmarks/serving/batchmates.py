@@ -52,7 +52,7 @@ def main() -> None:
     for folder in given.bundle:
         bundle = Bundle.open(folder)
         session = BundleSession.open(bundle, threads=1, device="cpu")
-        pool = session.tokenizer.encode_pairs(bundle.manifest.texts(pairs_of(given.rows, bundle)))
+        pool = session.inputs.encode(pairs_of(given.rows, bundle))
         results.append(model_of(bundle) | shifts(session, pool, given.seed))
     counts = {"pairs": PROBES, "batches_a_pair": BATCHES, "most_others_in_a_batch": MOST_MATES}
     write(about(sys.argv[1:]) | counts | {"bundles": results}, given.out)

@@ -17,7 +17,7 @@ from typing import Any
 
 from report import about, write
 
-from service.scoring.tokenization import Ids, Key, TokenCache, cost
+from service.scoring.tokenization import Key, TextInput, TokenCache, cost
 
 MAX_TOKENS, TEXTS, KNOWN, HIT_REQUESTS, FRESH_REQUESTS, ROUNDS = 1_000_000, 500, 2000, 200, 300, 5
 
@@ -27,14 +27,14 @@ class DictCache:
 
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens, self._tokens = max_tokens, 0
-        self._entries: dict[Key, Ids] = {}
+        self._entries: dict[Key, TextInput] = {}
 
-    def get(self, keys: Mapping[Key, Any]) -> dict[Key, Ids]:
+    def get(self, keys: Mapping[Key, Any]) -> dict[Key, TextInput]:
         found = {key: ids for key in keys if (ids := self._entries.pop(key, None)) is not None}
         self._entries |= found
         return found
 
-    def put(self, fresh: Mapping[Key, Ids]) -> None:
+    def put(self, fresh: Mapping[Key, TextInput]) -> None:
         for key, ids in fresh.items():
             self._entries[key] = ids
             self._tokens += cost(key, ids)
@@ -51,18 +51,20 @@ class CachetoolsCache:
 
         self._entries = LRUCache(max_tokens, getsizeof=lambda entry: entry[0])
 
-    def get(self, keys: Mapping[Key, Any]) -> dict[Key, Ids]:
+    def get(self, keys: Mapping[Key, Any]) -> dict[Key, TextInput]:
         return {key: entry[1] for key in keys if (entry := self._entries.get(key)) is not None}
 
-    def put(self, fresh: Mapping[Key, Ids]) -> None:
+    def put(self, fresh: Mapping[Key, TextInput]) -> None:
         for key, ids in fresh.items():
             self._entries[key] = cost(key, ids), ids
 
 
-def requests(start: int) -> Iterator[dict[Key, Ids]]:
+def requests(start: int) -> Iterator[dict[Key, TextInput]]:
     """Yield requests of texts that never occurred before, without end."""
     while True:
-        yield {f"Home & Garden,Kitchen,{start + number} cups and mugs": [number] * 10 for number in range(TEXTS)}
+        yield {
+            f"Home & Garden,Kitchen,{start + number} cups and mugs": TextInput([number] * 10) for number in range(TEXTS)
+        }
         start += TEXTS
 
 
@@ -70,7 +72,7 @@ def hits(make: Callable[[int], Any]) -> float:
     """Return microseconds per text that is in the cache."""
     cache, rng, best = make(MAX_TOKENS), random.Random(1), float("inf")
     known = [f"Home & Garden,Kitchen,{number} cups" for number in range(KNOWN)]
-    cache.put({text: [1] * 10 for text in known})
+    cache.put({text: TextInput([1] * 10) for text in known})
     asked = [dict.fromkeys(rng.sample(known, TEXTS)) for _ in range(HIT_REQUESTS)]
     for _ in range(ROUNDS):
         began = time.process_time()
@@ -83,7 +85,7 @@ def hits(make: Callable[[int], Any]) -> float:
 def misses(make: Callable[[int], Any]) -> float:
     """Return microseconds per text that is new to a full cache: looked up, added, and an old one dropped."""
     cache, fresh, seconds = make(MAX_TOKENS), requests(0), 0.0
-    for _ in range(2 * MAX_TOKENS // (cost("x" * 40, [0] * 10) * TEXTS)):
+    for _ in range(2 * MAX_TOKENS // (cost("x" * 40, TextInput([0] * 10)) * TEXTS)):
         cache.put(next(fresh))
     for _ in range(FRESH_REQUESTS):
         texts = next(fresh)

@@ -119,7 +119,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     source = Checkpoint.open(options.checkpoint)
     rows = read_pairs(options.rows, source.card.task).rows[: options.pairs]
-    tokens = source.tokenizer.encode_pairs(source.card.texts([row.pair for row in rows]))
+    tokens = source.inputs.encode([row.pair for row in rows])
     with tempfile.TemporaryDirectory() as folder:
         found = measure(source, batches_of(source, tokens), len(rows), Path(folder))
     write({**about(arguments), "model": source.card.name, "pairs": len(rows), **found}, options.out)

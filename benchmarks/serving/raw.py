@@ -24,14 +24,14 @@ class RawSession:
         self, bundle: Bundle, pairs: Sequence[Pair], batch_tokens: int = BATCH_TOKENS, device: str = "cpu"
     ) -> None:
         """Tokenise the pairs, sort them into batches and open the session on `cpu` or `cuda`."""
-        tokenizer, self._manifest = bundle.tokenizer(), bundle.manifest
-        tokens = tokenizer.encode_pairs(bundle.manifest.texts(pairs))
+        inputs, self._manifest = bundle.inputs(), bundle.manifest
+        tokens = inputs.encode(pairs)
         self.pairs, self.tokens = len(pairs), sum(len(each) for each in tokens)
         order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i]))
         self._batches, start = [], 0
         while start < len(order):
             rows = order[start : start + max(1, batch_tokens // len(tokens[order[start]]))]
-            arrays = tokenizer.collate([tokens[i] for i in rows])
+            arrays = inputs.tokenizer.collate([tokens[i] for i in rows])
             self._batches.append((rows, {name: arrays[name] for name in self._manifest.input_names}))
             start += len(rows)
         if device == "cuda":

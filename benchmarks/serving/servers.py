@@ -66,7 +66,7 @@ def infinity(checkpoint: Path, manifest: Manifest, python: Path) -> Server:
     """Return infinity's torch engine (its optimum engine drops the token types and gives other scores)."""
 
     def body(pairs: Sequence[Pair]) -> bytes:
-        texts = manifest.texts(pairs)
+        texts = [manifest.format.texts(manifest.task, pair) for pair in pairs]
         return json.dumps({"model": "ce", "query": texts[0][0], "documents": [text for _, text in texts]}).encode()
 
     def scores(answer: bytes) -> list[float]:
@@ -86,7 +86,7 @@ def of_ours(name: str, script: str, folder: Path, manifest: Manifest, python: Pa
     """
 
     def body(pairs: Sequence[Pair]) -> bytes:
-        return json.dumps({"pairs": manifest.texts(pairs)}).encode()
+        return json.dumps({"pairs": [manifest.format.texts(manifest.task, pair) for pair in pairs]}).encode()
 
     dialect = Dialect("/predict", body, lambda answer: json.loads(answer)["scores"])
     arguments = (str(folder.resolve()), str(manifest.max_length), "{port}", *more)

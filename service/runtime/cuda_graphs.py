@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -24,7 +25,7 @@ from service.runtime.device_thread import DeviceThread
 
 log = logging.getLogger(__name__)
 
-Feeds = Mapping[str, NDArray[np.int64]]
+Feeds = Mapping[str, NDArray[Any]]  # int64 [B, T]; the category prior is float32 [B, 3]
 Output = NDArray[np.floating]
 
 GRAPH_ID = "gpu_graph_id"  # onnxruntime's run option
@@ -64,13 +65,15 @@ def smallest_bucket(buckets: Sequence[Bucket], rows: int, width: int) -> Bucket 
     return min(fitting, key=lambda bucket: bucket.rows * bucket.width, default=None)
 
 
-def pad_to_bucket(array: NDArray[np.int64], bucket: Bucket, padding: int) -> NDArray[np.int64]:
+def pad_to_bucket(array: NDArray[Any], bucket: Bucket, padding: int) -> NDArray[Any]:
     """Pad an array [B, T] to a bucket: columns with `padding`, rows with copies of the last row.
+
+    An array of floats holds features of the pairs, not tokens, and keeps its columns.
 
     A fully masked row would divide by zero tokens; a copy is as valid as the row itself.
     """
     rows, width = array.shape
-    filled = np.full((bucket.rows, bucket.width), padding, dtype=array.dtype)
+    filled = np.full((bucket.rows, bucket.width if _holds_tokens(array) else width), padding, dtype=array.dtype)
     filled[:rows, :width] = array
     filled[rows:] = filled[rows - 1]
     return filled
@@ -80,7 +83,7 @@ class GraphRunner:
     """Runs one session for any thread: as a CUDA graph if the batch fits a captured bucket, else without a graph."""
 
     def __init__(self, session: onnxruntime.InferenceSession, output_name: str, pad_id: int, device: str) -> None:
-        """Wrap a session on `cpu` or `cuda` with inputs int64 [B, T] and an output [B] or [B, 1]."""
+        """Wrap a session on `cpu` or `cuda` with inputs as `Feeds` and an output [B] or [B, 1]."""
         self.buckets: tuple[Bucket, ...] = ()  # captured, largest first
         self._session, self._output_name, self._device = session, output_name, device
         self._paddings = {node.name: 0 for node in session.get_inputs()} | {"input_ids": pad_id}
@@ -107,7 +110,7 @@ class GraphRunner:
         log.info("captured CUDA graphs", extra={"buckets": len(buckets), "largest_difference": worst})
 
     def _run(self, feeds: Feeds) -> Output:
-        rows, width = next(iter(feeds.values())).shape
+        rows, width = feeds["input_ids"].shape
         bucket = smallest_bucket(self.buckets, rows, width)
         return self._run_without_graph(feeds) if bucket is None else self._run_bucket(bucket, feeds)[:rows]
 
@@ -182,6 +185,11 @@ def _option(graph: int) -> onnxruntime.RunOptions:
 
 def _sample(samples: Feeds, bucket: Bucket, shift: int) -> Feeds:
     """Return the bucket's rows of samples, cyclically from row `shift`, cut to its width."""
-    count = len(next(iter(samples.values())))
+    count = len(samples["input_ids"])
     rows = (np.arange(bucket.rows) + shift) % count
-    return {name: array[rows, : bucket.width] for name, array in samples.items()}
+    cut = {name: bucket.width if _holds_tokens(array) else None for name, array in samples.items()}
+    return {name: array[rows, : cut[name]] for name, array in samples.items()}
+
+
+def _holds_tokens(array: NDArray[Any]) -> bool:
+    return np.issubdtype(array.dtype, np.integer)

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from relevance.errors import BundleError, MachineError
 from relevance.session import check_names, checked_logits, open_session, self_test
 from relevance.tokenization import TokenizedPair
 from service.batch_shape import BatchShape
-from service.runtime.cuda_graphs import OPENING, GraphRunner, buckets_of
+from service.runtime.cuda_graphs import OPENING, Feeds, GraphRunner, buckets_of
 from service.runtime.providers import GpuOptions, device_of, providers
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,8 @@ class Engine:
         """
         self.bundle = bundle
         self._lock = threading.Lock()
-        self.tokenizer = bundle.tokenizer()
+        self.inputs = bundle.inputs()
+        self.tokenizer = self.inputs.tokenizer
         gpu = gpu or GpuOptions(BatchShape(1))
         self._threads, self._asked_device, self._gpu = threads, device, gpu
         self._session = self._opened()
@@ -65,7 +66,7 @@ class Engine:
         found = self._run(feeds)
         return checked_logits(self.bundle, found, len(pairs))
 
-    def _run(self, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.floating]:
+    def _run(self, feeds: Feeds) -> NDArray[np.floating]:
         if self._graphs is not None:
             return self._graphs.run(feeds)
         if self.device == "cuda":
@@ -73,7 +74,7 @@ class Engine:
         found: NDArray[np.floating] = self._session.run([self.bundle.manifest.output_name], feeds)[0]
         return found
 
-    def _run_bound(self, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.floating]:
+    def _run_bound(self, feeds: Feeds) -> NDArray[np.floating]:
         """Run with bound inputs and output: one copy to the device and one back, without synchronisation in between."""
         binding = self._session.io_binding()
         for name, array in feeds.items():
@@ -119,7 +120,7 @@ class Engine:
     def _capture(self, runs: GraphRunner, shape: BatchShape) -> None:
         """Capture the CUDA graphs of a shape. Switch them off if they score differently or fail."""
         manifest = self.bundle.manifest
-        pairs = self.tokenizer.encode_pairs(manifest.texts([golden.pair for golden in self.bundle.golden]))
+        pairs = self.inputs.encode([golden.pair for golden in self.bundle.golden])
         arrays = self.tokenizer.collate(pairs)
         samples = {name: arrays[name] for name in manifest.input_names}
         try:
@@ -133,4 +134,4 @@ class Engine:
             self._self_test()
 
     def _self_test(self) -> float:
-        return self_test(self.bundle, self.tokenizer, self.logits)
+        return self_test(self.bundle, self.inputs, self.logits)

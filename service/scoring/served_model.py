@@ -30,7 +30,7 @@ from service.scoring.policy import scheduling_policy
 from service.scoring.request_context import RequestContext, Timing
 from service.scoring.score_cache import CachedLogit, ScoreCache
 from service.scoring.token_estimate import TokenEstimator
-from service.scoring.tokenization import Ids, Key, TokenCache, TokenizationPlan
+from service.scoring.tokenization import Key, TextInput, TokenCache, TokenizationPlan
 from service.settings import Settings
 
 INLINE_BYTES = 2000  # less text is tokenised on the event loop: waking a thread takes longer
@@ -135,7 +135,7 @@ class ServedModel:
     async def _run(self, pairs: Sequence[Pair], context: RequestContext) -> tuple[Job, Timing]:
         """Tokenise pairs and run the model on them."""
         began = time.monotonic()
-        plan = TokenizationPlan(pairs, self.manifest, self.engine.tokenizer, self._token_cache)
+        plan = TokenizationPlan(pairs, self.engine.inputs, self._token_cache)
         if context.priority is Priority.INTERACTIVE:
             tokenized = await self._admit_and_tokenize(plan, context.deadline)
         else:
@@ -172,6 +172,6 @@ class ServedModel:
                 return self._join(plan, await encoding)
         raise DeadlineError("the deadline passed before all texts were tokenised")
 
-    def _join(self, plan: TokenizationPlan, fresh: Mapping[Key, Ids]) -> list[TokenizedPair]:
-        self._estimator.learn(plan.fresh_bytes, sum(map(len, fresh.values())))
+    def _join(self, plan: TokenizationPlan, fresh: Mapping[Key, TextInput]) -> list[TokenizedPair]:
+        self._estimator.learn(plan.fresh_bytes, sum(len(text.ids) for text in fresh.values()))
         return plan.join(fresh)

@@ -6,24 +6,33 @@ Each different text of a request is formatted and tokenised once, and not at all
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from relevance.card import ModelCard
+from relevance.inputs import PairInputs
+from relevance.prior import PriorFeatures
 from relevance.tasks import Pair
-from relevance.tokenization import PairTokenizer, TokenizedPair
+from relevance.tokenization import TokenizedPair
 from service.scoring.token_estimate import TokenEstimator, utf8_bytes
 
 ENTRY_TOKENS = 8  # the fixed cost of an entry, counted in tokens
 TOKEN_BYTES = 40
 
 Key = str | tuple[str, str]  # a candidate, or a query and its language
-Ids = list[int]
+
+
+class TextInput(NamedTuple):
+    """What the model reads of one text: token ids, and of a candidate its category prior, if the model reads one."""
+
+    ids: list[int]
+    prior: PriorFeatures = ()
 
 
 class TokenCache:
-    """Token ids by text, `max_tokens` at most. Drops the least recently used entries first. Used from one thread.
+    """Token ids and category prior by text, `max_tokens` at most. Used from one thread.
+
+    Drops the least recently used entries first.
 
     An OrderedDict, because a dict scans the gaps of deleted entries to find its first key: 34 us per new text in a full
     cache instead of 1.3. `cachetools.LRUCache` takes twice as long as this (benchmarks/serving/caches.json).
@@ -32,43 +41,48 @@ class TokenCache:
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens = max_tokens
         self.tokens = self.hits = self.misses = 0
-        self._entries: OrderedDict[Key, Ids] = OrderedDict()  # least recently used first
+        self._entries: OrderedDict[Key, TextInput] = OrderedDict()  # least recently used first
 
-    def get(self, keys: Mapping[Key, Any]) -> dict[Key, Ids]:
+    def get(self, keys: Mapping[Key, Any]) -> dict[Key, TextInput]:
         """Return the entries of those keys that have one."""
         entries = self._entries
-        found = {key: ids for key in keys if (ids := entries.get(key)) is not None}
+        found = {key: entry for key in keys if (entry := entries.get(key)) is not None}
         for key in found:
             entries.move_to_end(key)
         self.hits += len(found)
         self.misses += len(keys) - len(found)
         return found
 
-    def put(self, fresh: Mapping[Key, Ids]) -> None:
+    def put(self, fresh: Mapping[Key, TextInput]) -> None:
         """Add entries, then drop the least recently used ones until the rest fits."""
-        for key, ids in fresh.items():
-            if key not in self._entries and cost(key, ids) <= self._max_tokens:
-                self._entries[key] = ids
-                self.tokens += cost(key, ids)
+        for key, entry in fresh.items():
+            if key not in self._entries and cost(key, entry) <= self._max_tokens:
+                self._entries[key] = entry
+                self.tokens += cost(key, entry)
         while self.tokens > self._max_tokens:
             self.tokens -= cost(*self._entries.popitem(last=False))
 
 
-def cost(key: Key, ids: Ids) -> int:
+def cost(key: Key, entry: TextInput) -> int:
     """Return the memory that an entry takes, counted in tokens."""
-    return len(ids) + ENTRY_TOKENS + sys.getsizeof(key if isinstance(key, str) else key[0]) // TOKEN_BYTES
+    return (
+        len(entry.ids)
+        + len(entry.prior)
+        + ENTRY_TOKENS
+        + sys.getsizeof(key if isinstance(key, str) else key[0]) // TOKEN_BYTES
+    )
 
 
 class TokenizationPlan:
     """The texts of one request: which are cached, and which must be tokenised."""
 
-    def __init__(self, pairs: Sequence[Pair], card: ModelCard, tokenizer: PairTokenizer, cache: TokenCache) -> None:
-        self._card, self._tokenizer, self._cache = card, tokenizer, cache
+    def __init__(self, pairs: Sequence[Pair], inputs: PairInputs, cache: TokenCache) -> None:
+        self._inputs, self._cache = inputs, cache
         self._queries: list[Key] = [(pair.query, pair.language) for pair in pairs]
         self._candidates: list[Key] = [pair.candidate for pair in pairs]
         keys = dict.fromkeys(self._queries + self._candidates)
-        self._ids = cache.get(keys)
-        fresh = [key for key in keys if key not in self._ids] if len(self._ids) < len(keys) else []
+        self._cached = cache.get(keys)
+        fresh = [key for key in keys if key not in self._cached] if len(self._cached) < len(keys) else []
         self._fresh = {key: utf8_bytes(key if isinstance(key, str) else key[0]) for key in fresh}
 
     @property
@@ -78,24 +92,27 @@ class TokenizationPlan:
 
     def estimate(self, estimator: TokenEstimator) -> int:
         """Return the estimated tokens of all pairs, special tokens included. Cached texts count exactly."""
-        overhead, most = self._tokenizer.template.overhead, self._tokenizer.max_length
-        tokens = {key: len(ids) for key, ids in self._ids.items()}
+        tokenizer = self._inputs.tokenizer
+        overhead, most = tokenizer.template.overhead, tokenizer.max_length
+        tokens = {key: len(entry.ids) for key, entry in self._cached.items()}
         tokens |= {key: estimator.estimate(size) for key, size in self._fresh.items()}
         queries, candidates = ([tokens[key] for key in keys] for keys in (self._queries, self._candidates))
         return int(np.minimum(most, np.add(queries, candidates) + overhead).sum())
 
-    def encode(self) -> dict[Key, Ids]:
-        """Return the ids of the texts that are not cached. May run on any thread."""
-        return dict(zip(self._fresh, self._tokenizer.encode_texts(list(map(self._text, self._fresh))), strict=True))
+    def encode(self) -> dict[Key, TextInput]:
+        """Return what the model reads of the texts that are not cached. May run on any thread."""
+        ids = self._inputs.tokenizer.encode_texts(list(map(self._text, self._fresh)))
+        priors = [self._inputs.features(key) if isinstance(key, str) else () for key in self._fresh]
+        return dict(zip(self._fresh, map(TextInput, ids, priors), strict=True))
 
-    def join(self, fresh: Mapping[Key, Ids]) -> list[TokenizedPair]:
-        """Return the tokenised pairs, and add `fresh` ids to the cache. Runs on the thread that uses the cache."""
+    def join(self, fresh: Mapping[Key, TextInput]) -> list[TokenizedPair]:
+        """Return the tokenised pairs, and add `fresh` texts to the cache. Runs on the thread that uses the cache."""
         self._cache.put(fresh)
-        ids = {**self._ids, **fresh}
-        queries, candidates = map(ids.__getitem__, self._queries), map(ids.__getitem__, self._candidates)
-        return list(map(self._tokenizer.join, queries, candidates))
+        texts, join = {**self._cached, **fresh}, self._inputs.tokenizer.join
+        queries, candidates = map(texts.__getitem__, self._queries), map(texts.__getitem__, self._candidates)
+        return [join(query.ids, *candidate) for query, candidate in zip(queries, candidates, strict=True)]
 
     def _text(self, key: Key) -> str:
         if isinstance(key, str):
-            return self._card.format.candidate_text(self._card.task, key)
-        return self._card.format.query_text(*key)
+            return self._inputs.format.candidate_text(self._inputs.task, key)
+        return self._inputs.format.query_text(*key)

@@ -23,6 +23,11 @@ def is_made(row: LabeledPair) -> bool:
     return row.extra.get("source") in _MADE
 
 
+def is_negative(row: LabeledPair) -> bool:
+    """Return whether a row is a sampled negative."""
+    return row.extra.get("source") == "negative"
+
+
 def own_ids(row: LabeledPair) -> list[str]:
     """Return the ids of a row: its own first, then those of the rows that were merged into it."""
     return [row.id, *_listed(row.extra.get(MERGED_IDS))]

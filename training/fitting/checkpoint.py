@@ -1,9 +1,10 @@
 """From rows and a recipe to a checkpoint folder: base model, fine-tuning, threshold, metrics, card. Made whole or not.
 
 The folder is an ordinary transformers checkpoint with these files beside: `card.json` (relevance.card),
-`head.safetensors` (absent with the stock head), `dev_pairs.jsonl`, dev pairs of every language from which export takes
-its golden pairs, `dev_logits.npy`, the logits of all dev rows, `dev_cosines.npy`, logits of the untrained
-paired head, whose order is that of the base model's cosine, and `run.json`, how the run went.
+`head.safetensors` (absent with the stock head), `prior.json` (if the head reads a category prior), `dev_pairs.jsonl`,
+dev pairs of every language from which export takes its golden pairs, `dev_logits.npy`, the logits of all dev rows,
+`dev_cosines.npy`, logits of the untrained paired head without prior, in the order of the base model's cosine, and
+`run.json`, how the run went.
 """
 
 import json
@@ -22,9 +23,11 @@ from relevance.card import DEV_PAIRS_FILE, ModelCard
 from relevance.errors import ConfigError, InputError
 from relevance.files import whole_folder
 from relevance.heads import HeadKind
+from relevance.inputs import PairInputs
 from relevance.locks import output_lock
 from relevance.metrics import auc
 from relevance.outputs import write_text
+from relevance.prior import PriorFeatures
 from relevance.tasks import LabeledPair, Pair
 from relevance.tokenization import PairTokenizer
 from training.data.groups import linked_groups
@@ -34,12 +37,13 @@ from training.fitting.calibration import Dev, Unlabelled, tune, with_findings, w
 from training.fitting.evaluation import report_model
 from training.fitting.finetune import Examples, FineTuner, Outcome
 from training.fitting.options import CalibrationOptions
+from training.fitting.prior import fit_prior
 from training.fitting.recipe import Recipe
 from training.fitting.row_facts import RowFacts, facts_of
 from training.fitting.servable import check_family, check_lengths, check_size
 from training.fitting.snapshots import STATE_FILE
 from training.fitting.thresholds import seen_languages
-from training.fitting.truncation import tokenize
+from training.fitting.truncation import encode
 from training.models.base_models import BaseModel, resolve_base_model
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits, tensors
 from training.models.prepared import EncoderOptions, prepare_encoder
@@ -51,6 +55,7 @@ DEV_PAIRS_A_LANGUAGE = 24
 DEV_LOGITS_FILE = "dev_logits.npy"
 DEV_COSINES_FILE = "dev_cosines.npy"
 START_PAIRS = 128  # training pairs from which the head's first weights are computed
+PRIOR_START = 0.5  # weight of the leaf's log-odds in the logit before training
 FINGERPRINT_FILE = "fingerprint"
 
 
@@ -101,24 +106,30 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     torch.manual_seed(job.recipe.seed)
     tokenizer = load_tokenizer(encoder, job.recipe.training.max_length)
     check_lengths(job.recipe, encoder, tokenizer)
-    model = CrossEncoder.from_base(encoder, tokenizer, job.recipe.head)
+    model = CrossEncoder.from_base(encoder, tokenizer, job.recipe.decided_head)
     check_size(model, base.name)
     if job.recipe.encoder.freeze_word_embeddings or not job.recipe.training.embedding_rate:
         model.freeze_word_embeddings()
-    examples = _examples(job, "train", job.train, tokenizer), _examples(job, "dev", job.dev, tokenizer)
+    prior = fit_prior(job.train, job.recipe.format, job.recipe.seed) if model.spec.prior else None
+    inputs = PairInputs(job.recipe.task, job.recipe.format, tokenizer, prior and prior.table)
+    examples = _examples("train", job.train, inputs, prior and prior.features), _examples("dev", job.dev, inputs)
     examples = examples[0].with_facts(facts), examples[1]
     pairs, targets = examples[0].pairs, examples[0].targets
     some = pairs[:: max(1, len(pairs) // START_PAIRS)][:START_PAIRS]  # evenly spaced
     model.start_head(tensors(tokenizer, some), sum(targets) / len(targets))
     cosines = _cosines(model, tokenizer, examples[1])
+    model.start_prior(PRIOR_START)
     tuner = FineTuner(model, tokenizer, job.recipe.training, job.recipe.seed, work)
     outcome = tuner.run(*examples)
     card = _card(job, base, tuner, None if cosines is None else auc(examples[1].labels, cosines))
+    card = card.model_copy(update={"category_prior": prior and prior.summary})
     if job.tuned:
-        card = _tuned_card(job, card, tuner, _dev(job.dev, outcome.dev_logits, cosines))
+        card = _tuned_card(job, card, tuner, _dev(job.dev, outcome.dev_logits, cosines), inputs)
     with whole_folder(job.out) as folder:
         model.save(folder, encoder)
         card.save(folder)
+        if prior is not None:
+            prior.table.save(folder)
         (folder / DEV_PAIRS_FILE).write_text("".join(_dev_pairs(job.dev)), encoding="utf-8")
         np.save(folder / DEV_LOGITS_FILE, outcome.dev_logits)
         if cosines is not None:
@@ -196,14 +207,15 @@ def _prepare(job: Job, base: BaseModel, work: Path) -> Path:
     return out
 
 
-def _examples(job: Job, name: str, rows: Sequence[LabeledPair], tokenizer: PairTokenizer) -> Examples:
-    task = job.recipe.task
-    pairs = tokenize(tokenizer, [job.recipe.format.texts(task, row.pair) for row in rows], name, task)
+def _examples(
+    name: str, rows: Sequence[LabeledPair], inputs: PairInputs, priors: Sequence[PriorFeatures] | None = None
+) -> Examples:
+    pairs = encode(inputs, [row.pair for row in rows], name, priors)
     return Examples(pairs, [row.label for row in rows], label_shares(rows), label_weights(rows))
 
 
 def _cosines(model: CrossEncoder, tokenizer: PairTokenizer, dev: Examples) -> NDArray[np.float32] | None:
-    """Return the dev logits of the untrained paired head, whose order is that of the cosine; None for other heads."""
+    """Return the dev logits of the untrained paired head without prior, ordered as the cosine; None for other heads."""
     return predict_logits(model, tokenizer, dev.pairs) if model.spec.kind is HeadKind.PAIRED else None
 
 
@@ -232,11 +244,10 @@ def _card(job: Job, base: BaseModel, tuner: FineTuner, cosine_auc: float | None)
     )
 
 
-def _tuned_card(job: Job, card: ModelCard, tuner: FineTuner, dev: Dev) -> ModelCard:
+def _tuned_card(job: Job, card: ModelCard, tuner: FineTuner, dev: Dev, inputs: PairInputs) -> ModelCard:
     """Return the card with thresholds tuned on dev and the unlabelled pairs, and metrics on dev. No calibration."""
     others = [pair for pair in job.unlabelled if pair.language not in card.seen_languages]
-    tokens = tuner.tokenizer.encode_pairs(card.texts(others))
-    found = predict_logits(tuner.model, tuner.tokenizer, tokens) if others else ()
+    found = predict_logits(tuner.model, tuner.tokenizer, inputs.encode(others)) if others else ()
     unlabelled = Unlabelled(found, [pair.language for pair in others])
     tuned = tune(job.dev, dev.logits, CalibrationOptions(platt=False), card.seen_languages, unlabelled)
     card = with_tuning(card, tuned, dev)

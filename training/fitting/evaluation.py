@@ -10,24 +10,25 @@ from rich.console import Group
 from rich.table import Table
 
 from relevance.bundle import MANIFEST_FILE, Bundle
-from relevance.card import TOKENIZER_FILE, ModelCard
+from relevance.card import ModelCard
+from relevance.inputs import PairInputs
 from relevance.metrics import Report, Scored, evaluate
 from relevance.ranking import RankingReport
 from relevance.soundness import Labelling, findings
 from relevance.tasks import LabeledPair
-from relevance.tokenization import PairTokenizer, TokenizedPair
+from relevance.tokenization import TokenizedPair
 from training.data.groups import linked_groups
 from training.data.rankings import lists_of
-from training.fitting.truncation import tokenize
+from training.fitting.truncation import encode
 from training.models.cross_encoder import CrossEncoder, predict_logits
 
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """An opened checkpoint or bundle: its card, its tokeniser, and the function from pairs to logits [N]."""
+    """An opened checkpoint or bundle: its card, how it reads pairs, and the function from these to logits [N]."""
 
     card: ModelCard
-    tokenizer: PairTokenizer
+    inputs: PairInputs
     run: Callable[[Sequence[TokenizedPair]], np.ndarray]
 
     @classmethod
@@ -37,16 +38,15 @@ class OpenedModel:
             from relevance.session import BundleSession  # needs onnxruntime
 
             session = BundleSession.open(Bundle.open(folder))
-            return cls(session.bundle.manifest, session.tokenizer, session.logits)
+            return cls(session.bundle.manifest, session.inputs, session.logits)
         card = ModelCard.load(folder)
-        tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, card.max_length, card.pad_id)
+        inputs = PairInputs.from_checkpoint(folder, card)
         model = CrossEncoder.from_checkpoint(folder)
-        return cls(card, tokenizer, lambda pairs: predict_logits(model, tokenizer, pairs))
+        return cls(card, inputs, lambda pairs: predict_logits(model, inputs.tokenizer, pairs))
 
     def logits(self, rows: Sequence[LabeledPair], name: str = "rows") -> np.ndarray:
         """Return the logits [N] of rows, before calibration; log how many rows were truncated."""
-        texts = self.card.texts([row.pair for row in rows])
-        return self.run(tokenize(self.tokenizer, texts, name, self.card.task))
+        return self.run(encode(self.inputs, [row.pair for row in rows], name))
 
 
 def card_of(folder: Path) -> ModelCard:

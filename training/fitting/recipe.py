@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from relevance.card import explain
 from relevance.errors import ConfigError
 from relevance.formatting import PairFormat
+from relevance.heads import HeadKind
 from relevance.strict import OptionsModel
 from relevance.tasks import Task
 from training.models.options import HeadOptions
@@ -95,6 +96,24 @@ class Recipe(OptionsModel):
     format: PairFormat = PairFormat()
     head: HeadOptions = HeadOptions()
     training: TrainingSection = TrainingSection()
+
+    @property
+    def decided_head(self) -> HeadOptions:
+        """The head's options, `prior` decided by task and kind where it is absent."""
+        return self.head.model_copy(
+            update={"prior": self._can_have_prior if self.head.prior is None else self.head.prior}
+        )
+
+    @property
+    def _can_have_prior(self) -> bool:
+        return self.task is Task.QC and self.head.kind is not HeadKind.STOCK
+
+    @model_validator(mode="after")
+    def _prior_is_possible(self) -> Self:
+        if self.head.prior and not self._can_have_prior:
+            reason = "the head is stock" if self.task is Task.QC else "items have no categories"
+            raise ValueError(f"head.prior = true: {reason}; expected task qc and head.kind mean or paired")
+        return self
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Self:

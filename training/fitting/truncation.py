@@ -3,20 +3,27 @@
 import logging
 from collections.abc import Sequence
 
-from relevance.tasks import Task
-from relevance.tokenization import PairTokenizer, TokenizedPair
+from relevance.inputs import PairInputs
+from relevance.prior import PriorFeatures
+from relevance.tasks import Pair
+from relevance.tokenization import TokenizedPair
 
 log = logging.getLogger(__name__)
 
 MANY = 0.05  # share of truncated pairs above which the message is a warning
 
 
-def tokenize(tokenizer: PairTokenizer, texts: Sequence[tuple[str, str]], name: str, task: Task) -> list[TokenizedPair]:
-    """Tokenise the texts [N] of pairs; log how many were truncated, and which of the two texts lost tokens."""
-    pairs = tokenizer.encode_pairs(texts)
-    cut = [text for text, pair in zip(texts, pairs, strict=True) if pair.truncated]
+def encode(
+    inputs: PairInputs, pairs: Sequence[Pair], name: str, priors: Sequence[PriorFeatures] | None = None
+) -> list[TokenizedPair]:
+    """Return pairs [N] as the model reads them; log how many were truncated, and which of the two texts lost tokens.
+
+    `priors` [N] replace the features of the category prior.
+    """
+    tokens, tokenizer, task = inputs.encode(pairs, priors), inputs.tokenizer, inputs.task
+    cut = [inputs.format.texts(task, pair) for pair, read in zip(pairs, tokens, strict=True) if read.truncated]
     if not cut:
-        return pairs
+        return tokens
     lengths = [[len(ids) for ids in tokenizer.encode_texts(text)] for text in cut]
     kept = [tokenizer.kept(*each) for each in lengths]
     queries, candidates = (sum(k[i] < n[i] for k, n in zip(kept, lengths, strict=True)) for i in (0, 1))
@@ -26,4 +33,4 @@ def tokenize(tokenizer: PairTokenizer, texts: Sequence[tuple[str, str]], name: s
         *(name, len(cut), len(pairs), 100 * len(cut) / len(pairs), tokenizer.max_length),
         *(queries, task.candidate_field, candidates),
     )
-    return pairs
+    return tokens

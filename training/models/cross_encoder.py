@@ -55,6 +55,7 @@ class CrossEncoder(nn.Module):
             width=head.width,
             special_ids=tuple(sorted({*template.special_ids, tokenizer.pad_id})),
             separator_id=template.middle[0] if template.middle else -1,
+            prior=bool(head.prior),
         )
         model = cls(_load_encoder(base, spec, tokenizer.pad_id), spec, head.dropout)
         model.reset_head()
@@ -82,6 +83,7 @@ class CrossEncoder(nn.Module):
                     parameter.normal_(0.0, 0.02 if parameter.dim() < 2 else parameter.shape[0] ** -0.5)
                 else:
                     parameter.zero_()
+        self.start_prior(0.0)
 
     @torch.no_grad()
     def start_head(self, inputs: Mapping[str, Tensor], positive_rate: float) -> None:
@@ -102,6 +104,12 @@ class CrossEncoder(nn.Module):
             self.head["skip"].fill_(scale)
             self.head["out_bias"].fill_(prior - scale * float(cosine.mean()))
 
+    @torch.no_grad()
+    def start_prior(self, weight: float) -> None:
+        """Let the untrained head add the smoothed log-odds of the leaf category, times `weight`, to the logit."""
+        if self.spec.prior:
+            self.head["prior_weight"].copy_(torch.tensor([weight, 0.0, 0.0]))
+
     def load_head(self, weights: dict[str, Tensor]) -> None:
         """Set the head's parameters. Raises CheckpointError where a name or shape differs from the spec."""
         expected = self.spec.shapes()
@@ -116,15 +124,17 @@ class CrossEncoder(nn.Module):
         """Exclude the word embeddings from training."""
         self.encoder.get_input_embeddings().weight.requires_grad_(False)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        """Return logits [B] for int64 ids, mask and type ids, each [B, T]."""
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, prior: Tensor | None = None
+    ) -> Tensor:
+        """Return logits [B] for int64 ids, mask and type ids, each [B, T], and the category prior [B, 3]."""
         types = {"token_type_ids": token_type_ids} if self._takes_types else {}
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
         if self.spec.kind is HeadKind.STOCK:
             return output.logits[:, 0]
         hidden = self.dropout(output.last_hidden_state)
         weights = {name: self.head[_key(name)] for name in self.spec.shapes()}
-        return self.spec.logits(hidden, input_ids, attention_mask, weights)
+        return self.spec.logits(hidden, input_ids, attention_mask, weights, prior)
 
     def save(self, folder: Path, base: Path) -> None:
         """Write weights, configuration and head into an existing folder, and copy the base model's tokenizer there."""
@@ -168,7 +178,7 @@ def predict_logits(
 def tensors(
     tokenizer: PairTokenizer, pairs: Sequence[TokenizedPair], device: torch.device | str = "cpu"
 ) -> dict[str, Tensor]:
-    """Return pairs as the inputs of a CrossEncoder: int64 ids, mask and type ids, each [B, T]."""
+    """Return pairs as the inputs of a CrossEncoder: int64 ids, mask and type ids, each [B, T], and prior [B, 3]."""
     return {name: torch.from_numpy(array).to(device) for name, array in tokenizer.collate(pairs).items()}
 
 

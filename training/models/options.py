@@ -11,4 +11,7 @@ class HeadOptions(OptionsModel):
 
     kind: HeadKind = HeadKind.PAIRED
     width: int = Field(64, gt=0)
+    prior: bool | None = Field(
+        None, description="read the category prior of the training rows (QC); absent: yes for QC, unless kind is stock"
+    )
     dropout: float = Field(0.1, ge=0, lt=1)

@@ -13,8 +13,10 @@ from relevance import Scorer
 from relevance.bundle import MODEL_FILE, Bundle
 from relevance.card import ModelCard
 from relevance.errors import CheckpointError, ConfigError, ParityError
+from relevance.files import sha256_of
 from relevance.formatting import PairFormat
-from relevance.tasks import Task
+from relevance.prior import NO_EVIDENCE, PRIOR_FILE, CategoryPrior
+from relevance.tasks import Pair, Task
 from tests.models import tiny_model
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
 from training.models.options import HeadOptions
@@ -26,16 +28,23 @@ ROWS = [
     ("long " * 60, "حذاء", "ar", 1),
 ]
 
+PRIOR = CategoryPrior.of(
+    [["home & garden", "cups"], ["home & garden", "pans"], ["shoes"]], [0.9, 0.1, 0.5], [90, 90, 9], folds=5
+)
 
-def checkpoint(folder, family="bert", kind="paired", typed=False):
+
+def checkpoint(folder, family="bert", kind="paired", typed=False, prior=None):
     """Write a random but whole checkpoint, as training does, and return its folder."""
     base = tiny_model(folder / f"{family}-{typed}", family, typed=typed)
     tokenizer = load_tokenizer(base, 64)
     torch.manual_seed(0)
-    model = CrossEncoder.from_base(base, tokenizer, HeadOptions(kind=kind)).eval()
+    model = CrossEncoder.from_base(base, tokenizer, HeadOptions(kind=kind, prior=prior is not None)).eval()
     out = folder / "checkpoint"
     out.mkdir()
+    model.start_prior(0.5)
     model.save(out, base)
+    if prior is not None:
+        prior.save(out)
     ModelCard(
         name="tiny",
         task=Task.QC,
@@ -80,6 +89,27 @@ def test_the_session_does_not_bring_the_slow_kernels_back(tmp_path):
     loaded = {node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node}
     assert "LayerNormalization" in loaded
     assert not {"SkipLayerNormalization", "BiasGelu"} & loaded
+
+
+@pytest.mark.parametrize("kind", ["mean", "paired"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_category_prior_survives_export(tmp_path, precision, kind):
+    source = checkpoint(tmp_path, kind=kind, prior=PRIOR)
+    manifest = exported(source, tmp_path / "bundle", precision)
+    assert "prior" in manifest.input_names
+    assert manifest.sha256[PRIOR_FILE] == sha256_of(source / PRIOR_FILE) == sha256_of(tmp_path / "bundle" / PRIOR_FILE)
+    assert Bundle.open(tmp_path / "bundle").prior == PRIOR
+    pairs = [Pair("red shoes", path) for path in ("home & garden,cups", "home & garden,pans", "shoes")]
+    opened = Checkpoint.open(source)
+    expected = opened.logits(opened.inputs.encode(pairs))
+    without = opened.logits(opened.inputs.encode(pairs, [NO_EVIDENCE] * len(pairs)))
+    found = Scorer.open(tmp_path / "bundle", device="cpu").score(pairs).logits
+    np.testing.assert_allclose(found, expected, atol=manifest.parity.max_logit_difference_allowed)
+    assert np.abs(expected - without).max() > 0.1
+    trained = CrossEncoder.from_checkpoint(source)
+    np.testing.assert_allclose(
+        predict_logits(trained, opened.tokenizer, opened.inputs.encode(pairs)), expected, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", ["stock", "mean"])

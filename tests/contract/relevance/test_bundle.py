@@ -66,8 +66,8 @@ def test_a_bundle_of_before_a_field_was_added_opens(bundle):
     ("field", "value", "message"),
     [
         ("schema_version", 99, "schema_version 99 is unknown; expected 1; export it again"),
-        ("format_version", 99, "format_version 99 is unknown; expected 2; .*train the model again"),
-        ("format_version", 1, "format_version 1 is unknown; expected 2; .*train the model again"),
+        ("format_version", 99, "format_version 99 is unknown; expected 3; .*train the model again"),
+        ("format_version", 1, "format_version 1 is unknown; expected 3; .*train the model again"),
     ],
 )
 def test_an_unknown_version_is_named_before_anything_else(bundle, field, value, message):

@@ -16,6 +16,7 @@ from relevance import bundle as bundle_module
 from relevance.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Bundle, stated_version
 from relevance.card import TOKENIZER_FILE
 from relevance.errors import BundleError, RelevanceError
+from relevance.prior import CategoryPrior
 from tests.spoiled import FILES, files_opened, read, seal, spoil, strays
 from tests.tiny import tiny_bundle
 
@@ -23,7 +24,7 @@ from tests.tiny import tiny_bundle
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle") / "qc"
-    tiny_bundle(folder)
+    tiny_bundle(folder, prior=CategoryPrior.of([["home", "cups"], ["toys"]], [1, 0], [3, 2], folds=5))
     return folder
 
 

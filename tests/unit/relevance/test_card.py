@@ -75,7 +75,7 @@ def test_missing_and_wrong_cards_are_named(tmp_path):
 def test_a_card_of_another_format_is_refused_by_its_version(tmp_path):
     content = card().model_dump(mode="json") | {"format_version": 1, "format": {"fields": "of before"}}
     (tmp_path / "card.json").write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match=r"format_version 1 is unknown; expected 2; .*train the model again"):
+    with pytest.raises(CheckpointError, match=r"format_version 1 is unknown; expected 3; .*train the model again"):
         ModelCard.load(tmp_path)
     (tmp_path / "card.json").write_text("{")
     with pytest.raises(CheckpointError, match="is no JSON"):

@@ -107,8 +107,7 @@ def expected(engine):
     """The logits of whole texts, each pair run alone."""
 
     def found(texts, query=QUERY):
-        manifest = engine.bundle.manifest
-        tokenized = engine.tokenizer.encode_pairs(manifest.texts([Pair(query, text) for text in texts]))
+        tokenized = engine.inputs.encode([Pair(query, text) for text in texts])
         return np.array([engine.logits([each])[0] for each in tokenized])
 
     return found

@@ -56,7 +56,7 @@ def expected(bundles):
     """The scores of DOCUMENTS, blank ones 0."""
     engine = Engine(Bundle.open(bundles["qi"]))
     manifest = engine.bundle.manifest
-    tokenized = engine.tokenizer.encode_pairs(manifest.texts([Pair(QUERY, text) for text in DOCUMENTS]))
+    tokenized = engine.inputs.encode([Pair(QUERY, text) for text in DOCUMENTS])
     scores = manifest.scores([engine.logits([each])[0] for each in tokenized]).tolist()
     return [score if text.strip() else 0.0 for score, text in zip(scores, DOCUMENTS, strict=True)]
 

@@ -55,7 +55,7 @@ def expected(engines):
 
     def found(pairs, task="qi", raw=False):
         engine = engines[task]
-        tokenized = engine.tokenizer.encode_pairs(engine.bundle.manifest.texts([Pair(*pair) for pair in pairs]))
+        tokenized = engine.inputs.encode([Pair(*pair) for pair in pairs])
         logits = [float(engine.logits([each])[0]) for each in tokenized]
         return logits if raw else engine.bundle.manifest.scores(logits).tolist()
 

@@ -50,7 +50,7 @@ def problem(answer, status, reason):
 def expected_scores(folder, pairs):
     engine = Engine(Bundle.open(folder))
     manifest = engine.bundle.manifest
-    alone = [float(engine.logits([each])[0]) for each in engine.tokenizer.encode_pairs(manifest.texts(pairs))]
+    alone = [float(engine.logits([each])[0]) for each in engine.inputs.encode(pairs)]
     return manifest.scores(alone).tolist()
 
 

@@ -54,9 +54,7 @@ def expected(root, versions):
     found = {}
     for name, version in versions.items():
         engine = Engine(Bundle.open(root / name), 1)
-        pairs = engine.tokenizer.encode_pairs(
-            engine.bundle.manifest.texts([Pair(QUERY, each, "unk") for each in CANDIDATES])
-        )
+        pairs = engine.inputs.encode([Pair(QUERY, each, "unk") for each in CANDIDATES])
         found[version] = engine.bundle.manifest.scores(engine.logits(pairs)).tolist()
     a, b = found.values()
     assert min(abs(x - y) for x, y in zip(a, b, strict=True)) > 0.01

@@ -37,7 +37,7 @@ def bundle(tmp_path_factory):
     opened = Bundle.open(folder)
     engine, manifest = Engine(opened), opened.manifest
     pairs = [Pair("shoes", text, "en") for text in TEXTS]
-    scores = manifest.scores(engine.logits(engine.tokenizer.encode_pairs(manifest.texts(pairs))))
+    scores = manifest.scores(engine.logits(engine.inputs.encode(pairs)))
     found = score_reference(np.append(scores, np.zeros(100)), ["en"] * 300 + ["es"] * 100)
     write_bundle_files(folder, manifest.model_copy(update=found), opened.golden)
     return folder
@@ -53,7 +53,8 @@ def wordy(tmp_path_factory):
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(folder / TOKENIZER_FILE))
     known = Pair("red", "shoes", "en")
-    pairs = PairTokenizer.from_file(folder / TOKENIZER_FILE, MAX_LENGTH, PAD_ID).encode_pairs(manifest.texts([known]))
+    reads = PairTokenizer.from_file(folder / TOKENIZER_FILE, MAX_LENGTH, PAD_ID)
+    pairs = reads.encode_pairs([manifest.format.texts(Task.QI, known)])
     arrays, session = {"input_ids": [pairs[0].input_ids]}, onnxruntime.InferenceSession(str(folder / MODEL_FILE))
     arrays["attention_mask"] = [[1] * len(pairs[0])]
     logit = float(session.run(["logits"], arrays)[0][0])

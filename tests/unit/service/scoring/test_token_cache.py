@@ -3,28 +3,19 @@ import sys
 import hypothesis.strategies as st
 from hypothesis import given
 
-from relevance.card import ModelCard
 from relevance.formatting import PairFormat
-from relevance.heads import HeadKind, HeadSpec
+from relevance.inputs import PairInputs
+from relevance.prior import CategoryPrior
 from relevance.tasks import Pair, Task
 from relevance.tokenization import PairTokenizer
 from service.scoring.score_cache import CachedLogit, ScoreCache
 from service.scoring.token_estimate import TokenEstimator
-from service.scoring.tokenization import TOKEN_BYTES, TokenCache, TokenizationPlan, cost
+from service.scoring.tokenization import TOKEN_BYTES, TextInput, TokenCache, TokenizationPlan, cost
 from tests.tiny import MAX_LENGTH, PAD_ID, tiny_tokenizer
 
 TOKENIZER = PairTokenizer(tiny_tokenizer(), MAX_LENGTH, PAD_ID)
-CARD = ModelCard(
-    name="card",
-    task=Task.QC,
-    format=PairFormat(language_tag=True),
-    max_length=MAX_LENGTH,
-    pad_id=PAD_ID,
-    head=HeadSpec(kind=HeadKind.MEAN, hidden_size=4),
-    threshold=0.5,
-    base_model="tiny",
-    created="2025-01-01T00:00:00Z",
-)
+PRIOR = CategoryPrior.of([["ab"], ["ab", "cd"]], [1.0, 0.0], [3.0, 1.0], folds=5)
+INPUTS = PairInputs(Task.QC, PairFormat(language_tag=True), TOKENIZER, PRIOR)
 words = st.sampled_from(["shoes", "ab,cd", "コップ", "x" * 200, "red cup, large"])
 requests = st.lists(st.lists(st.builds(Pair, words, words, st.sampled_from(["en", "ja"])), min_size=1), max_size=6)
 
@@ -33,8 +24,8 @@ requests = st.lists(st.lists(st.builds(Pair, words, words, st.sampled_from(["en"
 def test_ids_are_those_of_the_tokenizer_whatever_the_cache_holds(requests, room):
     cache = TokenCache(room)
     for pairs in requests:
-        reading = TokenizationPlan(pairs, CARD, TOKENIZER, cache)
-        assert reading.join(reading.encode()) == TOKENIZER.encode_pairs(CARD.texts(pairs))
+        reading = TokenizationPlan(pairs, INPUTS, cache)
+        assert reading.join(reading.encode()) == INPUTS.encode(pairs)
         assert cache.tokens <= room
 
 
@@ -43,17 +34,17 @@ def test_cache_counts_exactly_what_it_holds(entries):
     cache = TokenCache(100)
     held = {}
     for text, length in entries:
-        cache.put({text: [0] * length})
+        cache.put({text: TextInput([0] * length)})
         held.setdefault(text, length)
     found = cache.get(dict.fromkeys(held))
-    assert cache.tokens == sum(cost(text, ids) for text, ids in found.items()) <= 100
+    assert cache.tokens == sum(cost(text, entry) for text, entry in found.items()) <= 100
 
 
 def test_least_recently_used_goes_first():
-    cache = TokenCache(3 * cost("a", [1]))
-    cache.put({"a": [1], "b": [2], "c": [3]})
+    cache = TokenCache(3 * cost("a", TextInput([1])))
+    cache.put({name: TextInput([1]) for name in "abc"})
     cache.get({"a": None})
-    cache.put({"d": [4]})
+    cache.put({"d": TextInput([4])})
     assert set(cache.get(dict.fromkeys("abcd"))) == {"a", "c", "d"}
     assert (cache.hits, cache.misses) == (4, 1)
 
@@ -61,33 +52,31 @@ def test_least_recently_used_goes_first():
 def test_long_text_of_few_tokens_takes_its_room():
     cache = TokenCache(10_000)
     for number in range(100):
-        cache.put({f"{number}" + " " * 4000 + "\U0001f600": [1, 2]})
+        cache.put({f"{number}" + " " * 4000 + "\U0001f600": TextInput([1, 2])})
     found = cache.get(dict.fromkeys(f"{number}" + " " * 4000 + "\U0001f600" for number in range(100)))
     assert 0 < sum(map(sys.getsizeof, found)) <= 10_000 * TOKEN_BYTES
 
 
 def test_known_text_is_not_tokenised_again():
     cache = TokenCache(1000)
-    first = TokenizationPlan([Pair("cup", "a,b"), Pair("cup", "c,d")], CARD, TOKENIZER, cache)
+    first = TokenizationPlan([Pair("cup", "a,b"), Pair("cup", "c,d")], INPUTS, cache)
     assert first.fresh_bytes == 3 + 3 + 3
     first.join(first.encode())
-    second = TokenizationPlan([Pair("cup", "c,d"), Pair("mug", "a,b")], CARD, TOKENIZER, cache)
+    second = TokenizationPlan([Pair("cup", "c,d"), Pair("mug", "a,b")], INPUTS, cache)
     assert second.fresh_bytes == 3
 
 
 def test_guess_knows_the_tokens_of_known_text_and_learns_those_of_new_text():
     cache, lengths = TokenCache(10_000), TokenEstimator()
     pairs = [Pair("red cup", name, "en") for name in ("shoes", "コップ", "x" * 200, "ab,cd")] * 3
-    first = TokenizationPlan(pairs, CARD, TOKENIZER, cache)
+    first = TokenizationPlan(pairs, INPUTS, cache)
     joined = first.join(first.encode())
-    assert TokenizationPlan(pairs, CARD, TOKENIZER, cache).estimate(lengths) == sum(map(len, joined))
+    assert TokenizationPlan(pairs, INPUTS, cache).estimate(lengths) == sum(map(len, joined))
     long = [Pair("mug", "y" * 4000)]
-    assert TokenizationPlan(long, CARD, TOKENIZER, cache).estimate(lengths) == MAX_LENGTH
+    assert TokenizationPlan(long, INPUTS, cache).estimate(lengths) == MAX_LENGTH
     unknown = [Pair("mug", "z" * 12)]
     overhead = TOKENIZER.template.overhead
-    assert TokenizationPlan(unknown, CARD, TOKENIZER, cache).estimate(lengths) == overhead + round(0.25 * 3) + round(
-        0.25 * 12
-    )
+    assert TokenizationPlan(unknown, INPUTS, cache).estimate(lengths) == overhead + round(0.25 * 3) + round(0.25 * 12)
 
 
 def test_score_cache_is_bounded_and_counts():

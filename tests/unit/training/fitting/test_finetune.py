@@ -15,7 +15,7 @@ from relevance.card import ModelCard
 from relevance.errors import CheckpointError, ConfigError, DivergedError, InputError, MachineError
 from relevance.locks import output_lock
 from relevance.metrics import auc
-from relevance.tasks import LabeledPair, Pair
+from relevance.tasks import LabeledPair, Pair, Task
 from tests import commands
 from tests.models import tiny_model, unigram_model
 from training.fitting import finetune, snapshots
@@ -210,7 +210,11 @@ def test_word_embeddings_of_the_rows_alone_are_trained(base, tmp_path):
         card = train(Job(switched(base, trained=True, embedding_rate=rate), rows(48), rows(40, 80), tmp_path / name))
     full, tenth, none = (load_file(tmp_path / name / "model.safetensors")[key] for name in ("full", "tenth", "none"))
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
-    seen = {i for texts in card.texts([row.pair for row in rows(48)]) for i in tokenizer.encode(*texts).ids}
+    seen = {
+        i
+        for texts in [card.format.texts(card.task, row.pair) for row in rows(48)]
+        for i in tokenizer.encode(*texts).ids
+    }
     changed = (full != before).any(dim=1)
     assert changed.any()
     assert {*torch.nonzero(changed)[:, 0].tolist()} <= seen
@@ -327,7 +331,7 @@ def test_separator_of_paths_is_found_in_training_rows_and_kept(base, tmp_path):
 
     card = train(Job(recipe(base), parted(rows(48)), parted(rows(40, 80)), tmp_path / "out"))
     assert card.format.path_separator == " > "
-    assert ModelCard.load(tmp_path / "out").texts([Pair("x", "goods>cups, red")]) == [("x", "goods > cups, red")]
+    assert ModelCard.load(tmp_path / "out").format.candidate_text(Task.QC, "goods>cups, red") == "goods > cups, red"
 
 
 def test_vocabulary_is_trimmed_on_train_alone(tmp_path):

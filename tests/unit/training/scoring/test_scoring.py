@@ -100,7 +100,7 @@ def test_scores_are_those_of_one_pair_at_a_time_in_the_order_of_the_file(bundle,
     opened = Bundle.open(bundle)
     runner, card = BundleSession.open(opened, 1, "cpu"), opened.manifest
     pairs = [row.pair for row in read_rows(tmp_path / "in.jsonl", Task.QC, require_labels=False).rows]
-    tokens = runner.tokenizer.encode_pairs(card.texts(pairs))
+    tokens = runner.inputs.encode(pairs)
     alone = [float(card.scores(runner.logits([token]))[0]) for token in tokens]
     assert [record["id"] for record in found] == list(range(30))
     np.testing.assert_allclose([record["score"] for record in found], alone, atol=1e-6)

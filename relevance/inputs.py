@@ -1,0 +1,61 @@
+"""From pairs of text to what a model reads. The one place for training, export, scorer and service.
+
+The format makes two texts of a pair, the tokeniser makes token ids of them, and the category prior adds its numbers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError
+
+from relevance.card import TOKENIZER_FILE, ModelCard, explain
+from relevance.errors import CheckpointError
+from relevance.formatting import PairFormat
+from relevance.prior import PRIOR_FILE, CategoryPrior, PriorFeatures
+from relevance.tasks import Pair, Task
+from relevance.tokenization import PairTokenizer, TokenizedPair
+
+
+@dataclass(frozen=True, slots=True)
+class PairInputs:
+    """How a model reads pairs; `prior` is None for a model without a category prior."""
+
+    task: Task
+    format: PairFormat
+    tokenizer: PairTokenizer
+    prior: CategoryPrior | None = None
+
+    @classmethod
+    def from_checkpoint(cls, folder: Path, card: ModelCard) -> Self:
+        """Read the tokenizer and the prior of a checkpoint. Raises InputError or CheckpointError naming the file."""
+        tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, card.max_length, card.pad_id)
+        return cls(card.task, card.format, tokenizer, _read_prior(folder) if card.head.prior else None)
+
+    def encode(self, pairs: Sequence[Pair], priors: Sequence[PriorFeatures] | None = None) -> list[TokenizedPair]:
+        """Return the pairs as the model reads them. `priors` replace those of the table: out-of-fold ones in training.
+
+        Each different text is tokenised once.
+        """
+        texts = [self.format.texts(self.task, pair) for pair in pairs]
+        if priors is None and self.prior is not None:
+            found = {text: self.features(text) for text in dict.fromkeys(pair.candidate for pair in pairs)}
+            priors = [found[pair.candidate] for pair in pairs]
+        return self.tokenizer.encode_pairs(texts, priors)
+
+    def features(self, candidate: str) -> PriorFeatures:
+        """Return what the category prior says of a candidate; () for a model without one."""
+        return () if self.prior is None else self.prior.features(self.format.levels(candidate))
+
+
+def _read_prior(folder: Path) -> CategoryPrior:
+    path = folder / PRIOR_FILE
+    try:
+        return CategoryPrior.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {folder}: {PRIOR_FILE}: {error.strerror}; its card says that the model reads a category prior"
+        ) from None
+    except ValidationError as error:
+        raise CheckpointError(f"checkpoint {folder}: {PRIOR_FILE} is damaged: {explain(error)}") from None
