@@ -88,7 +88,7 @@ def export_bundle(checkpoint: Path, out: Path, precision: Precision, limits: Lim
 def _parity(source: Checkpoint, golden: list[Golden], expected: Logits, logits: Logits, limits: Limits) -> Parity:
     """Compare the bundle's logits [N] with the checkpoint's (`expected`). Raises ParityError past the limits."""
     card, labels, languages = source.card, [g.label for g in golden], [g.language for g in golden]
-    before, after = card.scores(expected), card.scores(logits)
+    before, after = card.scores(expected, languages), card.scores(logits, languages)
     differences = np.abs(logits - expected)
     parity = Parity(
         pairs=len(golden),

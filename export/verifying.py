@@ -34,5 +34,6 @@ def verify_bundle(folder: Path) -> Verified:
 
 def label_findings(card: ModelCard, golden: Sequence[Golden], logits: ArrayLike) -> tuple[str, ...]:
     """Return what is wrong with the labels that a model gives golden pairs [N] with these logits [N]."""
-    scores = card.scores(logits)
-    return findings(Labelling(scores, card.labels(scores, [pair.language for pair in golden])))
+    languages = [pair.language for pair in golden]
+    scores = card.scores(logits, languages)
+    return findings(Labelling(scores, card.labels(scores, languages)))

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,9 +34,24 @@ Histogram = Annotated[
 ]  # rows in each twentieth of [0, 1]
 
 
+Value = TypeVar("Value")
+
+
 def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return probabilities [N] in (0, 1) for logits [N], without overflow."""
     return 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
+
+
+class LanguageOffset(StrictModel):
+    """What is added to the calibrated logits of a language, and what it was tuned on.
+
+    `own_offset` is the one that the rows of the language alone would have: `offset` is nearer to 0 the fewer they are.
+    """
+
+    offset: float
+    own_offset: float
+    rows: NonNegativeInt
+    source: str
 
 
 class Calibration(StrictModel):
@@ -44,17 +59,37 @@ class Calibration(StrictModel):
 
     scale: float = 1.0
     offset: float = 0.0
+    by_language: dict[str, LanguageOffset] = Field(default_factory=dict, description="further offsets of languages")
 
-    def scores(self, logits: ArrayLike) -> NDArray[np.float64]:
-        """Return calibrated scores [N] in [0, 1] for logits [N]."""
-        return sigmoid(np.asarray(logits, dtype=np.float64) * self.scale + self.offset)
+    @field_validator("by_language")
+    @classmethod
+    def _by_code(cls, given: dict[str, LanguageOffset]) -> dict[str, LanguageOffset]:
+        return _by_code(given, "offset")
+
+    def logits(self, logits: ArrayLike, languages: Sequence[str] = ()) -> NDArray[np.float64]:
+        """Return calibrated logits [N] for logits [N] of pairs in these languages [N].
+
+        Languages may be left out where none has an offset. Else ValueError.
+        """
+        moved = np.asarray(logits, dtype=np.float64) * self.scale + self.offset
+        if not self.by_language:
+            return moved
+        if len(languages) != len(moved):
+            raise ValueError(f"{len(languages)} languages for {len(moved)} logits; expected one each")
+        known = {tag: self.by_language.get(normalize_language(tag)) for tag in set(languages)}
+        offsets = {tag: found.offset if found else 0.0 for tag, found in known.items()}
+        return moved + np.array([offsets[tag] for tag in languages], dtype=np.float64)
+
+    def scores(self, logits: ArrayLike, languages: Sequence[str] = ()) -> NDArray[np.float64]:
+        """Return calibrated scores [N] in [0, 1] for logits [N] of pairs in these languages [N], as `logits` does."""
+        return sigmoid(self.logits(logits, languages))
 
 
 class ThresholdSource(StrictModel):
     """How the threshold of a language was found.
 
-    `labelled`: best F1 on the language's labelled rows. `matched`: it labels the share `positive_share` of the
-    language's pairs 1, as the overall threshold does in the languages of training; no label of the language is used.
+    `labelled` (older models): best F1 on the language's labelled rows. `matched`: it labels the share `positive_share`
+    of the language's pairs 1, as the overall threshold does in the languages of training, and uses none of its labels.
     """
 
     method: Literal["labelled", "matched"]
@@ -117,19 +152,19 @@ class ModelCard(StrictModel):
     @field_validator("language_thresholds")
     @classmethod
     def _by_code(cls, given: dict[str, float]) -> dict[str, float]:
-        codes = {known_language(tag): threshold for tag, threshold in given.items()}
-        if len(codes) < len(given):
-            raise ValueError(f"the tags {', '.join(given)} name {len(codes)} languages; expected one threshold each")
-        return codes
+        return _by_code(given, "threshold")
 
     @property
     def rerank_advice(self) -> dict[str, Advice]:
         """By language with enough dev rows: whether re-ranking with this model beats the cosine of embeddings."""
         return {code: found.advice for code, found in self.cosine_gains.items()}
 
-    def scores(self, logits: ArrayLike) -> NDArray[np.float64]:
-        """Return scores [N] in [0, 1] for logits [N]: calibration, then the sigmoid."""
-        return self.calibration.scores(logits)
+    def scores(self, logits: ArrayLike, languages: Sequence[str] = ()) -> NDArray[np.float64]:
+        """Return scores [N] in [0, 1] for logits [N] of pairs in these languages [N]: calibration, then the sigmoid.
+
+        ValueError where languages are left out and the calibration needs them.
+        """
+        return self.calibration.scores(logits, languages)
 
     def threshold_for(self, language: str) -> float:
         """Return the threshold of a language; the overall one if it has none of its own."""
@@ -170,6 +205,14 @@ class ModelCard(StrictModel):
         except (ValueError, RecursionError) as error:
             raise CheckpointError(f"checkpoint card {path}: is no JSON ({error}); it is damaged") from None
         return card
+
+
+def _by_code(given: dict[str, Value], what: str) -> dict[str, Value]:
+    """Return values by language code for values by tag. ValueError for a tag that names no language, or one twice."""
+    codes = {known_language(tag): value for tag, value in given.items()}
+    if len(codes) < len(given):
+        raise ValueError(f"the tags {', '.join(given)} name {len(codes)} languages; expected one {what} each")
+    return codes
 
 
 def score_reference(scores: ArrayLike, languages: Sequence[str]) -> dict[str, Any]:

@@ -85,13 +85,13 @@ class Scorer:
         return self._session.inputs.encode(pairs)
 
     def score_tokens(self, pairs: Sequence[Pair], tokens: Sequence[TokenizedPair]) -> Scores:
-        """Return the scores of pairs by their tokens from `tokenize`; their languages choose the thresholds."""
+        """Return the scores of pairs by their tokens from `tokenize`; their languages choose offsets and thresholds."""
         card = self.manifest
         logits = self._session.logits(tokens, self._options[2])
-        scores = card.scores(logits)
-        cuts = np.array([card.threshold_for(pair.language) for pair in pairs], dtype=np.float64)
+        languages = [pair.language for pair in pairs]
+        scores = card.scores(logits, languages)
         truncated = np.array([pair.truncated for pair in tokens], dtype=np.bool_)
-        return Scores(scores, (scores >= cuts).astype(np.int64), logits, truncated)
+        return Scores(scores, card.labels(scores, languages).astype(np.int64), logits, truncated)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (str(self._session.bundle.folder), self.manifest.version, *self._options)

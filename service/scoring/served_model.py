@@ -123,8 +123,8 @@ class ServedModel:
         self, pairs: Sequence[Pair], logits: NDArray[np.float32], cut: Sequence[bool], tokens: int, timing: Timing
     ) -> Scored:
         """Return the result for logits [N], and record it in the metrics."""
-        scores = self.manifest.scores(logits)
         languages = [pair.language for pair in pairs]
+        scores = self.manifest.scores(logits, languages)
         thresholds = {language: self.manifest.threshold_for(language) for language in sorted(set(languages))}
         labels = self.manifest.labels(scores, languages)
         truncated = [place for place, each in enumerate(cut) if each]

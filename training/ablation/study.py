@@ -118,7 +118,9 @@ def _run_arm(arm: Arm, store: Store, seeds: int) -> _Ran:
         outcomes.append(pipeline.evaluate(keep_checkpoint=False))
         origins.update(_origins(pipeline.datasets().train))
     columns = [read_logits(outcome.logits) for outcome in outcomes]
-    scores = [outcome.tuned.scores(each["logit"]) for outcome, each in zip(outcomes, columns, strict=True)]
+    scores = [
+        outcome.tuned.scores(each["logit"], each["language"]) for outcome, each in zip(outcomes, columns, strict=True)
+    ]
     cuts = [
         [outcome.tuned.threshold_for(language) for language in each["language"]]
         for outcome, each in zip(outcomes, columns, strict=True)

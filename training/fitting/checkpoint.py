@@ -252,7 +252,7 @@ def _tuned_card(job: Job, card: ModelCard, tuner: FineTuner, dev: Dev, inputs: P
     tuned = tune(job.dev, dev.logits, CalibrationOptions(platt=False), card.seen_languages, unlabelled)
     card = with_tuning(card, tuned, dev)
     measured = {
-        "metrics": report_model(job.dev, card.scores(dev.logits), card, seed=job.recipe.seed),
+        "metrics": report_model(job.dev, card.scores(dev.logits, dev.languages), card, seed=job.recipe.seed),
         "metrics_on": "dev: rows on which checkpoint and threshold were chosen too, so the metrics flatter",
     }
     return with_findings(card.model_copy(update=measured), dev)

@@ -63,7 +63,7 @@ def score_logits(folder: Path, rows: Sequence[LabeledPair]) -> tuple[ModelCard, 
 def score_rows(folder: Path, rows: Sequence[LabeledPair]) -> tuple[ModelCard, np.ndarray]:
     """Return the card of a checkpoint or a bundle and its scores [N] for rows."""
     card, logits = score_logits(folder, rows)
-    return card, card.scores(logits)
+    return card, card.scores(logits, [row.pair.language for row in rows])
 
 
 def scored_rows(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard) -> Scored:

@@ -12,8 +12,10 @@ class CalibrationOptions(OptionsModel):
 
     platt: bool = Field(True, description="scale and shift logits so that scores are probabilities (Platt 1999)")
     threshold: float | Literal["tuned"] = Field("tuned", description="tuned: the one of best F1 on dev")
-    by_language: bool = Field(False, description="a threshold for each language with enough dev rows")
-    least_rows: int = Field(200, gt=1, description="with by_language: dev rows that a language needs")
+    by_language: bool = Field(
+        False,
+        description="shift the logits of each language by its dev labels; few rows shift little (empirical Bayes)",
+    )
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:

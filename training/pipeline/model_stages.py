@@ -86,7 +86,7 @@ def evaluate_stage(run: StageRun) -> Report:
     on, columns = ("test", test) if test["id"] else ("dev", read_logits(run.path(DEV_LOGITS)))
     tuned = Tuned.model_validate(run.report("calibrate"))
     cuts = [tuned.threshold_for(language) for language in columns["language"]]
-    scores = tuned.scores(columns["logit"]).tolist()
+    scores = tuned.scores(columns["logit"], columns["language"]).tolist()
     lists = lists_of(run.rows(TEST if on == "test" else DEV))
     scored = Scored(columns["label"], scores, columns["group"], columns["language"], cuts, lists)
     metrics = evaluate(scored, tuned.threshold, _seen(run), seed=run.recipe.seed)

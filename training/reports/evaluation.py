@@ -63,7 +63,8 @@ class Run:
         start = time.perf_counter()
         logits = model.logits(rows)
         seconds = time.perf_counter() - start
-        return cls(model, rows, logits, seconds, scored_rows(rows, model.card.scores(logits), model.card))
+        scores = model.card.scores(logits, [row.pair.language for row in rows])
+        return cls(model, rows, logits, seconds, scored_rows(rows, scores, model.card))
 
     def report(self) -> Report:
         """Return the metrics."""

@@ -185,9 +185,9 @@ class _Judge:
             dev, held = self._by_probe(train_rows, dev_rows, held_rows)
         else:
             dev, held = self._by_crossencoder(train_rows, dev_rows, held_rows, model)
-        labels = [row.label for row in dev_rows]
+        labels, languages = [row.label for row in dev_rows], [row.pair.language for row in held_rows]
         threshold = best_threshold(labels, sigmoid(dev))[0]
-        _save(file, FoldScores(sigmoid(held), platt(labels, dev).scores(held), threshold))
+        _save(file, FoldScores(sigmoid(held), platt(labels, dev).scores(held, languages), threshold))
         for leftover in (model, model.with_name(f".{model.name}.work")):
             shutil.rmtree(leftover, ignore_errors=True)
         return _load(file, len(held_rows))

@@ -199,7 +199,7 @@ def test_tuning_is_in_the_card_and_leaves_the_trained_checkpoint_as_it_was(folde
         json.loads(stages[name].file("checkpoint").joinpath("card.json").read_text()) for name in ("card", "train")
     )
     assert tuned["calibration"] == stages["calibrate"].manifest.report["calibration"]
-    assert trained["calibration"] == {"scale": 1.0, "offset": 0.0}
+    assert trained["calibration"] == {"scale": 1.0, "offset": 0.0, "by_language": {}}
     assert stages["card"].file("checkpoint").joinpath("dev_cosines.npy").is_file()
     assert tuned["metrics"]["all"]["rows"] == len(rows_of(folder, "split", "test"))
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from relevance.card import Calibration, ModelCard, score_reference
+from relevance.card import Calibration, LanguageOffset, ModelCard, score_reference
 from relevance.errors import CheckpointError
 from relevance.formatting import PairFormat
 from relevance.heads import HeadSpec
@@ -27,6 +27,27 @@ def card(**changes):
 def test_scores_are_the_sigmoid_of_calibrated_logits():
     np.testing.assert_allclose(card().scores([0.0, 2.0]), [0.5, 1 / (1 + np.exp(-2))])
     np.testing.assert_allclose(card(calibration=Calibration(scale=2, offset=-2)).scores([1.0]), [0.5])
+
+
+def shifted(**offsets):
+    by_language = {tag: LanguageOffset(offset=o, own_offset=o, rows=9, source="dev rows") for tag, o in offsets.items()}
+    return Calibration(scale=2, offset=-2, by_language=by_language)
+
+
+def test_an_offset_moves_the_logits_of_its_language_alone():
+    tuned = card(calibration=shifted(de=1.0, vi=-3.0))
+    logits = tuned.calibration.logits([1.0, 1.0, 1.0, 1.0], ["en", "de", "vn", "DE-at"])
+    assert logits.tolist() == [0.0, 1.0, -3.0, 1.0]
+    assert tuned.scores([1.0, 2.0], ["unk", "de"]).tolist() == pytest.approx([0.5, 1 / (1 + np.exp(-3))])
+    assert tuned.scores([], []).tolist() == []
+
+
+def test_a_calibration_by_language_needs_the_languages():
+    for languages in ((), ("de",)):
+        with pytest.raises(ValueError, match="languages for 2 logits; expected one each"):
+            card(calibration=shifted(de=1.0)).scores([0.0, 1.0], languages)
+    with pytest.raises(ValueError, match="expected one offset each"):
+        shifted(pt=1.0, **{"pt-BR": 2.0})
 
 
 def test_huge_logits_stay_scores():
