@@ -95,7 +95,7 @@ def two_recipes(folder, base, name, annotation):
     file, model = str(folder / "other.jsonl"), str(folder / "two")
     numbers = [True, False, 1, 2, 3, 5, 7, 0.3, 0.6, 0.9, 0.05, 0.99]
     texts = [model, "it", [file], file, ["de"], ["han"], [f"memory:{folder / 'memory.tsv'}"] * 2]
-    texts += ["utf-16", ";", "E=1,I=0"]
+    texts += ["utf-16", ";", "E=1,I=0", "1:20"]
     maps = [{"en": 0.5}, {"search": "query"}, {"openai": {"concurrency": 8}}, {"training": {"epochs": 7}}]
     models = [[{"judge": "probe", "seed": 5}], [{"judge": "probe"}, {"judge": "probe", "seed": 1}]]
     listed = members(annotation)
