@@ -6,7 +6,7 @@ that says how they belong together.
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
-from relevance.errors import CheckpointError
+from relevance.errors import CheckpointError, ConfigError
 from relevance.heads import HeadKind
 from relevance.inputs import PairInputs
 from relevance.tokenization import PairTokenizer, TokenizedPair, batches
@@ -41,6 +41,10 @@ class Scorer(nn.Module):
         for place, value in enumerate(head.values()):
             self.register_buffer(f"head_{place}", value)
 
+    def head_weights(self) -> dict[str, Tensor]:
+        """Return the parameters of the head by name."""
+        return {name: getattr(self, f"head_{place}") for place, name in enumerate(self._names)}
+
     def forward(
         self,
         input_ids: Tensor,
@@ -53,7 +57,7 @@ class Scorer(nn.Module):
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
         if self.spec.kind is HeadKind.STOCK:
             return {"logits": output.logits[:, 0]}
-        weights = {name: getattr(self, f"head_{place}") for place, name in enumerate(self._names)}
+        weights = self.head_weights()
         return {"logits": self.spec.logits(output.last_hidden_state, input_ids, attention_mask, weights, prior)}
 
 
@@ -94,6 +98,19 @@ class Checkpoint:
             names += ("token_type_ids",)
         names += ("prior",) if card.head.prior else ()
         return cls(folder, card, Scorer(encoder, card, head, names).eval(), inputs)
+
+    def without_prior(self) -> "Checkpoint":
+        """Return the checkpoint as a model that reads no category prior. Raises ConfigError where it reads none."""
+        card = self.card
+        if not card.head.prior:
+            raise ConfigError(f"--without-prior: the model of {self.folder} reads no category prior")
+        head = card.head.model_copy(update={"prior": False})
+        card = card.model_copy(update={"head": head, "category_prior": None})
+        weights = self.scorer.head_weights()
+        kept = {name: weights[name] for name in head.shapes()}
+        names = tuple(name for name in self.scorer.input_names if name != "prior")
+        scorer = Scorer(self.scorer.encoder, card, kept, names).eval()
+        return replace(self, card=card, scorer=scorer, inputs=replace(self.inputs, prior=None))
 
     @torch.inference_mode()
     def logits(self, pairs: Sequence[TokenizedPair]) -> NDArray[np.float32]:

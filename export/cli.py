@@ -27,6 +27,12 @@ def export(
     max_f1_difference: Annotated[
         float | None, typer.Option(help="Largest change of F1 on dev pairs; default by precision.")
     ] = None,
+    without_prior: Annotated[
+        bool,
+        typer.Option(
+            "--without-prior", help="Leave out the category prior: for catalogues whose categories change. Costs AUC."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
@@ -37,7 +43,7 @@ def export(
 
     given = {"max_logit_difference": max_logit_difference, "max_f1_difference": max_f1_difference}
     limits = replace(DEFAULT_LIMITS[precision], **{name: value for name, value in given.items() if value is not None})
-    manifest = export_bundle(checkpoint, bundle, precision, limits, overwrite=overwrite)
+    manifest = export_bundle(checkpoint, bundle, precision, limits, overwrite=overwrite, without_prior=without_prior)
     if as_json:
         print(manifest.model_dump_json(indent=2))
         return

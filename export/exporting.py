@@ -16,7 +16,7 @@ from relevance.card import DEV_PAIRS_FILE, TOKENIZER_FILE
 from relevance.errors import CheckpointError, ParityError
 from relevance.files import whole_folder
 from relevance.locks import locks_output
-from relevance.metrics import f1
+from relevance.metrics import auc, f1
 from relevance.outputs import check_outputs
 from relevance.prior import PRIOR_FILE
 from relevance.session import BundleSession, Device, Logits
@@ -43,16 +43,27 @@ DEFAULT_LIMITS: dict[Precision, Limits] = {
 
 
 @locks_output("out")
-def export_bundle(checkpoint: Path, out: Path, precision: Precision, limits: Limits, *, overwrite: bool) -> Manifest:
+def export_bundle(
+    checkpoint: Path,
+    out: Path,
+    precision: Precision,
+    limits: Limits,
+    *,
+    overwrite: bool,
+    without_prior: bool = False,
+) -> Manifest:
     """Write the bundle folder `out` and return its manifest.
 
+    `without_prior` leaves the category prior out, for catalogues whose categories change; a finding says what it costs.
     Raises ConfigError where `out` exists and may not be replaced, CheckpointError where the checkpoint is incomplete,
     ParityError where the exported model's logits or F1 differ from the checkpoint's by more than `limits` allow.
     """
     check_outputs([out], [checkpoint], overwrite=overwrite)
-    source = Checkpoint.open(checkpoint)
+    whole = Checkpoint.open(checkpoint)
+    source = whole.without_prior() if without_prior else whole
     golden = _read_dev_pairs(checkpoint)
-    tokens = source.inputs.encode([g.pair for g in golden])
+    pairs = [g.pair for g in golden]
+    tokens = source.inputs.encode(pairs)
     expected = source.logits(tokens)
     device: Device = "auto" if precision == "fp16" else "cpu"
     with whole_folder(out) as folder:
@@ -72,7 +83,9 @@ def export_bundle(checkpoint: Path, out: Path, precision: Precision, limits: Lim
         if source.inputs.prior is not None:
             shutil.copyfile(checkpoint / PRIOR_FILE, folder / PRIOR_FILE)
         logits = BundleSession.start(Bundle(folder, draft, (), source.inputs.prior), device=device).logits(tokens)
-        found = label_findings(draft, golden, logits)
+        found = [*label_findings(draft, golden, logits), *source.inputs.findings(pairs)]
+        if without_prior:
+            found.append(_cost(golden, whole.logits(whole.inputs.encode(pairs)), logits))
         measured = {
             "parity": _parity(source, golden, expected, logits, limits),
             "findings": (*draft.findings, *(f"exported, dev pairs of {DEV_PAIRS_FILE}, {each}" for each in found)),
@@ -113,6 +126,16 @@ def _parity(source: Checkpoint, golden: list[Golden], expected: Logits, logits: 
             f"expected at most {limits.max_f1_difference} (--max-f1-difference)"
         )
     return parity
+
+
+def _cost(golden: list[Golden], before: Logits, after: Logits) -> str:
+    """Return the finding of a model without its category prior, by its logits [N] with and without."""
+    areas = [auc([g.label for g in golden], logits) for logits in (after, before)]
+    measured = ", ".join("none (one class)" if area is None else f"{area:.3f}" for area in areas)
+    return (
+        f"without the category prior: AUC on {len(golden)} pairs, without and with it: {measured}; thresholds, "
+        "calibration and metrics of the card are those with it: measure again by `relevance evaluate`"
+    )
 
 
 def _read_dev_pairs(checkpoint: Path) -> list[Golden]:

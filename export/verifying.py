@@ -26,8 +26,10 @@ def verify_bundle(folder: Path) -> Verified:
     """Open a bundle as the service does. Raises BundleError or MachineError where the service would refuse it."""
     session = BundleSession.open(Bundle.open(folder))
     bundle, manifest = session.bundle, session.bundle.manifest
-    logits = session.logits(session.inputs.encode([golden.pair for golden in bundle.golden]))
-    found = [f"golden pairs, {finding}" for finding in label_findings(manifest, bundle.golden, logits)]
+    pairs = [golden.pair for golden in bundle.golden]
+    logits = session.logits(session.inputs.encode(pairs))
+    faults = (*label_findings(manifest, bundle.golden, logits), *session.inputs.findings(pairs))
+    found = [f"golden pairs, {finding}" for finding in faults]
     worst = bundle.check_golden(logits.tolist())
     return Verified(manifest.version, len(bundle.golden), worst, (*manifest.findings, *found))
 

@@ -14,8 +14,11 @@ from relevance.card import TOKENIZER_FILE, ModelCard, explain
 from relevance.errors import CheckpointError
 from relevance.formatting import PairFormat
 from relevance.prior import PRIOR_FILE, CategoryPrior, PriorFeatures
+from relevance.soundness import MIN_PAIRS
 from relevance.tasks import Pair, Task
 from relevance.tokenization import PairTokenizer, TokenizedPair
+
+MAX_UNKNOWN_SHARE = 0.5  # with a larger share of unknown categories, the table is of another taxonomy
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,19 @@ class PairInputs:
             found = {text: self.features(text) for text in dict.fromkeys(pair.candidate for pair in pairs)}
             priors = [found[pair.candidate] for pair in pairs]
         return self.tokenizer.encode_pairs(texts, priors)
+
+    def findings(self, pairs: Sequence[Pair]) -> tuple[str, ...]:
+        """Return what is wrong with the category prior for these pairs: their taxonomy is another one."""
+        if self.prior is None or len(pairs) < MIN_PAIRS:
+            return ()
+        known = {text: self.prior.knows(self.format.levels(text)) for text in {pair.candidate for pair in pairs}}
+        share = sum(not known[pair.candidate] for pair in pairs) / len(pairs)
+        if share <= MAX_UNKNOWN_SHARE:
+            return ()
+        return (
+            f"all pairs: no level of {share:.0%} of {len(pairs)} category paths is in the table of the category prior, "
+            "which is of another taxonomy or separator; train on rows of this one, or use --without-prior of export",
+        )
 
     def features(self, candidate: str) -> PriorFeatures:
         """Return what the category prior says of a candidate; () for a model without one."""

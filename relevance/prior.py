@@ -93,8 +93,8 @@ class CategoryPrior(StrictModel):
         return found[-1], found[-2], found[1]
 
     def knows(self, levels: Sequence[str]) -> bool:
-        """Return whether the table has the whole path."""
-        return BREAK.join(levels).casefold() in self._log_odds
+        """Return whether the table has the top level, so that the features say something."""
+        return bool(levels) and levels[0].casefold() in self._log_odds
 
     @functools.cached_property
     def _log_odds(self) -> dict[str, float]:

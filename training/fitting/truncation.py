@@ -18,9 +18,11 @@ def encode(
 ) -> list[TokenizedPair]:
     """Return pairs [N] as the model reads them; log how many were truncated, and which of the two texts lost tokens.
 
-    `priors` [N] replace the features of the category prior.
+    Logs too where their categories are unknown to the category prior. `priors` [N] replace its features.
     """
     tokens, tokenizer, task = inputs.encode(pairs, priors), inputs.tokenizer, inputs.task
+    for finding in () if priors else inputs.findings(pairs):
+        log.warning("%s: %s", name, finding)
     cut = [inputs.format.texts(task, pair) for pair, read in zip(pairs, tokens, strict=True) if read.truncated]
     if not cut:
         return tokens

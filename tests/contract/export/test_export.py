@@ -112,6 +112,23 @@ def test_the_category_prior_survives_export(tmp_path, precision, kind):
     )
 
 
+def test_a_bundle_without_its_prior_says_what_that_costs(tmp_path):
+    source = checkpoint(tmp_path, prior=PRIOR)
+    limits = DEFAULT_LIMITS["fp32"]
+    out = tmp_path / "bundle"
+    manifest = export_bundle(source, out, "fp32", limits, overwrite=False, without_prior=True)
+    assert "prior" not in manifest.input_names
+    assert not (out / PRIOR_FILE).exists()
+    assert (manifest.head.prior, manifest.category_prior, Bundle.open(out).prior) == (False, None, None)
+    assert any("without the category prior: AUC on 4 pairs" in finding for finding in manifest.findings)
+    pairs = [Pair("red shoes", path) for path in ("home & garden,cups", "shoes")]
+    opened = Checkpoint.open(source)
+    expected = opened.logits(opened.inputs.encode(pairs, [NO_EVIDENCE] * 2))
+    np.testing.assert_allclose(Scorer.open(out, device="cpu").score(pairs).logits, expected, atol=1e-3)
+    with pytest.raises(ConfigError, match="reads no category prior"):
+        export_bundle(checkpoint(tmp_path / "plain"), out, "fp32", limits, overwrite=True, without_prior=True)
+
+
 @pytest.mark.parametrize("kind", ["stock", "mean"])
 def test_decoders_survive_export(tmp_path, kind):
     manifest = exported(checkpoint(tmp_path, "qwen2", kind), tmp_path / "bundle")

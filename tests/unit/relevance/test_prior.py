@@ -46,8 +46,6 @@ def test_an_unknown_path_has_the_number_of_its_longest_known_parent():
     assert PRIOR.features(["Home", "Cups", "Espresso"]) == (leaf, leaf, home)
     assert PRIOR.features(["Home", "Lamps", "Oil"]) == (home, home, home)
     assert PRIOR.features(["Garden", "Cups"]) == PRIOR.features([]) == NO_EVIDENCE
-    assert PRIOR.knows(["home", "CUPS"])
-    assert not PRIOR.knows(["Home", "Lamps"])
 
 
 def test_a_level_that_folds_to_nothing_counts_its_row_once():
@@ -79,6 +77,16 @@ def test_pairs_carry_the_prior_of_their_candidate():
     assert arrays["prior"].dtype == np.float32
     np.testing.assert_allclose(arrays["prior"], [pair.prior for pair in found], rtol=1e-6)
     assert [pair.prior for pair in inputs.encode(pairs, [NO_EVIDENCE] * 2)] == [NO_EVIDENCE] * 2
+
+
+def test_a_table_of_another_taxonomy_is_found():
+    inputs = PairInputs(Task.QC, PairFormat(), TOKENIZER, PRIOR)
+    known, unknown = Pair("mug", "HOME,Lamps"), Pair("mug", "Haus > Tassen")
+    assert inputs.findings([known] * 20 + [unknown] * 20) == ()
+    (finding,) = inputs.findings([known] * 19 + [unknown] * 21)
+    assert "no level of 52% of 40 category paths" in finding
+    assert inputs.findings([unknown] * 19) == ()  # too few to say
+    assert PairInputs(Task.QC, PairFormat(), TOKENIZER).findings([unknown] * 40) == ()
 
 
 def test_a_model_without_prior_reads_zeros():
