@@ -51,7 +51,7 @@ def evaluate(
     from training.reports.evaluation import Evaluation, Run, analyse
 
     others = further.against or []
-    check_files([], [file], others=[further.page], overwrite=output.overwrite)
+    check_files([], [file, model, *others], others=[further.page], overwrite=output.overwrite)
     check_ending(further.page, ".html", ".htm")
     task = card_of(model).task
     for folder in others:
@@ -84,7 +84,7 @@ def print_metrics(report: "Report", title: str, as_json: bool, *further: "Render
     if as_json:
         print(report.model_dump_json())
     else:
-        Console(width=140, highlight=False).print(report_tables(report, title), *further, sep="\n")
+        Console(width=140, highlight=False, markup=False).print(report_tables(report, title), *further, sep="\n")
 
 
 def _warn_of_findings(run: "Run", file: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from training.commands.evaluate import print_metrics
 from training.commands.flat import flattened
 from training.commands.options import JsonOption, Reading, RecipeOption
 
@@ -53,9 +54,6 @@ def run(
 
     Results in OUT are reused: a rerun repeats only stages that changed, and an interrupted run resumes.
     """
-    from rich.console import Console
-
-    from training.fitting.evaluation import report_tables
     from training.pipeline.run import Pipeline
     from training.pipeline.store import Store
 
@@ -71,7 +69,7 @@ def run(
         return
     flattering = "" if outcome.evaluated_on == "test" else " (the rows that threshold and calibration were tuned on)"
     title = f"{chosen.name} on {outcome.evaluated_on}{flattering}"
-    Console(width=140).print(report_tables(outcome.report, title))
+    print_metrics(outcome.report, title, as_json=False)
     for name in ("card", "export"):
         if name in outcome.stages:
             kind = {"card": "checkpoint", "export": "bundle"}[name]

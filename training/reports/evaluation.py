@@ -80,7 +80,7 @@ def analyse(run: Run, seed: int = 0) -> Analysis:
     """Return the analysis of one model's run. Scores the worst errors again, with one word left out."""
     rows, card, scored = run.rows, run.model.card, run.scored
     depths = [len(card.format.levels(row.pair.candidate)) for row in rows] if card.task is Task.QC else []
-    lengths = [len(ids) for ids in run.model.tokenizer.encode_texts([row.pair.query for row in rows])]
+    lengths = [len(ids) for ids in run.model.inputs.tokenizer.encode_texts([row.pair.query for row in rows])]
     return Analysis(
         depths=_slices(scored, {depth: _levels(depth) for depth in sorted(set(depths))}, depths, seed),
         query_tokens=_slices(scored, {length: _bin(length) for length in sorted(set(lengths))}, lengths, seed),

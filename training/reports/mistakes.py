@@ -1,7 +1,7 @@
 """The worst errors of a model, with the words that moved each logit.
 
-A word's effect is the logit of the pair less the logit without the word (leave one out; Li, Monroe and Jurafsky 2016,
-arXiv 1612.08220). Effects of words that only count together do not show: without either one, the other one stays.
+A word's effect is the logit of the pair less the logit without the word, before calibration (leave one out; Li, Monroe
+and Jurafsky 2016, arXiv 1612.08220). Words that say the same hide one another: without either, the other one stays.
 """
 
 from collections import defaultdict
@@ -55,7 +55,7 @@ def worst(rows: Sequence[LabeledPair], scored: Scored, logits: NDArray[np.floati
     `run` scores all pairs with one word left out in one call; `logits` [N] are those of the rows.
     """
     labels, said = np.asarray(scored.labels), scored.predicted(0.5)
-    order = np.argsort(-logits, kind="stable")
+    order = np.argsort(-np.asarray(scored.scores), kind="stable")
     high = [place for place in order if said[place] and not labels[place]][:SHOWN]
     low = [place for place in order[::-1] if labels[place] and not said[place]][:SHOWN]
     cuts = [cut for place in (*high, *low) for cut in _cuts(place, rows[place].pair)]

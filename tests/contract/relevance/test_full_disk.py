@@ -40,6 +40,7 @@ COMMANDS = {
     "export": ("export", "{i}/checkpoint", "{o}"),
     "pipeline": ("pipeline", "run", "{i}/recipe.toml", "{o}"),
     "score": ("score", "{i}/bundle", "{i}/train.jsonl", "{o}.jsonl", "--device", "cpu", "--threads", "1"),
+    "evaluate": ("evaluate", "{i}/bundle", "{i}/train.jsonl", "--page", "{o}.html"),
     "clean": ("data", "clean", "{i}/train.jsonl", "{o}.jsonl", "--task", "qc", "--tags", "off"),
     "split": ("data", "split", "{i}/train.jsonl", "{o}", "--task", "qc"),
     "report": ("data", "report", "{i}/train.jsonl", "--task", "qc", "--out", "{o}.html", "--no-tags"),

@@ -39,6 +39,7 @@ COMMANDS = {
     "validate, control": ["validate", "{in}", "{other}", "--control", "{out}", "--recipe", str(CONFIG), *READ],
     "apply-review": ["apply-review", "{in}", "{memory}", "{out}", *READ],
     "score": ["score", "{bundle}", "{in}", "{out}"],
+    "evaluate": ["evaluate", "{bundle}", "{in}", "--page", "{out}"],
     "train": ["train", str(CONFIG), "{out}", "--train", "{in}", "--dev", "{memory}"],
 }
 
@@ -134,6 +135,8 @@ def test_other_things_that_are_read_are_no_outputs_either(place):
     inside = ["score", "{bundle}", "{in}", place / "bundle" / "out.jsonl"]
     (place / "bundle").mkdir()
     assert "lies in" in refused(*inside, folder=place)
+    inside = ["evaluate", "{bundle}", "{in}", "--page", place / "bundle" / "page.html"]
+    assert "lies in" in refused(*inside, folder=place)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +164,7 @@ def test_a_name_that_says_no_format_is_refused_before_any_work(place, name):
     ("name", "ending"),
     [
         ("report", ".html"),
+        ("evaluate", ".html"),
         ("translate, report", ".json"),
         ("negatives, report", ".json"),
         ("validate, report", ".json"),
