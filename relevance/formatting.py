@@ -7,7 +7,7 @@ Knows no tokens and no files.
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from pydantic import Field
@@ -66,8 +66,15 @@ class PairFormat(StrictModel):
 
     def candidate_text(self, task: Task, candidate: str) -> str:
         """Return the second text of a pair: a title, or the levels of a category path joined by `level_separator`."""
-        text = self.level_separator.join(self.levels(candidate)) if task is Task.QC else self._title(candidate)
-        return f"{self.candidate_prefix}{text}"
+        return (
+            self.path_text(self.levels(candidate))
+            if task is Task.QC
+            else f"{self.candidate_prefix}{self._title(candidate)}"
+        )
+
+    def path_text(self, levels: Sequence[str]) -> str:
+        """Return the second text of a pair for the levels of a category path."""
+        return f"{self.candidate_prefix}{self.level_separator.join(levels)}"
 
     def texts(self, task: Task, pair: Pair) -> tuple[str, str]:
         """Return both texts of a pair."""

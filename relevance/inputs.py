@@ -41,10 +41,10 @@ class PairInputs:
 
         Each different text is tokenised once.
         """
-        texts = [self.format.texts(self.task, pair) for pair in pairs]
+        read = {text: self.candidate(text) for text in dict.fromkeys(pair.candidate for pair in pairs)}
+        texts = [(self.format.query_text(pair.query, pair.language), read[pair.candidate][0]) for pair in pairs]
         if priors is None and self.prior is not None:
-            found = {text: self.features(text) for text in dict.fromkeys(pair.candidate for pair in pairs)}
-            priors = [found[pair.candidate] for pair in pairs]
+            priors = [read[pair.candidate][1] for pair in pairs]
         return self.tokenizer.encode_pairs(texts, priors)
 
     def findings(self, pairs: Sequence[Pair]) -> tuple[str, ...]:
@@ -60,9 +60,12 @@ class PairInputs:
             "which is of another taxonomy or separator; train on rows of this one, or use --without-prior of export",
         )
 
-    def features(self, candidate: str) -> PriorFeatures:
-        """Return what the category prior says of a candidate; () for a model without one."""
-        return () if self.prior is None else self.prior.features(self.format.levels(candidate))
+    def candidate(self, candidate: str) -> tuple[str, PriorFeatures]:
+        """Return a candidate's text, and what the category prior says of it; () for a model without one."""
+        if self.prior is None:
+            return self.format.candidate_text(self.task, candidate), ()
+        levels = self.format.levels(candidate)
+        return self.format.path_text(levels), self.prior.features(levels)
 
 
 def _read_prior(folder: Path) -> CategoryPrior:

@@ -101,9 +101,9 @@ class TokenizationPlan:
 
     def encode(self) -> dict[Key, TextInput]:
         """Return what the model reads of the texts that are not cached. May run on any thread."""
-        ids = self._inputs.tokenizer.encode_texts(list(map(self._text, self._fresh)))
-        priors = [self._inputs.features(key) if isinstance(key, str) else () for key in self._fresh]
-        return dict(zip(self._fresh, map(TextInput, ids, priors), strict=True))
+        read = list(map(self._read, self._fresh))
+        ids = self._inputs.tokenizer.encode_texts([text for text, _ in read])
+        return {key: TextInput(each, prior) for key, each, (_, prior) in zip(self._fresh, ids, read, strict=True)}
 
     def join(self, fresh: Mapping[Key, TextInput]) -> list[TokenizedPair]:
         """Return the tokenised pairs, and add `fresh` texts to the cache. Runs on the thread that uses the cache."""
@@ -112,7 +112,5 @@ class TokenizationPlan:
         queries, candidates = map(texts.__getitem__, self._queries), map(texts.__getitem__, self._candidates)
         return [join(query.ids, *candidate) for query, candidate in zip(queries, candidates, strict=True)]
 
-    def _text(self, key: Key) -> str:
-        if isinstance(key, str):
-            return self._inputs.format.candidate_text(self._inputs.task, key)
-        return self._inputs.format.query_text(*key)
+    def _read(self, key: Key) -> tuple[str, PriorFeatures]:
+        return self._inputs.candidate(key) if isinstance(key, str) else (self._inputs.format.query_text(*key), ())
