@@ -43,11 +43,15 @@ class ThresholdCurve(StrictModel):
 
 
 class BudgetPoint(StrictModel):
-    """nDCG@10 where the model re-ranks the first `candidates` of each query: `pairs` a query in the mean."""
+    """nDCG@10 where the model re-ranks the first `candidates` of each query: `pairs` a query in the mean.
+
+    `gain` is the difference to the cheap order alone, on the same draws.
+    """
 
     candidates: int
     pairs: float
     ndcg_at_10: Interval
+    gain: Interval
 
 
 class BudgetCurve(StrictModel):
@@ -93,15 +97,20 @@ def budget_curve(rows: Sequence[LabeledPair], scored: Scored, seed: int = 0) -> 
     weights = np.concatenate([*cluster_weights(groups, RESAMPLES, seed)])
     sizes, scores = np.bincount(rankings.query), np.asarray(scored.scores)
     largest = int(sizes.max())
-    points = []
-    for budget in (*(each for each in BUDGETS if each < largest), largest):
-        # Scores are in [0, 1]: a re-ranked candidate stands before all that are not, which keep their places.
-        found = rankings.ndcg(np.where(places < budget, 2 + scores, -places))[None]
-        value = weighted_means(found, np.ones((1, len(rankings)))).item()
-        pairs = float(np.minimum(sizes, budget).mean())
-        ndcg = interval(value, weighted_means(found, weights)[0])
-        points.append(BudgetPoint(candidates=budget, pairs=pairs, ndcg_at_10=ndcg))
-    return BudgetCurve(first_stage=FIRST_STAGE, queries=len(rankings), points=tuple(points))
+    budgets = (*(each for each in BUDGETS if each < largest), largest)
+    # Scores are in [0, 1]: a re-ranked candidate stands before all that are not, which keep their places.
+    found = np.stack([rankings.ndcg(np.where(places < budget, 2 + scores, -places)) for budget in budgets])
+    values, draws = weighted_means(found, np.ones((1, len(rankings))))[:, 0].tolist(), weighted_means(found, weights)
+    points = tuple(
+        BudgetPoint(
+            candidates=budget,
+            pairs=float(np.minimum(sizes, budget).mean()),
+            ndcg_at_10=interval(value, drawn),
+            gain=interval(value - values[0], drawn - draws[0]),
+        )
+        for budget, value, drawn in zip(budgets, values, draws, strict=True)
+    )
+    return BudgetCurve(first_stage=FIRST_STAGE, queries=len(rankings), points=points)
 
 
 def _first_places(rows: Sequence[LabeledPair], rankings: Rankings, seed: int) -> Floats:

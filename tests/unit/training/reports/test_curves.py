@@ -56,6 +56,8 @@ def test_the_budget_curve_rises_from_the_cheap_order_to_that_of_the_model():
     values = [point.ndcg_at_10.value for point in curve.points]
     assert values[0] == pytest.approx(1 / np.log2(1 + 7))  # the relevant candidate is the last one of the cheap order
     assert values[:4] == [values[0]] * 4
+    assert [point.gain.value for point in curve.points] == pytest.approx([value - values[0] for value in values])
+    assert curve.points[0].gain.high == 0 < curve.points[4].gain.low
     assert values[4] == pytest.approx(float(np.mean(Rankings(given.lists, given.labels).ndcg(given.scores)))) == 1
 
 
