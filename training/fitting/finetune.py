@@ -175,6 +175,7 @@ class FineTuner:
                 "optimizer": self._optimizer.state(),
                 "evaluations": [(e.step, e.dev_auc, e.train_loss) for e in self._evaluations],
                 "loss": (self._loss_sum, self._loss_steps),
+                "guard": (self._guard.still, self._guard.widest),
             }
         )
 
@@ -189,6 +190,7 @@ class FineTuner:
         self._optimizer.load(state["optimizer"])
         self._evaluations = [Evaluation(*values) for values in state["evaluations"]]
         self._loss_sum, self._loss_steps = state["loss"]
+        self._guard.still, self._guard.widest = state["guard"]
         log.info("resuming after step %d", state["step"])
         return int(state["step"])
 

@@ -11,7 +11,8 @@ from relevance.errors import DivergedError
 
 log = logging.getLogger(__name__)
 
-LEAST_SPREAD = 1e-3  # standard deviation of dev logits below which scores are all alike [logits]
+LEAST_SPREAD = 1e-4  # standard deviation of dev logits below which scores are all alike [logits],
+LEAST_SPREAD_SHARE = 0.01  # or below this share of the widest evaluation of the run
 LEAST_GRADIENT = 1e-7  # norm below which a gradient moves nothing
 LEAST_GRADIENT_STEPS = 20  # so many steps in a row
 CHANCE_ERRORS = 2.0  # an AUC is at chance within so many standard errors of .5,
@@ -23,16 +24,17 @@ class Guard:
     """Watches a run's losses, gradient norms and evaluations. Checks raise DivergedError: the cause, what to try."""
 
     def __init__(self) -> None:
-        self._still = 0
+        self.still = 0  # steps in a row without a gradient
+        self.widest = 0.0  # largest standard deviation of dev logits yet
 
     def after_step(self, step: int, loss: float, norm: float) -> None:
         """Check the loss and the norm of the gradient of a step."""
         if not math.isfinite(loss):
             raise DivergedError(f"training loss {loss} at step {step}: expected a finite number; {TRY}")
-        self._still = self._still + 1 if norm < LEAST_GRADIENT else 0
-        if self._still >= LEAST_GRADIENT_STEPS:
+        self.still = self.still + 1 if norm < LEAST_GRADIENT else 0
+        if self.still >= LEAST_GRADIENT_STEPS:
             raise DivergedError(
-                f"step {step}: the gradient's norm is {norm:.1g}, for {self._still} steps in a row, so nothing is "
+                f"step {step}: the gradient's norm is {norm:.1g}, for {self.still} steps in a row, so nothing is "
                 f"learnt any more; {TRY}"
             )
 
@@ -41,7 +43,8 @@ class Guard:
         if not np.isfinite(logits).all():
             raise DivergedError(f"dev logits after step {step} are not finite; {TRY}")
         spread = float(logits.std())
-        if len(logits) > 1 and spread < LEAST_SPREAD:
+        self.widest = max(self.widest, spread)
+        if len(logits) > 1 and spread < max(LEAST_SPREAD, LEAST_SPREAD_SHARE * self.widest):
             raise DivergedError(
                 f"step {step}: all dev rows have nearly the same score (their logits' standard deviation is "
                 f"{spread:.1g}): the run has collapsed; {TRY}"

@@ -32,7 +32,15 @@ def test_gradients_that_vanish():
 
 def test_scores_that_are_all_alike():
     with pytest.raises(DivergedError, match="step 5: all dev rows have nearly the same score"):
-        Guard().after_evaluation(5, LOGITS * 1e-4, [0.6], ERROR)
+        Guard().after_evaluation(5, LOGITS * 1e-5, [0.6], ERROR)
+
+
+def test_scores_that_shrink_together():
+    guard = Guard()
+    guard.after_evaluation(5, LOGITS, [0.6], ERROR)
+    guard.after_evaluation(9, LOGITS * 0.02, [0.6, 0.6], ERROR)
+    with pytest.raises(DivergedError, match="step 12: all dev rows have nearly the same score"):
+        guard.after_evaluation(12, LOGITS * 5e-3, [0.6, 0.6, 0.6], ERROR)
 
 
 def test_logits_that_are_no_numbers():
