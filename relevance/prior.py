@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from relevance.strict import StrictModel
 
 PRIOR_FILE = "prior.json"
-STRENGTH = 20.0  # docs/bundle.md has the figures
+STRENGTH = 20.0  # training chooses one by its rows (docs/bundle.md)
 BREAK = "\n"  # joins the levels of a key; formatted levels hold none
 
 PriorFeatures = tuple[float, ...]  # of leaf, parent and top level; () where a model has no prior

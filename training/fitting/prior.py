@@ -2,6 +2,9 @@
 
 A row's own label must not be in its feature, or the model would learn to copy the table (target leakage). So the
 features of a fold come from the other folds' rows, and linked rows (training.data.groups) share a fold.
+
+The strength of the smoothing is the one of STRENGTHS with the least log loss out of fold (empirical Bayes by
+cross-validation). Where the rates of categories differ by chance alone, the largest wins and the prior says nothing.
 """
 
 import logging
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 
 from relevance.card import PriorSummary
 from relevance.formatting import PairFormat
-from relevance.prior import NO_EVIDENCE, CategoryPrior, PriorFeatures
+from relevance.prior import CategoryPrior, PriorFeatures
 from relevance.tasks import LabeledPair
 from training.data.extras import is_negative
 from training.data.groups import linked_groups
@@ -23,6 +26,7 @@ from training.data.weights import label_shares, label_weights
 log = logging.getLogger(__name__)
 
 FOLDS = 5
+STRENGTHS = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 1e6)
 
 
 @dataclass(frozen=True)
@@ -48,20 +52,38 @@ def fit_prior(rows: Sequence[LabeledPair], form: PairFormat, seed: int) -> Fitte
     paths = [of_path[row.pair.candidate] for row in rows]
     counted = [0.0 if is_negative(row) else weight for row, weight in zip(rows, label_weights(rows), strict=True)]
     shares, folds = label_shares(rows), _folds(rows, seed)
-    features = [NO_EVIDENCE] * len(rows)
-    for fold in range(FOLDS):
-        others = [i for i in np.flatnonzero(folds != fold) if counted[i]]
-        table = _table(others, paths, shares, counted)
-        for i in np.flatnonzero(folds == fold):
-            features[i] = table.features(paths[i])
-    table = _table([i for i, weight in enumerate(counted) if weight], paths, shares, counted)
-    log.info("category prior: %d paths from %.0f rows", table.paths, table.rows)
-    return FittedPrior(table, features)
+    whole, *others = (
+        _table([i for i, weight in enumerate(counted) if weight and folds[i] != fold], paths, shares, counted)
+        for fold in (-1, *range(FOLDS))
+    )
+    found = {strength: _features([_with(table, strength) for table in others], paths, folds) for strength in STRENGTHS}
+    strength = min(STRENGTHS, key=lambda each: _log_loss(found[each], shares, counted))
+    table = _with(whole, strength)
+    log.info("category prior: %d paths from %.0f rows, strength %g", table.paths, table.rows, strength)
+    return FittedPrior(table, found[strength])
 
 
 def _table(places: Sequence[int], paths: Sequence[Sequence[str]], *columns: Sequence[float]) -> CategoryPrior:
     shares, weights = ([column[i] for i in places] for column in columns)
     return CategoryPrior.of([paths[i] for i in places], shares, weights, FOLDS)
+
+
+def _with(table: CategoryPrior, strength: float) -> CategoryPrior:
+    return CategoryPrior(strength=strength, folds=FOLDS, counts=table.counts)
+
+
+def _features(
+    tables: Sequence[CategoryPrior], paths: Sequence[Sequence[str]], folds: NDArray[np.int64]
+) -> list[PriorFeatures]:
+    return [tables[fold].features(levels) for fold, levels in zip(folds, paths, strict=True)]
+
+
+def _log_loss(features: Sequence[PriorFeatures], shares: Sequence[float], weights: Sequence[float]) -> float:
+    """Return the log loss of the leaf's rate on shares [N], with weights [N] of which not all are 0."""
+    weight = np.array(weights) / max(sum(weights), 1e-9)
+    rate = np.clip(weight @ shares, 1e-6, 1 - 1e-6)
+    logits = np.array([leaf for leaf, _, _ in features]) + np.log(rate / (1 - rate))
+    return float(weight @ (np.logaddexp(0, logits) - np.array(shares) * logits))
 
 
 def _folds(rows: Sequence[LabeledPair], seed: int) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from relevance.errors import ConfigError
@@ -33,6 +34,21 @@ def test_features_are_those_of_a_table_of_other_rows():
     assert {fitted.table.features(FORM.levels(row.pair.candidate)) for row in some}.isdisjoint(fitted.features)
     assert fitted.table.rows == fitted.summary.rows == len(some)
     assert fitted.features == fit_prior(some, FORM, 0).features != fit_prior(some, FORM, 1).features
+
+
+def test_the_strength_follows_the_rows():
+    def drawn(rates):
+        rng = np.random.default_rng(0)
+        places = [n % len(rates) for n in range(4000)]
+        labels = rng.random(len(places)) < np.array(rates)[places]
+        cells = zip(places, labels, strict=True)
+        return [LabeledPair(Pair(f"q{n}", f"goods,{leaf}"), int(y), str(n)) for n, (leaf, y) in enumerate(cells)]
+
+    chance, differ = (fit_prior(drawn(rates), FORM, 0) for rates in ([0.5] * 100, np.linspace(0.05, 0.95, 100)))
+    assert chance.table.strength >= 160
+    assert max(abs(number) for row in chance.features for number in row) < 0.2
+    assert differ.table.strength < 50
+    assert max(abs(number) for row in differ.features for number in row) > 1
 
 
 def test_weights_and_shares_count_and_sampled_negatives_do_not():
