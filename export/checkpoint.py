@@ -50,15 +50,15 @@ class Scorer(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor,
         token_type_ids: Tensor | None = None,
-        prior: Tensor | None = None,
+        features: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Return logits [B] for int64 ids, mask and, where the model reads them, type ids [B, T] and prior [B, 3]."""
+        """Return logits [B] for int64 ids, mask and, where read, type ids, each [B, T], and features [B, F]."""
         types = {"token_type_ids": token_type_ids} if "token_type_ids" in self.input_names else {}
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
         if self.spec.kind is HeadKind.STOCK:
             return {"logits": output.logits[:, 0]}
         weights = self.head_weights()
-        return {"logits": self.spec.logits(output.last_hidden_state, input_ids, attention_mask, weights, prior)}
+        return {"logits": self.spec.logits(output.last_hidden_state, input_ids, attention_mask, weights, features)}
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Checkpoint:
         # Where the pair template has only token type 0, the model's default, zeros, gives the same result.
         if any(inputs.tokenizer.template.types) and "token_type_ids" in inspect.signature(encoder.forward).parameters:
             names += ("token_type_ids",)
-        names += ("prior",) if card.head.prior else ()
+        names += ("features",) if card.head.features else ()
         return cls(folder, card, Scorer(encoder, card, head, names).eval(), inputs)
 
     def without_prior(self) -> "Checkpoint":
@@ -104,12 +104,10 @@ class Checkpoint:
         card = self.card
         if not card.head.prior:
             raise ConfigError(f"--without-prior: the model of {self.folder} reads no category prior")
-        head = card.head.model_copy(update={"prior": False})
+        head, weights = card.head.without_prior(self.scorer.head_weights())
         card = card.model_copy(update={"head": head, "category_prior": None})
-        weights = self.scorer.head_weights()
-        kept = {name: weights[name] for name in head.shapes()}
-        names = tuple(name for name in self.scorer.input_names if name != "prior")
-        scorer = Scorer(self.scorer.encoder, card, kept, names).eval()
+        names = tuple(name for name in self.scorer.input_names if name != "features" or head.features)
+        scorer = Scorer(self.scorer.encoder, card, weights, names).eval()
         return replace(self, card=card, scorer=scorer, inputs=replace(self.inputs, prior=None))
 
     @torch.inference_mode()

@@ -22,7 +22,6 @@ from export.cpukernels import use_fast_cpu_kernels
 from export.firsttoken import keep_first_token
 from relevance.bundle import Precision
 from relevance.errors import CheckpointError
-from relevance.prior import FEATURES
 
 OPSET = 17
 OUTPUT_NAME = "logits"
@@ -70,33 +69,30 @@ def _export(scorer: Scorer, path: Path) -> None:
         )
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"architecture {family!r}: optimum cannot export it ({error})") from None
-    config = _with_inputs(make(scorer.config), scorer.input_names)
+    config = _with_inputs(make(scorer.config), scorer.input_names, scorer.spec.features)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's notes on constants and deprecations; parity is checked below
         export_graph(scorer, config, path, opset=OPSET)
 
 
-class _DummyPrior(DummyInputGenerator):
-    """The input that the tracer reads for the category prior."""
-
-    SUPPORTED_INPUT_NAMES = ("prior",)
-
-    def __init__(self, task: str, normalized_config: Any, batch_size: int = 2, **_: Any) -> None:
-        self._rows = batch_size
-
-    def generate(self, input_name: str, **_: Any) -> Tensor:
-        return torch.zeros(self._rows, FEATURES)
-
-
-def _with_inputs(config: Any, names: tuple[str, ...]) -> Any:
+def _with_inputs(config: Any, names: tuple[str, ...], features: int) -> Any:
     """Return an optimum export configuration whose graph has just these inputs and one output, logits [B]."""
     batch = {0: "batch_size"}
-    axes = {name: batch if name == "prior" else batch | {1: "sequence_length"} for name in names}
+    axes = {name: batch if name == "features" else batch | {1: "sequence_length"} for name in names}
+
+    class Features(DummyInputGenerator):
+        SUPPORTED_INPUT_NAMES = ("features",)
+
+        def __init__(self, task: str, normalized_config: Any, batch_size: int = 2, **_: Any) -> None:
+            self._rows = batch_size
+
+        def generate(self, input_name: str, **_: Any) -> Tensor:
+            return torch.zeros(self._rows, features)
 
     class Configured(type(config)):
         inputs = property(lambda self: axes)
         outputs = property(lambda self: {OUTPUT_NAME: batch})
-        DUMMY_INPUT_GENERATOR_CLASSES = (*type(config).DUMMY_INPUT_GENERATOR_CLASSES, _DummyPrior)
+        DUMMY_INPUT_GENERATOR_CLASSES = (*type(config).DUMMY_INPUT_GENERATOR_CLASSES, Features)
 
     config.__class__ = Configured
     return config

@@ -116,7 +116,8 @@ class Bundle:
 
     def inputs(self) -> PairInputs:
         """Return how the model reads pairs, as it was trained."""
-        return PairInputs(self.manifest.task, self.manifest.format, self.tokenizer(), self.prior)
+        card = self.manifest
+        return PairInputs(card.task, card.format, self.tokenizer(), card.head.overlap, self.prior)
 
     def tokenizer(self) -> PairTokenizer:
         """Return a tokeniser set up as the model was trained."""

@@ -17,7 +17,7 @@ from relevance.strict import StrictModel
 from relevance.tasks import UNKNOWN_LANGUAGE, Pair, Task
 from relevance.titles import PROMOTIONS, without_promotions, without_repeats
 
-FORMAT_VERSION = 3  # 1 did not normalise texts, 2 had no category prior
+FORMAT_VERSION = 3  # 1 did not normalise texts, 2 had no features beside the tokens
 OTHER_FORMAT = "another release prepares its inputs in another way: train the model again with this one"
 
 BARE_COMMA = ","  # a comma that no space follows, as AnalytiCup writes paths

@@ -4,21 +4,25 @@ It uses array operators only, so the same code runs on torch tensors (training, 
 kernel needs no torch, and a head is the same in the checkpoint and in its ONNX graph.
 
 - `stock`: the architecture's own sequence-classification head; no code here.
-- `mean`: one linear layer over the mean of all tokens' hidden states.
-- `paired`: q and c are the means over the query's and the candidate's own tokens; a one-hidden-layer perceptron reads
-  q * c, abs(q - c), their mean and their cosine, and a weighted cosine is added (as in sentence-BERT's features,
-  Reimers and Gurevych 2019, but over the segments of one jointly encoded pair).
+- `mean`: one linear layer over the mean of all tokens' hidden states, plus a linear term of the pair's features.
+- `paired`: q, c and l are the means over the tokens of the query, of the candidate, and of the candidate's last level
+  (category paths only). A one-hidden-layer perceptron reads, after a layer norm, their products and absolute
+  differences (as in sentence-BERT, Reimers and Gurevych 2019, but over segments of one jointly encoded pair), the mean
+  of q and c, the candidate itself, and the scalars of the pair: cosines and features. A linear term of the scalars is
+  added, so that the head starts as a calibrated cheap scorer (training.models.cross_encoder).
 
-With `prior`, the category prior (relevance.prior) is added to the logit, weighted, and is read by the perceptron too.
+Features are numbers of a pair that its tokens do not show: lexical overlap (relevance.overlap) and the category prior
+(relevance.prior).
 """
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field
 
-from relevance.prior import FEATURES
+from relevance.overlap import NAMES
+from relevance.prior import FEATURES as PRIORS
 from relevance.strict import StrictModel
 
 Array = Any  # a torch tensor or a numpy array
@@ -33,48 +37,82 @@ class HeadKind(StrEnum):
 
 
 class HeadSpec(StrictModel):
-    """A head, and how it finds the two segments in the token ids."""
+    """A head, and how it finds the segments in the token ids."""
 
     kind: HeadKind
     hidden_size: int = Field(gt=0, description="width H of the encoder's hidden states")
     width: int = Field(64, gt=0, description="width W of the paired head's hidden layer")
     special_ids: tuple[int, ...] = Field((), description="ids that belong to neither segment")
     separator_id: int = Field(-1, description="the id that ends the query's segment")
-    prior: bool = Field(False, description="read the category prior of the pair; see relevance.prior")
+    level_separator_id: int = Field(-1, description="the id between the levels of a category path; -1: no levels")
+    overlap: bool = Field(False, description="the pair's features begin with its lexical overlap (relevance.overlap)")
+    prior: bool = Field(False, description="the pair's features end with its category prior (relevance.prior)")
+
+    @property
+    def features(self) -> int:
+        """The number F of features of a pair."""
+        return len(NAMES) * self.overlap + PRIORS * self.prior
+
+    @property
+    def cosines(self) -> int:
+        """The number of cosines among the scalars of the paired head: of query and candidate, of query and leaf."""
+        return 1 + (self.level_separator_id >= 0)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of each parameter of the head; `stock` has none here."""
         h, w = self.hidden_size, self.width
-        prior: dict[str, tuple[int, ...]] = {"prior.weight": (FEATURES,)} if self.prior else {}
         if self.kind is HeadKind.MEAN:
-            return {"out.weight": (h,), "out.bias": ()} | prior
+            return {"out.weight": (h,), "skip.weight": (self.features,), "out.bias": ()}
         if self.kind is HeadKind.PAIRED:
-            prior |= {"prior_hidden.weight": (FEATURES, w)} if self.prior else {}
-            mixed = {f"{part}.weight": (h, w) for part in ("product", "difference", "mean")} | prior
-            return mixed | {"cosine.weight": (w,), "hidden.bias": (w,), "out.weight": (w,), "skip": (), "out.bias": ()}
+            leaf = ("leaf_product", "leaf_difference") if self.level_separator_id >= 0 else ()
+            mixed = {f"{part}.weight": (h, w) for part in ("product", "difference", "mean", "candidate", *leaf)}
+            scalars = self.cosines + self.features
+            norm = {"norm.scale": (h,), "norm.bias": (h,)}
+            last = {"hidden.bias": (w,), "out.weight": (w,), "skip.weight": (scalars,), "out.bias": ()}
+            return mixed | norm | {"scalars.weight": (scalars, w)} | last
         return {}
 
-    def logits(
-        self, hidden: Array, ids: Array, mask: Array, weights: Mapping[str, Array], prior: Array | None = None
-    ) -> Array:
-        """Return logits [B] from hidden states [B, T, H], token ids [B, T] and attention mask [B, T] (1: a token).
+    def without_prior(self, weights: Mapping[str, Array]) -> tuple[Self, dict[str, Array]]:
+        """Return a head that reads no category prior, and its weights: as if the prior were always 0."""
+        kept = len(weights["skip.weight"]) - PRIORS * self.prior
+        cut = {name: weights[name][:kept] for name in ("skip.weight", "scalars.weight") if name in weights}
+        return self.model_copy(update={"prior": False}), dict(weights) | cut
 
-        `prior` [B, 3] is read by a head with `prior` only.
+    def logits(self, hidden: Array, ids: Array, mask: Array, weights: Mapping[str, Array], features: Array) -> Array:
+        """Return logits [B] from hidden states [B, T, H], token ids [B, T], mask [B, T] (1: a token), features [B, F].
+
+        F may be 0.
         """
-        read = prior if self.prior else None
-        added = 0.0 if read is None else read @ weights["prior.weight"]
         if self.kind is HeadKind.MEAN:
-            return _mean(hidden, mask) @ weights["out.weight"] + weights["out.bias"] + added
-        query_mask, candidate_mask = self.segments(ids, mask)
-        return _paired(_mean(hidden, query_mask), _mean(hidden, candidate_mask), weights, read) + added
+            logits = _mean(hidden, mask) @ weights["out.weight"] + weights["out.bias"]
+            return logits + features @ weights["skip.weight"] if self.features else logits
+        means = self.means(hidden, ids, mask)
+        return _paired(means, self.scalars(means, features), weights)
 
-    def segments(self, ids: Array, mask: Array) -> tuple[Array, Array]:
-        """Return two masks [B, T], 1 at the tokens of the query and of the candidate, special tokens left out."""
+    def means(self, hidden: Array, ids: Array, mask: Array) -> list[Array]:
+        """Return the means [B, H] over the segments: query, candidate and, with levels, leaf."""
+        return [_mean(hidden, segment) for segment in self.segments(ids, mask)]
+
+    def scalars(self, means: list[Array], features: Array) -> list[Array]:
+        """Return the scalars of pairs, each [B, n]: the cosine of the query and each other segment, the features."""
+        cosines = [_cosine(means[0], other)[:, None] for other in means[1:]]
+        return [*cosines, features] if self.features else cosines
+
+    def segments(self, ids: Array, mask: Array) -> list[Array]:
+        """Return masks [B, T], 1 at the tokens of the query, of the candidate and, with levels, of the last level.
+
+        Special tokens are left out. A path of one level is its own last level.
+        """
         plain = mask
         for special in self.special_ids:
             plain = plain * (ids != special)
         after = (mask * (ids == self.separator_id)).cumsum(1) > 0
-        return plain * (after == 0), plain * after
+        query, candidate = plain * (after == 0), plain * after
+        if self.level_separator_id < 0:
+            return [query, candidate]
+        breaks = candidate * (ids == self.level_separator_id)
+        is_last = breaks.cumsum(1) == breaks.sum(1)[:, None]
+        return [query, candidate, candidate * is_last * (ids != self.level_separator_id)]
 
 
 def _mean(hidden: Array, mask: Array) -> Array:
@@ -84,17 +122,33 @@ def _mean(hidden: Array, mask: Array) -> Array:
     return (hidden * weight).sum(1) / (total + (total == 0))
 
 
-def _paired(q: Array, c: Array, w: Mapping[str, Array], prior: Array | None) -> Array:
-    """The paired head over segment means q and c, each [B, H], and the prior [B, 3] -> [B]."""
+def _cosine(a: Array, b: Array) -> Array:
+    """Return the cosines [B] of two sets of vectors [B, H]."""
     # Two roots: the product under one root would overflow in float16. The constant keeps gradients finite at zero.
-    cosine = (q * c).sum(1) / (((q * q).sum(1) + 1e-6) ** 0.5 * ((c * c).sum(1) + 1e-6) ** 0.5)
+    return (a * b).sum(1) / (((a * a).sum(1) + 1e-6) ** 0.5 * ((b * b).sum(1) + 1e-6) ** 0.5)
+
+
+def _normed(x: Array, w: Mapping[str, Array]) -> Array:
+    """Layer norm of vectors [B, H] (Ba et al. 2016)."""
+    x = x - x.mean(1)[:, None]
+    return x / ((x * x).mean(1)[:, None] + 1e-5) ** 0.5 * w["norm.scale"] + w["norm.bias"]
+
+
+def _paired(means: list[Array], scalars: list[Array], w: Mapping[str, Array]) -> Array:
+    """The paired head over the segments' means, each [B, H], and the scalars of the pairs, each [B, n] -> [B]."""
+    q, c, *leaf = (_normed(mean, w) for mean in means)
     hidden = (
         (q * c) @ w["product.weight"]
         + abs(q - c) @ w["difference.weight"]
         + ((q + c) * 0.5) @ w["mean.weight"]
-        + cosine[:, None] * w["cosine.weight"]
+        + c @ w["candidate.weight"]
         + w["hidden.bias"]
     )
-    if prior is not None:
-        hidden = hidden + prior @ w["prior_hidden.weight"]
-    return (hidden * (hidden > 0)) @ w["out.weight"] + cosine * w["skip"] + w["out.bias"]
+    for last in leaf:
+        hidden = hidden + (q * last) @ w["leaf_product.weight"] + abs(q - last) @ w["leaf_difference.weight"]
+    skipped, place = w["out.bias"], 0
+    for part in scalars:
+        rows = slice(place, place := place + part.shape[1])
+        hidden = hidden + part @ w["scalars.weight"][rows]
+        skipped = skipped + part @ w["skip.weight"][rows]
+    return (hidden * (hidden > 0)) @ w["out.weight"] + skipped

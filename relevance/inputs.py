@@ -1,10 +1,11 @@
 """From pairs of text to what a model reads. The one place for training, export, scorer and service.
 
-The format makes two texts of a pair, the tokeniser makes token ids of them, and the category prior adds its numbers.
+The format makes two texts of a pair, and the tokeniser makes token ids of them. Lexical overlap and category prior are
+numbers beside them: the features of the pair.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from relevance.card import TOKENIZER_FILE, ModelCard, explain
 from relevance.errors import CheckpointError
 from relevance.formatting import PairFormat
+from relevance.overlap import CandidateLetters, QueryLetters
 from relevance.prior import PRIOR_FILE, CategoryPrior, PriorFeatures
 from relevance.soundness import MIN_PAIRS
 from relevance.tasks import Pair, Task
@@ -22,30 +24,59 @@ MAX_UNKNOWN_SHARE = 0.5  # with a larger share of unknown categories, the table 
 
 
 @dataclass(frozen=True, slots=True)
+class CandidateFeatures:
+    """What a candidate contributes to the features of its pairs; empty parts where the model reads none."""
+
+    letters: CandidateLetters | None = None
+    prior: PriorFeatures = ()
+
+    def with_query(self, query: QueryLetters | None) -> tuple[float, ...]:
+        """Return the features [F] of a pair: its lexical overlap, then the category prior."""
+        if query is None or self.letters is None:
+            return self.prior
+        return query.overlap(self.letters) + self.prior
+
+
+NO_FEATURES = CandidateFeatures()
+
+
+@dataclass(frozen=True, slots=True)
 class PairInputs:
-    """How a model reads pairs; `prior` is None for a model without a category prior."""
+    """How a model reads pairs: `overlap` adds lexical features, `prior` (None: none) those of the category prior."""
 
     task: Task
     format: PairFormat
     tokenizer: PairTokenizer
+    overlap: bool = False
     prior: CategoryPrior | None = None
 
     @classmethod
     def from_checkpoint(cls, folder: Path, card: ModelCard) -> Self:
         """Read the tokenizer and the prior of a checkpoint. Raises InputError or CheckpointError naming the file."""
         tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, card.max_length, card.pad_id)
-        return cls(card.task, card.format, tokenizer, _read_prior(folder) if card.head.prior else None)
+        prior = _read_prior(folder) if card.head.prior else None
+        return cls(card.task, card.format, tokenizer, card.head.overlap, prior)
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether the model reads any features beside the tokens."""
+        return self.overlap or self.prior is not None
 
     def encode(self, pairs: Sequence[Pair], priors: Sequence[PriorFeatures] | None = None) -> list[TokenizedPair]:
         """Return the pairs as the model reads them. `priors` replace those of the table: out-of-fold ones in training.
 
         Each different text is tokenised once.
         """
-        read = {text: self.candidate(text) for text in dict.fromkeys(pair.candidate for pair in pairs)}
-        texts = [(self.format.query_text(pair.query, pair.language), read[pair.candidate][0]) for pair in pairs]
-        if priors is None and self.prior is not None:
-            priors = [read[pair.candidate][1] for pair in pairs]
-        return self.tokenizer.encode_pairs(texts, priors)
+        queries = {key: self.query(*key) for key in dict.fromkeys((pair.query, pair.language) for pair in pairs)}
+        candidates = {text: self.candidate(text) for text in dict.fromkeys(pair.candidate for pair in pairs)}
+        read = [(*queries[pair.query, pair.language], *candidates[pair.candidate]) for pair in pairs]
+        tokens = self.tokenizer.encode_pairs([(query, candidate) for query, _, candidate, _ in read])
+        if not self.reads_features:
+            return tokens
+        if priors is not None:
+            read = [(*each[:3], replace(each[3], prior=prior)) for each, prior in zip(read, priors, strict=True)]
+        features = [candidate.with_query(letters) for _, letters, _, candidate in read]
+        return [replace(pair, features=each) for pair, each in zip(tokens, features, strict=True)]
 
     def findings(self, pairs: Sequence[Pair]) -> tuple[str, ...]:
         """Return what is wrong with the category prior for these pairs: their taxonomy is another one."""
@@ -60,12 +91,21 @@ class PairInputs:
             "which is of another taxonomy or separator; train on rows of this one, or use --without-prior of export",
         )
 
-    def candidate(self, candidate: str) -> tuple[str, PriorFeatures]:
-        """Return a candidate's text, and what the category prior says of it; () for a model without one."""
-        if self.prior is None:
-            return self.format.candidate_text(self.task, candidate), ()
+    def query(self, query: str, language: str) -> tuple[str, QueryLetters | None]:
+        """Return a query's text, and what it contributes to the features of its pairs."""
+        return self.format.query_text(query, language), QueryLetters.of(query) if self.overlap else None
+
+    def candidate(self, candidate: str) -> tuple[str, CandidateFeatures]:
+        """Return a candidate's text, and what it contributes to the features of its pairs."""
+        if not self.reads_features:
+            return self.format.candidate_text(self.task, candidate), NO_FEATURES
+        if self.task is Task.QI:
+            letters = CandidateLetters.of(candidate) if self.overlap else None
+            return self.format.candidate_text(self.task, candidate), CandidateFeatures(letters)
         levels = self.format.levels(candidate)
-        return self.format.path_text(levels), self.prior.features(levels)
+        letters = CandidateLetters.of(" ".join(levels)) if self.overlap else None
+        prior = () if self.prior is None else self.prior.features(levels)
+        return self.format.path_text(levels), CandidateFeatures(letters, prior)
 
 
 def _read_prior(folder: Path) -> CategoryPrior:

@@ -27,7 +27,7 @@ except ModuleNotFoundError:
 Device = Literal["auto", "cpu", "cuda"]
 Logits = NDArray[np.float32]
 
-KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "prior"})
+KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "features"})
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # All attention kernels that onnxruntime chooses from, except cuDNN's (8). By default it takes that one for fp16, from
 # Hopper on. cuDNN then builds a plan for every new shape, which takes some 40 ms, and batches rarely repeat a shape

@@ -14,7 +14,6 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from relevance.errors import InputError
-from relevance.prior import FEATURES, PriorFeatures
 
 UNUSED_CHARACTER = "\U0010fffd"  # private use: in no vocabulary
 
@@ -51,12 +50,12 @@ class PairTemplate:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedPair:
-    """Token ids and token type ids of one pair, special tokens included, without padding, and its category prior."""
+    """Token ids and token type ids of one pair, special tokens included, without padding, and its features [F]."""
 
     input_ids: list[int]
     token_type_ids: list[int]
     truncated: bool
-    prior: PriorFeatures = ()
+    features: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -96,7 +95,9 @@ class PairTokenizer:
         typed = self._special_ids
         return [ids if typed.isdisjoint(ids) else [i for i in ids if i not in typed] for ids in found]
 
-    def join(self, query_ids: Sequence[int], candidate_ids: Sequence[int], prior: PriorFeatures = ()) -> TokenizedPair:
+    def join(
+        self, query_ids: Sequence[int], candidate_ids: Sequence[int], features: tuple[float, ...] = ()
+    ) -> TokenizedPair:
         """Join the ids of a query and a candidate into one pair of at most `max_length` tokens."""
         t, first, second = self.template, len(query_ids), len(candidate_ids)
         truncated = first + second > self._room
@@ -104,30 +105,22 @@ class PairTokenizer:
             first, second = self.kept(first, second)
             query_ids, candidate_ids = query_ids[:first], candidate_ids[:second]
         ids = [*t.prefix, *query_ids, *t.middle, *candidate_ids, *t.suffix]
-        return TokenizedPair(ids, self._types(first, second) if self._typed else [0] * len(ids), truncated, prior)
+        return TokenizedPair(ids, self._types(first, second) if self._typed else [0] * len(ids), truncated, features)
 
     def kept(self, query_tokens: int, candidate_tokens: int) -> tuple[int, int]:
         """Return how many tokens of a query and of a candidate with these lengths are kept."""
         return _longest_first(query_tokens, candidate_tokens, self._room)
 
-    def encode_pairs(
-        self, texts: Sequence[tuple[str, str]], priors: Sequence[PriorFeatures] | None = None
-    ) -> list[TokenizedPair]:
-        """Tokenise (query text, candidate text) pairs [N], with their category priors [N] if the model reads them.
-
-        Each different text is tokenised once.
-        """
+    def encode_pairs(self, texts: Sequence[tuple[str, str]]) -> list[TokenizedPair]:
+        """Tokenise (query text, candidate text) pairs; each different text is tokenised once."""
         distinct = list(dict.fromkeys(text for pair in texts for text in pair))
         ids = dict(zip(distinct, self.encode_texts(distinct), strict=True))
-        if priors is None:
-            return [self.join(ids[query], ids[candidate]) for query, candidate in texts]
-        return [self.join(ids[q], ids[c], prior) for (q, c), prior in zip(texts, priors, strict=True)]
+        return [self.join(ids[query], ids[candidate]) for query, candidate in texts]
 
     def collate(self, pairs: Sequence[TokenizedPair], width: int = 0) -> dict[str, np.ndarray]:
         """Pad pairs on the right to the longest pair, or to `width` if that is longer.
 
-        Returns `input_ids`, `attention_mask` and `token_type_ids`, int64 [B, T], and `prior`, float32 [B, 3]: zeros
-        for pairs without a category prior.
+        Returns `input_ids`, `attention_mask` and `token_type_ids`, int64 [B, T], and `features`, float32 [B, F].
         """
         lengths = np.array([len(pair.input_ids) for pair in pairs])
         kept = np.arange(max(width, int(lengths.max()))) < lengths[:, None]
@@ -136,10 +129,9 @@ class PairTokenizer:
         types = np.zeros(kept.shape, dtype=np.int64)
         if self._typed:
             types[kept] = _flat([pair.token_type_ids for pair in pairs])
-        prior = np.zeros((len(pairs), FEATURES), dtype=np.float32)
-        if pairs[0].prior:
-            prior[:] = [pair.prior for pair in pairs]
-        return {"input_ids": ids, "attention_mask": kept.astype(np.int64), "token_type_ids": types, "prior": prior}
+        features = np.array([pair.features for pair in pairs], dtype=np.float32)
+        masks = kept.astype(np.int64)
+        return {"input_ids": ids, "attention_mask": masks, "token_type_ids": types, "features": features}
 
     def _types(self, first: int, second: int) -> list[int]:
         t = self.template

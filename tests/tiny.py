@@ -56,7 +56,7 @@ def tiny_bundle(
         if prior is not None:
             prior.save(making)
         session = onnxruntime.InferenceSession(str(making / MODEL_FILE), providers=["CPUExecutionProvider"])
-        arrays = tokenizer.collate(PairInputs(task, manifest.format, tokenizer, prior).encode(GOLDEN_PAIRS))
+        arrays = tokenizer.collate(PairInputs(task, manifest.format, tokenizer, prior=prior).encode(GOLDEN_PAIRS))
         (logits,) = session.run(["logits"], {name: arrays[name] for name in manifest.input_names})
         golden = [
             Golden(query=p.query, candidate=p.candidate, language=p.language, label=int(z > 0), logit=float(z))
@@ -82,7 +82,7 @@ def tiny_tokenizer(without: str = "") -> Tokenizer:
 def tiny_model(seed: int, hidden: int, depth: int, with_prior: bool = False) -> onnx.ModelProto:
     """Return the graph: `input_ids` and `attention_mask`, both int64 [B, T], to `logits` float32 [B].
 
-    `with_prior`: it adds the first column of `prior`, float32 [B, 3].
+    `with_prior`: it adds the first column of `features`, float32 [B, 3].
     """
     rng = np.random.default_rng(seed)
     weights = {"table": rng.normal(size=(260, hidden)), "out": rng.normal(size=hidden) * 4, "bias": np.float64(0.1)}
@@ -107,10 +107,10 @@ def tiny_model(seed: int, hidden: int, depth: int, with_prior: bool = False) -> 
     if with_prior:
         weights["leaf"] = np.array([1.0, 0.0, 0.0])
         nodes += [
-            helper.make_node("MatMul", ["prior", "leaf"], ["p"]),
+            helper.make_node("MatMul", ["features", "leaf"], ["p"]),
             helper.make_node("Add", ["text", "p"], ["logits"]),
         ]
-        inputs.append(helper.make_tensor_value_info("prior", TensorProto.FLOAT, ["batch", 3]))
+        inputs.append(helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 3]))
     constants = [numpy_helper.from_array(np.asarray(w, dtype=np.float32), name) for name, w in weights.items()]
     constants += [numpy_helper.from_array(np.array([a], dtype=np.int64), n) for n, a in (("last", 2), ("middle", 1))]
     graph = helper.make_graph(
@@ -151,7 +151,7 @@ def _manifest(task: Task, seed: int, hidden: int, prior: CategoryPrior | None) -
         created="2025-01-01T00:00:00Z",
         precision="fp32",
         opset=17,
-        input_names=(*INPUTS, *(["prior"] if prior else [])),
+        input_names=(*INPUTS, *(["features"] if prior else [])),
         output_name="logits",
         golden_tolerance=1e-3,
         parity=parity,

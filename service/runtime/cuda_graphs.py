@@ -25,7 +25,7 @@ from service.runtime.device_thread import DeviceThread
 
 log = logging.getLogger(__name__)
 
-Feeds = Mapping[str, NDArray[Any]]  # int64 [B, T]; the category prior is float32 [B, 3]
+Feeds = Mapping[str, NDArray[Any]]  # int64 [B, T]; features are float32 [B, F]
 Output = NDArray[np.floating]
 
 GRAPH_ID = "gpu_graph_id"  # onnxruntime's run option

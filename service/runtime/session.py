@@ -92,8 +92,9 @@ class Engine:
         if self._graphs is not None and self._gpu.cuda_graphs:
             self._capture(self._graphs, shape)
         found = []
+        features = (0.0,) * self.bundle.manifest.head.features
         for width in shape.lengths or [min(WARM_UP_LENGTH, self.tokenizer.max_length)]:
-            pair = TokenizedPair([self.tokenizer.pad_id] * width, [0] * width, truncated=False)
+            pair = TokenizedPair([self.tokenizer.pad_id] * width, [0] * width, False, features)
             for rows in sorted({1, shape.max_rows(width)}):
                 pairs = [pair] * rows
                 self.logits(pairs)

@@ -10,23 +10,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from relevance.inputs import PairInputs
-from relevance.prior import PriorFeatures
+from relevance.inputs import NO_FEATURES, CandidateFeatures, PairInputs
+from relevance.overlap import BITS, QueryLetters
 from relevance.tasks import Pair
 from relevance.tokenization import TokenizedPair
 from service.scoring.token_estimate import TokenEstimator, utf8_bytes
 
 ENTRY_TOKENS = 8  # the fixed cost of an entry, counted in tokens
 TOKEN_BYTES = 40
+LETTERS_BYTES = BITS // 8  # of one set of trigrams or words
 
 Key = str | tuple[str, str]  # a candidate, or a query and its language
 
 
 class TextInput(NamedTuple):
-    """What the model reads of one text: token ids, and of a candidate its category prior, if the model reads one."""
+    """What the model reads of one text: token ids, and what it contributes to the features of its pairs."""
 
     ids: list[int]
-    prior: PriorFeatures = ()
+    query: QueryLetters | None = None
+    candidate: CandidateFeatures = NO_FEATURES
 
 
 class TokenCache:
@@ -65,12 +67,13 @@ class TokenCache:
 
 def cost(key: Key, entry: TextInput) -> int:
     """Return the memory that an entry takes, counted in tokens."""
-    return (
-        len(entry.ids)
-        + len(entry.prior)
-        + ENTRY_TOKENS
-        + sys.getsizeof(key if isinstance(key, str) else key[0]) // TOKEN_BYTES
-    )
+    size = sys.getsizeof(key if isinstance(key, str) else key[0])
+    if entry.query is not None:
+        size += LETTERS_BYTES * (2 + len(entry.query.words))
+    if entry.candidate.letters is not None:
+        size += LETTERS_BYTES * 2
+    size += TOKEN_BYTES * len(entry.candidate.prior)
+    return len(entry.ids) + ENTRY_TOKENS + size // TOKEN_BYTES
 
 
 class TokenizationPlan:
@@ -101,16 +104,25 @@ class TokenizationPlan:
 
     def encode(self) -> dict[Key, TextInput]:
         """Return what the model reads of the texts that are not cached. May run on any thread."""
-        read = list(map(self._read, self._fresh))
-        ids = self._inputs.tokenizer.encode_texts([text for text, _ in read])
-        return {key: TextInput(each, prior) for key, each, (_, prior) in zip(self._fresh, ids, read, strict=True)}
+        read = [self._read(key) for key in self._fresh]
+        ids = self._inputs.tokenizer.encode_texts([text for text, _, _ in read])
+        found = zip(self._fresh, ids, read, strict=True)
+        return {key: TextInput(each, query, candidate) for key, each, (_, query, candidate) in found}
 
     def join(self, fresh: Mapping[Key, TextInput]) -> list[TokenizedPair]:
         """Return the tokenised pairs, and add `fresh` texts to the cache. Runs on the thread that uses the cache."""
         self._cache.put(fresh)
         texts, join = {**self._cached, **fresh}, self._inputs.tokenizer.join
         queries, candidates = map(texts.__getitem__, self._queries), map(texts.__getitem__, self._candidates)
-        return [join(query.ids, *candidate) for query, candidate in zip(queries, candidates, strict=True)]
+        if not self._inputs.reads_features:
+            return [join(query.ids, candidate.ids) for query, candidate in zip(queries, candidates, strict=True)]
+        return [
+            join(query.ids, candidate.ids, candidate.candidate.with_query(query.query))
+            for query, candidate in zip(queries, candidates, strict=True)
+        ]
 
-    def _read(self, key: Key) -> tuple[str, PriorFeatures]:
-        return self._inputs.candidate(key) if isinstance(key, str) else (self._inputs.format.query_text(*key), ())
+    def _read(self, key: Key) -> tuple[str, QueryLetters | None, CandidateFeatures]:
+        if isinstance(key, str):
+            text, features = self._inputs.candidate(key)
+            return text, None, features
+        return (*self._inputs.query(*key), NO_FEATURES)

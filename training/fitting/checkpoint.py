@@ -3,8 +3,7 @@
 The folder is an ordinary transformers checkpoint with these files beside: `card.json` (relevance.card),
 `head.safetensors` (absent with the stock head), `prior.json` (if the head reads a category prior), `dev_pairs.jsonl`,
 dev pairs of every language from which export takes its golden pairs, `dev_logits.npy`, the logits of all dev rows,
-`dev_cosines.npy`, logits of the untrained paired head without prior, in the order of the base model's cosine, and
-`run.json`, how the run went.
+`dev_cosines.npy`, the cosines of all dev rows in the untrained model (paired head), and `run.json`, how the run went.
 """
 
 import json
@@ -28,7 +27,7 @@ from relevance.locks import output_lock
 from relevance.metrics import auc
 from relevance.outputs import write_text
 from relevance.prior import PriorFeatures
-from relevance.tasks import LabeledPair, Pair
+from relevance.tasks import LabeledPair, Pair, Task
 from relevance.tokenization import PairTokenizer
 from training.data.groups import linked_groups
 from training.data.provenance import content_of, fingerprint, now, source_commit
@@ -45,7 +44,8 @@ from training.fitting.snapshots import STATE_FILE
 from training.fitting.thresholds import seen_languages
 from training.fitting.truncation import encode
 from training.models.base_models import BaseModel, resolve_base_model
-from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits, tensors
+from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
+from training.models.head_start import scalars, start_head
 from training.models.prepared import EncoderOptions, prepare_encoder
 from training.sources import code_key
 
@@ -54,8 +54,7 @@ log = logging.getLogger(__name__)
 DEV_PAIRS_A_LANGUAGE = 24
 DEV_LOGITS_FILE = "dev_logits.npy"
 DEV_COSINES_FILE = "dev_cosines.npy"
-START_PAIRS = 128  # training pairs from which the head's first weights are computed
-PRIOR_START = 0.5  # weight of the leaf's log-odds in the logit before training
+START_PAIRS = 2000  # training pairs from which the head's first weights are computed
 FINGERPRINT_FILE = "fingerprint"
 
 
@@ -90,8 +89,8 @@ def dev_logits(checkpoint: Path) -> NDArray[np.float32]:
     return np.load(checkpoint / DEV_LOGITS_FILE)
 
 
-def dev_cosines(checkpoint: Path) -> NDArray[np.float32] | None:
-    """Return values [N] of the dev rows in the order of the base model's cosine; None for heads that are not paired."""
+def dev_cosines(checkpoint: Path) -> NDArray[np.float64] | None:
+    """Return the cosines [N] of query and candidate of the dev rows in the base model; None without a paired head."""
     file = checkpoint / DEV_COSINES_FILE
     return np.load(file) if file.is_file() else None
 
@@ -106,19 +105,19 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     torch.manual_seed(job.recipe.seed)
     tokenizer = load_tokenizer(encoder, job.recipe.training.max_length)
     check_lengths(job.recipe, encoder, tokenizer)
-    model = CrossEncoder.from_base(encoder, tokenizer, job.recipe.decided_head)
+    levels = job.recipe.format.level_separator if job.recipe.task is Task.QC else ""
+    model = CrossEncoder.from_base(encoder, tokenizer, job.recipe.decided_head, levels)
     check_size(model, base.name)
     if job.recipe.encoder.freeze_word_embeddings or not job.recipe.training.embedding_rate:
         model.freeze_word_embeddings()
     prior = fit_prior(job.train, job.recipe.format, job.recipe.seed) if model.spec.prior else None
-    inputs = PairInputs(job.recipe.task, job.recipe.format, tokenizer, prior and prior.table)
+    inputs = PairInputs(job.recipe.task, job.recipe.format, tokenizer, model.spec.overlap, prior and prior.table)
     examples = _examples("train", job.train, inputs, prior and prior.features), _examples("dev", job.dev, inputs)
     examples = examples[0].with_facts(facts), examples[1]
     pairs, targets = examples[0].pairs, examples[0].targets
     some = pairs[:: max(1, len(pairs) // START_PAIRS)][:START_PAIRS]  # evenly spaced
-    model.start_head(tensors(tokenizer, some), sum(targets) / len(targets))
+    start_head(model, tokenizer, some, targets[:: max(1, len(pairs) // START_PAIRS)][:START_PAIRS])
     cosines = _cosines(model, tokenizer, examples[1])
-    model.start_prior(PRIOR_START)
     tuner = FineTuner(model, tokenizer, job.recipe.training, job.recipe.seed, work)
     outcome = tuner.run(*examples)
     card = _card(job, base, tuner, None if cosines is None else auc(examples[1].labels, cosines))
@@ -214,12 +213,12 @@ def _examples(
     return Examples(pairs, [row.label for row in rows], label_shares(rows), label_weights(rows))
 
 
-def _cosines(model: CrossEncoder, tokenizer: PairTokenizer, dev: Examples) -> NDArray[np.float32] | None:
-    """Return the dev logits of the untrained paired head without prior, ordered as the cosine; None for other heads."""
-    return predict_logits(model, tokenizer, dev.pairs) if model.spec.kind is HeadKind.PAIRED else None
+def _cosines(model: CrossEncoder, tokenizer: PairTokenizer, dev: Examples) -> NDArray[np.float64] | None:
+    """Return the cosines [N] of query and candidate in the untrained model; None without a paired head."""
+    return scalars(model, tokenizer, dev.pairs)[:, 0] if model.spec.kind is HeadKind.PAIRED else None
 
 
-def _dev(rows: Sequence[LabeledPair], logits: NDArray[np.float32], cosines: NDArray[np.float32] | None) -> Dev:
+def _dev(rows: Sequence[LabeledPair], logits: NDArray[np.float32], cosines: NDArray[np.float64] | None) -> Dev:
     labels, languages = [row.label for row in rows], [row.pair.language for row in rows]
     return Dev(labels, languages, linked_groups(rows), logits, cosines)
 

@@ -99,17 +99,22 @@ class Recipe(OptionsModel):
 
     @property
     def decided_head(self) -> HeadOptions:
-        """The head's options, `prior` decided by task and kind where it is absent."""
-        return self.head.model_copy(
-            update={"prior": self._can_have_prior if self.head.prior is None else self.head.prior}
-        )
+        """The head's options, `overlap` and `prior` decided by task and kind where they are absent."""
+        given = self.head.model_dump(exclude_none=True)
+        return HeadOptions.model_validate({"overlap": self._has_features, "prior": self._can_have_prior} | given)
+
+    @property
+    def _has_features(self) -> bool:
+        return self.head.kind is not HeadKind.STOCK
 
     @property
     def _can_have_prior(self) -> bool:
-        return self.task is Task.QC and self.head.kind is not HeadKind.STOCK
+        return self.task is Task.QC and self._has_features
 
     @model_validator(mode="after")
-    def _prior_is_possible(self) -> Self:
+    def _features_are_possible(self) -> Self:
+        if self.head.overlap and not self._has_features:
+            raise ValueError("head.overlap = true: the head is stock; expected head.kind mean or paired")
         if self.head.prior and not self._can_have_prior:
             reason = "the head is stock" if self.task is Task.QC else "items have no categories"
             raise ValueError(f"head.prior = true: {reason}; expected task qc and head.kind mean or paired")

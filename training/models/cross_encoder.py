@@ -1,9 +1,8 @@
 """The cross-encoder that is fine-tuned: any transformers model and a head of relevance.heads."""
 
 import inspect
-import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +40,13 @@ class CrossEncoder(nn.Module):
         self._takes_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
 
     @classmethod
-    def from_base(cls, base: Path, tokenizer: PairTokenizer, head: HeadOptions) -> "CrossEncoder":
-        """Load a base model's folder and add a fresh head. Raises ConfigError where the head does not fit the model."""
+    def from_base(
+        cls, base: Path, tokenizer: PairTokenizer, head: HeadOptions, level_separator: str = ""
+    ) -> "CrossEncoder":
+        """Load a base model's folder and add a fresh head. Raises ConfigError where the head does not fit the model.
+
+        `level_separator` stands between the levels of candidates, if they have levels.
+        """
         template = tokenizer.template
         if head.kind is HeadKind.PAIRED and (not template.middle or template.middle[0] in template.prefix):
             fault = "begins a pair with its separator" if template.middle else "puts no separator between the texts"
@@ -55,6 +59,8 @@ class CrossEncoder(nn.Module):
             width=head.width,
             special_ids=tuple(sorted({*template.special_ids, tokenizer.pad_id})),
             separator_id=template.middle[0] if template.middle else -1,
+            level_separator_id=_separator_id(tokenizer, level_separator) if level_separator else -1,
+            overlap=bool(head.overlap),
             prior=bool(head.prior),
         )
         model = cls(_load_encoder(base, spec, tokenizer.pad_id), spec, head.dropout)
@@ -79,36 +85,12 @@ class CrossEncoder(nn.Module):
         """Draw new head weights from torch's global generator."""
         with torch.no_grad():
             for name, parameter in self.head.items():
-                if name.endswith("weight"):
-                    parameter.normal_(0.0, 0.02 if parameter.dim() < 2 else parameter.shape[0] ** -0.5)
+                if name == "norm_scale":
+                    parameter.fill_(1.0)
+                elif name.endswith("weight"):
+                    parameter.normal_(0.0, 0.02 if parameter.dim() < 2 else self.spec.hidden_size**-0.5)
                 else:
                     parameter.zero_()
-        self.start_prior(0.0)
-
-    @torch.no_grad()
-    def start_head(self, inputs: Mapping[str, Tensor], positive_rate: float) -> None:
-        """Initialise the bias to the log-odds of the positive rate, and the paired head to the cosine alone.
-
-        The cosine is scaled to a standard deviation of one logit over `inputs`, some training pairs. So a run starts
-        from what the encoder knows already (this project's own method; docs/log.md).
-        """
-        if self.spec.kind is HeadKind.STOCK:
-            return
-        prior = math.log(positive_rate / (1 - positive_rate))
-        self.head["out_bias"].fill_(prior)
-        if self.spec.kind is HeadKind.PAIRED:
-            self.head["skip"].fill_(1.0)
-            self.head["out_weight"].zero_()
-            cosine = self.eval()(**inputs) - prior
-            scale = 1 / float(cosine.std().clamp(min=1e-3))
-            self.head["skip"].fill_(scale)
-            self.head["out_bias"].fill_(prior - scale * float(cosine.mean()))
-
-    @torch.no_grad()
-    def start_prior(self, weight: float) -> None:
-        """Let the untrained head add the smoothed log-odds of the leaf category, times `weight`, to the logit."""
-        if self.spec.prior:
-            self.head["prior_weight"].copy_(torch.tensor([weight, 0.0, 0.0]))
 
     def load_head(self, weights: dict[str, Tensor]) -> None:
         """Set the head's parameters. Raises CheckpointError where a name or shape differs from the spec."""
@@ -124,17 +106,24 @@ class CrossEncoder(nn.Module):
         """Exclude the word embeddings from training."""
         self.encoder.get_input_embeddings().weight.requires_grad_(False)
 
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, prior: Tensor | None = None
-    ) -> Tensor:
-        """Return logits [B] for int64 ids, mask and type ids, each [B, T], and the category prior [B, 3]."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, features: Tensor) -> Tensor:
+        """Return logits [B] for int64 ids, mask and type ids, each [B, T], and features [B, F]."""
         types = {"token_type_ids": token_type_ids} if self._takes_types else {}
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
         if self.spec.kind is HeadKind.STOCK:
             return output.logits[:, 0]
         hidden = self.dropout(output.last_hidden_state)
         weights = {name: self.head[_key(name)] for name in self.spec.shapes()}
-        return self.spec.logits(hidden, input_ids, attention_mask, weights, prior)
+        return self.spec.logits(hidden, input_ids, attention_mask, weights, features)
+
+    def scalars(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, features: Tensor) -> Tensor:
+        """Return what the linear term of the head reads, [B, n]: cosines (paired head only), then features."""
+        if self.spec.kind is HeadKind.MEAN:
+            return features
+        types = {"token_type_ids": token_type_ids} if self._takes_types else {}
+        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
+        means = self.spec.means(output.last_hidden_state, input_ids, attention_mask)
+        return torch.cat(self.spec.scalars(means, features), dim=1)
 
     def save(self, folder: Path, base: Path) -> None:
         """Write weights, configuration and head into an existing folder, and copy the base model's tokenizer there."""
@@ -178,8 +167,15 @@ def predict_logits(
 def tensors(
     tokenizer: PairTokenizer, pairs: Sequence[TokenizedPair], device: torch.device | str = "cpu"
 ) -> dict[str, Tensor]:
-    """Return pairs as the inputs of a CrossEncoder: int64 ids, mask and type ids, each [B, T], and prior [B, 3]."""
+    """Return pairs as the inputs of a CrossEncoder: int64 ids, mask and type ids, each [B, T], and features [B, F]."""
     return {name: torch.from_numpy(array).to(device) for name, array in tokenizer.collate(pairs).items()}
+
+
+def _separator_id(tokenizer: PairTokenizer, separator: str) -> int:
+    """Return the id of the one token between two levels; -1 where it is not one token of its own."""
+    before, both = tokenizer.encode_texts(["a", f"a{separator}a"])
+    between = both[len(before) : len(both) - len(before)]
+    return between[0] if len(between) == 1 and both[-len(before) :] == before else -1
 
 
 def _key(name: str) -> str:

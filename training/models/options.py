@@ -11,6 +11,9 @@ class HeadOptions(OptionsModel):
 
     kind: HeadKind = HeadKind.PAIRED
     width: int = Field(64, gt=0)
+    overlap: bool | None = Field(
+        None, description="read the lexical overlap of query and candidate; absent: yes, unless kind is stock"
+    )
     prior: bool | None = Field(
         None, description="read the category prior of the training rows (QC); absent: yes for QC, unless kind is stock"
     )

@@ -38,10 +38,12 @@ def checkpoint(folder, family="bert", kind="paired", typed=False, prior=None):
     base = tiny_model(folder / f"{family}-{typed}", family, typed=typed)
     tokenizer = load_tokenizer(base, 64)
     torch.manual_seed(0)
-    model = CrossEncoder.from_base(base, tokenizer, HeadOptions(kind=kind, prior=prior is not None)).eval()
+    head = HeadOptions(kind=kind, overlap=kind != "stock", prior=prior is not None)
+    model = CrossEncoder.from_base(base, tokenizer, head, " > ").eval()
     out = folder / "checkpoint"
     out.mkdir()
-    model.start_prior(0.5)
+    if model.head:
+        torch.nn.init.normal_(model.head["skip_weight"], std=2.0)
     model.save(out, base)
     if prior is not None:
         prior.save(out)
@@ -96,7 +98,7 @@ def test_the_session_does_not_bring_the_slow_kernels_back(tmp_path):
 def test_the_category_prior_survives_export(tmp_path, precision, kind):
     source = checkpoint(tmp_path, kind=kind, prior=PRIOR)
     manifest = exported(source, tmp_path / "bundle", precision)
-    assert "prior" in manifest.input_names
+    assert "features" in manifest.input_names
     assert manifest.sha256[PRIOR_FILE] == sha256_of(source / PRIOR_FILE) == sha256_of(tmp_path / "bundle" / PRIOR_FILE)
     assert Bundle.open(tmp_path / "bundle").prior == PRIOR
     pairs = [Pair("red shoes", path) for path in ("home & garden,cups", "home & garden,pans", "shoes")]
@@ -117,7 +119,7 @@ def test_a_bundle_without_its_prior_says_what_that_costs(tmp_path):
     limits = DEFAULT_LIMITS["fp32"]
     out = tmp_path / "bundle"
     manifest = export_bundle(source, out, "fp32", limits, overwrite=False, without_prior=True)
-    assert "prior" not in manifest.input_names
+    assert Scorer.open(out, device="cpu").tokenize([Pair("red", "shoes")])[0].features[9:] == ()
     assert not (out / PRIOR_FILE).exists()
     assert (manifest.head.prior, manifest.category_prior, Bundle.open(out).prior) == (False, None, None)
     assert any("without the category prior: AUC on 4 pairs" in finding for finding in manifest.findings)

@@ -69,18 +69,18 @@ def test_a_damaged_table_is_named(counts, fault):
 
 
 def test_pairs_carry_the_prior_of_their_candidate():
-    inputs = PairInputs(Task.QC, PairFormat(), TOKENIZER, PRIOR)
+    inputs = PairInputs(Task.QC, PairFormat(), TOKENIZER, prior=PRIOR)
     pairs = [Pair("mug", "Home,Cups"), Pair("mug", "Toys")]
     found = inputs.encode(pairs)
-    assert [pair.prior for pair in found] == [PRIOR.features(["home", "cups"]), PRIOR.features(["toys"])]
+    assert [pair.features for pair in found] == [PRIOR.features(["home", "cups"]), PRIOR.features(["toys"])]
     arrays = TOKENIZER.collate(found)
-    assert arrays["prior"].dtype == np.float32
-    np.testing.assert_allclose(arrays["prior"], [pair.prior for pair in found], rtol=1e-6)
-    assert [pair.prior for pair in inputs.encode(pairs, [NO_EVIDENCE] * 2)] == [NO_EVIDENCE] * 2
+    assert arrays["features"].dtype == np.float32
+    np.testing.assert_allclose(arrays["features"], [pair.features for pair in found], rtol=1e-6)
+    assert [pair.features for pair in inputs.encode(pairs, [NO_EVIDENCE] * 2)] == [NO_EVIDENCE] * 2
 
 
 def test_a_table_of_another_taxonomy_is_found():
-    inputs = PairInputs(Task.QC, PairFormat(), TOKENIZER, PRIOR)
+    inputs = PairInputs(Task.QC, PairFormat(), TOKENIZER, prior=PRIOR)
     known, unknown = Pair("mug", "HOME,Lamps"), Pair("mug", "Haus > Tassen")
     assert inputs.findings([known] * 20 + [unknown] * 20) == ()
     (finding,) = inputs.findings([known] * 19 + [unknown] * 21)
@@ -91,8 +91,8 @@ def test_a_table_of_another_taxonomy_is_found():
 
 def test_a_model_without_prior_reads_zeros():
     (pair,) = PairInputs(Task.QC, PairFormat(), TOKENIZER).encode([Pair("mug", "Home,Cups")])
-    assert pair.prior == ()
-    assert TOKENIZER.collate([pair])["prior"].tolist() == [[0, 0, 0]]
+    assert pair.features == ()
+    assert TOKENIZER.collate([pair])["features"].shape == (1, 0)
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"strength": 0}', '{"strength": 2, "counts": {"": [0, 0]}, "odd": 1}'])

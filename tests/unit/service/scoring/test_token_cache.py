@@ -15,7 +15,7 @@ from tests.tiny import MAX_LENGTH, PAD_ID, tiny_tokenizer
 
 TOKENIZER = PairTokenizer(tiny_tokenizer(), MAX_LENGTH, PAD_ID)
 PRIOR = CategoryPrior.of([["ab"], ["ab", "cd"]], [1.0, 0.0], [3.0, 1.0], folds=5)
-INPUTS = PairInputs(Task.QC, PairFormat(language_tag=True), TOKENIZER, PRIOR)
+INPUTS = PairInputs(Task.QC, PairFormat(language_tag=True), TOKENIZER, True, PRIOR)
 words = st.sampled_from(["shoes", "ab,cd", "コップ", "x" * 200, "red cup, large"])
 requests = st.lists(st.lists(st.builds(Pair, words, words, st.sampled_from(["en", "ja"])), min_size=1), max_size=6)
 

@@ -158,7 +158,7 @@ def test_a_teachers_margins_are_learnt(base, tmp_path):
     file.write_text("".join(json.dumps({"id": r.id, "logit": -3.0 * r.label}) + "\n" for r in taught))
     found = {}
     for name, settings in (("alone", {}), ("taught", {"teacher": str(file), "teacher_weight": 1e4})):
-        train(Job(recipe(base, epochs=5, **settings), taught, ranked_rows(20, 60), tmp_path / name))
+        train(Job(recipe(base, epochs=30, **settings), taught, ranked_rows(20, 60), tmp_path / name))
         found[name] = json.loads((tmp_path / name / "run.json").read_text())["evaluations"][-1]["dev_auc"]
     assert found["alone"] > 0.6
     assert found["taught"] < 0.4  # this teacher says the opposite of the labels

@@ -1,0 +1,57 @@
+"""Where a head starts: as the best cheap scorer of its training pairs. This project's own method (docs/log.md)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relevance.heads import HeadKind
+from relevance.tokenization import PairTokenizer, TokenizedPair, batches
+from training.models.cross_encoder import CrossEncoder, tensors
+
+Floats = NDArray[np.float64]
+
+BATCH_TOKENS = 4096
+STRENGTH = 0.1  # inverse L2 penalty, for scalars of unit variance
+
+
+def start_head(
+    model: CrossEncoder, tokenizer: PairTokenizer, pairs: Sequence[TokenizedPair], targets: Sequence[float]
+) -> None:
+    """Start the linear term of a head as a logistic regression of targets [N] in [0, 1] over the scalars of pairs [N].
+
+    The scalars are cosines and features, so this is Platt's calibration (1999) of more than one score. The perceptron
+    of a paired head is silent at first. So a run starts from what the encoder and the features know already.
+    """
+    # Heavy, and not needed where models are only read.
+    from sklearn.linear_model import LogisticRegression
+
+    rate, shares = float(np.mean(targets)), np.asarray(targets, dtype=np.float64)
+    if model.spec.kind is HeadKind.STOCK:
+        return
+    x = scalars(model, tokenizer, pairs)
+    weights, bias = np.zeros(x.shape[1]), np.log(rate / (1 - rate))
+    if x.shape[1]:
+        mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-3
+        twice, labels = np.concatenate([(x - mean) / spread] * 2), np.repeat([1, 0], len(x))
+        found = LogisticRegression(C=STRENGTH, max_iter=300).fit(twice, labels, np.concatenate([shares, 1 - shares]))
+        weights = found.coef_[0] / spread
+        bias = float(found.intercept_[0] - weights @ mean)
+    with torch.no_grad():
+        model.head["skip_weight"].copy_(torch.from_numpy(weights))
+        model.head["out_bias"].fill_(bias)
+        if model.spec.kind is HeadKind.PAIRED:
+            model.head["out_weight"].zero_()
+
+
+@torch.inference_mode()
+def scalars(model: CrossEncoder, tokenizer: PairTokenizer, pairs: Sequence[TokenizedPair]) -> Floats:
+    """Return what the linear term of a head reads of pairs [N, n]; a paired head: the cosine of both texts first."""
+    model.eval()
+    device = next(model.parameters()).device
+    parts: dict[int, Floats] = {}
+    for places in batches([len(pair) for pair in pairs], BATCH_TOKENS):
+        found = model.scalars(**tensors(tokenizer, [pairs[place] for place in places], device))
+        parts |= dict(zip(places, found.double().cpu().numpy(), strict=True))
+    return np.stack([parts[place] for place in range(len(pairs))])
