@@ -1,8 +1,8 @@
-"""What the category prior costs beside a model run: `python benchmarks/serving/prior_cost.py OUT.json`
+"""What the features of a pair cost beside its tokens: `python benchmarks/serving/prior_cost.py OUT.json`
 
-CPU time per pair, with and without a prior, the best of several rounds: the service's plan of a request whose texts are
-all in the token cache (event loop), the same where all candidates are new (a thread, or the event loop for few texts),
-and the arrays of a batch of 32. The tokenizer is that of the packaged encoder; no model runs. The table has 5,000 paths
+CPU time per pair, with and without category prior and lexical overlap, the best of several rounds: the service's plan
+of a request whose texts are all in the token cache (event loop), the same where all candidates are new (a thread, or
+the event loop for few texts), and the arrays of a batch of 32. The tokenizer is that of the packaged encoder; no model runs. The table has 5,000 paths
 of three levels; requests have 100 candidates.
 """
 
@@ -72,8 +72,13 @@ def main(arguments: list[str]) -> None:
         [path(number).split(",") for number in range(PATHS)], [0.7] * PATHS, [3.0] * PATHS, folds=5
     )
     found = {
-        name: costs(PairInputs(Task.QC, PairFormat(), tokenizer, prior))
-        for name, prior in (("without a prior", None), ("with a prior", table))
+        name: costs(PairInputs(Task.QC, PairFormat(), tokenizer, overlap, prior))
+        for name, overlap, prior in (
+            ("tokens alone", False, None),
+            ("prior", False, table),
+            ("overlap", True, None),
+            ("overlap and prior", True, table),
+        )
     }
     write(about(arguments) | {"microseconds_per_pair": found}, options.out)
 
