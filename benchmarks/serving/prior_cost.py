@@ -2,8 +2,8 @@
 
 CPU time per pair, with and without category prior and lexical overlap, the best of several rounds: the service's plan
 of a request whose texts are all in the token cache (event loop), the same where all candidates are new (a thread, or
-the event loop for few texts), and the arrays of a batch of 32. The tokenizer is that of the packaged encoder; no model runs. The table has 5,000 paths
-of three levels; requests have 100 candidates.
+the event loop for few texts), and the arrays of a batch of 32. The tokenizer is that of the packaged encoder; no model
+runs. The table has 5,000 paths of three levels; requests have 100 candidates.
 """
 
 import argparse
