@@ -7,11 +7,11 @@ metrics. Needs ../shared/data. Writes `thresholds.json` in this folder and print
 """
 
 import argparse
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
+from rows import qi_rows
 
 from relevance.card import sigmoid
 from relevance.metrics import always_yes_f1, auc, f1
@@ -26,16 +26,6 @@ from training.models.probe import Probe
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 ENCODER = "packaged:multilingual-e5-small"
-
-
-def setting():  # noqa: ANN201 - the module that sits beside this file
-    """Return the module `run.py`, which reads the data."""
-    spec = importlib.util.spec_from_file_location("real_data_run", HERE / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def figures(labels: np.ndarray, scores: np.ndarray, before: float, after: float) -> dict[str, float | int | None]:
@@ -58,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train-rows", type=int, default=3000)
     options = parser.parse_args()
-    train_rows, dev = setting().qi_rows()
+    train_rows, dev = qi_rows()
     encoder = CachedEncoder(EncoderEmbedder(ENCODER), ROOT / "build" / "embeddings")
     logits = Probe(encoder, Task.QI).fit(draw(train_rows, options.train_rows, 0)).logits(dev)
     scores = sigmoid(logits)

@@ -12,13 +12,14 @@ README, QUALITY, PERFORMANCE = (
 )
 
 
-@pytest.mark.parametrize("task", ["qc", "qi"])
-def test_quality_tables_are_those_of_the_results(task):
+@pytest.mark.parametrize("setting", ["qc", "qc-zero-shot", "qi"])
+def test_quality_tables_are_those_of_the_results(setting, monkeypatch):
     path = ROOT / "benchmarks" / "real_data" / "run.py"
+    monkeypatch.syspath_prepend(path.parent)
     spec = importlib.util.spec_from_file_location("real_data_run", path)
     run = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(run)
-    result = json.loads((path.parent / f"{task}.json").read_text())
+    result = json.loads((path.parent / f"{setting}.json").read_text())
     assert run.table(result) in QUALITY
     assert result["command"] in QUALITY
 
