@@ -1,8 +1,9 @@
 """Vectors of many texts outside of memory: half-precision numbers in a temporary file."""
 
+import copy
 import tempfile
 from collections.abc import Sequence
-from typing import IO
+from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,15 +35,21 @@ class Vectors:
                 meter.advance(len(block))
             self.dimensions = block.shape[1]
             self._map = np.memmap(file, dtype=np.float16, mode="r", shape=(len(texts), self.dimensions))
-        self._mean = np.asarray(total / len(texts), dtype=np.float32) if centred else None
+        self._mean, self._is_centred = np.asarray(total / len(texts), dtype=np.float32), centred
 
     def __len__(self) -> int:
         return len(self._map)
 
+    def centred(self) -> Self:
+        """Return the centred vectors of the same texts, from the same file."""
+        other = copy.copy(self)
+        other._is_centred = True
+        return other
+
     def take(self, numbers: NDArray[np.int64] | slice) -> NDArray[np.float32]:
         """Return the vectors of some texts: float32 [M, D]."""
         taken = np.asarray(self._map[numbers]).astype(np.float32)
-        if self._mean is not None:
+        if self._is_centred:
             taken -= self._mean
             lengths = np.sqrt(np.einsum("nd,nd->n", taken, taken))
             taken /= np.maximum(lengths, 1e-9)[:, None]

@@ -42,7 +42,7 @@ def near_groups(rows: Sequence[LabeledPair]) -> list[str]:
 class NearQueries:
     """Finds candidates that are positive for a query near another one, by cosines of their embeddings.
 
-    `query_of` gives the number in `queries` of a row; rows without one are not compared.
+    `query_of` gives the number in `queries` of every positive row, whatever its language.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class NearQueries:
 
     def _vectors(self, candidate: int) -> tuple[list[int], NDArray[np.float32]]:
         """Return a row for each different query that a candidate is positive for, and their vectors."""
-        rows = {self._query_of[row]: row for row in self._known.positive_rows(candidate) if row in self._query_of}
+        rows = {self._query_of[row]: row for row in self._known.positive_rows(candidate)}
         step = max(len(rows) / _MOST_QUERIES, 1.0)
         some = [list(rows)[int(n * step)] for n in range(min(len(rows), _MOST_QUERIES))]
         return [rows[number] for number in some], self._queries.take(np.array(some, dtype=np.int64))

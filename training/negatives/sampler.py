@@ -63,7 +63,7 @@ class Sampler:
         pool: CandidatePool,
         known: KnownPairs,
         options: NegativeOptions,
-        near: NearQueries | None = None,
+        near: NearQueries,
     ) -> None:
         self._rows, self._pool, self._known, self._options, self._near = rows, pool, known, options, near
 
@@ -144,7 +144,7 @@ class Sampler:
             return "already_there"
         reasons = (self._pool.conflict(candidate, positive) for positive in positives)
         reason = next((reason for reason in reasons if reason is not None), None)
-        if reason is None and self._near is not None and self._near.has_positive(row, candidate):
+        if reason is None and self._near.has_positive(row, candidate):
             return "near_query"
         return reason
 

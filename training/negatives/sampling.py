@@ -58,7 +58,7 @@ def sample_negatives(
     if any(quota.wanted for quota in quotas):
         known = KnownPairs(rows, pool, near_groups(rows))
         filler = _QuotaFiller(rows, task, pool, quotas, encoder, options)
-        near = filler.near_queries(known, options.near_query) if options.centred else None
+        near = filler.near_queries(known, options.near_query)
         filler.run(Sampler(rows, pool, known, options, near), vet, options.vet_above)
         found = _negatives(rows, pool, [pick for quota in quotas for pick in quota.made])
         if not found:
@@ -80,7 +80,7 @@ class _QuotaFiller:
     ) -> None:
         form = PairFormat().fitted(task, pool.texts)
         self._rows, self._pool, self._quotas = rows, pool, quotas
-        sources = [row for quota in quotas if quota.wanted for row in quota.sources]
+        sources = [row for quota in quotas for row in quota.sources]  # near queries may be of any language
         texts = [form.query_text(rows[row].pair.query) for row in sources]
         number = {text: n for n, text in enumerate(dict.fromkeys(texts))}
         self._query_of = {row: number[text] for row, text in zip(sources, texts, strict=True)}
@@ -91,7 +91,7 @@ class _QuotaFiller:
 
     def near_queries(self, known: KnownPairs, least: float) -> NearQueries:
         """Return the finder of candidates that are positive for a near query."""
-        return NearQueries(self._queries, self._query_of, self._rows, known, least)
+        return NearQueries(self._queries.centred(), self._query_of, self._rows, known, least)
 
     def run(self, sampler: Sampler, vet: RowScorer | None, vet_above: float) -> None:
         """Fill the quotas as far as possible, all languages in one round, so that `vet` is called with many rows."""

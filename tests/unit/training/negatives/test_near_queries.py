@@ -70,16 +70,28 @@ class Synonyms:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+@pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("number", ["", " 42"])
-def test_positives_of_a_query_that_is_near_by_its_embedding_are_known_too(number):
+def test_positives_of_a_query_that_is_near_by_its_embedding_are_known_too(number, centred):
     rows = [row(f"sneakers{number}", "white canvas runners"), row("trainers", "grey knit joggers", 2), *OTHERS]
-    options = NegativeOptions(strategy="random", per_positive=8)
+    options = NegativeOptions(strategy="random", per_positive=8, centred=centred)
     made, report = sample_negatives(rows, Task.QI, options, Synonyms())
     wrong = [m for m in made if m.label == 0 and m.pair.query.startswith("sneakers") and "joggers" in m.pair.candidate]
     is_known = not number
     assert ("near_query" in report.rejected()) == is_known
     if is_known:
         assert not wrong
+
+
+def test_positives_of_a_near_query_in_a_language_that_needs_no_negatives_are_known():
+    twin = LabeledPair(Pair("trainers", "grey knit joggers", "de"), 1, "2")
+    enough = [LabeledPair(Pair(f"ding {n}", "something else 0 of another kind", "de"), 0, f"d{n}") for n in range(9)]
+    rows = [row("sneakers", "white canvas runners"), twin, *enough, *OTHERS]
+    rates = {"negative_rate": 0.99, "language_rates": {"de": 0.5}, "most_per_positive": 20}
+    made, report = sample_negatives(rows, Task.QI, NegativeOptions(strategy="random", **rates), Synonyms())
+    assert {m.pair.language for m in made[len(rows) :]} == {"en"}
+    assert report.rejected()["near_query"] > 0
+    assert ("sneakers", "grey knit joggers") not in {(m.pair.query, m.pair.candidate) for m in made}
 
 
 @pytest.mark.parametrize("separator", [" > ", " / ", "|", ", ", ","])
