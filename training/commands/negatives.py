@@ -31,7 +31,7 @@ Options = Annotated[
     NegativeOptions,
     Fields(
         *("strategy", "negative_rate", "language_rates", "per_positive", "band_low", "band_high"),
-        *("positive_share_limit", "exact_up_to", "nearest", "vet_above", "seed"),
+        *("positive_share_limit", "exact_up_to", "nearest", "vet_margin", "seed"),
     ),
 ]
 

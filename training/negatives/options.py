@@ -71,11 +71,10 @@ class NegativeOptions(StrictModel):
         description="centred cosine from which two queries with the same numbers mean the same: positives of one "
         "are no negatives of the other (`iphone 12 case` and `cases` have .96, `red shoes` and `blue shoes` .41)",
     )
-    vet_above: float = Field(
-        0.9,
-        gt=0,
-        lt=1,
-        description="score of the vetting model that makes a false negative; high, as such models lean to yes",
+    vet_margin: float = Field(
+        0.0,
+        ge=0,
+        description="logits by which a negative has to be below its positive by the vetting model; more is stricter",
     )
     exact_up_to: int = Field(
         100_000,

@@ -59,7 +59,7 @@ def sample_negatives(
         known = KnownPairs(rows, pool, near_groups(rows))
         filler = _QuotaFiller(rows, task, pool, quotas, encoder, options)
         near = filler.near_queries(known, options.near_query)
-        filler.run(Sampler(rows, pool, known, options, near), vet, options.vet_above)
+        filler.run(Sampler(rows, pool, known, options, near), vet, options.vet_margin)
         found = _negatives(rows, pool, [pick for quota in quotas for pick in quota.made])
         if not found:
             raise ConfigError(_nothing(rows, pool, options, quotas))
@@ -83,6 +83,7 @@ class _QuotaFiller:
         sources = [row for quota in quotas for row in quota.sources]  # near queries may be of any language
         texts = [form.query_text(rows[row].pair.query) for row in sources]
         number = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+        self._own_logits: dict[int, float] = {}  # row -> logit of its positive by the vetting model
         self._query_of = {row: number[text] for row, text in zip(sources, texts, strict=True)}
         paths = [form.candidate_text(task, text) for text in pool.texts]
         candidates = Vectors(encoder, paths, CANDIDATE_PREFIX, centred=options.centred)
@@ -93,7 +94,7 @@ class _QuotaFiller:
         """Return the finder of candidates that are positive for a near query."""
         return NearQueries(self._queries.centred(), self._query_of, self._rows, known, least)
 
-    def run(self, sampler: Sampler, vet: RowScorer | None, vet_above: float) -> None:
+    def run(self, sampler: Sampler, vet: RowScorer | None, vet_margin: float) -> None:
         """Fill the quotas as far as possible, all languages in one round, so that `vet` is called with many rows."""
         with Meter("negatives", sum(quota.wanted for quota in self._quotas), "row") as meter:
             while True:
@@ -109,7 +110,7 @@ class _QuotaFiller:
                         else:
                             trial += [(quota, pick) for pick in picks]
                 if vet is not None and trial:
-                    meter.advance(self._vetted(trial, vet, vet_above))
+                    meter.advance(self._vetted(trial, vet, vet_margin))
 
     def _round(self, quota: Quota, asked: list[tuple[int, int]], sampler: Sampler) -> Iterator[list[Negative]]:
         """Yield, block by block, the negatives that a quota still needs, from as few rows as possible."""
@@ -159,15 +160,20 @@ class _QuotaFiller:
                 break
         return picks
 
-    def _vetted(self, picks: list[tuple[Quota, Negative]], vet: RowScorer, vet_above: float) -> int:
-        """Accept the negatives that pass the filter; return their number."""
-        scores = vet([_negative(self._rows[pick.row], self._pool, pick, "vet") for _, pick in picks])
-        for (quota, pick), score in zip(picks, scores, strict=True):
-            if score <= vet_above:
+    def _vetted(self, picks: list[tuple[Quota, Negative]], vet: RowScorer, margin: float) -> int:
+        """Accept the negatives whose logits are `margin` below their positives'; return their number."""
+        new = list(dict.fromkeys(pick.row for _, pick in picks if pick.row not in self._own_logits))
+        made = [_negative(self._rows[pick.row], self._pool, pick, "vet") for _, pick in picks]
+        logits = vet([*made, *(self._rows[row] for row in new)])
+        self._own_logits.update(zip(new, logits[len(made) :].tolist(), strict=True))
+        accepted = 0
+        for (quota, pick), logit in zip(picks, logits[: len(made)].tolist(), strict=True):
+            if logit < self._own_logits[pick.row] - margin:
                 quota.accept([pick])
+                accepted += 1
             else:
                 quota.rejected["vet"] += 1
-        return int((scores <= vet_above).sum())
+        return accepted
 
 
 def _quotas(rows: list[LabeledPair], options: NegativeOptions, attempts: int) -> list[Quota]:

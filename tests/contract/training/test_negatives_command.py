@@ -116,10 +116,14 @@ def test_a_rerun_gives_the_same_bytes_from_the_cached_embeddings(folder, tmp_pat
 def test_a_checkpoint_vets_the_negatives(folder, tmp_path):
     options = {"strategy": "random", "negative_rate": 0.5, "vet": folder / "checkpoint"}
     with pytest.raises(ConfigError, match=r"none of the 30 wanted can be made .* vet"):
-        run(folder, tmp_path / "strict.jsonl", **options, vet_above=1e-6)
+        run(folder, tmp_path / "strict.jsonl", **options, vet_margin=50)
     assert not (tmp_path / "strict.jsonl").exists()
-    run(folder, tmp_path / "loose.jsonl", **options, vet_above=1 - 1e-6)
-    assert len(read_pairs(tmp_path / "loose.jsonl", Task.QC).rows) == 90
+    run(folder, tmp_path / "loose.jsonl", **options, vet_margin=0)
+    rows = read_pairs(tmp_path / "loose.jsonl", Task.QC).rows
+    logits = dict(zip((row.id for row in rows), checkpoint_scorer(folder / "checkpoint", Task.QC)(rows), strict=True))
+    made = [row for row in rows if row.extra.get("source") == "negative"]
+    assert made
+    assert all(logits[row.id] < logits[row.extra["source_id"]] + 1e-4 for row in made)
 
 
 def test_a_checkpoint_of_another_task_is_refused(folder):

@@ -279,8 +279,8 @@ def test_none_changes_nothing():
 
 
 def shoes_are_relevant(rows):
-    """A filter that takes everything in shoes for relevant."""
-    return np.array([float(one.pair.candidate.endswith("shoes")) for one in rows])
+    """A filter that takes everything in shoes, and all positives, for relevant."""
+    return np.array([3.0 if one.label or one.pair.candidate.endswith("shoes") else -3.0 for one in rows])
 
 
 def test_a_vet_takes_false_negatives_away_and_others_take_their_place():
@@ -290,6 +290,24 @@ def test_a_vet_takes_false_negatives_away_and_others_take_their_place():
     assert not any(one.pair.candidate.endswith("shoes") for one in vetted)
     assert len(plain) == len(vetted) == len({one.extra["source_id"] for one in vetted})
     assert report.rejected()["vet"] > 0
+
+
+@pytest.mark.parametrize("leaning", [0.0, 8.0])
+@pytest.mark.parametrize(("margin", "with_shoes"), [(0.0, {"en", "de"}), (0.5, {"de"}), (2.0, set())])
+def test_a_negative_is_a_margin_below_its_own_positive_whatever_the_models_rate_of_yes(margin, with_shoes, leaning):
+    positives = []
+
+    def vet(rows):
+        positives.extend(one.id for one in rows if one.label)
+        own = {"en": 1.2, "de": 2.5}
+        shoes = [1.0 if one.pair.candidate.endswith("shoes") else -3.0 for one in rows]
+        logits = [own[one.pair.language] if one.label else s for one, s in zip(rows, shoes, strict=True)]
+        return np.array(logits) + leaning
+
+    made, _ = sample(shop_rows(), strategy="random", per_positive=2, vet=vet, vet_margin=margin)
+    assert {one.pair.language for one in made if one.pair.candidate.endswith("shoes")} == with_shoes
+    assert {one.pair.language for one in made} == {"en", "de"}
+    assert len(positives) == len(set(positives)) == 80
 
 
 # Wrong input.
