@@ -17,6 +17,7 @@ from typing import NamedTuple
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.data.dataset import read_pairs
 from training.data.splits import draw
+from training.data.weights import LABEL_SHARE
 from training.selfvalidation.folds import dev_part
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,12 @@ def _qi(max_rows: int | None, seed: int) -> Parts:
     memory, dev_memory = (translations(f"{name}_queries.jsonl") for name in ("qi", "qi_dev"))
     choosing = draw(choosing, min(MAX_CHOOSING, len(choosing)), seed)
     return Parts(train + translated(train, memory), choosing, dev + translated(dev, dev_memory))
+
+
+def graded(rows: Sequence[LabeledPair]) -> Rows:
+    """Return QI rows whose target is the raters' mean grade, 1 to 3, mapped onto [0, 1]; labels stay (2.33 and more)."""
+    shares = [(float(row.extra["relevance"]) - 1) / 2 for row in rows]
+    return [replace(row, extra=row.extra | {LABEL_SHARE: share}) for row, share in zip(rows, shares, strict=True)]
 
 
 def qi_rows() -> tuple[Rows, Rows]:

@@ -7,7 +7,8 @@ rows.py says what the settings are.
 A tenth of the training rows (whole queries) chooses each checkpoint, every scorer's threshold and the weights of the
 stack; the dev rows are only reported. The scorers: the cosine of the packaged encoder, the smoothed log-odds of the
 category (QC), the probe over frozen embeddings, the fine-tuned model, and a stack: logistic regression over all their
-scores, fitted on the rows that choose. `--arm "name: key=value key=value"` trains another model with another recipe.
+scores, fitted on the rows that choose. `--arm "name: key=value key=value"` trains another model with another recipe;
+`targets=graded` gives the training rows of qi the mean of their raters' grades as soft targets.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rows import DATA, ROOT, SEEN, Parts, Rows, machine, parts
+from rows import DATA, ROOT, SEEN, Parts, Rows, graded, machine, parts
 from sklearn.linear_model import LogisticRegression
 
 from relevance.card import sigmoid
@@ -45,6 +46,7 @@ from training.pipeline.recipe import PipelineRecipe
 HERE = Path(__file__).parent
 BUILD = ROOT / "build" / "real_data"
 MODEL = "fine-tuned cross-encoder"
+GRADED = "targets=graded"
 PROBE_ROWS = 15_000  # more would take long to embed
 
 Floats = NDArray[np.float64]
@@ -84,9 +86,10 @@ class Study:
 
 def trained(recipe_file: Path, overrides: Sequence[str], study: Study, name: str) -> dict[str, Any]:
     """Train a model and return what it gives the rows that choose and the rows to report, and how long it took."""
-    recipe = PipelineRecipe.load(recipe_file, overrides).fine_tuning()
+    recipe = PipelineRecipe.load(recipe_file, [each for each in overrides if each != GRADED]).fine_tuning()
     out, begun = BUILD / name, time.monotonic()
-    train(Job(recipe, study.rows.train, study.rows.choosing, out), overwrite=True)
+    rows = graded(study.rows.train) if GRADED in overrides else study.rows.train
+    train(Job(recipe, rows, study.rows.choosing, out), overwrite=True)
     seconds = time.monotonic() - begun
     logits = [np.asarray(score_logits(out, rows)[1], dtype=float) for rows in (study.rows.choosing, study.rows.report)]
     pairs = len(study.rows.train) * recipe.training.epochs
