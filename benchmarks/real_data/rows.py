@@ -58,7 +58,7 @@ def _qi(max_rows: int | None, seed: int) -> Parts:
 
 
 def graded(rows: Sequence[LabeledPair]) -> Rows:
-    """Return QI rows whose target is the raters' mean grade, 1 to 3, mapped onto [0, 1]; labels stay (2.33 and more)."""
+    """Return QI rows whose targets are the raters' mean grades, 1 to 3 mapped onto [0, 1]; their labels stay."""
     shares = [(float(row.extra["relevance"]) - 1) / 2 for row in rows]
     return [replace(row, extra=row.extra | {LABEL_SHARE: share}) for row, share in zip(rows, shares, strict=True)]
 
