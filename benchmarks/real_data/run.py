@@ -8,7 +8,8 @@ A tenth of the training rows (whole queries) chooses each checkpoint, every scor
 stack; the dev rows are only reported. The scorers: the cosine of the packaged encoder, the smoothed log-odds of the
 category (QC), the probe over frozen embeddings, the fine-tuned model, and a stack: logistic regression over all their
 scores, fitted on the rows that choose. `--arm "name: key=value key=value"` trains another model with another recipe;
-`targets=graded` gives the training rows of qi the mean of their raters' grades as soft targets.
+`targets=graded` gives the training rows of qi the mean of their raters' grades as soft targets, `rows=originals` leaves
+translated rows out.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from relevance.ranking import Lists
 from relevance.tasks import Task, query_key
 from training.ablation.compare import JudgedRows, Scores, difference, draw
 from training.data.groups import linked_groups
-from training.data.provenance import now, source_commit
+from training.data.provenance import fingerprint, now, source_commit
 from training.data.splits import draw as draw_rows
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, CachedEncoder
 from training.fitting.checkpoint import Job, train
@@ -46,7 +47,7 @@ from training.pipeline.recipe import PipelineRecipe
 HERE = Path(__file__).parent
 BUILD = ROOT / "build" / "real_data"
 MODEL = "fine-tuned cross-encoder"
-GRADED = "targets=graded"
+GRADED, ORIGINALS = OF_ROWS = ("targets=graded", "rows=originals")
 PROBE_ROWS = 15_000  # more would take long to embed
 
 Floats = NDArray[np.float64]
@@ -84,17 +85,30 @@ class Study:
         return found | {f"probe ({len(some):,} rows)": probe.logits}
 
 
-def trained(recipe_file: Path, overrides: Sequence[str], study: Study, name: str) -> dict[str, Any]:
-    """Train a model and return what it gives the rows that choose and the rows to report, and how long it took."""
-    recipe = PipelineRecipe.load(recipe_file, [each for each in overrides if each != GRADED]).fine_tuning()
-    out, begun = BUILD / name, time.monotonic()
-    rows = graded(study.rows.train) if GRADED in overrides else study.rows.train
+def trained(recipe_file: Path, overrides: Sequence[str], study: Study, out: Path, keep: bool) -> dict[str, Any]:
+    """Train a model, or keep that of `out`, if it has the same recipe and rows; return recipe, time and folder."""
+    recipe = PipelineRecipe.load(recipe_file, [each for each in overrides if each not in OF_ROWS]).fine_tuning()
+    rows = study.rows.train
+    if GRADED in overrides:
+        rows = graded(rows)
+    if ORIGINALS in overrides:
+        rows = [row for row in rows if "source_id" not in row.extra]
+    note, mark = out / "study.json", {"recipe": recipe.model_dump(mode="json"), "rows": fingerprint(rows=[rows])}
+    if keep and note.is_file() and mark.items() <= (known := json.loads(note.read_text())).items():
+        return known
+    begun = time.monotonic()
     train(Job(recipe, rows, study.rows.choosing, out), overwrite=True)
     seconds = time.monotonic() - begun
-    logits = [np.asarray(score_logits(out, rows)[1], dtype=float) for rows in (study.rows.choosing, study.rows.report)]
-    pairs = len(study.rows.train) * recipe.training.epochs
-    run = {"seconds": round(seconds), "pairs_per_second": round(pairs / seconds, 1)}
-    return {"logits": logits, "run": run | {"recipe": recipe.model_dump(mode="json")}}
+    speed = {"seconds": round(seconds), "pairs_per_second": round(len(rows) * recipe.training.epochs / seconds, 1)}
+    run = mark | speed | {"train_rows": len(rows), "source_commit": source_commit()}
+    note.write_text(json.dumps(run))
+    return run
+
+
+def scored(study: Study, folder: Path) -> list[Floats]:
+    """Return the logits that a model gives the rows that choose, and the rows to report."""
+    parts = (study.rows.choosing, study.rows.report)
+    return [np.asarray(score_logits(folder, rows)[1], dtype=float) for rows in parts]
 
 
 def judge(study: Study, choosing: Floats, reported: Floats) -> tuple[Report, float]:
@@ -173,6 +187,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--max-rows", type=int, help="train on so many rows, drawn by the seed")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="KEY=VALUE over the recipe")
     parser.add_argument("--arm", action="append", default=[], help="NAME: KEY=VALUE ..., a further model")
+    parser.add_argument("--keep", action="store_true", help="keep models in build/ with the same recipe and rows")
+    parser.add_argument("--only", help="train the model of this name, then stop: models can be trained side by side")
     parser.add_argument("--out", type=Path, help="JSON to write; default: SETTING.json beside this file")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s")
@@ -191,7 +207,7 @@ def main(arguments: Sequence[str]) -> None:
         name: trained(recipe_file, keys, study, f"{target.stem}-{n}") for n, (name, keys) in enumerate(arms.items())
     }
     cheap = {name: [run(study.rows.choosing), run(study.rows.report)] for name, run in study.cheap_scorers().items()}
-    scores = {name: model["logits"] for name, model in models.items()} | cheap
+    scores = {name: scored(study, folders[name]) for name in models} | cheap
     stack = stacked(study, {MODEL: scores[MODEL]} | cheap)
     scores["stack of the model and the cheap scorers"] = stack
     judged = {name: judge(study, *each) for name, each in scores.items()}
@@ -203,7 +219,7 @@ def main(arguments: Sequence[str]) -> None:
         "machine": machine(),
         "rows": {name: len(rows) for name, rows in study.rows._asdict().items()},
         "chosen_on": "the rows that choose, a tenth of the training rows; nothing is trained on them, dev is reported",
-        "models": {name: model["run"] for name, model in models.items()},
+        "models": models,
         "reports": {name: report.model_dump(mode="json") for name, (report, _) in judged.items()},
         "differences": differences(study, scores, {name: cut for name, (_, cut) in judged.items()}, MODEL),
     }
