@@ -86,7 +86,7 @@ class Study:
 
 
 def trained(recipe_file: Path, overrides: Sequence[str], study: Study, out: Path, keep: bool) -> dict[str, Any]:
-    """Train a model, or keep that of `out`, if it has the same recipe and rows; return recipe, time and folder."""
+    """Train a model, or keep that of `out`, if it has the same recipe and rows; return recipe, rows and time."""
     recipe = PipelineRecipe.load(recipe_file, [each for each in overrides if each not in OF_ROWS]).fine_tuning()
     rows = study.rows.train
     if GRADED in overrides:
@@ -203,9 +203,11 @@ def main(arguments: Sequence[str]) -> None:
         arms[name.strip()] = [*options.overrides, *keys.split()]
     target = options.out or HERE / f"{options.setting}.json"
     recipe_file = ROOT / "configs" / f"{task}.toml"
-    models = {
-        name: trained(recipe_file, keys, study, f"{target.stem}-{n}") for n, (name, keys) in enumerate(arms.items())
-    }
+    folders = {name: BUILD / f"{target.stem}-{name.replace(' ', '-')}" for name in arms}
+    wanted = {name: keys for name, keys in arms.items() if options.only in (None, name)}
+    models = {n: trained(recipe_file, keys, study, folders[n], options.keep) for n, keys in wanted.items()}
+    if options.only is not None:
+        return
     cheap = {name: [run(study.rows.choosing), run(study.rows.report)] for name, run in study.cheap_scorers().items()}
     scores = {name: scored(study, folders[name]) for name in models} | cheap
     stack = stacked(study, {MODEL: scores[MODEL]} | cheap)
