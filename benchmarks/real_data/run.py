@@ -164,7 +164,8 @@ def table(result: dict[str, Any]) -> str:
         for part in ("all", "seen", "unseen"):
             cells = [_cell(report[part][key]) for key in ("f1", "always_yes_f1", "auc")]
             if ranked:
-                cells.append(_cell(report["ranking"]["all"]["ndcg_at_10"]) if part == "all" else "")
+                ranking = {"all": report["ranking"]["all"], "seen": report["ranking"]["languages"]["en"]}.get(part)
+                cells.append(_cell(ranking["ndcg_at_10"]) if ranking else "")
             gain = result["differences"].get(name, {}).get(part)
             shown = _cell(gain, "+.3f") if gain else ""
             is_sure = gain and (gain["low"] > 0 or gain["high"] < 0)
