@@ -114,7 +114,8 @@ class CrossEncoder(nn.Module):
             return output.logits[:, 0]
         hidden = self.dropout(output.last_hidden_state)
         weights = {name: self.head[_key(name)] for name in self.spec.shapes()}
-        return self.spec.logits(hidden, input_ids, attention_mask, weights, features)
+        with torch.autocast(hidden.device.type, enabled=False):  # cosines lie close together: 16 bits would merge them
+            return self.spec.logits(hidden.float(), input_ids, attention_mask, weights, features)
 
     def scalars(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, features: Tensor) -> Tensor:
         """Return what the linear term of the head reads, [B, n]: cosines (paired head only), then features."""
