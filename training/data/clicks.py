@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from relevance.errors import ConfigError, InputError
 from training.data.grades import number_of
 from training.data.rows import MISSING, Problem, Row
@@ -53,6 +51,8 @@ class BetaPrior:
 
         InputError where all impressions or none have a click: any rate would fit.
         """
+        # Heavy, and needed for this alone: options of commands import this module.
+        import numpy as np
         from scipy.optimize import minimize
         from scipy.special import betaln
 

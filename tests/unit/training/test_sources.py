@@ -77,8 +77,8 @@ def test_imports_within_functions_are_followed(tree):
     before = digest("training.pipeline.model_stages:train")
     edit(
         tree / "training/fitting/finetune.py",
-        "clip_grad_norm_(self.model.parameters(), 1.0)",
-        "clip_grad_norm_(self.model.parameters(), 2.0)",
+        "if step + 1 in marks:",
+        "if step + 2 in marks:",
     )
     assert digest("training.pipeline.model_stages:train") != before
 

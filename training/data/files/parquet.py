@@ -58,6 +58,8 @@ def _values(column: pa.Array, name: str) -> list[Any]:
 
 def _is_plain(kind: pa.DataType) -> bool:
     """Return whether `to_pylist` gives plain Python values of a type without loss."""
+    if pa.types.is_nested(kind):
+        return all(_is_plain(kind.field(at).type) for at in range(kind.num_fields))
     is_binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
     return not is_binary and not pa.types.is_duration(kind) and getattr(kind, "unit", None) != "ns"
 
