@@ -20,6 +20,7 @@ from training.sample.shop import showcase
 
 REAL_QC = ROOT.parent / "shared" / "data" / "analyticup_qc" / "dev_QC.txt"
 SMALLER = ["training.epochs=1", "training.evaluations=1", "training.learning_rate=4e-4", "encoder.layers=2"]
+SMALLER += ["training.head_learning_rate=1e-3"]
 
 
 def relevance(*arguments):
@@ -69,11 +70,13 @@ def test_the_model_beats_always_yes_and_chance_on_the_synthetic_dev_set(folder):
     assert metrics.all.f1.value > metrics.all.always_yes_f1.value
 
 
-@pytest.mark.parametrize("text", ["血圧計", "فساتين", "namioty turystyczne"])
-def test_the_right_sample_category_comes_first(client, text):
-    (entry,) = [entry for entry in showcase() if entry.query == text]
-    found = scores(client, entry.query, list(entry.candidates), entry.language)
-    assert entry.candidates[int(np.argmax(found))] == entry.category_path, found
+def test_half_of_the_showcase_has_the_right_category_first(client):
+    entries = showcase()
+    first = 0
+    for entry in entries:
+        found = scores(client, entry.query, list(entry.candidates), entry.language)
+        first += entry.candidates[found.index(max(found))] == entry.category_path
+    assert first >= len(entries) / 2  # by chance a tenth
 
 
 def test_most_showcase_queries_rank_the_right_category_among_the_first_two_of_ten(client):
