@@ -70,6 +70,13 @@ def test_the_model_beats_always_yes_and_chance_on_the_synthetic_dev_set(folder):
     assert metrics.all.f1.value > metrics.all.always_yes_f1.value
 
 
+@pytest.mark.parametrize("text", ["血圧計", "فساتين"])
+def test_the_right_sample_category_comes_first(client, text):
+    (entry,) = [entry for entry in showcase() if entry.query == text]
+    found = scores(client, entry.query, list(entry.candidates), entry.language)
+    assert entry.candidates[found.index(max(found))] == entry.category_path, found
+
+
 def test_half_of_the_showcase_has_the_right_category_first(client):
     entries = showcase()
     first = 0

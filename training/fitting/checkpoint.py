@@ -115,8 +115,8 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     examples = _examples("train", job.train, inputs, prior and prior.features), _examples("dev", job.dev, inputs)
     examples = examples[0].with_facts(facts), examples[1]
     pairs, targets = examples[0].pairs, examples[0].targets
-    some = pairs[:: max(1, len(pairs) // START_PAIRS)][:START_PAIRS]  # evenly spaced
-    start_head(model, tokenizer, some, targets[:: max(1, len(pairs) // START_PAIRS)][:START_PAIRS])
+    some = np.linspace(0, len(pairs) - 1, min(START_PAIRS, len(pairs))).astype(int)  # files may be sorted by label
+    start_head(model, tokenizer, [pairs[i] for i in some], [targets[i] for i in some])
     cosines = _cosines(model, tokenizer, examples[1])
     tuner = FineTuner(model, tokenizer, job.recipe.training, job.recipe.seed, work)
     outcome = tuner.run(*examples)

@@ -27,7 +27,8 @@ def start_head(
     # Heavy, and not needed where models are only read.
     from sklearn.linear_model import LogisticRegression
 
-    rate, shares = float(np.mean(targets)), np.asarray(targets, dtype=np.float64)
+    shares = np.asarray(targets, dtype=np.float64)
+    rate = (shares.sum() + 1) / (len(shares) + 2)  # smoothed: a sample may have one label only
     if model.spec.kind is HeadKind.STOCK:
         return
     x = scalars(model, tokenizer, pairs)
