@@ -35,9 +35,10 @@ def serve(
     tls_client_ca: Annotated[Path | None, typer.Option(help="PEM file: callers need a certificate of these.")] = None,
 ) -> None:
     """Score pairs over HTTP. Every setting is an environment variable, too; `relevance settings` lists them all."""
+    from service.environment import suggested, unknown_variables
     from service.observability.logs import configure_logging
     from service.process.server import serve as serve_bundles
-    from service.settings import Settings, suggested, unknown_variables
+    from service.settings import Settings
 
     bundles = parse_bundles(bundle)
     settings = Settings.build(

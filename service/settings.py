@@ -3,35 +3,25 @@
 Each field is the environment variable `RELEVANCE_` + its name in capitals.
 """
 
-import difflib
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from relevance.card import explain
 from relevance.errors import ConfigError
 from relevance.secrets import without_secrets
+from service.listening import ListeningSettings
 
 AIM = 0.85  # of the target latency: the throughput is an estimate
-
-# Kubernetes sets variables for each service of a namespace; those of a service called `relevance` look like ours.
-OF_KUBERNETES = re.compile(r"(tcp|udp|sctp)://")
-SERVICE_LINK = re.compile(r"RELEVANCE_(SERVICE_(HOST|PORT\w*)|PORT|PORT_\d+_(TCP|UDP|SCTP)\w*)")
-OF_TRAINING = "RELEVANCE_CACHE"  # the folder of unpacked encoders
+OF_KUBERNETES = re.compile(r"(tcp|udp|sctp)://")  # what Kubernetes sets RELEVANCE_PORT to (service.environment)
 
 
-class Settings(BaseSettings):
+class Settings(ListeningSettings):
     """The settings of one service process."""
 
-    model_config = SettingsConfigDict(env_prefix="RELEVANCE_", frozen=True, extra="forbid")
-
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 lets other machines in")
-    port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 takes any free one")
     max_batch_tokens: int | None = Field(
         None,
         ge=1,
@@ -164,25 +154,6 @@ class Settings(BaseSettings):
         description="capture the shapes of small batches on a GPU at start, and replay each by one call. true: less "
         "waiting for kernels to start, a slower start, and one run at a time over all models (docs/serving.md)",
     )
-    api_keys: Path | None = Field(
-        None,
-        description="TOML file of the API keys that may call, read again when it changes (docs/security.md); absent: "
-        "everybody who reaches the port may call",
-    )
-    tls_certificate: Path | None = Field(
-        None, description="PEM file of the certificate, with its chain: serves HTTPS. Needs tls_key"
-    )
-    tls_key: Path | None = Field(None, description="PEM file of the certificate's key, without a password")
-    tls_client_ca: Path | None = Field(
-        None, description="PEM file of the authorities whose client certificates are accepted; absent: none is needed"
-    )
-    admin_port: int | None = Field(
-        None,
-        ge=0,
-        le=65535,
-        description="port of the admin interface, which changes models (docs/models.md); absent: there is none",
-    )
-    admin_host: str = Field("127.0.0.1", description="address that the admin interface listens on")
     bundle_root: Path | None = Field(
         None,
         description="folder whose bundles the admin interface may load; absent: the folders around the bundles given "
@@ -221,27 +192,6 @@ class Settings(BaseSettings):
         description="share of requests that are traced; a caller's traceparent decides for its own. Higher: more work "
         "and traffic",
     )
-    keep_alive_seconds: int = Field(
-        620,
-        ge=1,
-        description="how long an idle connection is kept. Set it above that of the load balancer in front (most: "
-        "60 to 600 s); otherwise some requests meet a connection that was just closed",
-    )
-    max_idle_connections: int = Field(
-        2000,
-        ge=1,
-        description="maximum idle connections, and at most half of the files that this process may open; beyond it the "
-        "oldest is closed. Higher: more memory, some 20 kB each",
-    )
-    drain_seconds: float = Field(
-        5.0,
-        ge=0,
-        description="after SIGTERM, how long the service still accepts requests while /readyz says 503. Higher: every "
-        "load balancer notices. Lower: quicker restarts",
-    )
-    finish_seconds: float = Field(
-        30.0, ge=0, description="after that, how long requests in progress may take before they are cut off"
-    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="WARNING and above leave out the line that each request writes"
     )
@@ -279,17 +229,3 @@ class Settings(BaseSettings):
             return cls(**given)
         except ValidationError as error:
             raise ConfigError(f"setting {explain(error)} (environment: RELEVANCE_ and the name in capitals)") from None
-
-
-def unknown_variables(environment: Iterable[str]) -> list[str]:
-    """Return the names of variables that look like settings but are none; those of Kubernetes are left out."""
-    known = {f"RELEVANCE_{name.upper()}" for name in Settings.model_fields} | {OF_TRAINING}
-    ours = (name for name in environment if name.upper().startswith("RELEVANCE_"))
-    return sorted(name for name in ours if name.upper() not in known and not SERVICE_LINK.fullmatch(name.upper()))
-
-
-def suggested(variable: str) -> str:
-    """Return the settings whose names are like an unknown variable, as the end of a message; empty where none is."""
-    known = [f"RELEVANCE_{name.upper()}" for name in Settings.model_fields]
-    found = difflib.get_close_matches(variable.upper(), known, n=2, cutoff=0.8)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
