@@ -35,6 +35,10 @@ class BulkOffError(InputError):
     """The operator has switched bulk scoring off."""
 
 
+class FeedbackOffError(InputError):
+    """The service has no feedback log."""
+
+
 class TooSlowError(InputError):
     """A bulk caller sent or read too slowly."""
 

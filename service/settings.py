@@ -179,6 +179,29 @@ class Settings(ListeningSettings):
     drift_min_scores: int = Field(
         500, ge=1, description="minimum scores in that window for a figure. Lower: earlier figures, with more noise"
     )
+    feedback_folder: Path | None = Field(
+        None, description="folder of the feedback log (docs/feedback.md); absent: nothing of a request is kept"
+    )
+    feedback_share: float = Field(
+        1.0, ge=0, le=1, description="share of the requests in the feedback log. Higher: more rows, more disk"
+    )
+    feedback_text: Literal["none", "candidates", "all"] = Field(
+        "none",
+        description="texts in the feedback log: none has hashes only; candidates: categories and titles; all: queries "
+        "too, which people typed",
+    )
+    feedback_file_bytes: int = Field(
+        64 * 1024 * 1024, ge=1, description="a file of the feedback log is published at this size. Higher: fewer files"
+    )
+    feedback_file_seconds: float = Field(
+        3600.0, gt=0, description="a file of the feedback log is published after this time. Lower: more, newer files"
+    )
+    feedback_folder_bytes: int = Field(
+        10 * 1024**3,
+        ge=1,
+        description="where the feedback log's folder holds this much, nothing is added (counted in a metric); its "
+        "files are never removed",
+    )
     otlp_endpoint: str | None = Field(
         None,
         pattern=r"https?://.+",

@@ -11,6 +11,7 @@ from relevance.tasks import Task
 from relevance.version import project_version
 from service.api import health, kserve, score
 from service.api.bulk import route
+from service.api.feedback import route as feedback
 from service.api.middleware import RequestMiddleware
 from service.api.policy import MODEL_PREFIX, SCORE_KEY, RoutePolicies
 from service.api.problems import PROBLEMS, REASONS, STATUSES, handle_problems
@@ -51,7 +52,7 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
-    for shape in (score, health, route, cohere, jina, tei, predict, kserve):
+    for shape in (score, health, route, cohere, jina, tei, predict, kserve, feedback):
         app.include_router(shape.router)
     policies = RoutePolicies.of(app, unknown=SCORE_KEY)
     metrics = Metrics(bundles, policies.labels, policies.scoring, policies.timed)

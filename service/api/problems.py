@@ -37,6 +37,7 @@ KINDS: Mapping[type[RelevanceError], Kind] = {
     errors.MalformedJsonError: Kind(400, "malformed_json", "The body is not JSON"),
     errors.UnauthorizedError: Kind(401, "unauthorized", "An API key is needed"),
     errors.BulkOffError: Kind(403, "bulk_off", "Bulk scoring is switched off"),
+    errors.FeedbackOffError: Kind(403, "feedback_off", "The feedback log is switched off"),
     errors.ForbiddenError: Kind(403, "forbidden", "The API key does not have the scope"),
     errors.UnknownTaskError: Kind(404, "unknown_task", "The task is not served here"),
     errors.TooSlowError: Kind(408, "too_slow", "The caller sends or reads too slowly"),

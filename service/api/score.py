@@ -10,6 +10,7 @@ from relevance.metrics import Slice
 from service.api import schemas
 from service.api.body.json_route import JsonRoute
 from service.api.context import service_of
+from service.api.feedback.scored import log_scores
 from service.api.policy import Policy
 from service.api.problems import PROBLEMS
 from service.api.score_call import choose, score_pairs
@@ -27,8 +28,9 @@ async def score(
     body: Annotated[schemas.ScoreRequest, Body(openapi_examples=schemas.EXAMPLES)], request: Request
 ) -> Response:
     """Score pairs: one query with many candidates, or pairs spelled out. Scores keep the order of the request."""
-    model = choose(request, body.task)
-    scored = await score_pairs(request, model, body.to_pairs(), PAIRS if body.candidates is None else CANDIDATES)
+    model, pairs = choose(request, body.task), body.to_pairs()
+    scored = await score_pairs(request, model, pairs, PAIRS if body.candidates is None else CANDIDATES)
+    log_scores(request, model, pairs, scored)
     return _response(model, scored)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from relevance.tasks import Task
 from service.auth.keys import open_keys
 from service.errors import UnavailableError, UnknownTaskError
+from service.feedback.feedback_log import FeedbackLog
 from service.lifecycle.bundle_watcher import Watch
 from service.lifecycle.loader import Loader
 from service.lifecycle.rollout import Rollout
@@ -40,6 +41,7 @@ class Service:
         self.draining = False
         self.settled = asyncio.Event()  # loaded, or failed to
         self.tracer = Tracer.open(settings)
+        self.feedback = FeedbackLog.open(settings, metrics.feedback)
         self.in_work = 0  # scoring requests without bulk requests
         self.bulk_in_work = 0
         self._bundles = bundles
@@ -128,6 +130,8 @@ class Service:
             executor.shutdown(wait=False, cancel_futures=True)
         if self.tracer is not None:
             await asyncio.to_thread(self.tracer.close)
+        if self.feedback is not None:
+            await asyncio.to_thread(self.feedback.close)
 
     async def _load(self) -> None:
         seconds = self.settings.watch_seconds

@@ -11,6 +11,7 @@ from relevance.tasks import UNKNOWN_LANGUAGE, Task
 from service.observability.change_metrics import ChangeMetrics
 from service.observability.drift_metrics import DriftMetrics
 from service.observability.families import MetricFamilies
+from service.observability.feedback_metrics import FeedbackMetrics
 from service.observability.gpu import GpuCollector
 from service.observability.score_histogram import OTHER_LANGUAGE
 
@@ -95,6 +96,7 @@ class Metrics:
         tasks = list(tasks)
         self.changes = ChangeMetrics(tasks, SECONDS, new)
         self.drift = DriftMetrics(registry)
+        self.feedback = FeedbackMetrics(new)
         for route in routes:
             self.requests.labels(route, "200")
             self.request_seconds.labels(route, "", NO_PAIRS)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from relevance.tasks import Pair
 from service.api.body.json_route import JsonRoute
 from service.api.context import context_of
+from service.api.feedback.scored import Answered, log_scores
 from service.api.list_type import Many
 from service.api.policy import Policy, ProblemKeys
 from service.api.problems import PROBLEMS
@@ -119,7 +120,9 @@ async def rerank(body: CohereRequest, request: Request) -> tuple[ServedModel, Sc
         )
     fields = tuple(body.rank_fields or DEFAULT_RANK_FIELDS)
     pairs = [Pair(body.query, document_text(each, place, fields)) for place, each in enumerate(body.documents)]
-    return model, await score_documents(request, model, pairs, DOCUMENTS)
+    scored = await score_documents(request, model, pairs, DOCUMENTS)
+    log_scores(request, model, pairs, scored, Answered(best_first(scored, model, body.top_n)))
+    return model, scored
 
 
 def cohere_answer(body: CohereRequest, request: Request, scored: Scored, model: ServedModel) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from relevance.tasks import Pair
 from service.api.body.json_route import JsonRoute
+from service.api.feedback.scored import log_scores
 from service.api.list_type import Many
 from service.api.policy import Policy, ProblemKeys
 from service.api.problems import PROBLEMS
@@ -94,6 +95,7 @@ async def predict(body: PredictRequest, request: Request, model: ModelParameter 
     served = served_model(request, body.model or model)
     pairs, names = _pairs(body.inputs)
     scored = await score_documents(request, served, pairs, names, truncate=body.truncate is not False)
+    log_scores(request, served, pairs, scored)
     flat = [{"label": ONLY_CLASS, "score": value} for value in values(scored, bool(body.raw_scores))]
     batch_of_pairs = isinstance(body.inputs, list) and names is PAIRS
     return answer([[each] for each in flat] if batch_of_pairs else flat, served, scored)

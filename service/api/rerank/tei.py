@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from relevance.tasks import Pair
 from service.api.body.json_route import JsonRoute
+from service.api.feedback.scored import Answered, log_scores
 from service.api.list_type import Many
 from service.api.policy import Policy, ProblemKeys
 from service.api.problems import PROBLEMS
@@ -79,10 +80,9 @@ async def rerank_tei(body: TeiRerankRequest, request: Request, model: ModelParam
     texts, names = body.candidates, TEXTS if body.documents is None else DOCUMENTS
     pairs = [Pair(body.query, text) for text in texts]
     scored = await score_documents(request, served, pairs, names, truncate=body.truncate is not False)
-    found = values(scored, bool(body.raw_scores))
-    ranks: list[dict[str, Any]] = [
-        {"index": place, "score": found[place]} for place in best_first(scored, served, body.top_n)
-    ]
+    found, order = values(scored, bool(body.raw_scores)), best_first(scored, served, body.top_n)
+    log_scores(request, served, pairs, scored, Answered(order))
+    ranks: list[dict[str, Any]] = [{"index": place, "score": found[place]} for place in order]
     if body.return_text or body.return_documents:
         ranks = [rank | {"text": texts[rank["index"]]} for rank in ranks]
     return answer(ranks, served, scored)
