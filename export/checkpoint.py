@@ -56,7 +56,7 @@ class Scorer(nn.Module):
         types = {"token_type_ids": token_type_ids} if "token_type_ids" in self.input_names else {}
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
         if self.spec.kind is HeadKind.STOCK:
-            return {"logits": output.logits[:, 0]}
+            return {"logits": self.spec.stock_logits(output.logits)}
         weights = self.head_weights()
         return {"logits": self.spec.logits(output.last_hidden_state, input_ids, attention_mask, weights, features)}
 

@@ -23,7 +23,7 @@ HELP = "Multilingual query-category (QC) and query-item (QI) relevance: fine-tun
 # The commands in the order of use, under the headings of `--help`.
 STEPS = {
     "Rows": ("sample", "data", "translate", "convert-translator", "negatives", "validate", "apply-review"),
-    "Models": ("encoder", "train", "evaluate", "pipeline", "ablate"),
+    "Models": ("encoder", "import", "train", "evaluate", "pipeline", "ablate"),
     "Bundles": ("export", "verify"),
     "Scores": ("score", "serve"),
     "Operation": ("settings", "keys"),

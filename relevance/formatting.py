@@ -58,6 +58,9 @@ class PairFormat(StrictModel):
         PROMOTIONS, description="words, without signs, left out of titles where they stand alone (QI)"
     )
     fold_repeats: bool = Field(True, description="write stuttered words of titles once (QI)")
+    as_is: bool = Field(
+        False, description="texts go in exactly as they are, behind their prefixes: for models trained elsewhere"
+    )
 
     def query_text(self, query: str, language: str = UNKNOWN_LANGUAGE) -> str:
         """Return the first text of a pair: prefix, optional language tag, normalised query."""
@@ -65,12 +68,14 @@ class PairFormat(StrictModel):
         return f"{self.query_prefix}{tag}{self._normal(query)}"
 
     def candidate_text(self, task: Task, candidate: str) -> str:
-        """Return the second text of a pair: a title, or the levels of a category path joined by `level_separator`."""
-        return (
-            self.path_text(self.levels(candidate))
-            if task is Task.QC
-            else f"{self.candidate_prefix}{self._title(candidate)}"
-        )
+        """Return the second text of a pair.
+
+        A title, a document, or the levels of a category path joined by `level_separator`.
+        """
+        if task is Task.QC and not self.as_is:
+            return self.path_text(self.levels(candidate))
+        text = self._title(candidate) if task is Task.QI else self._normal(candidate)
+        return f"{self.candidate_prefix}{text}"
 
     def path_text(self, levels: Sequence[str]) -> str:
         """Return the second text of a pair for the levels of a category path."""
@@ -100,10 +105,14 @@ class PairFormat(StrictModel):
         return self.model_copy(update={"path_separator": find_separator(candidates)})
 
     def _title(self, title: str) -> str:
+        if self.as_is:
+            return title
         text = without_promotions(self._normal(title), self._phrases)
         return without_repeats(text) if self.fold_repeats else text
 
     def _normal(self, text: str) -> str:
+        if self.as_is:
+            return text
         return normalize(text)[0] if self.normalize_text else _fold(text)
 
     @functools.cached_property

@@ -3,7 +3,7 @@
 It uses array operators only, so the same code runs on torch tensors (training, export) and on numpy arrays (tests). The
 kernel needs no torch, and a head is the same in the checkpoint and in its ONNX graph.
 
-- `stock`: the architecture's own sequence-classification head; no code here.
+- `stock`: the architecture's own sequence-classification head. Of several outputs, `label` is the one that counts.
 - `mean`: one linear layer over the mean of all tokens' hidden states, plus a linear term of the pair's features.
 - `paired`: q, c and l are the means over the tokens of the query, of the candidate, and of the candidate's last level
   (category paths only). A one-hidden-layer perceptron reads, after a layer norm, their products and absolute
@@ -47,6 +47,10 @@ class HeadSpec(StrictModel):
     level_separator_id: int = Field(-1, description="the id between the levels of a category path; -1: no levels")
     overlap: bool = Field(False, description="the pair's features begin with its lexical overlap (relevance.overlap)")
     prior: bool = Field(False, description="the pair's features end with its category prior (relevance.prior)")
+    label: int = Field(0, ge=0, description="stock head: which of its outputs means relevant")
+    softmax: bool = Field(
+        True, description="stock head of several outputs: the score is the label's softmax share, else its own sigmoid"
+    )
 
     @property
     def features(self) -> int:
@@ -88,6 +92,18 @@ class HeadSpec(StrictModel):
             return logits + features @ weights["skip.weight"] if self.features else logits
         means = self.means(hidden, ids, mask)
         return _paired(means, self.scalars(means, features), weights)
+
+    def stock_logits(self, outputs: Array) -> Array:
+        """Return logits [B] from the outputs [B, L] of a stock head; torch tensors only.
+
+        With softmax, the logit is z - log(sum of exp of the other outputs): its sigmoid is the label's softmax share.
+        For two labels that is their difference.
+        """
+        own = outputs[:, self.label]
+        if outputs.shape[1] == 1 or not self.softmax:
+            return own
+        others = [place for place in range(outputs.shape[1]) if place != self.label]
+        return own - outputs[:, others].logsumexp(1)
 
     def means(self, hidden: Array, ids: Array, mask: Array) -> list[Array]:
         """Return the means [B, H] over the segments: query, candidate and, with levels, leaf."""

@@ -99,7 +99,7 @@ class PairInputs:
         """Return a candidate's text, and what it contributes to the features of its pairs."""
         if not self.reads_features:
             return self.format.candidate_text(self.task, candidate), NO_FEATURES
-        if self.task is Task.QI:
+        if self.task is not Task.QC:
             letters = CandidateLetters.of(candidate) if self.overlap else None
             return self.format.candidate_text(self.task, candidate), CandidateFeatures(letters)
         levels = self.format.levels(candidate)

@@ -1,4 +1,4 @@
-"""The two tasks and their pairs. Knows no files, models or text formatting."""
+"""The tasks and their pairs. Knows no files, models or text formatting."""
 
 import unicodedata
 from dataclasses import dataclass, field
@@ -10,15 +10,23 @@ from relevance.languages import normalize_language as normalize_language
 
 
 class Task(StrEnum):
-    """The question of a pair. `QC`: does this category fit the query? `QI`: does this item title answer it?"""
+    """The question of a pair. `QC`: does this category fit the query? `QI`: does this item title answer it?
+
+    `RERANK`: is this document relevant to the query, whatever it is? No rule for paths or titles applies.
+    """
 
     QC = "qc"
     QI = "qi"
+    RERANK = "rerank"
 
     @property
     def candidate_field(self) -> str:
-        """Name of the candidate's field in AnalytiCup files."""
-        return "category_path" if self is Task.QC else "item_title"
+        """Name of the candidate's field in files of rows; for QC and QI that of AnalytiCup's files."""
+        return _CANDIDATE_FIELDS[self]
+
+
+_CANDIDATE_FIELDS = {Task.QC: "category_path", Task.QI: "item_title", Task.RERANK: "document"}
+ANALYTICUP_TASKS = (Task.QC, Task.QI)  # those of AnalytiCup's data and submissions
 
 
 def query_key(query: str) -> str:
@@ -31,7 +39,7 @@ def query_key(query: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A query and one candidate (a category path for QC, an item title for QI), as the user wrote them."""
+    """A query and one candidate (QC: a category path, QI: an item title, else a document), as the user wrote them."""
 
     query: str
     candidate: str

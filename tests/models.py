@@ -2,10 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import CONFIG_MAPPING, AutoModel, DistilBertConfig, PretrainedConfig, PreTrainedTokenizerFast
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    DistilBertConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
 WORDS = [
     "red shoes",
@@ -77,6 +85,19 @@ def tiny_model(folder: Path, family: str = "bert", *, typed: bool = False, seed:
     tiny_tokenizer(folder, pairs=template)
     torch.manual_seed(seed)
     AutoModel.from_config(tiny_config(family)).save_pretrained(folder)
+    return folder
+
+
+def tiny_reranker(folder: Path, family: str = "bert", labels: int = 1, **config: Any) -> Path:
+    """Write a random classifier of pairs and its tokenizer, as the original library saves them.
+
+    Its weights are large, so that logits differ widely between pairs.
+    """
+    tiny_model(folder, family, typed=family == "bert")
+    settings = tiny_config(family)
+    settings.update({"num_labels": labels, "initializer_range": 0.3, **config})
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_config(settings).save_pretrained(folder)
     return folder
 
 

@@ -6,6 +6,7 @@ from relevance.locks import locks_output
 from training.commands.ablate import ablate
 from training.commands.data import data
 from training.commands.evaluate import evaluate
+from training.commands.import_model import import_model
 from training.commands.models import encoder, train
 from training.commands.negatives import negatives
 from training.commands.pipeline import pipeline
@@ -21,3 +22,4 @@ for command in (ablate, evaluate, score, train):
     app.command()(command)
 for command in (apply_review, convert_translator, encoder, negatives, sample, translate, validate):
     app.command(command.__name__.replace("_", "-"))(locks_output("out")(command))
+app.command("import")(locks_output("out")(import_model))

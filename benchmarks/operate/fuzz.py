@@ -24,7 +24,7 @@ import httpx
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, which is no part of the package
 
 from relevance.errors import RelevanceError
-from relevance.tasks import Task
+from relevance.tasks import ANALYTICUP_TASKS
 from service.auth.key_file import entry, new_secret
 from tests.malformed import SCORE, malformed, send_all
 from tests.openapi_fuzz import fuzz
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        for task in Task:
+        for task in ANALYTICUP_TASKS:
             tiny_bundle(folder / task.value, task)
         parts = {
             "openapi": of_openapi(folder, options.examples, options.seed),

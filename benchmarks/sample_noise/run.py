@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from relevance.outputs import write_text
-from relevance.tasks import LabeledPair, Task
+from relevance.tasks import ANALYTICUP_TASKS, LabeledPair, Task
 from training.commands.ablate import provenance
 from training.data.dataset import read_pairs
 from training.pipeline.recipe import PipelineRecipe
@@ -90,7 +90,7 @@ def main() -> None:
     logging.getLogger("training").setLevel(logging.INFO)
     write_sample(WORK / "sample", seed=0)
     tasks = {}
-    for task in Task:
+    for task in ANALYTICUP_TASKS:
         rows = read_pairs(WORK / "sample" / f"train_{task.upper()}.txt", task).rows
         folds = {"probe": options.folds, "crossencoder": options.crossencoder_folds}
         found = judged(rows, task, options.judge or list(JUDGES), folds)

@@ -37,7 +37,7 @@ PARAMETER = ("argument or option", "value", "default", "meaning")
 # Keys of recipes that the code does not describe.
 MEANINGS = {
     "name": "name of the model; it stands in the card, the manifest and every answer",
-    "task": "`qc` or `qi`",
+    "task": "`qc`, `qi` or `rerank`",
     "base_model": "the encoder to fine-tune: `packaged:multilingual-e5-small`, a local folder, or a hub id",
     "seed": "seed of everything random in fine-tuning",
     "head.kind": "how hidden states become a logit: `stock`, `mean` or `paired`",

@@ -25,7 +25,10 @@ from service.observability.metrics import Metrics
 from service.scoring.served_model import OpenEngine, open_engine
 from service.settings import Settings
 
-ABOUT = "Scores how relevant category paths (`qc`) and item titles (`qi`) are to a search query, in any language."
+ABOUT = (
+    "Scores how relevant category paths (`qc`), item titles (`qi`) and other documents (`rerank`) are to a search "
+    "query, in any language."
+)
 
 
 def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: OpenEngine = open_engine) -> FastAPI:

@@ -104,7 +104,7 @@ async def ready(request: Request) -> Response:
 @router.get("/models/{name}", response_model=ModelMetadata, responses=NOT_THERE)
 @SCORE_KEY
 async def model_metadata(name: str, request: Request) -> Response:
-    """Say what a model is; its name is that of its bundle, or its task (`qc`, `qi`)."""
+    """Say what a model is; its name is that of its bundle, or its task (`qc`, `qi`, `rerank`)."""
     return await _metadata(request, name, None)
 
 

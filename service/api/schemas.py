@@ -34,7 +34,9 @@ class ScoreRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    task: str = Field(description="`qc` (candidates are category paths) or `qi` (candidates are item titles)")
+    task: str = Field(
+        description="`qc` (candidates are category paths), `qi` (item titles) or `rerank` (any documents)"
+    )
     query: str | None = None
     candidates: Many[str] | None = None
     language: Language | None = None

@@ -22,7 +22,9 @@ OUT_HELP = "Its name says the format: .jsonl, .csv, .tsv or .parquet, also .gz o
 
 RowsArgument = Annotated[Path, typer.Argument(help=ROWS_HELP)]
 TrainArgument = Annotated[Path, typer.Argument(help=f"Labelled pairs to train on. {ROWS_HELP}")]
-TaskOption = Annotated[Task, typer.Option(help="qc: query and category path; qi: query and item title.")]
+TaskOption = Annotated[
+    Task, typer.Option(help="qc: query and category path; qi: query and item title; rerank: query and any document.")
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
 RecipeOption = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the recipe; repeat.")]
 KeepOutOption = Annotated[

@@ -33,6 +33,7 @@ _LIKELY = {
     QUERY_FIELD: ("query", "search", "keyword", "term"),
     "category_path": ("categor", "path", "taxonomy", "breadcrumb"),
     "item_title": ("title", "product", "item", "name"),
+    "document": ("document", "doc", "passage", "text", "candidate"),
     "label": ("label", "relevan", "grade", "target"),
     "language": ("lang", "locale"),
     CLICKS: ("click",),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from torch import nn
-from transformers import AutoConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from relevance.errors import ConfigError
 from relevance.tokenization import PairTokenizer
@@ -45,17 +45,22 @@ def check_size(model: nn.Module, base: str) -> None:
 
 def check_lengths(recipe: Recipe, encoder: Path, tokenizer: PairTokenizer) -> None:
     """Raise ConfigError where pairs can be longer than the model's positions, or nothing separates their texts."""
-    config = AutoConfig.from_pretrained(encoder)
-    positions = getattr(config, "max_position_embeddings", None) or -1  # -1: any length
-    if positions > 0 and config.model_type in COUNT_FROM_PADDING:
-        positions -= tokenizer.pad_id + 1
-    if 0 < positions < recipe.training.max_length:
-        raise ConfigError(f"training.max_length {recipe.training.max_length}: the model has {positions} positions")
+    found = positions(AutoConfig.from_pretrained(encoder), tokenizer.pad_id)
+    if found is not None and found < recipe.training.max_length:
+        raise ConfigError(f"training.max_length {recipe.training.max_length}: the model has {found} positions")
     if not tokenizer.template.middle and not recipe.format.candidate_prefix:
         raise ConfigError(
             f"format.candidate_prefix is empty: the tokenizer of {recipe.base_model} puts nothing between query and "
             "candidate; expected a prefix that separates them, as ' category: '"
         )
+
+
+def positions(config: PretrainedConfig, pad_id: int) -> int | None:
+    """Return how many tokens a model can read; None: any number."""
+    found: int = getattr(config, "max_position_embeddings", None) or -1  # -1: any length
+    if found > 0 and config.model_type in COUNT_FROM_PADDING:
+        found -= pad_id + 1
+    return found if found > 0 else None
 
 
 def _has_export(family: str) -> bool:

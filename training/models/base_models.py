@@ -68,7 +68,7 @@ def resolve_base_model(name: str, *, cache_dir: Path | None = None) -> BaseModel
     if _names_a_folder(name):
         raise ConfigError(f"base model {name!r}: no such folder; {ACCEPTED}")
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
@@ -92,7 +92,7 @@ def default_cache_dir() -> Path:
 
 def load_base_tokenizer(base: BaseModel) -> PreTrainedTokenizerFast:
     """Return the tokenizer. Raises CheckpointError where it cannot be loaded."""
-    with quiet_tokenizers(), _naming_faults(base, "tokenizer"):
+    with quiet_tokenizers(), naming_faults(base, "tokenizer"):
         return AutoTokenizer.from_pretrained(**base.source)
 
 
@@ -101,7 +101,7 @@ def load_base_encoder(base: BaseModel) -> tuple[PreTrainedModel, frozenset[str]]
 
     Raises CheckpointError where it cannot be loaded or its files lack other weights.
     """
-    with quiet_weights(), _naming_faults(base, "model"):
+    with quiet_weights(), naming_faults(base, "model"):
         model, info = AutoModel.from_pretrained(**base.source, dtype=torch.float32, output_loading_info=True)
     absent = frozenset(info["missing_keys"])
     faults = sorted(key for key in absent if "pooler" not in key)
@@ -111,10 +111,11 @@ def load_base_encoder(base: BaseModel) -> tuple[PreTrainedModel, frozenset[str]]
 
 
 @contextlib.contextmanager
-def _naming_faults(base: BaseModel, part: str) -> Iterator[None]:
+def naming_faults(base: BaseModel, part: str) -> Iterator[None]:
+    """Raise CheckpointError naming the model and the part of it, in place of the errors that loading it raises."""
     try:
         yield
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, SafetensorError) as error:  # TypeError: a tokenizer without its files
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"base model {base.path}: its {part} cannot be loaded ({reason})") from None
 

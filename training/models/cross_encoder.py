@@ -63,7 +63,7 @@ class CrossEncoder(nn.Module):
             overlap=bool(head.overlap),
             prior=bool(head.prior),
         )
-        model = cls(_load_encoder(base, spec, tokenizer.pad_id), spec, head.dropout)
+        model = cls(_load_encoder(base, spec, tokenizer.pad_id, num_labels=1), spec, head.dropout)
         model.reset_head()
         return model
 
@@ -111,7 +111,7 @@ class CrossEncoder(nn.Module):
         types = {"token_type_ids": token_type_ids} if self._takes_types else {}
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
         if self.spec.kind is HeadKind.STOCK:
-            return output.logits[:, 0]
+            return self.spec.stock_logits(output.logits)
         hidden = self.dropout(output.last_hidden_state)
         weights = {name: self.head[_key(name)] for name in self.spec.shapes()}
         with torch.autocast(hidden.device.type, enabled=False):  # cosines lie close together: 16 bits would merge them
@@ -183,10 +183,11 @@ def _key(name: str) -> str:
     return name.replace(".", "_")  # torch forbids dots in parameter names
 
 
-def _load_encoder(path: Path, spec: HeadSpec, pad_id: int) -> nn.Module:
+def _load_encoder(path: Path, spec: HeadSpec, pad_id: int, **stock: int) -> nn.Module:
+    """Return the encoder in fp32; `stock` are changes of the configuration of a stock head."""
     with quiet_weights():
         if spec.kind is HeadKind.STOCK:
-            model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1, dtype=torch.float32)
+            model = AutoModelForSequenceClassification.from_pretrained(path, dtype=torch.float32, **stock)
             model.config.pad_token_id = pad_id  # decoders find a row's last token by it
             keep_first_token(model)
             return model

@@ -56,12 +56,12 @@ class CandidatePool:
     def conflict(self, candidate: int, positive: int) -> str | None:
         """Return why a candidate cannot be a negative of a query with this positive, or None if it can.
 
-        The reasons: `known_positive`; for QC `ancestor`, `descendant` or `same_leaf`; for QI `near_title`.
+        The reasons: `known_positive`; for QC `ancestor`, `descendant` or `same_leaf`; else `near_title`.
         """
         if candidate == positive:
             return "known_positive"
         first, second = self._keys(candidate), self._keys(positive)
-        if self._task is Task.QI:
+        if self._task is not Task.QC:
             return "near_title" if bigram_f1(first[0], second[0]) >= self._near_title else None
         if second[: len(first)] == first:
             return "ancestor"
@@ -80,7 +80,7 @@ class CandidatePool:
             self._number_of[text] = numbers[key]
 
     def _key(self, candidate: str) -> tuple[str, ...]:
-        if self._task is Task.QI:
+        if self._task is not Task.QC:
             return (query_key(candidate),)
         return tuple(query_key(level) for level in path_levels(candidate, self._separator))
 

@@ -13,6 +13,7 @@ from training.reports.measures import DataReport, FileFigures, Histogram
 from training.reports.template import render_page
 
 _SHOWN = 30  # bars a chart: a column that holds no languages may have thousands of values
+_CANDIDATES = {Task.QC: "category paths", Task.QI: "titles", Task.RERANK: "documents"}
 _SECTIONS = {
     "overview": "Overview",
     "languages": "Rows and labels by language",
@@ -38,7 +39,7 @@ def render(report: DataReport) -> str:
         title=f"Data report: {', '.join(file.name for file in report.files)}",
         report=report,
         sections={key: heading for key, heading in _SECTIONS.items() if shown.get(key, True)},
-        candidates="category paths" if report.task is Task.QC else "titles",
+        candidates=_CANDIDATES[report.task],
         share=share,
         charts=_Charts(),
         segment=SEGMENT,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from relevance.errors import ConfigError, InputError
 from relevance.files import whole_folder
-from relevance.tasks import LabeledPair, Pair, Task, query_key
+from relevance.tasks import ANALYTICUP_TASKS, LabeledPair, Pair, Task, query_key
 from training.data.splits import write_pairs
 from training.sample.plan import POSITIVE_SHARES, SPLITS, SampleSettings, rows_by_language, train_languages
 from training.sample.queries import Query, Wording
@@ -64,12 +64,12 @@ def write_sample(folder: Path, *, seed: int = 0, scale: float = 1.0) -> dict[str
     range.
     """
     settings = SampleSettings(seed, scale)
-    names = {(task, split): f"{split}_{task.upper()}.txt" for task in Task for split in SPLITS}
+    names = {(task, split): f"{split}_{task.upper()}.txt" for task in ANALYTICUP_TASKS for split in SPLITS}
     _check_folder(folder, {NOTE_FILE, *names.values()})
     shop = load_shop()
     written = {}
     with whole_folder(folder) as fresh:
-        for task in Task:
+        for task in ANALYTICUP_TASKS:
             for split, rows in generate(task, settings, shop).items():
                 write_pairs(fresh / names[task, split], [_as_analyticup(row, task) for row in rows], task)
                 written[names[task, split]] = len(rows)

@@ -17,7 +17,7 @@ from relevance.errors import ConfigError, InputError
 from relevance.files import sha256_of, whole_file
 from relevance.outputs import STANDARD, check_outputs
 from relevance.scorer import Scorer
-from relevance.tasks import Task
+from relevance.tasks import ANALYTICUP_TASKS, Task
 from training.data.fields import QUERY_FIELD
 from training.data.files.parts import PARQUET, parts_of
 from training.data.files.writers import Columns, check_files, output_file, output_type, write_file, write_records
@@ -132,7 +132,12 @@ def _check_paths(file: Path, out: Path, bundle: Path, options: ScoreOptions) -> 
 
 
 def _check_member(path: Path, task: Task, out: Path, options: ScoreOptions) -> None:
-    """Raise ConfigError where a submission holds the task's predictions already, but of this run interrupted."""
+    """Raise ConfigError where a submission holds the task's predictions already, but of this run interrupted.
+
+    Also where the submission has no place for the task.
+    """
+    if task not in ANALYTICUP_TASKS:
+        raise ConfigError(f"submission {path}: the model is for task {task}; expected {' or '.join(ANALYTICUP_TASKS)}")
     if has_member(path, task) and not options.overwrite and not work_folder(out).is_dir():
         raise ConfigError(f"submission {path}: holds {member_name(task)} already; expected none, or --overwrite")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from relevance.errors import InputError
-from relevance.tasks import Task
+from relevance.tasks import ANALYTICUP_TASKS, Task
 from training.data.fields import json_id
 
 _SINCE = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that equal predictions give equal bytes
@@ -37,13 +37,13 @@ def check_submission(path: Path) -> None:
         return
     try:
         with zipfile.ZipFile(path) as archive:
-            strange = sorted(set(archive.namelist()) - {member_name(task) for task in Task})
+            strange = sorted(set(archive.namelist()) - {member_name(task) for task in ANALYTICUP_TASKS})
             broken = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, OSError) as error:
         raise InputError(f"submission {path}: {error}; expected a zip of submissions, or no file") from None
     if strange or broken:
         fault = f"holds {', '.join(map(repr, strange))}" if strange else f"{broken} is damaged"
-        expected = " and ".join(member_name(task) for task in Task)
+        expected = " and ".join(member_name(task) for task in ANALYTICUP_TASKS)
         raise InputError(f"submission {path}: {fault}; expected only {expected}, or no file")
 
 
@@ -68,7 +68,7 @@ def write_submission(path: Path, task: Task, predictions: Iterable[tuple[str, in
 
 def _write_zip(stream: BinaryIO, old: Path, task: Task, predictions: Iterable[tuple[str, int]]) -> None:
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for member in Task:
+        for member in ANALYTICUP_TASKS:
             if member is task:
                 with archive.open(_entry(member), "w", force_zip64=True) as lines:
                     lines.writelines(map(_line, predictions))

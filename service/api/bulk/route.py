@@ -38,7 +38,7 @@ router = APIRouter()
     openapi_extra={"requestBody": {"content": {"application/x-ndjson": {"schema": {"type": "string"}}}}},
 )
 @Policy(Scope.SCORE, scores=Priority.BULK, named=True)
-async def score_bulk(request: Request, task: Annotated[str, Query(description="`qc` or `qi`")]) -> Response:
+async def score_bulk(request: Request, task: Annotated[str, Query(description="`qc`, `qi` or `rerank`")]) -> Response:
     """Score one pair a line, `{"query": ..., "candidate": ..., "language": ..., "id": ...}`, the last two optional.
 
     Answers one line for each, in the same order: `{"line", "id", "score", "label", "truncated"}`, or `{"line", "id",

@@ -32,7 +32,7 @@ Count = Annotated[int | None, Field(strict=True, ge=1), BeforeValidator(_count)]
 Direction = Annotated[str, AfterValidator(_direction)] | None
 Text = str | None  # null is a blank text
 
-MODEL = "task (`qc`, `qi`), name or version of a served model; may be left out where only one is served"
+MODEL = "task (`qc`, `qi`, `rerank`), name or version of a served model; may be left out where only one is served"
 RERANK_EXAMPLE: JsonDict = {
     "model": "qi",
     "query": "wireless earphones",

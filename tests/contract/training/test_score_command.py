@@ -94,6 +94,13 @@ def test_both_tasks_go_into_one_submission(bundles, tmp_path):
     assert set(labels) == {0, 1}
 
 
+def test_a_submission_has_no_place_for_other_documents(bundles, tmp_path):
+    file = write_rows(tmp_path / "rows.jsonl", candidate="document")
+    message = refused(bundles / "rerank", file, tmp_path / "out.csv", "--submission", tmp_path / "submit.zip")
+    assert "the model is for task rerank; expected qc or qi" in message
+    assert score(bundles / "rerank", file, tmp_path / "out.csv").returncode == 0
+
+
 def test_a_submission_that_is_no_submission_stops_the_run_at_once(bundles, tmp_path):
     file = write_rows(tmp_path / "in.jsonl")
     (tmp_path / "submit.zip").write_text("mine")

@@ -145,3 +145,15 @@ def test_repeats_in_a_long_text_are_looked_at_once(unit, monkeypatch):
     text = unit * 4000
     titles.without_repeats(text)
     assert compared <= 4 * len(text.split())
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_as_is_leaves_texts_alone(task):
+    pair = Pair("a  b\n&amp;", "x,y  ,FREE SHIPPING!\u200b")
+    form = PairFormat(as_is=True, query_prefix="q: ", candidate_prefix="d: ")
+    assert form.texts(task, pair) == ("q: a  b\n&amp;", "d: x,y  ,FREE SHIPPING!\u200b")
+
+
+def test_a_document_is_normalised_and_is_neither_a_path_nor_a_title():
+    text = PairFormat().candidate_text(Task.RERANK, "A,B  &amp; C, FREE SHIPPING!")
+    assert text == "A,B & C, FREE SHIPPING!"

@@ -87,3 +87,13 @@ def test_half_precision_does_not_overflow():
     weights = {name: torch.from_numpy(value).half() * 0.01 for name, value in drawn(head).items()}
     logits = head.logits(hidden, torch.from_numpy(IDS), torch.from_numpy(MASK), weights, torch.zeros(2, 0))
     assert torch.isfinite(logits).all()
+
+
+def test_sigmoid_of_a_stock_logit_is_the_softmax_share_of_its_label():
+    outputs = torch.tensor([[1.0, -2.0, 0.5], [40.0, 3.0, -7.0]], dtype=torch.float64)
+    for label in range(3):
+        logits = spec(HeadKind.STOCK, label=label).stock_logits(outputs)
+        torch.testing.assert_close(logits.sigmoid(), outputs.softmax(1)[:, label])
+    assert spec(HeadKind.STOCK, label=1).stock_logits(outputs[:, :2]).tolist() == [-3.0, -37.0]
+    assert spec(HeadKind.STOCK, label=2, softmax=False).stock_logits(outputs).tolist() == [0.5, -7.0]
+    assert spec(HeadKind.STOCK).stock_logits(outputs[:, :1]).tolist() == [1.0, 40.0]
