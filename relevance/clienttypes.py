@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from relevance.errors import ConfigError, RelevanceError
 from relevance.tasks import Pair, Task
@@ -157,6 +157,7 @@ class ClientError(RelevanceError):
     """
 
     exit_code = 5
+    reason: ClassVar[str]  # a word for programs; `problem.reason` is the service's own
 
     def __init__(self, message: str, request_id: str, attempts: int, problem: Problem | None = None) -> None:
         super().__init__(f"{message} (request id {request_id}, attempt {attempts})")
@@ -166,35 +167,46 @@ class ClientError(RelevanceError):
 class RefusedError(ClientError):
     """The service refused the request (4xx except 429); a retry would not help."""
 
+    reason = "refused"
     exit_code = 2
 
 
 class OverloadedError(ClientError):
     """429 on every attempt before the deadline."""
 
+    reason = "overloaded"
     retry_after_seconds: float | None = None
 
 
 class UnavailableError(ClientError):
     """503 on every attempt: the service is loading, draining or broken."""
 
+    reason = "unavailable"
     retry_after_seconds: float | None = None
 
 
 class DeadlineError(ClientError):
     """The deadline of the call passed, here or in the service (504)."""
 
+    reason = "deadline"
+
 
 class ServiceFaultError(ClientError):
     """The service answered with another 5xx."""
+
+    reason = "service_fault"
 
 
 class UnreachableError(ClientError):
     """The connection failed or broke on every attempt."""
 
+    reason = "unreachable"
+
 
 class AnswerError(ClientError):
     """The answer is not one of this service."""
+
+    reason = "no_answer"
 
 
 class MixedModelsError(ClientError):
@@ -202,6 +214,14 @@ class MixedModelsError(ClientError):
 
     This happens while models are switched. Retry the call later.
     """
+
+    reason = "mixed_models"
+
+
+class CircuitOpenError(ClientError):
+    """A re-ranking call was not sent, because the last ones failed (`RerankPolicy.break_after`)."""
+
+    reason = "circuit_open"
 
 
 @dataclass(frozen=True, slots=True)

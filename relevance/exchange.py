@@ -43,12 +43,14 @@ class Question(Generic[Answer]):
     """A request to the service, and how to read its answer.
 
     `read` takes the response and its request id. It raises KeyError, TypeError or ValueError for a malformed answer.
+    `reserve` is the share of the time left that the service is not told of.
     """
 
     path: str
     media_type: str
     content: bytes
     read: Callable[[httpx.Response, str], Answer]
+    reserve: float = 0.0
 
 
 class Exchange(Generic[Answer]):
@@ -79,7 +81,8 @@ class Exchange(Generic[Answer]):
         self.attempts += 1
         headers = {"Content-Type": self._question.media_type, "X-Request-Id": self._request_id}
         if left is not None:
-            headers["X-Request-Timeout-Ms"] = str(max(1, min(int(1000 * left), MAX_TIMEOUT_MS)))
+            told = int(1000 * left * (1 - self._question.reserve))
+            headers["X-Request-Timeout-Ms"] = str(max(1, min(told, MAX_TIMEOUT_MS)))
         timeout = httpx.Timeout(left, connect=CONNECT_SECONDS if left is None else min(left, CONNECT_SECONDS))
         question = self._question
         return {"url": question.path, "content": question.content, "headers": headers, "timeout": timeout}

@@ -41,6 +41,12 @@ class ScoreRequest(BaseModel):
     candidates: Many[str] | None = None
     language: Language | None = None
     pairs: Many[PairIn] | None = None
+    partial: bool = Field(
+        False,
+        strict=True,
+        description="true: where the deadline is too close for all pairs, score as many of the first ones as can be, "
+        "and answer with `unscored`; false: answer 504 instead",
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -117,11 +123,15 @@ class ScoreResponse(BaseModel):
 
     task: Task
     model: ModelVersion
-    scores: list[Score]
+    scores: list[Score | None] = Field(description="null for a pair of `unscored`")
     thresholds: dict[str, float] = Field(
         description=f"the threshold used for each language of the request (`{UNKNOWN_LANGUAGE}`: none was given)"
     )
     truncated: list[int] = Field(description="places of the pairs that were too long and cut, from 0")
+    unscored: list[int] | None = Field(
+        None,
+        description="places of the pairs, from 0, for which the time was too short: the last ones; only with `partial`",
+    )
     usage: Usage
 
 

@@ -1,6 +1,6 @@
 """The native routes: scoring of one query with its candidates or of pairs, and the list of served models."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
 from pydantic_core import to_json
@@ -27,11 +27,15 @@ router = APIRouter(route_class=JsonRoute)
 async def score(
     body: Annotated[schemas.ScoreRequest, Body(openapi_examples=schemas.EXAMPLES)], request: Request
 ) -> Response:
-    """Score pairs: one query with many candidates, or pairs spelled out. Scores keep the order of the request."""
+    """Score pairs: one query with many candidates, or pairs spelled out. Scores keep the order of the request.
+
+    With `partial`, as many of the first pairs as can be scored by the deadline; the answer names the others.
+    """
     model, pairs = choose(request, body.task), body.to_pairs()
-    scored = await score_pairs(request, model, pairs, PAIRS if body.candidates is None else CANDIDATES)
+    names = PAIRS if body.candidates is None else CANDIDATES
+    scored = await score_pairs(request, model, pairs, names, partial=body.partial)
     log_scores(request, model, pairs, scored)
-    return _response(model, scored)
+    return _response(model, scored, body.partial)
 
 
 @router.get("/v1/models")
@@ -41,19 +45,21 @@ async def models(request: Request) -> schemas.ModelList:
     return schemas.ModelList(models=[_info(model) for model in service_of(request).models.values()])
 
 
-def _response(model: ServedModel, scored: Scored) -> Response:
+def _response(model: ServedModel, scored: Scored, partial: bool) -> Response:
     """Return a `schemas.ScoreResponse`, without a pydantic object for each score: these would take most of the time."""
-    scores = [
+    scores: list[Any] = [
         {"score": score, "label": label} for score, label in zip(scored.scores.tolist(), scored.labels, strict=True)
     ]
+    for place in scored.unscored:
+        scores[place] = None
     answer = {
         "task": model.task.value,
         "model": {"name": model.manifest.name, "version": model.manifest.version},
         "scores": scores,
         "thresholds": scored.thresholds,
         "truncated": scored.truncated,
-        "usage": {"pairs": len(scored.labels), "tokens": scored.tokens},
-    }
+        "usage": {"pairs": len(scored.labels) - len(scored.unscored), "tokens": scored.tokens},
+    } | ({"unscored": list(scored.unscored)} if partial else {})
     return Response(to_json(answer), media_type="application/json")
 
 

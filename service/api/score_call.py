@@ -40,18 +40,22 @@ def choose(request: Request, task: str, *, by_share: bool = True) -> ServedModel
     return named[asked]
 
 
-async def score_pairs(request: Request, model: ServedModel, pairs: Sequence[Pair], names: FieldNames = PAIRS) -> Scored:
-    """Return the scores of pairs, in their order, by one model.
+async def score_pairs(
+    request: Request, model: ServedModel, pairs: Sequence[Pair], names: FieldNames = PAIRS, *, partial: bool = False
+) -> Scored:
+    """Return the scores of pairs, in their order, by one model; where `partial`, of as many first ones as can be.
 
     `names` are the names of the query and the candidates in errors. Raises TooLargeError and InvalidRequestError
     for pairs over a limit or without text, and what `score_checked` raises.
     """
     check_pairs(pairs, service_of(request).settings, names)
-    return await score_checked(request, model, pairs)
+    return await score_checked(request, model, pairs, partial=partial)
 
 
-async def score_checked(request: Request, model: ServedModel, pairs: Sequence[Pair]) -> Scored:
-    """Return the scores of pairs that are within the limits, in their order, by one model.
+async def score_checked(
+    request: Request, model: ServedModel, pairs: Sequence[Pair], *, partial: bool = False
+) -> Scored:
+    """Return the scores of pairs that are within the limits, in their order, by one model, as `score_pairs` does.
 
     Raises OverloadedError, DeadlineError, ScoringError, UnavailableError and ClientGoneError.
     """
@@ -59,8 +63,11 @@ async def score_checked(request: Request, model: ServedModel, pairs: Sequence[Pa
     record = context.record
     record.task, record.version, record.pairs = model.task, model.manifest.version, len(pairs)
     with model.leases.acquire():
-        scored = await while_connected(request, model.score(pairs, context))
-    service_of(request).rollouts[model.task].answered(context.request_id, model, pairs, scored)
+        scored = await while_connected(request, model.score(pairs, context, partial=partial))
+    if scored.unscored:
+        record.pairs = len(pairs) - len(scored.unscored)
+    else:
+        service_of(request).rollouts[model.task].answered(context.request_id, model, pairs, scored)
     record.tokens, record.timing = scored.tokens, scored.timing
     return scored
 

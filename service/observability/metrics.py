@@ -79,6 +79,7 @@ class Metrics:
         self.padding_tokens = new.counter("padding_tokens", "Padding tokens run", "task")
         self.scores = new.counter("scores", "Scores returned", "task", "language", "label")
         self.truncated = new.counter("truncated_pairs", "Pairs truncated to the model's maximum length", "task")
+        self.unscored = new.counter("unscored_pairs", "Pairs that partial answers left out", "task")
         self.unknown_tokens = new.counter(
             "unknown_tokens", "Unknown tokens: text that is not in the model's vocabulary", "task"
         )
@@ -113,7 +114,7 @@ class Metrics:
         for task in tasks:
             for metric in (self.batch_seconds, self.batch_pairs, self.batch_tokens, self.tokens, self.padding_tokens):
                 metric.labels(task)
-            for single in (self.truncated, self.unknown_tokens, self.admitted, self.restarts):
+            for single in (self.truncated, self.unscored, self.unknown_tokens, self.admitted, self.restarts):
                 single.labels(task)
             for state in (self.queue_age, self.throughput):
                 state.labels(task)

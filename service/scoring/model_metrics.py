@@ -83,6 +83,11 @@ class ModelMetrics:
         if truncated:
             self._metrics.truncated.labels(self._task).inc(truncated)
 
+    def record_unscored(self, pairs: int) -> None:
+        """Count pairs that a partial answer left out."""
+        if self._answers:
+            self._metrics.unscored.labels(self._task).inc(pairs)
+
     def record_cache_lookups(self, cache: str, hits: int, misses: int) -> None:
         """Set all hits and misses of a cache since the model was loaded."""
         for result, total in (("hit", hits), ("miss", misses)):

@@ -26,6 +26,7 @@ from service.scheduling.scheduler import Scheduler
 from service.scoring.admission import Admission
 from service.scoring.leases import Leases
 from service.scoring.model_metrics import ModelMetrics
+from service.scoring.partial import score_first
 from service.scoring.policy import scheduling_policy
 from service.scoring.request_context import RequestContext, Timing
 from service.scoring.score_cache import CachedLogit, ScoreCache
@@ -52,7 +53,8 @@ def open_engine(bundle: Bundle, settings: Settings) -> Engine:
 class Scored:
     """The result for pairs, in their order: scores, logits and labels [N], and the places of the pairs that were cut.
 
-    Logits are the model's own, before calibration. `tokens` counts what the model read, without padding.
+    Logits are the model's own, before calibration. `tokens` counts what the model read, without padding. `unscored` are
+    the places of pairs that a partial result leaves out: NaN in scores and logits, 0 in labels.
     """
 
     scores: NDArray[np.float64]
@@ -62,6 +64,28 @@ class Scored:
     truncated: list[int]
     tokens: int
     timing: Timing
+    unscored: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the model gave for the first pairs of a request, [M] each: logits, and whether a pair was cut."""
+
+    logits: NDArray[np.float32]
+    truncated: list[bool]
+    tokens: int
+    timing: Timing
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job], tokenizing: float) -> "_Run":
+        """Join jobs that ran one after the other; `tokenizing` took that many seconds before."""
+        queue, run = sum(job.queue_seconds for job in jobs), sum(job.run_seconds for job in jobs)
+        return cls(
+            np.concatenate([job.logits for job in jobs]),
+            [pair.truncated for job in jobs for pair in job.pairs],
+            sum(job.tokens for job in jobs),
+            Timing(queue, tokenizing, run, time.monotonic()),
+        )
 
 
 class ServedModel:
@@ -87,15 +111,15 @@ class ServedModel:
         reference = Reference.of(self.manifest, settings.drift_min_scores)
         self.drift = Drift(reference, self.metrics.languages, settings.drift_window_seconds)
 
-    async def score(self, pairs: Sequence[Pair], context: RequestContext) -> Scored:
-        """Return the scores of pairs by the deadline of the request.
+    async def score(self, pairs: Sequence[Pair], context: RequestContext, *, partial: bool = False) -> Scored:
+        """Return the scores of pairs by the deadline of the request; where `partial`, of as many first ones as can be.
 
         Raises OverloadedError (interactive requests only), DeadlineError, ScoringError or UnavailableError.
         """
         if self._score_cache.max_pairs:
-            return await self._score_cached(pairs, context)
-        job, timing = await self._run(pairs, context)
-        return self._result(pairs, job.logits, [pair.truncated for pair in job.pairs], job.tokens, timing)
+            return await self._score_cached(pairs, context, partial)
+        run = await self._run(pairs, context, partial)
+        return self._result(pairs, run.logits, run.truncated, run.tokens, run.timing)
 
     def refresh(self) -> None:
         """Update the metrics that report a state."""
@@ -104,53 +128,68 @@ class ServedModel:
         self.metrics.record_cache_lookups("scores", self._score_cache.hits, self._score_cache.misses)
         self.metrics.flush_scores(self.drift, self.engine.unknown_tokens)
 
-    async def _score_cached(self, pairs: Sequence[Pair], context: RequestContext) -> Scored:
+    async def _score_cached(self, pairs: Sequence[Pair], context: RequestContext, partial: bool) -> Scored:
         """Return the scores of pairs. Pairs in the score cache are not run again."""
         cached = self._score_cache.get(pairs)
         missing = [pair for pair, entry in cached.items() if entry is None]
         tokens, timing = 0, Timing(0.0, 0.0, 0.0, time.monotonic())
         if missing:
-            job, timing = await self._run(missing, context)
-            tokens = job.tokens
-            for pair, logit, tokenized in zip(missing, job.logits.tolist(), job.pairs, strict=True):
-                cached[pair] = CachedLogit(logit, tokenized.truncated)
-                self._score_cache.put(pair, CachedLogit(logit, tokenized.truncated))
-        entries = [entry for pair in pairs if (entry := cached[pair]) is not None]
+            run = await self._run(missing, context, partial)
+            tokens, timing = run.tokens, run.timing
+            for pair, logit, truncated in zip(missing, run.logits.tolist(), run.truncated, strict=False):
+                cached[pair] = CachedLogit(logit, truncated)
+                self._score_cache.put(pair, CachedLogit(logit, truncated))
+        entries = []
+        for pair in pairs:
+            if (entry := cached[pair]) is None:  # a partial result ends here
+                break
+            entries.append(entry)
         logits = np.array([entry.logit for entry in entries], dtype=np.float32)
         return self._result(pairs, logits, [entry.truncated for entry in entries], tokens, timing)
 
     def _result(
         self, pairs: Sequence[Pair], logits: NDArray[np.float32], cut: Sequence[bool], tokens: int, timing: Timing
     ) -> Scored:
-        """Return the result for logits [N], and record it in the metrics."""
-        languages = [pair.language for pair in pairs]
+        """Return the result for logits [M] of the first M pairs, and record it in the metrics."""
+        languages = [pair.language for pair in pairs[: len(logits)]]
         scores = self.manifest.scores(logits, languages)
         thresholds = {language: self.manifest.threshold_for(language) for language in sorted(set(languages))}
         labels = self.manifest.labels(scores, languages)
         truncated = [place for place, each in enumerate(cut) if each]
         self.metrics.record_scores(languages, scores, labels, len(truncated))
+        unscored = range(len(logits), len(pairs))
+        if unscored:
+            self.metrics.record_unscored(len(unscored))
+            none = np.full(len(unscored), np.nan)
+            scores, logits = np.append(scores, none), np.append(logits, none.astype(np.float32))
+            labels = np.append(labels, np.zeros(len(unscored), labels.dtype))
         timing = replace(timing, ready_at=time.monotonic())
-        return Scored(scores, logits, labels.astype(int).tolist(), thresholds, truncated, tokens, timing)
+        return Scored(scores, logits, labels.astype(int).tolist(), thresholds, truncated, tokens, timing, unscored)
 
-    async def _run(self, pairs: Sequence[Pair], context: RequestContext) -> tuple[Job, Timing]:
+    async def _run(self, pairs: Sequence[Pair], context: RequestContext, partial: bool) -> _Run:
         """Tokenise pairs and run the model on them."""
         began = time.monotonic()
         plan = TokenizationPlan(pairs, self.engine.inputs, self._token_cache)
-        if context.priority is Priority.INTERACTIVE:
+        if context.priority is Priority.INTERACTIVE and not partial:
             tokenized = await self._admit_and_tokenize(plan, context.deadline)
         else:
+            if partial:
+                self.admission.admit(1, context.deadline)
             tokenized = await self._tokenize(plan, context.priority, context.deadline)
         self.metrics.record_admitted()
         tokenizing = time.monotonic() - began
         try:
-            job = await self.scheduler.score(tokenized, context.priority, context.deadline)
+            if partial:
+                jobs = await score_first(self.scheduler, self.admission, tokenized, context.deadline)
+            else:
+                jobs = [await self.scheduler.score(tokenized, context.priority, context.deadline)]
         except DeadlineError:
             self.metrics.record_dropped("expired")
             raise
         except asyncio.CancelledError:
             self.metrics.record_dropped("caller_gone")
             raise
-        return job, Timing(job.queue_seconds, tokenizing, job.run_seconds, time.monotonic())
+        return _Run.of(jobs, tokenizing)
 
     async def _admit_and_tokenize(self, plan: TokenizationPlan, deadline: float) -> list[TokenizedPair]:
         """Admit an interactive request by its estimated tokens, and tokenise it. A refusal is immediate and cheap."""

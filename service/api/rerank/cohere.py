@@ -21,7 +21,7 @@ from service.api.list_type import Many
 from service.api.policy import Policy, ProblemKeys
 from service.api.problems import PROBLEMS
 from service.api.rerank.documents import Document, document_text, score_documents
-from service.api.rerank.fields import MODEL, RERANK_EXAMPLE, Count, Flag
+from service.api.rerank.fields import MODEL, PARTIAL, RERANK_EXAMPLE, Count, Flag
 from service.api.rerank.model_choice import served_model
 from service.api.rerank.ranking import answer, best_first
 from service.auth.key_file import Scope
@@ -32,7 +32,7 @@ from service.scoring.served_model import Scored, ServedModel
 
 DOCUMENTS = FieldNames("documents", "query", "documents[{}]")
 DEFAULT_RANK_FIELDS = ("text",)
-MAX_WARNED = 10  # truncated documents that a warning names
+MAX_WARNED = 10  # documents that a warning names
 LEVELS_AROUND = 16  # more levels of nesting than an answer has around a document
 
 router = APIRouter(responses=PROBLEMS, route_class=JsonRoute)
@@ -54,6 +54,7 @@ class CohereRequest(BaseModel):
     max_tokens_per_doc: Count = Field(None, description="at least what the model reads: documents are cut to that")
     return_documents: Flag = Field(None, description="whether results carry their document")
     rank_fields: Many[str] | None = Field(None, min_length=1, description="keys of an object to rank by, in this order")
+    partial: Flag = Field(None, description=PARTIAL)
 
 
 class CohereV2Request(CohereRequest):
@@ -97,7 +98,10 @@ class CohereResponse(BaseModel):
 
     id: str = Field(description="the request id")
     results: list[RerankResult]
-    meta: dict[str, Any] = Field(description="api version, tokens, and warnings where documents were cut")
+    meta: dict[str, Any] = Field(
+        description="api version, tokens, warnings where documents were cut or not scored; with `partial` the places "
+        "of those not scored as `unscored`"
+    )
 
 
 @router.post("/v2/rerank", response_model=CohereResponse)
@@ -120,7 +124,7 @@ async def rerank(body: CohereRequest, request: Request) -> tuple[ServedModel, Sc
         )
     fields = tuple(body.rank_fields or DEFAULT_RANK_FIELDS)
     pairs = [Pair(body.query, document_text(each, place, fields)) for place, each in enumerate(body.documents)]
-    scored = await score_documents(request, model, pairs, DOCUMENTS)
+    scored = await score_documents(request, model, pairs, DOCUMENTS, partial=bool(body.partial))
     log_scores(request, model, pairs, scored, Answered(best_first(scored, model, body.top_n)))
     return model, scored
 
@@ -139,11 +143,19 @@ def cohere_answer(body: CohereRequest, request: Request, scored: Scored, model: 
         "billed_units": {"search_units": 1},
         "tokens": {"input_tokens": scored.tokens},
     }
-    if scored.truncated:
-        cut = ", ".join(f"documents[{place}]" for place in scored.truncated[:MAX_WARNED])
-        more = f" and {len(scored.truncated) - MAX_WARNED} more" if len(scored.truncated) > MAX_WARNED else ""
-        meta["warnings"] = [f"cut to the {model.manifest.max_length} tokens that the model reads: {cut}{more}"]
+    cut = f"cut to the {model.manifest.max_length} tokens that the model reads"
+    warnings = [(cut, scored.truncated), ("not scored before the deadline", scored.unscored)]
+    if any(places for _, places in warnings):
+        meta["warnings"] = [f"{said}: {_named(places)}" for said, places in warnings if places]
+    if body.partial:
+        meta["unscored"] = list(scored.unscored)
     return {"id": context_of(request).request_id, "results": results, "meta": meta}
+
+
+def _named(places: Sequence[int]) -> str:
+    """Return the first documents at these places, and how many more there are."""
+    named = ", ".join(f"documents[{place}]" for place in places[:MAX_WARNED])
+    return named + (f" and {len(places) - MAX_WARNED} more" if len(places) > MAX_WARNED else "")
 
 
 def _check_returnable(documents: Sequence[Document]) -> None:

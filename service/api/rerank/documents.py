@@ -28,9 +28,15 @@ WORD_STEP = 5040  # a multiple of 1 to 10, the lengths of pieces that such words
 
 
 async def score_documents(
-    request: Request, model: ServedModel, pairs: Sequence[Pair], names: FieldNames, *, truncate: bool = True
+    request: Request,
+    model: ServedModel,
+    pairs: Sequence[Pair],
+    names: FieldNames,
+    *,
+    truncate: bool = True,
+    partial: bool = False,
 ) -> Scored:
-    """Return the scores of pairs, in their order, by one model.
+    """Return the scores of pairs, in their order, by one model; where `partial`, of as many first ones as can be.
 
     Raises TooLargeError where a pair is longer than the model reads and `truncate` is false, and what
     `service.api.score_call.score_checked` and `service.scoring.admission.check_pairs` raise.
@@ -41,8 +47,9 @@ async def score_documents(
     texts, cut = shorten([pairs[place] for place in kept], settings, model.manifest.max_length)
     if not truncate:
         _refuse_cut([kept[place] for place in cut], model, names)
-    scored = await score_checked(request, model, texts) if texts else _NOTHING
-    record.task, record.version, record.pairs = model.task, model.manifest.version, len(pairs)
+    scored = await score_checked(request, model, texts, partial=partial) if texts else _NOTHING
+    record.task, record.version = model.task, model.manifest.version
+    record.pairs = len(pairs) - len(scored.unscored)
     scored = _spread(scored, kept, cut, len(pairs))
     if not truncate:
         _refuse_cut(scored.truncated, model, names)
@@ -119,7 +126,8 @@ def _spread(scored: Scored, kept: Sequence[int], cut: Sequence[int], count: int)
     scores, logits, labels = np.zeros(count), np.full(count, BLANK_LOGIT, np.float32), np.zeros(count, np.int64)
     scores[kept], logits[kept], labels[kept] = scored.scores, scored.logits, scored.labels
     truncated = [kept[place] for place in sorted({*cut, *scored.truncated})]
-    return replace(scored, scores=scores, logits=logits, labels=labels.tolist(), truncated=truncated)
+    unscored = [kept[place] for place in scored.unscored]
+    return replace(scored, scores=scores, logits=logits, labels=labels.tolist(), truncated=truncated, unscored=unscored)
 
 
 _NOTHING = Scored(

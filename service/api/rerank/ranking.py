@@ -12,11 +12,11 @@ from service.scoring.served_model import Scored, ServedModel
 def best_first(scored: Scored, model: ServedModel, top_n: int | None) -> list[int]:
     """Return the places of the best `top_n` scores; equal scores keep the order of the request.
 
-    Scores that differ too little for a float are ordered by their logits.
+    Pairs without a score are left out. Scores that differ too little for a float are ordered by their logits.
     """
     calibrated = model.manifest.calibration.scale * scored.logits.astype(np.float64)
-    order: list[int] = np.lexsort((-calibrated, -scored.scores))[:top_n].tolist()
-    return order
+    order: list[int] = np.lexsort((-calibrated, -scored.scores)).tolist()  # NaN comes last
+    return order[: len(order) - len(scored.unscored)][:top_n]
 
 
 def values(scored: Scored, raw: bool) -> list[float]:
@@ -30,6 +30,7 @@ def answer(content: Any, model: ServedModel, scored: Scored) -> Response:
     headers = {
         "X-Compute-Tokens": str(scored.tokens),
         "X-Truncated-Pairs": str(len(scored.truncated)),
+        "X-Unscored-Pairs": str(len(scored.unscored)),
         "X-Model-Version": model.manifest.version,
     }
     return Response(json.dumps(content), headers=headers, media_type="application/json")

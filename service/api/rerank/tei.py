@@ -18,7 +18,7 @@ from service.api.policy import Policy, ProblemKeys
 from service.api.problems import PROBLEMS
 from service.api.rerank.cohere import DOCUMENTS
 from service.api.rerank.documents import score_documents
-from service.api.rerank.fields import MODEL, Count, Direction, Flag, Text
+from service.api.rerank.fields import MODEL, PARTIAL, Count, Direction, Flag, Text
 from service.api.rerank.model_choice import ModelParameter, served_model
 from service.api.rerank.ranking import answer, best_first, values
 from service.auth.key_file import Scope
@@ -51,6 +51,7 @@ class TeiRerankRequest(BaseModel):
     truncate: Flag = Field(None, description="false: refuse pairs that are longer than the model reads; else cut them")
     truncation_direction: Direction = None
     top_n: Count = Field(None, description="how many results to return; absent: all")
+    partial: Flag = Field(None, description=PARTIAL)
 
     @model_validator(mode="after")
     def _one_list(self) -> Self:
@@ -79,7 +80,8 @@ async def rerank_tei(body: TeiRerankRequest, request: Request, model: ModelParam
     served = served_model(request, body.model or model)
     texts, names = body.candidates, TEXTS if body.documents is None else DOCUMENTS
     pairs = [Pair(body.query, text) for text in texts]
-    scored = await score_documents(request, served, pairs, names, truncate=body.truncate is not False)
+    cuts, partial = body.truncate is not False, bool(body.partial)
+    scored = await score_documents(request, served, pairs, names, truncate=cuts, partial=partial)
     found, order = values(scored, bool(body.raw_scores)), best_first(scored, served, body.top_n)
     log_scores(request, served, pairs, scored, Answered(order))
     ranks: list[dict[str, Any]] = [{"index": place, "score": found[place]} for place in order]

@@ -187,7 +187,7 @@ def in_bulk(kind, url, pairs, count=None, transport=None, **options):
 
     async def run():
         async with AsyncClient(url, retry=QUICK) as client:
-            client._http = httpx.AsyncClient(base_url=url, transport=transport)
+            client._sender.http = httpx.AsyncClient(base_url=url, transport=transport)
             found = []
             async for result in client.score_bulk("qc", pairs, **options):
                 found.append(result)

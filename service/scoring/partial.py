@@ -1,0 +1,59 @@
+"""Scores as many of a request's first pairs as its deadline and the backlog allow. Knows no texts and no HTTP.
+
+The pairs go to the scheduler in parts, in their order. Each part is the largest that can be done in half of the time
+left, by the recent throughput. So a request that has time enough is one part, and a wrong estimate costs the last part
+alone. The scheduler knows nothing of this: a part is a job like any other.
+"""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from relevance.tokenization import TokenizedPair
+from service.errors import DeadlineError, OverloadedError
+from service.scheduling.job import Job, Priority
+from service.scheduling.scheduler import Scheduler
+from service.scoring.admission import Admission
+
+ANSWER_SECONDS = 0.005  # from the last score to the last byte of the answer
+
+
+async def score_first(
+    scheduler: Scheduler, admission: Admission, pairs: Sequence[TokenizedPair], deadline: float
+) -> list[Job]:
+    """Return the finished jobs of the first pairs, in their order; ends ANSWER_SECONDS before the deadline.
+
+    Raises DeadlineError or OverloadedError where not even the first part was scored, and what `Scheduler.score` raises.
+    """
+    jobs: list[Job] = []
+    start, until = 0, deadline - ANSWER_SECONDS
+    while start < len(pairs):
+        try:
+            end = start + _admitted(admission, pairs[start:], until)
+            jobs.append(await scheduler.score(pairs[start:end], Priority.INTERACTIVE, until))
+        except (DeadlineError, OverloadedError):
+            if not jobs:
+                raise
+            break
+        start = end
+    return jobs
+
+
+def _admitted(admission: Admission, pairs: Sequence[TokenizedPair], deadline: float) -> int:
+    """Return how many of the first pairs are admitted to be scored in half of the time left.
+
+    Halves their number until they are. Raises DeadlineError or OverloadedError where not even one is.
+    """
+    tokens = np.cumsum([len(pair.input_ids) for pair in pairs])
+    count = len(pairs)
+    while True:
+        now = time.monotonic()
+        try:
+            admission.admit(int(tokens[count - 1]), now + (deadline - now) / 2)
+        except (DeadlineError, OverloadedError):
+            if count == 1:
+                raise
+            count //= 2
+        else:
+            return count
