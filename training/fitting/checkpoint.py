@@ -36,6 +36,7 @@ from training.fitting.calibration import Dev, Unlabelled, tune, with_findings, w
 from training.fitting.evaluation import report_model
 from training.fitting.finetune import Examples, FineTuner, Outcome
 from training.fitting.options import CalibrationOptions
+from training.fitting.precision import resolve_precision, training_device
 from training.fitting.prior import fit_prior
 from training.fitting.recipe import Recipe
 from training.fitting.row_facts import RowFacts, facts_of
@@ -168,6 +169,7 @@ def _open_work(work: Path, job: Job, base: BaseModel) -> None:
         "base model": base.revision,
         "training rows": fingerprint(rows=[job.train]),
         "dev rows": fingerprint(rows=[job.dev]),
+        "precision": resolve_precision(job.recipe.training.precision, training_device()),
         "program": code_key("training.fitting.checkpoint:_train"),
     }
     if (teacher := job.recipe.training.teacher) is not None:

@@ -21,6 +21,7 @@ from training.fitting.guard import Guard, chance_error
 from training.fitting.kept import KeptWeights
 from training.fitting.losses import Goals, batch_loss, column
 from training.fitting.optimizer import Optimizer
+from training.fitting.precision import resolve_precision, training_device
 from training.fitting.recipe import TrainingSection
 from training.fitting.row_facts import NO_FACTS, RowFacts
 from training.fitting.sampling import training_batches
@@ -79,12 +80,12 @@ class FineTuner:
     def __init__(
         self, model: CrossEncoder, tokenizer: PairTokenizer, section: TrainingSection, seed: int, work: Path
     ) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = training_device()
         self.model = model.to(self.device)
         self.tokenizer = tokenizer
         self.section = section
         self.seed = seed
-        self.precision = _resolve_precision(section.precision, self.device)
+        self.precision = resolve_precision(section.precision, self.device)
         self._snapshots = Snapshots(work, self.device, use_free_cores())
         self._guard = Guard()
         self._evaluations: list[Evaluation] = []
@@ -203,13 +204,3 @@ class FineTuner:
             log.info("average of the last evaluations' weights: dev AUC %.4f", auc(dev.labels, logits) or float("nan"))
         ended = self._best_evaluation() if self.section.average == "none" else self._evaluations[-1]
         return Outcome(tuple(self._evaluations), ended.step, self.device.type, self.precision, logits)
-
-
-def _resolve_precision(asked: str, device: torch.device) -> str:
-    if device.type != "cuda":
-        if asked == "fp16":
-            log.info("precision fp16 needs a GPU; training in fp32")
-        return asked if asked == "bf16" else "fp32"
-    if asked == "auto":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return asked

@@ -76,7 +76,7 @@ class TrainingSection(OptionsModel):
     evaluations: int = Field(4, gt=0, description="how often the dev set is scored, evenly over the run")
     patience: int = Field(0, ge=0, description="stop after so many evaluations without a better dev AUC; 0: never")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 on a GPU that has it, else fp16 on a GPU, fp32 on CPU"
+        "auto", description="auto: bf16 on a GPU or CPU that multiplies it, else fp16 on a GPU, fp32 on a CPU"
     )
 
     @property
