@@ -10,8 +10,8 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
-# x86 (AVX-512 BF16, AMX) and Arm flags of processors that multiply bf16 numbers themselves. The others imitate it, slower
-# than fp32.
+# x86 (AVX-512 BF16, AMX) and Arm flags of processors that multiply bf16 numbers themselves. The others imitate it,
+# slower than fp32.
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 _CPUINFO = Path("/proc/cpuinfo")
 
