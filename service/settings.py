@@ -154,6 +154,10 @@ class Settings(ListeningSettings):
         description="capture the shapes of small batches on a GPU at start, and replay each by one call. true: less "
         "waiting for kernels to start, a slower start, and one run at a time over all models (docs/serving.md)",
     )
+    page: bool = Field(
+        True,
+        description="serve the page for people at `/` (docs/page.md). false: `/` is 404; `/docs` stays",
+    )
     bundle_root: Path | None = Field(
         None,
         description="folder whose bundles the admin interface may load; absent: the folders around the bundles given "

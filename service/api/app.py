@@ -13,6 +13,8 @@ from service.api import health, kserve, score
 from service.api.bulk import route
 from service.api.feedback import route as feedback
 from service.api.middleware import RequestMiddleware
+from service.api.models import routes as models
+from service.api.page.routes import docs_router, files_router, home_router
 from service.api.policy import MODEL_PREFIX, SCORE_KEY, RoutePolicies
 from service.api.problems import PROBLEMS, REASONS, STATUSES, handle_problems
 from service.api.recording import RequestRecorder
@@ -51,12 +53,16 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
         summary=ABOUT,
         version=project_version(),
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own pages load scripts from another host; `service.api.page` has `/docs`
+        redoc_url=None,
         # FastAPI's own telemetry, which variables turn on, would send refused bodies
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
-    for shape in (score, health, route, cohere, jina, tei, predict, kserve, feedback):
+    for shape in (score, models, health, route, cohere, jina, tei, predict, kserve, feedback):
         app.include_router(shape.router)
+    for router in (docs_router(), files_router(admin=False), *([home_router()] if settings.page else [])):
+        app.include_router(router)
     policies = RoutePolicies.of(app, unknown=SCORE_KEY)
     metrics = Metrics(bundles, policies.labels, policies.scoring, policies.timed)
     metrics.preset_reasons(REASONS, STATUSES, policies.scoring)

@@ -39,10 +39,10 @@ class Policy:
     `scope` is what an API key needs where keys are set; None: everybody may call. `scores` is the priority of a route
     that scores text, None for other routes: interactive requests count against `max_requests`, have a deadline and may
     send `max_body_bytes`; bulk requests count against `max_bulk_requests` and are read as a stream; all other bodies
-    are limited to SMALL_BODY_BYTES. `named` routes have their own label in metrics, and log at DEBUG unless they
-    score; `traced` ones have spans. The durations of the parts of a `timed` route are in the metrics from the start.
-    `model_prefix` routes are also served below `/models/{model}`, which names the model for clients that take a base
-    URL only.
+    are limited to SMALL_BODY_BYTES. `named` routes have their own label in metrics. These and open routes log at DEBUG
+    unless they score; `traced` ones have spans. The durations of the parts of a `timed` route are in the metrics from
+    the start. `model_prefix` routes are also served below `/models/{model}`, which names the model for clients that
+    take a base URL only.
     """
 
     scope: Scope | None
@@ -52,6 +52,11 @@ class Policy:
     timed: bool = False
     model_prefix: bool = False
     problem_keys: ProblemKeys = ProblemKeys.NONE
+
+    @property
+    def quiet(self) -> bool:
+        """Whether requests log at DEBUG unless the service failed: probes, lists, the page and its files."""
+        return self.scores is None and (self.named or self.scope is None)
 
     def max_body_bytes(self, settings: Settings, method: str) -> int | None:
         """Return how many bytes a body may have, decompressed; None where the route reads it as a stream."""
@@ -94,14 +99,14 @@ class RoutePolicies:
 
     @classmethod
     def of(cls, app: FastAPI, unknown: Policy) -> "RoutePolicies":
-        """Collect the policies of an app's routes; the framework's own pages get `unknown`.
+        """Collect the policies of an app's routes; the framework's own page, the schema, gets `unknown`.
 
         Raises RuntimeError for a route without a policy.
         """
         found = cls(unknown)
-        pages = {app.openapi_url, app.docs_url, app.redoc_url, app.swagger_ui_oauth2_redirect_url}
         for route in _flat(app.routes):
-            policy: Policy | None = getattr(route.endpoint, "__policy__", unknown if route.path in pages else None)
+            default = unknown if route.path == app.openapi_url else None
+            policy: Policy | None = getattr(route.endpoint, "__policy__", default)
             if policy is None:
                 raise RuntimeError(f"route {route.path}: no policy; expected a Policy as decorator of its endpoint")
             found.add(route, policy)

@@ -41,7 +41,7 @@ class RequestRecorder:
         line: dict[str, Any] = {"request_id": context.request_id, "method": request.method, "route": target.label}
         line |= {"status": status, "duration_ms": round(1000 * seconds, 2)}
         line |= {"reason": record.reason} if record.reason else {}
-        quiet = target.policy.named and target.policy.scores is None and status < 500
+        quiet = target.policy.quiet and status < 500
         log.log(logging.DEBUG if quiet else logging.INFO, "request", extra=line | record.log_fields())
 
     def _count(self, context: RequestContext, target: Target, status: int, seconds: float) -> None:
@@ -64,7 +64,7 @@ def record_admin_request(request: Request, target: Target, status: int) -> None:
     line: dict[str, Any] = {"request_id": context.request_id, "method": request.method, "path": target.path[:200]}
     line |= {"status": status, "duration_ms": round(1000 * (time.monotonic() - context.began), 2)}
     line |= context.record.log_fields()
-    quiet = target.policy.named and status < 500
+    quiet = target.policy.quiet and status < 500
     admin_log.log(logging.DEBUG if quiet else logging.INFO, "admin request", extra=line)
 
 

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relevance.languages import normalize_language
-from relevance.soundness import Advice
 from relevance.tasks import UNKNOWN_LANGUAGE, Pair, Task
 from service.api.list_type import Many
 
@@ -133,41 +132,6 @@ class ScoreResponse(BaseModel):
         description="places of the pairs, from 0, for which the time was too short: the last ones; only with `partial`",
     )
     usage: Usage
-
-
-class ModelQuality(BaseModel):
-    """How good the model was on its dev set."""
-
-    rows: int
-    f1: float | None
-    always_yes_f1: float | None = Field(description="F1 of a scorer that says yes to everything, on the same rows")
-    auc: float | None
-
-
-class ModelInfo(ModelVersion):
-    """A served model."""
-
-    task: Task
-    base_model: str
-    license: str
-    precision: str
-    device: str = Field(description="where it runs: `cpu` or `cuda`")
-    max_length: int = Field(description="tokens of a pair, special tokens included; longer pairs are cut")
-    threshold: float
-    language_thresholds: dict[str, float]
-    languages: list[str] = Field(description="languages seen in fine-tuning; others work through the base model")
-    quality: ModelQuality | None
-    rerank_advice: dict[str, Advice] = Field(
-        description="by language with enough dev rows: `rerank` if the model beats the cosine of its base model there, "
-        "`keep_order` if it does not, `unproven` if the difference may be chance"
-    )
-    created: str
-
-
-class ModelList(BaseModel):
-    """All served models."""
-
-    models: list[ModelInfo]
 
 
 class Health(BaseModel):

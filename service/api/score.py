@@ -1,4 +1,4 @@
-"""The native routes: scoring of one query with its candidates or of pairs, and the list of served models."""
+"""The native route: scores one query with its candidates, or pairs spelled out."""
 
 from typing import Annotated, Any
 
@@ -6,10 +6,8 @@ from fastapi import APIRouter, Body, Request
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from relevance.metrics import Slice
 from service.api import schemas
 from service.api.body.json_route import JsonRoute
-from service.api.context import service_of
 from service.api.feedback.scored import log_scores
 from service.api.policy import Policy
 from service.api.problems import PROBLEMS
@@ -38,13 +36,6 @@ async def score(
     return _response(model, scored, body.partial)
 
 
-@router.get("/v1/models")
-@Policy(Scope.SCORE, named=True)
-async def models(request: Request) -> schemas.ModelList:
-    """List the models that are loaded: what they are, their thresholds and how good they were on their dev set."""
-    return schemas.ModelList(models=[_info(model) for model in service_of(request).models.values()])
-
-
 def _response(model: ServedModel, scored: Scored, partial: bool) -> Response:
     """Return a `schemas.ScoreResponse`, without a pydantic object for each score: these would take most of the time."""
     scores: list[Any] = [
@@ -61,22 +52,3 @@ def _response(model: ServedModel, scored: Scored, partial: bool) -> Response:
         "usage": {"pairs": len(scored.labels) - len(scored.unscored), "tokens": scored.tokens},
     } | ({"unscored": list(scored.unscored)} if partial else {})
     return Response(to_json(answer), media_type="application/json")
-
-
-def _info(model: ServedModel) -> schemas.ModelInfo:
-    manifest = model.manifest
-    return schemas.ModelInfo(
-        **manifest.model_dump(include={"name", "task", "base_model", "license", "precision", "max_length"}),
-        **manifest.model_dump(include={"threshold", "language_thresholds", "created"}),
-        version=manifest.version,
-        device=model.engine.device,
-        languages=list(manifest.seen_languages),
-        quality=_quality(manifest.metrics.all) if manifest.metrics else None,
-        rerank_advice=manifest.rerank_advice,
-    )
-
-
-def _quality(dev: Slice) -> schemas.ModelQuality:
-    return schemas.ModelQuality(
-        rows=dev.rows, f1=dev.f1.value, always_yes_f1=dev.always_yes_f1.value, auc=dev.auc.value
-    )

@@ -63,7 +63,7 @@ def routes(app):
     """Every method and path of both ports, names of parameters left out."""
     admin = create_admin_app(app.state.service, [])
     found = {(method, _plain(path)) for each in (app, admin) for method, path in _methods(each.openapi())}
-    return found | {("GET", path) for path in ("/docs", "/redoc", "/openapi.json")}
+    return found | {("GET", path) for path in ("/", "/docs", "/openapi.json")}
 
 
 def _methods(page):

@@ -22,8 +22,8 @@ from tests.serving import in_process, running
 from tests.tiny import tiny_bundle
 
 BODY = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]}
-OPEN = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
-CLOSED = ("/v1/models", "/v2", "/v2/models/qc", "/openapi.json", "/docs", "/nothing", "/v1/score/")
+OPEN = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/", "/docs", "/page/js/main.js")
+CLOSED = ("/v1/models", "/v1/models/qc", "/v2", "/v2/models/qc", "/openapi.json", "/nothing", "/v1/score/")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_hash_of_a_secret_is_not_a_key(bundle, path):
 def test_health_is_open_and_everything_else_closed(bundle, path):
     add(path, "search")
     found = answers(bundle, path, *[("GET", where, {}) for where in (*OPEN, "/metrics", *CLOSED)])
-    assert [status for status, _, _ in found] == [200] * 5 + [401] * len(CLOSED)
+    assert [status for status, _, _ in found] == [200] * (len(OPEN) + 1) + [401] * len(CLOSED)
 
 
 def test_metrics_are_closed_where_a_key_is_for_them(bundle, path):

@@ -1,0 +1,75 @@
+"""The card of each loaded model of a task: what it is, how good it was and on which rows, and how it labels."""
+
+from typing import Self
+
+from pydantic import BaseModel, Field
+
+from relevance.card import Calibration, Histogram, ThresholdSource
+from relevance.metrics import Report
+from relevance.soundness import Advice, CosineGain
+from relevance.tasks import Task
+from service.lifecycle.challenger import Mode
+from service.lifecycle.rollout import Rollout
+from service.scoring.model_metrics import Role
+from service.scoring.served_model import ServedModel
+
+
+class ServedCard(BaseModel):
+    """A loaded model: its role, and what its manifest says of it (docs/bundle.md)."""
+
+    role: Role
+    mode: Mode | None = Field(description="of a challenger: `shadow` answers nobody, `canary` a share of the requests")
+    share: float | None = Field(description="of a challenger: the share of the requests that it sees, 0 to 1")
+    name: str
+    version: str
+    base_model: str
+    license: str
+    precision: str
+    device: str
+    max_length: int
+    created: str
+    source_commit: str
+    seen_languages: tuple[str, ...]
+    threshold: float
+    language_thresholds: dict[str, float]
+    threshold_sources: dict[str, ThresholdSource]
+    calibration: Calibration
+    metrics: Report | None
+    metrics_on: str
+    findings: tuple[str, ...]
+    cosine_auc: float | None
+    cosine_gains: dict[str, CosineGain]
+    rerank_advice: dict[str, Advice]
+    score_histogram: tuple[int, ...] = Field(description="dev scores in each twentieth of [0, 1]")
+    language_histograms: dict[str, Histogram]
+    dev_rows: dict[str, int]
+
+    @classmethod
+    def of(cls, model: ServedModel, role: Role, rollout: Rollout) -> Self:
+        """Describe a model in its role."""
+        trial = rollout.challenger if role is Role.CHALLENGER else None
+        manifest = model.manifest
+        own = {"role", "mode", "share", "version", "device", "rerank_advice"}
+        return cls(
+            **{name: getattr(manifest, name) for name in cls.model_fields if name not in own},
+            role=role,
+            mode=trial.mode if trial else None,
+            share=trial.share if trial else None,
+            version=manifest.version,
+            device=model.engine.device,
+            rerank_advice=manifest.rerank_advice,
+        )
+
+
+class ModelCards(BaseModel):
+    """The loaded models of a task: the active one first, then the challenger and the previous one."""
+
+    task: Task
+    models: list[ServedCard]
+
+    @classmethod
+    def of(cls, task: Task, rollout: Rollout) -> Self:
+        """Describe the models of a task."""
+        on_trial = rollout.challenger.model if rollout.challenger else None
+        roles = {Role.ACTIVE: rollout.active, Role.CHALLENGER: on_trial, Role.PREVIOUS: rollout.previous}
+        return cls(task=task, models=[ServedCard.of(model, role, rollout) for role, model in roles.items() if model])

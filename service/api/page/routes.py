@@ -1,0 +1,103 @@
+"""The routes of the page. They are open to all: its files hold nothing of the models, and it sends the key itself.
+
+`/page/config` tells the page what it cannot know: for what a key is needed, and whether this is the admin interface.
+"""
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service.api.context import service_of
+from service.api.page.files import PageFile, page_files
+from service.api.policy import Policy
+from service.auth.key_file import Scope
+
+OPEN = Policy(None, traced=False)
+FOLDER = "/page"
+HEADERS = {
+    # No inline script or style, nothing from another host, no text that becomes HTML or script unchecked.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",  # a browser keeps the files and asks whether they have changed
+    "Vary": "Accept-Encoding",
+}
+
+
+class KeysNeeded(BaseModel):
+    """For which routes this interface needs a key."""
+
+    score: bool
+    metrics: bool
+    admin: bool
+
+
+class PageConfig(BaseModel):
+    """What the page must know before its first request."""
+
+    keys: KeysNeeded
+    admin: bool = Field(description="whether this is the admin interface, which changes models")
+
+
+def home_router() -> APIRouter:
+    """Return the route of the page itself, `/`."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    @OPEN
+    async def home(request: Request) -> Response:
+        """Return the page."""
+        return _answer(request, page_files()["index.html"])
+
+    return router
+
+
+def docs_router() -> APIRouter:
+    """Return the route of the interactive OpenAPI page, `/docs`."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/docs")
+    @OPEN
+    async def docs(request: Request) -> Response:
+        """Return the interactive OpenAPI page."""
+        return _answer(request, page_files()["docs.html"])
+
+    return router
+
+
+def files_router(*, admin: bool) -> APIRouter:
+    """Return the routes of what both pages need: their files, and what they must know of this interface."""
+    router = APIRouter(prefix=FOLDER, include_in_schema=False)
+
+    @router.get("/config")
+    @OPEN
+    async def config(request: Request) -> PageConfig:
+        """Say for what a key is needed here."""
+        keys = service_of(request).keys
+        needed = {scope.value: keys is not None and keys.needed(scope) is not None for scope in Scope}
+        return PageConfig(keys=KeysNeeded(**needed), admin=admin)
+
+    @router.get("/{path:path}")
+    @OPEN
+    async def file(path: str, request: Request) -> Response:
+        """Return a file of a page."""
+        found = page_files().get(path)
+        if found is None:
+            raise HTTPException(404, "no such file of the page")
+        return _answer(request, found)
+
+    return router
+
+
+def _answer(request: Request, file: PageFile) -> Response:
+    """Return a file, compressed where the browser takes that; 304 where it has this version already."""
+    headers = HEADERS | {"ETag": file.etag}
+    if file.etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(file.content, headers=headers, media_type=file.media_type)
+    return Response(file.compressed, headers=headers | {"Content-Encoding": "gzip"}, media_type=file.media_type)

@@ -1,0 +1,202 @@
+// The view Playground: one query, candidates of each task, scores side by side.
+
+import { writeAddress } from "./address.js";
+import { copy, h, languageName, toast } from "./dom.js";
+import { call, config, key } from "./http.js";
+import { Panel } from "./panel.js";
+import { snippets } from "./snippets.js";
+
+const LOADING_MILLISECONDS = 2000;
+const LONGEST_ADDRESS = 16000; // longer ones are cut by chat programs and proxies
+
+/** Show the view. Returns the function that leaves it. `written` gets the state that the view writes to the address. */
+export function show(place, state, written) {
+  const view = new Playground(place, state, written);
+  view.start();
+  return () => view.leave();
+}
+
+class Playground {
+  constructor(place, state, written) {
+    this.place = place;
+    this.state = state;
+    this.written = written;
+    this.panels = [];
+    this.gone = false;
+  }
+
+  async start() {
+    this.place.append(h("p", { class: "muted" }, "Loading the models…"));
+    try {
+      const [tasks, samples] = await Promise.all([
+        this.loaded(),
+        fetch("page/sample.json").then((found) => found.json()),
+      ]);
+      if (this.gone) return;
+      this.samples = samples;
+      this.build(tasks);
+      await this.score();
+    } catch (error) {
+      if (!this.gone) this.place.replaceChildren(h("p", { class: "notice bad" }, error.message));
+    }
+  }
+
+  leave() {
+    this.gone = true;
+    for (const panel of this.panels) panel.leave();
+  }
+
+  /** Return the models of each task, once the first ones are loaded. */
+  async loaded() {
+    const { data } = await call("v1/models");
+    if (!data.models.length) {
+      await new Promise((done) => setTimeout(done, LOADING_MILLISECONDS));
+      return this.gone ? [] : this.loaded();
+    }
+    const tasks = data.models.map((model) => model.task);
+    return Promise.all(tasks.map(async (task) => (await call(`v1/models/${task}`)).data));
+  }
+
+  build(tasks) {
+    const [first] = this.samples;
+    const given = this.state.get("q") !== null;
+    const query = this.state.get("q") ?? first.query;
+    const language = given ? (this.state.get("l") ?? "") : first.language;
+    const sample = this.samples.find((each) => each.query === query) ?? first;
+    this.panels = tasks.map(
+      (models) => new Panel(models, this.state.get(models.task) ?? offered(sample, models.task), () => this.score()),
+    );
+    this.query = h("input", {
+      id: "query",
+      class: "query",
+      value: query,
+      dir: "auto",
+      autocomplete: "off",
+      enterkeyhint: "search",
+    });
+    this.language = h("select", { id: "language" }, this.languages(tasks, language));
+    this.shown = this.state.get("show") ?? "all";
+    this.snippets = h("div");
+    this.place.replaceChildren(
+      h("h1", { class: "unseen" }, "Playground"),
+      this.form(),
+      this.chips(),
+      this.switcher(),
+      h(
+        "div",
+        { class: "panels", data: { count: this.panels.length } },
+        this.panels.map((panel) => panel.element),
+      ),
+      this.snippets,
+    );
+    this.choose(this.shown);
+  }
+
+  languages(tasks, chosen) {
+    const known = new Set(this.samples.map((sample) => sample.language));
+    for (const { models } of tasks)
+      for (const model of models) for (const code of model.seen_languages) known.add(code);
+    if (chosen) known.add(chosen);
+    const named = [...known].map((code) => [code, languageName(code)]).sort((a, b) => a[1].localeCompare(b[1]));
+    return [["", "not given"], ...named].map(([code, name]) =>
+      h("option", { value: code, selected: code === chosen }, name),
+    );
+  }
+
+  form() {
+    const submit = (event) => {
+      event.preventDefault();
+      this.score();
+    };
+    return h(
+      "form",
+      { class: "card ask", on: { submit }, role: "search" },
+      h("div", { class: "field grow" }, h("label", { for: "query" }, "Search query, in any language"), this.query),
+      h("div", { class: "field" }, h("label", { for: "language" }, "Language"), this.language),
+      h("button", { type: "submit", class: "primary" }, "Score"),
+      h("button", { type: "button", class: "quiet", on: { click: () => this.share() } }, "Copy link"),
+    );
+  }
+
+  chips() {
+    const use = (sample) => {
+      this.query.value = sample.query;
+      this.language.value = sample.language;
+      for (const panel of this.panels) panel.text = offered(sample, panel.task);
+      this.score();
+    };
+    return h(
+      "div",
+      { class: "chips", role: "group", "aria-label": "Queries of the sample shop" },
+      h("span", { class: "muted" }, "Sample shop:"),
+      this.samples.map((sample) =>
+        h(
+          "button",
+          {
+            type: "button",
+            class: "chip",
+            lang: sample.language,
+            title: languageName(sample.language),
+            on: { click: () => use(sample) },
+          },
+          sample.query,
+        ),
+      ),
+    );
+  }
+
+  /** Where two tasks are loaded: which of them are shown. */
+  switcher() {
+    if (this.panels.length < 2) return null;
+    const choices = [["all", "Side by side"], ...this.panels.map((panel) => [panel.task, panel.name])];
+    this.choices = choices.map(([value, name]) =>
+      h("button", { type: "button", data: { value }, on: { click: () => (this.choose(value), this.score()) } }, name),
+    );
+    return h("div", { class: "segmented", role: "group", "aria-label": "Tasks shown" }, this.choices);
+  }
+
+  choose(value) {
+    const known = ["all", ...this.panels.map((panel) => panel.task)];
+    this.shown = known.includes(value) ? value : "all";
+    for (const button of this.choices ?? []) button.setAttribute("aria-pressed", button.dataset.value === this.shown);
+    for (const panel of this.panels) panel.element.hidden = this.shown !== "all" && panel.task !== this.shown;
+  }
+
+  async score() {
+    if (!this.query.value.trim()) {
+      toast("Type a query first");
+      this.query.focus();
+      return;
+    }
+    this.remember();
+    const visible = this.panels.filter((panel) => !panel.element.hidden);
+    const request = { query: this.query.value, language: this.language.value };
+    this.snippets.replaceChildren(
+      snippets(
+        visible.map((panel) => panel.body(request)),
+        config.keys.score || key.value,
+      ),
+    );
+    await Promise.all(visible.map((panel) => panel.score(request)));
+  }
+
+  remember() {
+    const values = { q: this.query.value, l: this.language.value, show: this.shown === "all" ? "" : this.shown };
+    for (const panel of this.panels) values[panel.task] = panel.text;
+    const sample = this.samples.find((each) => each.query === values.q);
+    for (const { task, text } of this.panels) if (sample && offered(sample, task) === text) values[task] = "";
+    if (new URLSearchParams(values).toString().length > LONGEST_ADDRESS)
+      for (const panel of this.panels) values[panel.task] = "";
+    this.written(writeAddress("playground", values));
+  }
+
+  share() {
+    this.remember();
+    copy(location.href, "Link");
+  }
+}
+
+/** Return the sample's candidates of a task, one a line; item titles for a task that the sample does not know. */
+function offered(sample, task) {
+  return (sample[task] ?? sample.qi).join("\n");
+}

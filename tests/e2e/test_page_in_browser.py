@@ -1,0 +1,183 @@
+"""The page in a real Chromium with real bundles: every view, light and dark, wide and narrow, by mouse and keyboard."""
+
+import pytest
+
+from relevance.tasks import Task
+from service.auth.key_file import entry, new_secret
+from tests.browser import INSTALLED, TIMEOUT_MILLISECONDS, chromium, tab
+from tests.serving import running
+from tests.tiny import tiny_bundle
+
+pytestmark = pytest.mark.skipif(not INSTALLED, reason="needs chromium, playwright and axe-playwright-python")
+
+LOOKS = [(size, scheme) for size in ("wide", "narrow") for scheme in ("light", "dark")]
+LONG = " ".join(f"word{n}" for n in range(200))
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles")
+    tiny_bundle(folder / "qc", Task.QC, seed=1)
+    tiny_bundle(folder / "qi", Task.QI, seed=2)
+    return {"qc": folder / "qc", "qi": folder / "qi"}
+
+
+@pytest.fixture(scope="module")
+def url(bundles):
+    with running(bundles, threads=1) as process:
+        yield process.wait_ready()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+def scored(page, count):
+    """Wait until a panel shows this many scores, and return them by candidate, best first."""
+    from playwright.sync_api import expect
+
+    rows = page.locator(".panel:not([hidden]) .result")
+    expect(rows).to_have_count(count, timeout=TIMEOUT_MILLISECONDS)
+    return [(row.locator(".text").inner_text(), float(row.locator(".score").inner_text())) for row in rows.all()]
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+def test_playground_shows_scores_and_has_no_fault(browser, url, size, scheme):
+    with tab(browser, url, size, scheme) as opened:
+        page = opened.page
+        opened.go("/")
+        assert len(scored(page, 18)) == 18  # opens with a query of the sample shop that is already scored
+        assert opened.overflow() == 0
+        page.get_by_role("button", name="Why?").first.click()
+        page.locator(".word").first.wait_for()
+        page.get_by_text("The same from code").click()
+        assert opened.serious() == []
+        page.get_by_role("button", name="frying pans").click()
+        page.wait_for_url("**q=frying+pans**")
+        scored(page, 18)
+        assert opened.faults == []
+
+
+def test_scores_are_those_of_the_service_and_the_address_keeps_the_state(browser, url):
+    with tab(browser, url) as opened:
+        page = opened.page
+        opened.go("/")
+        scored(page, 18)
+        page.get_by_role("button", name="Item titles").click()
+        page.get_by_text("Edit the 8 candidates").click()
+        page.get_by_label("One candidate a line").locator("visible=true").fill(f"red cup\n\n  blue mug \n{LONG}")
+        page.get_by_label("Search query").fill("cup <b>& 'é'")
+        page.get_by_label("Language", exact=True).select_option("es")
+        page.get_by_label("Search query").press("Enter")
+        found = scored(page, 3)
+        assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
+        body = {"task": "qi", "query": "cup <b>& 'é'", "language": "es", "candidates": ["red cup", "blue mug", LONG]}
+        answer = page.request.post(f"{url}/v1/score", data=body).json()
+        assert dict(found) == {
+            text: round(each["score"], 3) for text, each in zip(body["candidates"], answer["scores"], strict=True)
+        }
+        assert page.locator(".tag", has_text="cut").count() == len(answer["truncated"]) == 1
+        assert f"{answer['usage']['tokens']}" in page.locator(".foot").last.inner_text().replace(",", "")
+        address = page.url
+        with tab(browser, url) as other:
+            other.page.goto(address)
+            assert scored(other.page, 3) == found
+            assert other.page.get_by_label("Language", exact=True).input_value() == "es"
+            assert other.faults == []
+
+
+def test_words_that_moved_a_score_are_those_of_the_pairs_without_them(browser, url):
+    with tab(browser, url) as opened:
+        page = opened.page
+        opened.go("/#/playground?q=red+cup&l=en&show=qi&qi=blue+mug")
+        scored(page, 1)
+        page.get_by_role("button", name="Why?").click()
+        page.locator(".word").first.wait_for()
+        shown = [text.replace("−", "-").split() for text in page.locator(".word").all_inner_texts()]
+        texts = [("red cup", "blue mug"), ("cup", "blue mug"), ("red", "blue mug"), ("red cup", "mug")]
+        texts += [("red cup", "blue")]
+        body = {"task": "qi", "pairs": [{"query": q, "candidate": c, "language": "en"} for q, c in texts]}
+        whole, *without = [each["score"] for each in page.request.post(f"{url}/v1/score", data=body).json()["scores"]]
+        assert [word for word, _ in shown] == ["red", "cup", "blue", "mug"]
+        assert [float(moved) for _, moved in shown] == pytest.approx([whole - each for each in without], abs=0.0051)
+
+
+def test_wrong_input_is_answered_in_words(browser, url):
+    with tab(browser, url) as opened:
+        page = opened.page
+        opened.go("/#/playground?q=cup&show=qi&qi=" + "%0A".join(["cup"] * 1001))
+        assert "expected at most 1000" in page.locator(".notice.bad").inner_text()
+        page.get_by_text("Edit the 1001 candidates").click()
+        area = page.get_by_label("One candidate a line").locator("visible=true")
+        area.fill("")
+        page.get_by_role("button", name="Score", exact=True).click()
+        page.get_by_text("There are no candidates").wait_for()
+        page.get_by_label("Search query").fill("  ")
+        page.get_by_role("button", name="Score", exact=True).click()
+        page.get_by_text("Type a query first").wait_for()
+        opened.go("/?fresh#/nonsense?l=%3Cscript%3E")
+        scored(page, 18)
+
+
+def test_page_asks_for_a_key_keeps_it_in_the_tab_and_forgets_it(browser, bundles, tmp_path):
+    secret = new_secret()
+    (tmp_path / "keys.toml").write_text(entry("me", secret, ["score"]))
+    with (
+        running(bundles, threads=1, api_keys=tmp_path / "keys.toml") as process,
+        tab(browser, process.wait_ready()) as opened,
+    ):
+        page = opened.page
+        opened.go("/")
+        page.get_by_role("dialog").wait_for()
+        assert opened.serious() == []
+        assert opened.faults == []  # nothing was sent without a key
+        page.get_by_label("Key", exact=True).fill("rel_wrong")
+        page.keyboard.press("Enter")
+        page.get_by_text("the API key is unknown").first.wait_for()
+        page.get_by_label("Key", exact=True).fill(secret)
+        page.keyboard.press("Enter")
+        scored(page, 18)
+        assert page.evaluate("[sessionStorage.getItem('relevance.key'), JSON.stringify(localStorage)]") == [
+            secret,
+            "{}",
+        ]
+        assert secret not in page.url
+        assert secret not in page.content()
+        page.get_by_role("link", name="API").click()
+        page.get_by_text("/v1/score/bulk").first.wait_for()
+        page.go_back()
+        page.get_by_role("button", name="API key").click()
+        page.get_by_role("button", name="Forget").click()
+        assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_page_works_by_keyboard(browser, url):
+    with tab(browser, url) as opened:
+        page = opened.page
+        opened.go("/")
+        scored(page, 18)
+        names = []
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            names.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+        assert names[0] == "Skip to content"
+        for name in ("Playground", "query", "language", "Score", "Copy link", "Categories", "Why?"):
+            assert name in names
+        page.get_by_role("button", name="Why?").first.focus()
+        page.keyboard.press("Enter")
+        page.locator(".word").first.wait_for()
+        assert opened.faults == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_interactive_docs_need_no_other_host(browser, url, scheme):
+    with tab(browser, url, scheme=scheme) as opened:
+        page = opened.page
+        opened.go("/docs")
+        page.locator("#operations-default-score_v1_score_post .opblock-summary-control").click()
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("button", name="Execute").click()
+        page.locator(".live-responses-table .response-col_status", has_text="200").first.wait_for()
+        assert opened.faults == []
