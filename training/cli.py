@@ -6,6 +6,7 @@ from relevance.locks import locks_output
 from training.commands.ablate import ablate
 from training.commands.data import data
 from training.commands.evaluate import evaluate
+from training.commands.feedback import from_logs
 from training.commands.import_model import import_model
 from training.commands.models import encoder, train
 from training.commands.negatives import negatives
@@ -16,6 +17,7 @@ from training.commands.translate import convert_translator, translate
 from training.commands.validate import apply_review, validate
 
 app = typer.Typer()
+data.command("from-logs")(locks_output("out")(from_logs))
 app.add_typer(data, name="data")
 app.add_typer(pipeline, name="pipeline")
 for command in (ablate, evaluate, score, train):

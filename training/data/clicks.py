@@ -11,7 +11,7 @@ which `label_cut` keeps for the votes (training.data.votes).
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,7 +46,7 @@ class BetaPrior:
         return cls(*map(float, numbers))  # type: ignore[arg-type]
 
     @classmethod
-    def fitted(cls, counts: Sequence[tuple[int, int]]) -> "BetaPrior":
+    def fitted(cls, counts: Iterable[tuple[int, int]]) -> "BetaPrior":
         """Return the prior of greatest beta-binomial likelihood for (clicks, impressions) [N].
 
         InputError where all impressions or none have a click: any rate would fit.

@@ -29,6 +29,7 @@ COMMANDS = {
     "split": ["data", "split", "{in}", "{out}", *READ],
     "report": ["data", "report", "{in}", "--out", "{out}", *READ],
     "check": ["data", "check", "{in}", "--bad-rows", "{out}", *READ],
+    "from-logs": ["data", "from-logs", "{in}", "{out}", *READ],
     "translate": ["translate", "{in}", "{out}", *TRANSLATE],
     "translate, rejected": ["translate", "{in}", "{other}", "--rejected", "{out}", *TRANSLATE],
     "translate, report": ["translate", "{in}", "{other}", "--report", "{out}", *TRANSLATE],

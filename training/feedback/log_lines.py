@@ -1,0 +1,48 @@
+"""Reads the files of a feedback log: each line checked, bad ones with all their problems."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from relevance.feedback import KEY_FILE, FeedbackLine, LogLine, ScoresLine, read_key
+from relevance.tasks import Task
+from training.data.fields import Fields
+from training.data.files.file_types import records_of
+from training.data.files.parts import parts_of
+from training.data.rows import BadRow, Problem
+
+_LINE: TypeAdapter[ScoresLine | FeedbackLine] = TypeAdapter(LogLine)
+
+
+def log_lines(folder: Path) -> Iterator[tuple[str, int, str, ScoresLine | FeedbackLine | BadRow]]:
+    """Yield the name of the file, number, text and content of each line. Holds one line in memory.
+
+    InputError for a folder without files, and for a file that is truncated or of an unknown type.
+    """
+    fields = Fields(Task.QC, require_labels=False)  # of JSON lines only the reading of objects is used
+    for part in parts_of(folder):
+        for number, content, raw in records_of(part, fields):
+            text = (raw or "").rstrip("\r\n")
+            yield part.name, number, text, _checked(part.name, number, content, text)
+
+
+def hash_keys(folder: Path) -> list[bytes]:
+    """Return the keys that lie beside the files of a log. ConfigError for one that is damaged."""
+    folders = [folder, *(path.parent for path in folder.rglob(KEY_FILE))] if folder.is_dir() else [folder.parent]
+    return [read_key(each) for each in dict.fromkeys(folders) if (each / KEY_FILE).exists()]
+
+
+def _checked(name: str, number: int, content: object, text: str) -> ScoresLine | FeedbackLine | BadRow:
+    if isinstance(content, Problem):
+        return BadRow(name, number, (content,), text)
+    try:
+        return _LINE.validate_python(content)
+    except ValidationError as error:
+        problems = tuple(
+            Problem(
+                "not a line of the log", ".".join(map(str, fault["loc"][1:])) or "kind", fault["input"], fault["msg"]
+            )
+            for fault in error.errors(include_url=False)
+        )
+        return BadRow(name, number, problems, text)
