@@ -123,11 +123,12 @@ class Bundle:
         """Return a tokeniser set up as the model was trained."""
         if self._borrowed is not None:
             return self._borrowed
-        return PairTokenizer.from_file(self.folder / TOKENIZER_FILE, self.manifest.max_length, self.manifest.pad_id)
+        card = self.manifest
+        return PairTokenizer.from_file(self.folder / TOKENIZER_FILE, card.max_length, card.pad_id, card.prompt)
 
     def borrow_tokenizer(self, owner: Manifest, tokenizer: PairTokenizer) -> None:
         """Share the tokeniser of another bundle if it is equal: to read a large one blocks all threads for long."""
-        mine, others = [(m.sha256[TOKENIZER_FILE], m.max_length, m.pad_id) for m in (self.manifest, owner)]
+        mine, others = [(m.sha256[TOKENIZER_FILE], m.max_length, m.pad_id, m.prompt) for m in (self.manifest, owner)]
         if mine == others:
             self._borrowed = tokenizer
 

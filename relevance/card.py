@@ -19,6 +19,7 @@ from relevance.formatting import FORMAT_VERSION, OTHER_FORMAT, PairFormat
 from relevance.heads import HeadSpec
 from relevance.languages import known_language, normalize_language
 from relevance.metrics import HISTOGRAM_BINS, Report, histogram, language_histograms
+from relevance.prompt import Prompt
 from relevance.secrets import names_a_secret, without_secrets
 from relevance.soundness import Advice, CosineGain
 from relevance.strict import StrictModel
@@ -117,6 +118,7 @@ class ModelCard(StrictModel):
     max_length: int = Field(gt=0, description="tokens a pair, special tokens included")
     pad_id: int = Field(ge=0)
     head: HeadSpec
+    prompt: Prompt | None = Field(None, description="what a language model is asked of a pair; absent: no prompt")
     activation: Literal["sigmoid"] = "sigmoid"
     calibration: Calibration = Calibration()
     threshold: float = Field(ge=0, le=1, description="a score at or above it is labelled 1")

@@ -10,6 +10,9 @@ kernel needs no torch, and a head is the same in the checkpoint and in its ONNX 
   differences (as in sentence-BERT, Reimers and Gurevych 2019, but over segments of one jointly encoded pair), the mean
   of q and c, the candidate itself, and the scalars of the pair: cosines and features. A linear term of the scalars is
   added, so that the head starts as a calibrated cheap scorer (training.models.cross_encoder).
+- `yes_no`: the two rows of a language model's own head that belong to the answers of a prompt (relevance.prompt), over
+  the last token. The logit is that of `yes` minus that of `no`, so its sigmoid is the softmax over both (arXiv
+  2510.21671). It reads no features.
 
 Features are numbers of a pair that its tokens do not show: lexical overlap (relevance.overlap) and the category prior
 (relevance.prior).
@@ -34,6 +37,12 @@ class HeadKind(StrEnum):
     STOCK = "stock"
     MEAN = "mean"
     PAIRED = "paired"
+    YES_NO = "yes_no"
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether such a head can read features of a pair beside its tokens."""
+        return self in (HeadKind.MEAN, HeadKind.PAIRED)
 
 
 class HeadSpec(StrictModel):
@@ -74,6 +83,8 @@ class HeadSpec(StrictModel):
             norm = {"norm.scale": (h,), "norm.bias": (h,)}
             last = {"hidden.bias": (w,), "out.weight": (w,), "skip.weight": (scalars,), "out.bias": ()}
             return mixed | norm | {"scalars.weight": (scalars, w)} | last
+        if self.kind is HeadKind.YES_NO:
+            return {"answers.weight": (2, h), "answers.bias": (2,)}  # yes, no
         return {}
 
     def without_prior(self, weights: Mapping[str, Array]) -> tuple[Self, dict[str, Array]]:
@@ -85,8 +96,11 @@ class HeadSpec(StrictModel):
     def logits(self, hidden: Array, ids: Array, mask: Array, weights: Mapping[str, Array], features: Array) -> Array:
         """Return logits [B] from hidden states [B, T, H], token ids [B, T], mask [B, T] (1: a token), features [B, F].
 
-        F may be 0.
+        F may be 0. Padding may be on either side.
         """
+        if self.kind is HeadKind.YES_NO:
+            rows, bias = weights["answers.weight"], weights["answers.bias"]
+            return _mean(hidden, _last(mask)) @ (rows[0] - rows[1]) + (bias[0] - bias[1])
         if self.kind is HeadKind.MEAN:
             logits = _mean(hidden, mask) @ weights["out.weight"] + weights["out.bias"]
             return logits + features @ weights["skip.weight"] if self.features else logits
@@ -136,6 +150,11 @@ def _mean(hidden: Array, mask: Array) -> Array:
     weight = mask[:, :, None] * (hidden[:, :1, :1] * 0 + 1)  # the mask in the dtype of the hidden states
     total = weight.sum(1)
     return (hidden * weight).sum(1) / (total + (total == 0))
+
+
+def _last(mask: Array) -> Array:
+    """Return a mask [B, T], 1 at the last token of each row alone, wherever its padding is."""
+    return mask * (mask.cumsum(1) == mask.sum(1)[:, None])
 
 
 def _cosine(a: Array, b: Array) -> Array:

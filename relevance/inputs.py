@@ -53,7 +53,7 @@ class PairInputs:
     @classmethod
     def from_checkpoint(cls, folder: Path, card: ModelCard) -> Self:
         """Read the tokenizer and the prior of a checkpoint. Raises InputError or CheckpointError naming the file."""
-        tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, card.max_length, card.pad_id)
+        tokenizer = PairTokenizer.from_file(folder / TOKENIZER_FILE, card.max_length, card.pad_id, card.prompt)
         prior = _read_prior(folder) if card.head.prior else None
         return cls(card.task, card.format, tokenizer, card.head.overlap, prior)
 
@@ -91,21 +91,27 @@ class PairInputs:
             "which is of another taxonomy or separator; train on rows of this one, or use --without-prior of export",
         )
 
+    def texts(self, pair: Pair) -> tuple[str, str]:
+        """Return both texts of a pair, as they are tokenised."""
+        return self.query(pair.query, pair.language)[0], self.candidate(pair.candidate)[0]
+
     def query(self, query: str, language: str) -> tuple[str, QueryLetters | None]:
         """Return a query's text, and what it contributes to the features of its pairs."""
-        return self.format.query_text(query, language), QueryLetters.of(query) if self.overlap else None
+        text = f"{self.tokenizer.leads[0]}{self.format.query_text(query, language)}"
+        return text, QueryLetters.of(query) if self.overlap else None
 
     def candidate(self, candidate: str) -> tuple[str, CandidateFeatures]:
         """Return a candidate's text, and what it contributes to the features of its pairs."""
+        lead = self.tokenizer.leads[1]
         if not self.reads_features:
-            return self.format.candidate_text(self.task, candidate), NO_FEATURES
+            return f"{lead}{self.format.candidate_text(self.task, candidate)}", NO_FEATURES
         if self.task is not Task.QC:
             letters = CandidateLetters.of(candidate) if self.overlap else None
-            return self.format.candidate_text(self.task, candidate), CandidateFeatures(letters)
+            return f"{lead}{self.format.candidate_text(self.task, candidate)}", CandidateFeatures(letters)
         levels = self.format.levels(candidate)
         letters = CandidateLetters.of(" ".join(levels)) if self.overlap else None
         prior = () if self.prior is None else self.prior.features(levels)
-        return self.format.path_text(levels), CandidateFeatures(letters, prior)
+        return f"{lead}{self.format.path_text(levels)}", CandidateFeatures(letters, prior)
 
 
 def _read_prior(folder: Path) -> CategoryPrior:

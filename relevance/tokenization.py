@@ -14,7 +14,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from relevance.errors import InputError
+from relevance.prompt import Prompt
 
+METASPACE = "▁"
 UNUSED_CHARACTER = "\U0010fffd"  # private use: in no vocabulary
 
 
@@ -64,26 +66,32 @@ class TokenizedPair:
 class PairTokenizer:
     """Turns pairs of texts into at most `max_length` token ids; the longer text is truncated first, on the right."""
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int, pad_id: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_length: int, pad_id: int, prompt: Prompt | None = None) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        tokenizer.encode_special_tokens = True
-        self._tokenizer = tokenizer
         self.max_length = max_length
         self.pad_id = pad_id
-        self.template = _probe_template(tokenizer)
+        self.template = _probe_template(tokenizer) if prompt is None else _prompt_template(tokenizer, prompt)
+        self.leads = (
+            ("", "") if prompt is None else _leads(tokenizer, prompt)
+        )  # before a query's and a candidate's text
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
         self.unknown_id = _unknown_id(tokenizer)
         self._typed = any(self.template.types)
         self._room = max_length - self.template.overhead
-        self._special_ids = frozenset({*self.template.special_ids, pad_id})
-        if max_length <= self.template.overhead:
-            raise InputError(f"max_length {max_length}: expected more than {self.template.overhead} special tokens")
+        # Of a prompt, only the marks of the vocabulary: its words may occur in texts.
+        special = self.template.special_ids if prompt is None else tokenizer.get_added_tokens_decoder().keys()
+        self._special_ids = frozenset({*special, pad_id} & {*self.template.special_ids, pad_id})
+        if self._room <= 0:
+            what = "special tokens" if prompt is None else "tokens of the prompt, or a shorter prompt"
+            raise InputError(f"max_length {max_length}: expected more than {self.template.overhead} {what}")
 
     @classmethod
-    def from_file(cls, path: Path, max_length: int, pad_id: int) -> "PairTokenizer":
+    def from_file(cls, path: Path, max_length: int, pad_id: int, prompt: Prompt | None = None) -> "PairTokenizer":
         """Read a tokenizer.json. Raises InputError if the file is missing or not a tokenizer."""
         try:
-            return cls(Tokenizer.from_file(str(path)), max_length, pad_id)
+            return cls(Tokenizer.from_file(str(path)), max_length, pad_id, prompt)
         except BaseException as error:  # tokenizers raises bare Exception, and its panics are not even that
             if isinstance(error, InputError | KeyboardInterrupt | SystemExit):
                 raise
@@ -197,6 +205,51 @@ def _probe_template(tokenizer: Tokenizer) -> PairTemplate:
         middle_types=types[end_a:b],
         suffix_types=types[end_b:],
     )
+
+
+def _prompt_template(tokenizer: Tokenizer, prompt: Prompt) -> PairTemplate:
+    """Return the tokens of a prompt around a pair. Marks such as `<|im_start|>` in its text are special tokens.
+
+    What the tokenizer puts before every text (`<s>`) begins the prompt, unless the prompt begins with it itself. Spaces
+    before a text are tokenised with it: see `_leads`.
+    """
+    before, between, after = prompt.parts
+    whole, alone = (tokenizer.encode("a", add_special_tokens=special).ids for special in (True, False))
+    begin = whole[: _find(whole, alone, 0)]
+    prefix, middle, suffix = (
+        tokenizer.encode(part, add_special_tokens=False).ids
+        for part in (before.rstrip(" "), between.rstrip(" "), after)
+    )
+    if prefix[: len(begin)] != begin:
+        prefix = begin + prefix
+    types = [tuple([0] * len(part)) for part in (prefix, middle, suffix)]
+    return PairTemplate(tuple(prefix), tuple(middle), tuple(suffix), 0, 0, *types)
+
+
+def _leads(tokenizer: Tokenizer, prompt: Prompt) -> tuple[str, str]:
+    """Return the spaces before a query and before a candidate: most vocabularies hold words with the space before them.
+
+    Tokenizers that put one before every text themselves (Llama 2) get none.
+    """
+    adds_space = tokenizer.encode("a", add_special_tokens=False).tokens[0].startswith(METASPACE)
+    before, between, _ = ("" if adds_space else part[len(part.rstrip(" ")) :] for part in prompt.parts)
+    return before, between
+
+
+def answer_ids(tokenizer: Tokenizer, prompt: Prompt) -> tuple[int, int]:
+    """Return the token ids of the prompt's answers, yes and no. InputError where one is not one token."""
+    after = prompt.parts[2]
+    ids = tokenizer.encode(after, add_special_tokens=False).ids
+    found = []
+    for answer in (prompt.yes, prompt.no):
+        whole = tokenizer.encode(after + answer, add_special_tokens=False)
+        if whole.ids[:-1] != ids:
+            raise InputError(
+                f"prompt: its answer {answer!r} is not one token after {after!r} (found {whole.tokens}); expected a "
+                "word of the vocabulary, with a space before it where the prompt ends without one"
+            )
+        found.append(whole.ids[-1])
+    return found[0], found[1]
 
 
 def _find(ids: list[int], part: list[int], start: int) -> int:

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import (
     CONFIG_MAPPING,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     DistilBertConfig,
     PretrainedConfig,
@@ -98,6 +99,32 @@ def tiny_reranker(folder: Path, family: str = "bert", labels: int = 1, **config:
     settings.update({"num_labels": labels, "initializer_range": 0.3, **config})
     torch.manual_seed(0)
     AutoModelForSequenceClassification.from_config(settings).save_pretrained(folder)
+    return folder
+
+
+def tiny_language_model(folder: Path, family: str = "qwen3", *, tied: bool = False, positions: int = 130) -> Path:
+    """Write a random decoder with its language-model head, and a tokenizer with chat marks and the words yes and no."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    marks = ["<s>", "<pad>", "</s>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY + 60, special_tokens=marks, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([*WORDS, *["Answer: yes no\nyes\nno"] * 9], trainer)
+    if family == "llama":  # begins every text with <s>, as Llama's own do
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 0)]
+        )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = tiny_config(family)
+    config.vocab_size, config.tie_word_embeddings = tokenizer.get_vocab_size(), tied
+    config.max_position_embeddings, config.initializer_range = positions, 0.3  # so that scores depend on the texts
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
 
 

@@ -40,7 +40,7 @@ from training.fitting.precision import resolve_precision, training_device
 from training.fitting.prior import fit_prior
 from training.fitting.recipe import Recipe
 from training.fitting.row_facts import RowFacts, facts_of
-from training.fitting.servable import check_family, check_lengths, check_size
+from training.fitting.servable import check_family, check_lengths, check_prompt, check_size
 from training.fitting.snapshots import STATE_FILE
 from training.fitting.thresholds import seen_languages
 from training.fitting.truncation import encode
@@ -100,11 +100,12 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     facts = facts_of(job.train, job.recipe.training, job.out.with_name(f"{job.out.name}.teacher_lacks.txt"))
     base = resolve_base_model(job.recipe.base_model)
     check_family(base)
+    check_prompt(job.recipe, base)
     work = job.out.parent / f".{job.out.name}.work"
     _open_work(work, job, base)
     encoder = _prepare(job, base, work)
     torch.manual_seed(job.recipe.seed)
-    tokenizer = load_tokenizer(encoder, job.recipe.training.max_length)
+    tokenizer = load_tokenizer(encoder, job.recipe.training.max_length, job.recipe.decided_prompt)
     check_lengths(job.recipe, encoder, tokenizer)
     levels = job.recipe.format.level_separator if job.recipe.task is Task.QC else ""
     model = CrossEncoder.from_base(encoder, tokenizer, job.recipe.decided_head, levels)
@@ -197,11 +198,13 @@ def _prepare(job: Job, base: BaseModel, work: Path) -> Path:
     section, out = job.recipe.encoder, work / "encoder"
     if out.exists():
         return out
-    options = EncoderOptions(section.layers)
+    prompt = job.recipe.decided_prompt
+    options = EncoderOptions(section.layers, prompt=prompt)
     if section.trim_vocabulary:
         recipe = job.recipe  # texts of dev do not count, so that metrics on dev hold for unseen texts
         corpus = [text for row in job.train for text in recipe.format.texts(recipe.task, row.pair)]
-        options = EncoderOptions(section.layers, corpus, section.trim_scripts, section.whole_scripts)
+        corpus += prompt.texts if prompt else ()
+        options = EncoderOptions(section.layers, corpus, section.trim_scripts, section.whole_scripts, prompt)
     after = prepare_encoder(base, out, options).after
     sizes = (after.layers, after.vocabulary, after.parameters)
     log.info("base model %s: %d layers, %d tokens, %d parameters", base.name, *sizes)
@@ -234,6 +237,7 @@ def _card(job: Job, base: BaseModel, tuner: FineTuner, cosine_auc: float | None)
         max_length=tuner.tokenizer.max_length,
         pad_id=tuner.tokenizer.pad_id,
         head=tuner.model.spec,
+        prompt=recipe.decided_prompt,
         threshold=0.5,
         seen_languages=tuple(seen_languages(job.train)),
         cosine_auc=cosine_auc,

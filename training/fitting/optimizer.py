@@ -82,9 +82,9 @@ def parameter_groups(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the groups of dense parameters, and of those with sparse gradients, each with its highest rate.
 
-    The head has a rate of its own. The rate of the encoder falls by `layer_decay` with each layer from the top, down to
-    the embeddings (Howard and Ruder 2018); word embeddings have `embedding_rate` times the rate of the top layer.
-    Weight decay is for matrices only.
+    The head has a rate of its own, unless it is pretrained (yes_no). That of the encoder falls by `layer_decay` with
+    each layer from the top, down to the embeddings (Howard and Ruder 2018); word embeddings have `embedding_rate` times
+    the rate of the top layer. Weight decay is for matrices only.
     """
     dense: dict[tuple[float, float], list[Tensor]] = {}
     sparse: list[dict[str, Any]] = []
@@ -94,7 +94,8 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        rate = section.head_learning_rate
+        pretrained = model.spec.kind is HeadKind.YES_NO  # rows of a language model's head
+        rate = section.learning_rate if pretrained else section.head_learning_rate
         if parameter is words.weight:
             rate = section.learning_rate * section.embedding_rate
         elif name in depths:

@@ -12,9 +12,10 @@ from relevance.card import explain
 from relevance.errors import ConfigError
 from relevance.formatting import PairFormat
 from relevance.heads import HeadKind
+from relevance.prompt import Prompt
 from relevance.strict import OptionsModel
 from relevance.tasks import Task
-from training.models.options import HeadOptions
+from training.models.options import HeadOptions, PromptOptions
 
 
 class EncoderSection(OptionsModel):
@@ -95,6 +96,7 @@ class Recipe(OptionsModel):
     encoder: EncoderSection = EncoderSection()
     format: PairFormat = PairFormat()
     head: HeadOptions = HeadOptions()
+    prompt: PromptOptions = PromptOptions()
     training: TrainingSection = TrainingSection()
 
     @property
@@ -104,20 +106,28 @@ class Recipe(OptionsModel):
         return HeadOptions.model_validate({"overlap": self._has_features, "prior": self._can_have_prior} | given)
 
     @property
+    def decided_prompt(self) -> Prompt | None:
+        """The prompt of a head that reads one; else None."""
+        return self.prompt.decided(self.task) if self.head.kind is HeadKind.YES_NO else None
+
+    @property
     def _has_features(self) -> bool:
-        return self.head.kind is not HeadKind.STOCK
+        return self.head.kind.reads_features
 
     @property
     def _can_have_prior(self) -> bool:
         return self.task is Task.QC and self._has_features
 
     @model_validator(mode="after")
-    def _features_are_possible(self) -> Self:
+    def _head_fits(self) -> Self:
         if self.head.overlap and not self._has_features:
-            raise ValueError("head.overlap = true: the head is stock; expected head.kind mean or paired")
+            raise ValueError(f"head.overlap = true: the head is {self.head.kind}; expected head.kind mean or paired")
         if self.head.prior and not self._can_have_prior:
-            reason = "the head is stock" if self.task is Task.QC else "items have no categories"
+            reason = "items have no categories" if self._has_features else f"the head is {self.head.kind}"
             raise ValueError(f"head.prior = true: {reason}; expected task qc and head.kind mean or paired")
+        if self.prompt != PromptOptions() and self.head.kind is not HeadKind.YES_NO:
+            raise ValueError(f"[prompt]: a {self.head.kind} head reads no prompt; expected head.kind yes_no")
+        _ = self.decided_prompt  # raises ValueError for a text without its places
         return self
 
     @classmethod

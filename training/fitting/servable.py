@@ -6,9 +6,9 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig
 
 from relevance.errors import ConfigError
-from relevance.tokenization import PairTokenizer
+from relevance.tokenization import PairTokenizer, answer_ids
 from training.fitting.recipe import Recipe
-from training.models.base_models import BaseModel
+from training.models.base_models import BaseModel, load_base_tokenizer
 
 # Tested from training over export and verification to a score over HTTP.
 SERVABLE = frozenset({"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "llama"})
@@ -31,6 +31,14 @@ def check_family(base: BaseModel) -> None:
             f"base model {base.path}: architecture {family!r} cannot be served, {reason}; use one of XLM-R, BERT, "
             "ModernBERT, DeBERTa, Qwen3 or their kin"
         )
+
+
+def check_prompt(recipe: Recipe, base: BaseModel) -> None:
+    """Raise InputError where the prompt fills `training.max_length`, or an answer is not one token after it."""
+    if (prompt := recipe.decided_prompt) is not None:
+        tokenizer = load_base_tokenizer(base)
+        answer_ids(tokenizer.backend_tokenizer, prompt)
+        PairTokenizer(tokenizer.backend_tokenizer, recipe.training.max_length, 0, prompt)
 
 
 def check_size(model: nn.Module, base: str) -> None:

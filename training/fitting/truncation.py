@@ -23,7 +23,7 @@ def encode(
     tokens, tokenizer, task = inputs.encode(pairs, priors), inputs.tokenizer, inputs.task
     for finding in () if priors else inputs.findings(pairs):
         log.warning("%s: %s", name, finding)
-    cut = [inputs.format.texts(task, pair) for pair, read in zip(pairs, tokens, strict=True) if read.truncated]
+    cut = [inputs.texts(pair) for pair, read in zip(pairs, tokens, strict=True) if read.truncated]
     if not cut:
         return tokens
     lengths = [[len(ids) for ids in tokenizer.encode_texts(text)] for text in cut]

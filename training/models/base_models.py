@@ -16,7 +16,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from relevance.errors import CheckpointError, ConfigError, MachineError
 from relevance.files import sha256_of
@@ -30,6 +38,7 @@ ACCEPTED = (
     f"expected {PACKAGED_PREFIX}{PACKAGED[0]}, a local model folder ({FOLDER_CONTENT}), or the id of a hub model that "
     "can be reached"
 )
+NEEDED = "head.kind 'yes_no' needs a language model such as Qwen3 or Llama, with its head"
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _CONTENT_SUFFIXES = {".json", ".txt", ".model"}  # configuration, tokenizer and vocabulary: all that shapes scores
@@ -108,6 +117,23 @@ def load_base_encoder(base: BaseModel) -> tuple[PreTrainedModel, frozenset[str]]
     if faults:
         raise CheckpointError(f"base model {base.path}: no weights for {faults}; {type(model).__name__} needs them")
     return model, absent
+
+
+def load_base_decoder(base: BaseModel) -> PreTrainedModel:
+    """Return a language model with its head, in float32.
+
+    Raises ConfigError where the architecture has none, CheckpointError where its files lack weights or cannot be read.
+    """
+    with quiet_weights(), naming_faults(base, "model"):
+        config = AutoConfig.from_pretrained(**base.source, trust_remote_code=False)
+        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+            raise ConfigError(
+                f"base model {base.name}: architecture {config.model_type!r} is no language model; {NEEDED}"
+            )
+        model, info = AutoModelForCausalLM.from_pretrained(**base.source, dtype=torch.float32, output_loading_info=True)
+    if faults := sorted(info["missing_keys"]):
+        raise CheckpointError(f"base model {base.path}: no weights for {faults}, its language-model head; {NEEDED}")
+    return model
 
 
 @contextlib.contextmanager

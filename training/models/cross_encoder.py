@@ -15,6 +15,7 @@ from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForSeque
 from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import CheckpointError, ConfigError
 from relevance.heads import HeadKind, HeadSpec
+from relevance.prompt import Prompt
 from relevance.tokenization import PairTokenizer, TokenizedPair, batches
 from training.models.dropout import use_byte_dropout
 from training.models.first_token import keep_first_token
@@ -45,6 +46,7 @@ class CrossEncoder(nn.Module):
     ) -> "CrossEncoder":
         """Load a base model's folder and add a fresh head. Raises ConfigError where the head does not fit the model.
 
+        A `yes_no` head is not fresh: `prepare_encoder` wrote its rows into the folder.
         `level_separator` stands between the levels of candidates, if they have levels.
         """
         template = tokenizer.template
@@ -53,9 +55,15 @@ class CrossEncoder(nn.Module):
             raise ConfigError(
                 f"head.kind 'paired': the tokenizer of {base} {fault}; expected head.kind 'stock' or 'mean'"
             )
+        hidden_size = AutoConfig.from_pretrained(base).hidden_size
+        if head.kind is HeadKind.YES_NO:
+            spec = HeadSpec(kind=head.kind, hidden_size=hidden_size)
+            model = cls(_load_encoder(base, spec, tokenizer.pad_id), spec)  # no dropout: language models have none here
+            model.load_head(load_file(base / HEAD_FILE))
+            return model
         spec = HeadSpec(
             kind=head.kind,
-            hidden_size=AutoConfig.from_pretrained(base).hidden_size,
+            hidden_size=hidden_size,
             width=head.width,
             special_ids=tuple(sorted({*template.special_ids, tokenizer.pad_id})),
             separator_id=template.middle[0] if template.middle else -1,
@@ -137,14 +145,14 @@ class CrossEncoder(nn.Module):
             save_file(weights, folder / HEAD_FILE)
 
 
-def load_tokenizer(folder: Path, max_length: int) -> PairTokenizer:
+def load_tokenizer(folder: Path, max_length: int, prompt: Prompt | None = None) -> PairTokenizer:
     """Return the kernel's tokeniser of a model folder. Raises ConfigError where it has no padding or end token."""
     with quiet_tokenizers():
         tokenizer = AutoTokenizer.from_pretrained(folder)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if pad_id is None:
         raise ConfigError(f"base model {folder}: its tokenizer has neither a padding nor an end token; expected one")
-    return PairTokenizer.from_file(folder / TOKENIZER_FILE, max_length, pad_id)
+    return PairTokenizer.from_file(folder / TOKENIZER_FILE, max_length, pad_id, prompt)
 
 
 @torch.inference_mode()
@@ -195,4 +203,7 @@ def _load_encoder(path: Path, spec: HeadSpec, pad_id: int, **stock: int) -> nn.M
         # No head here reads the pooler, and the packaged encoder has none trained.
         takes = inspect.signature(kind.__init__).parameters
         poolerless = {"add_pooling_layer": False} if "add_pooling_layer" in takes else {}
-        return AutoModel.from_pretrained(path, dtype=torch.float32, **poolerless)
+        model = AutoModel.from_pretrained(path, dtype=torch.float32, **poolerless)
+        if getattr(model.config, "use_cache", False):
+            model.config.use_cache = False  # decoders: no keys and values kept for a next token
+        return model

@@ -29,7 +29,7 @@ def start_head(
 
     shares = np.asarray(targets, dtype=np.float64)
     rate = (shares.sum() + 1) / (len(shares) + 2)  # smoothed: a sample may have one label only
-    if model.spec.kind is HeadKind.STOCK:
+    if not model.spec.kind.reads_features:
         return
     x = scalars(model, tokenizer, pairs)
     weights, bias = np.zeros(x.shape[1]), np.log(rate / (1 - rate))

@@ -3,7 +3,9 @@
 from pydantic import Field
 
 from relevance.heads import HeadKind
+from relevance.prompt import Prompt, default_prompt
 from relevance.strict import OptionsModel
+from relevance.tasks import Task
 
 
 class HeadOptions(OptionsModel):
@@ -12,9 +14,30 @@ class HeadOptions(OptionsModel):
     kind: HeadKind = HeadKind.PAIRED
     width: int = Field(64, gt=0)
     overlap: bool | None = Field(
-        None, description="read the lexical overlap of query and candidate; absent: yes, unless kind is stock"
+        None, description="read the lexical overlap of query and candidate; absent: yes, if kind is mean or paired"
     )
     prior: bool | None = Field(
-        None, description="read the category prior of the training rows (QC); absent: yes for QC, unless kind is stock"
+        None,
+        description="read the category prior of the training rows; absent: yes for QC, if kind is mean or paired",
     )
     dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class PromptOptions(OptionsModel):
+    """What a language model is asked (head.kind yes_no); see relevance.prompt."""
+
+    text: str | None = Field(
+        None,
+        description="the whole prompt; `{query}` and `{candidate}` stand in it once each, in this order; absent: a "
+        "question of the task",
+    )
+    steps: bool = Field(False, description="begin the question of the task with a four-step instruction")
+    yes: str = Field(" yes", description="the answer of label 1; one token after the prompt")
+    no: str = Field(" no", description="the answer of label 0; one token after the prompt")
+
+    def decided(self, task: Task) -> Prompt:
+        """Return the prompt. ValueError where the text lacks a place, or there are two texts."""
+        if self.text is not None and self.steps:
+            raise ValueError("prompt.steps = true beside prompt.text: expected one of them")
+        text = default_prompt(task, steps=self.steps) if self.text is None else self.text
+        return Prompt(text=text, yes=self.yes, no=self.no)

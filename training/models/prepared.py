@@ -6,12 +6,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
-from transformers import PreTrainedModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from relevance.card import HEAD_FILE
 from relevance.errors import CheckpointError, ConfigError
 from relevance.files import whole_folder
-from training.models.base_models import BaseModel, load_base_encoder, load_base_tokenizer
+from relevance.prompt import Prompt
+from relevance.tokenization import answer_ids
+from training.models.answers import answer_rows
+from training.models.base_models import BaseModel, load_base_decoder, load_base_encoder, load_base_tokenizer
 from training.models.packaged import PROVENANCE_FILE
 from training.models.vocabulary import check_scripts, needed_ids, trimmed_tokenizer
 
@@ -22,6 +27,8 @@ _STACK_NAMES = ("layer", "layers", "h")
 class EncoderOptions:
     """What to cut. `layers`: keep the first N. The vocabulary is trimmed where a corpus or a script is given.
 
+    With `prompt`, the weights of a `yes_no` head for its answers are written too (HEAD_FILE).
+
     The vocabulary keeps every token that occurs in `trim_corpus`, and every single character of `trim_scripts` (names
     in `SCRIPTS`), or with `whole_scripts` every token made of their characters only. Special tokens, digits,
     punctuation, symbols and ASCII characters always stay. Other texts become smaller tokens, or the unknown one.
@@ -31,6 +38,7 @@ class EncoderOptions:
     trim_corpus: Iterable[str] | None = None
     trim_scripts: tuple[str, ...] = ()
     whole_scripts: bool = False
+    prompt: Prompt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +68,8 @@ def prepare_encoder(base: BaseModel, out: Path, options: EncoderOptions) -> Enco
     """
     check_scripts(options.trim_scripts)
     _check_output(base, out)
-    model, absent = load_base_encoder(base)
     tokenizer = load_base_tokenizer(base)
+    model, absent, head = _loaded(base, tokenizer, options.prompt)
     before = _size(model, absent)
     if options.layers is not None:
         keep_first_layers(model, options.layers)
@@ -76,6 +84,8 @@ def prepare_encoder(base: BaseModel, out: Path, options: EncoderOptions) -> Enco
         weights = {key: value for key, value in model.state_dict().items() if key not in absent}
         model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
         tokenizer.save_pretrained(folder)
+        if head:
+            save_file(head, folder / HEAD_FILE)
         content = {
             "base": {"name": base.name, "license": base.license, "revision": base.revision},
             "before": asdict(before),
@@ -83,6 +93,16 @@ def prepare_encoder(base: BaseModel, out: Path, options: EncoderOptions) -> Enco
         }
         (folder / PROVENANCE_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return report
+
+
+def _loaded(
+    base: BaseModel, tokenizer: PreTrainedTokenizerFast, prompt: Prompt | None
+) -> tuple[PreTrainedModel, frozenset[str], dict[str, Tensor]]:
+    """Return the encoder, the names of its absent weights, and with a prompt the weights of its head, else none."""
+    if prompt is None:
+        return *load_base_encoder(base), {}
+    model = load_base_decoder(base)
+    return model.base_model, frozenset(), answer_rows(model, answer_ids(tokenizer.backend_tokenizer, prompt))
 
 
 def keep_first_layers(model: PreTrainedModel, layers: int) -> None:

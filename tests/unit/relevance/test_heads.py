@@ -60,6 +60,27 @@ def test_paired_logit_by_hand():
     np.testing.assert_allclose(logit, [6 * 0.5 + 10.0 + 3 * 2.0], rtol=1e-5)  # normed squares add up to 6
 
 
+def test_yes_no_is_the_softmax_of_two_tokens_at_the_last_one():
+    head = spec(HeadKind.YES_NO)
+    hidden = np.random.default_rng(1).normal(size=(2, 9, 6))
+    weights = drawn(head)
+    both = hidden[[0, 1], [6, 8]] @ weights["answers.weight"].T + weights["answers.bias"]
+    yes = np.exp(both[:, 0]) / np.exp(both).sum(1)
+    logits = head.logits(hidden, IDS, MASK, weights, NONE)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), yes)
+    tensors = {name: torch.from_numpy(value) for name, value in weights.items()}
+    found = head.logits(*map(torch.from_numpy, (hidden, IDS, MASK)), tensors, torch.from_numpy(NONE))
+    np.testing.assert_allclose(found.numpy(), logits, rtol=1e-10)
+
+
+def test_yes_no_finds_the_last_token_wherever_padding_is():
+    head = spec(HeadKind.YES_NO)
+    hidden = np.random.default_rng(1).normal(size=(2, 9, 6))
+    right = head.logits(hidden, IDS, MASK, drawn(head), NONE)
+    shifted = [np.stack([np.roll(x[0], 2, axis=0), x[1]]) for x in (hidden, IDS, MASK)]
+    np.testing.assert_allclose(head.logits(*shifted, drawn(head), NONE), right)
+
+
 def test_padding_changes_nothing():
     head = spec(HeadKind.PAIRED)
     hidden = np.random.default_rng(2).normal(size=(2, 9, 6))
