@@ -6,7 +6,7 @@ from relevance.locks import locks_output
 from training.commands.ablate import ablate
 from training.commands.data import data
 from training.commands.evaluate import evaluate
-from training.commands.feedback import from_logs
+from training.commands.feedback import from_logs, interleaving
 from training.commands.import_model import import_model
 from training.commands.models import encoder, train
 from training.commands.negatives import negatives
@@ -18,6 +18,7 @@ from training.commands.validate import apply_review, validate
 
 app = typer.Typer()
 data.command("from-logs")(locks_output("out")(from_logs))
+data.command()(interleaving)
 app.add_typer(data, name="data")
 app.add_typer(pipeline, name="pipeline")
 for command in (ablate, evaluate, score, train):

@@ -60,7 +60,7 @@ class ScoresEntry:
     scores: Sequence[float]
     labels: Sequence[int]
     order: Sequence[int] | None = None
-    teams: Sequence[Team] | None = None
+    teams: Sequence[Team | None] | None = None
     time: datetime = field(default_factory=now)
     kind = Kind.SCORES
 

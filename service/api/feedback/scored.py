@@ -18,7 +18,7 @@ class Answered:
 
     order: Sequence[int]
     challenger: ServedModel | None = None
-    teams: Sequence[Team] | None = None
+    teams: Sequence[Team | None] | None = None
 
 
 def log_scores(

@@ -16,19 +16,18 @@ from starlette.responses import Response
 from relevance.tasks import Pair
 from service.api.body.json_route import JsonRoute
 from service.api.context import context_of
-from service.api.feedback.scored import Answered, log_scores
 from service.api.list_type import Many
 from service.api.policy import Policy, ProblemKeys
 from service.api.problems import PROBLEMS
-from service.api.rerank.documents import Document, document_text, score_documents
-from service.api.rerank.fields import MODEL, PARTIAL, RERANK_EXAMPLE, Count, Flag
+from service.api.rerank.documents import Document, document_text
+from service.api.rerank.fields import INTERLEAVE, MODEL, PARTIAL, RERANK_EXAMPLE, Count, Flag
 from service.api.rerank.model_choice import served_model
-from service.api.rerank.ranking import answer, best_first
+from service.api.rerank.ranked import Ranked, Wish, rank_documents
+from service.api.rerank.ranking import answer
 from service.auth.key_file import Scope
 from service.errors import InvalidRequestError
 from service.scheduling.job import Priority
 from service.scoring.admission import FieldNames
-from service.scoring.served_model import Scored, ServedModel
 
 DOCUMENTS = FieldNames("documents", "query", "documents[{}]")
 DEFAULT_RANK_FIELDS = ("text",)
@@ -55,6 +54,7 @@ class CohereRequest(BaseModel):
     return_documents: Flag = Field(None, description="whether results carry their document")
     rank_fields: Many[str] | None = Field(None, min_length=1, description="keys of an object to rank by, in this order")
     partial: Flag = Field(None, description=PARTIAL)
+    interleave: Flag = Field(None, description=INTERLEAVE)
 
 
 class CohereV2Request(CohereRequest):
@@ -108,12 +108,12 @@ class CohereResponse(BaseModel):
 @Policy(Scope.SCORE, scores=Priority.INTERACTIVE, named=True, model_prefix=True, problem_keys=ProblemKeys.COHERE)
 async def rerank_v2(body: CohereV2Request, request: Request) -> Response:
     """Rank documents as Cohere's v2 does, best first."""
-    model, scored = await rerank(body, request)
-    return answer(cohere_answer(body, request, scored, model), model, scored)
+    ranked = await rerank(body, request)
+    return answer(cohere_answer(body, request, ranked), ranked.model, ranked.scored, ranked.interleaved)
 
 
-async def rerank(body: CohereRequest, request: Request) -> tuple[ServedModel, Scored]:
-    """Score the documents of a request. Returns the model that did."""
+async def rerank(body: CohereRequest, request: Request) -> Ranked:
+    """Rank the documents of a request."""
     model = served_model(request, body.model)
     limit, reads = body.max_tokens_per_doc, model.manifest.max_length
     if body.return_documents:
@@ -124,17 +124,14 @@ async def rerank(body: CohereRequest, request: Request) -> tuple[ServedModel, Sc
         )
     fields = tuple(body.rank_fields or DEFAULT_RANK_FIELDS)
     pairs = [Pair(body.query, document_text(each, place, fields)) for place, each in enumerate(body.documents)]
-    scored = await score_documents(request, model, pairs, DOCUMENTS, partial=bool(body.partial))
-    log_scores(request, model, pairs, scored, Answered(best_first(scored, model, body.top_n)))
-    return model, scored
+    wish = Wish(body.top_n, partial=bool(body.partial), interleave=bool(body.interleave))
+    return await rank_documents(request, model, pairs, DOCUMENTS, wish)
 
 
-def cohere_answer(body: CohereRequest, request: Request, scored: Scored, model: ServedModel) -> dict[str, Any]:
+def cohere_answer(body: CohereRequest, request: Request, ranked: Ranked) -> dict[str, Any]:
     """Return what the answers of Cohere's v1 and v2 have in common."""
-    scores = scored.scores.tolist()
-    results: list[dict[str, Any]] = [
-        {"index": place, "relevance_score": scores[place]} for place in best_first(scored, model, body.top_n)
-    ]
+    scored, scores = ranked.scored, ranked.scored.scores.tolist()
+    results: list[dict[str, Any]] = [{"index": place, "relevance_score": scores[place]} for place in ranked.order]
     if body.return_documents:
         documents = [each if isinstance(each, dict) else {"text": each or ""} for each in body.documents]
         results = [result | {"document": documents[result["index"]]} for result in results]
@@ -143,7 +140,7 @@ def cohere_answer(body: CohereRequest, request: Request, scored: Scored, model: 
         "billed_units": {"search_units": 1},
         "tokens": {"input_tokens": scored.tokens},
     }
-    cut = f"cut to the {model.manifest.max_length} tokens that the model reads"
+    cut = f"cut to the {ranked.model.manifest.max_length} tokens that the model reads"
     warnings = [(cut, scored.truncated), ("not scored before the deadline", scored.unscored)]
     if any(places for _, places in warnings):
         meta["warnings"] = [f"{said}: {_named(places)}" for said, places in warnings if places]

@@ -32,6 +32,7 @@ Count = Annotated[int | None, Field(strict=True, ge=1), BeforeValidator(_count)]
 Direction = Annotated[str, AfterValidator(_direction)] | None
 Text = str | None  # null is a blank text
 
+INTERLEAVE = "true: a ranking of the active model and the challenger in turns, for the feedback log (docs/models.md)"
 PARTIAL = "true: rank what can be scored by the deadline, the first texts, and leave the others out; else 504"
 MODEL = "task (`qc`, `qi`, `rerank`), name or version of a served model; may be left out where only one is served"
 RERANK_EXAMPLE: JsonDict = {

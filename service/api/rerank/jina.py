@@ -40,7 +40,7 @@ class V1Response(CohereResponse):
 @Policy(Scope.SCORE, scores=Priority.INTERACTIVE, named=True, model_prefix=True, problem_keys=ProblemKeys.COHERE)
 async def rerank_v1(body: V1Request, request: Request) -> Response:
     """Rank documents as Cohere's v1 and Jina do, best first."""
-    model, scored = await rerank(body, request)
-    usage = {"prompt_tokens": scored.tokens, "total_tokens": scored.tokens}
-    content = cohere_answer(body, request, scored, model) | {"model": model.manifest.name, "usage": usage}
-    return answer(content, model, scored)
+    ranked = await rerank(body, request)
+    usage = {"prompt_tokens": ranked.scored.tokens, "total_tokens": ranked.scored.tokens}
+    content = cohere_answer(body, request, ranked) | {"model": ranked.model.manifest.name, "usage": usage}
+    return answer(content, ranked.model, ranked.scored, ranked.interleaved)

@@ -25,12 +25,12 @@ def values(scored: Scored, raw: bool) -> list[float]:
     return found
 
 
-def answer(content: Any, model: ServedModel, scored: Scored) -> Response:
+def answer(content: Any, model: ServedModel, scored: Scored, interleaved: str | None = None) -> Response:
     """Return an answer, with headers for what these shapes have no key for; `X-Compute-Tokens` is TEI's name."""
     headers = {
         "X-Compute-Tokens": str(scored.tokens),
         "X-Truncated-Pairs": str(len(scored.truncated)),
         "X-Unscored-Pairs": str(len(scored.unscored)),
         "X-Model-Version": model.manifest.version,
-    }
+    } | ({} if interleaved is None else {"X-Interleaved": interleaved})
     return Response(json.dumps(content), headers=headers, media_type="application/json")

@@ -12,15 +12,14 @@ from starlette.responses import Response
 
 from relevance.tasks import Pair
 from service.api.body.json_route import JsonRoute
-from service.api.feedback.scored import Answered, log_scores
 from service.api.list_type import Many
 from service.api.policy import Policy, ProblemKeys
 from service.api.problems import PROBLEMS
 from service.api.rerank.cohere import DOCUMENTS
-from service.api.rerank.documents import score_documents
-from service.api.rerank.fields import MODEL, PARTIAL, Count, Direction, Flag, Text
+from service.api.rerank.fields import INTERLEAVE, MODEL, PARTIAL, Count, Direction, Flag, Text
 from service.api.rerank.model_choice import ModelParameter, served_model
-from service.api.rerank.ranking import answer, best_first, values
+from service.api.rerank.ranked import Wish, rank_documents
+from service.api.rerank.ranking import answer, values
 from service.auth.key_file import Scope
 from service.scheduling.job import Priority
 from service.scoring.admission import FieldNames
@@ -52,6 +51,7 @@ class TeiRerankRequest(BaseModel):
     truncation_direction: Direction = None
     top_n: Count = Field(None, description="how many results to return; absent: all")
     partial: Flag = Field(None, description=PARTIAL)
+    interleave: Flag = Field(None, description=INTERLEAVE)
 
     @model_validator(mode="after")
     def _one_list(self) -> Self:
@@ -80,11 +80,10 @@ async def rerank_tei(body: TeiRerankRequest, request: Request, model: ModelParam
     served = served_model(request, body.model or model)
     texts, names = body.candidates, TEXTS if body.documents is None else DOCUMENTS
     pairs = [Pair(body.query, text) for text in texts]
-    cuts, partial = body.truncate is not False, bool(body.partial)
-    scored = await score_documents(request, served, pairs, names, truncate=cuts, partial=partial)
-    found, order = values(scored, bool(body.raw_scores)), best_first(scored, served, body.top_n)
-    log_scores(request, served, pairs, scored, Answered(order))
-    ranks: list[dict[str, Any]] = [{"index": place, "score": found[place]} for place in order]
+    wish = Wish(body.top_n, body.truncate is not False, bool(body.partial), bool(body.interleave))
+    ranked = await rank_documents(request, served, pairs, names, wish)
+    found = values(ranked.scored, bool(body.raw_scores))
+    ranks: list[dict[str, Any]] = [{"index": place, "score": found[place]} for place in ranked.order]
     if body.return_text or body.return_documents:
         ranks = [rank | {"text": texts[rank["index"]]} for rank in ranks]
-    return answer(ranks, served, scored)
+    return answer(ranks, ranked.model, ranked.scored, ranked.interleaved)
