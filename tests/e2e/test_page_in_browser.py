@@ -171,6 +171,80 @@ def test_page_works_by_keyboard(browser, url):
         assert opened.faults == []
 
 
+SCRAPE = """
+# TYPE relevance_wait_seconds histogram
+relevance_wait_seconds_bucket{le="0.1",task="qc"} %d
+relevance_wait_seconds_bucket{le="0.2",task="qc"} %d
+relevance_wait_seconds_bucket{le="+Inf",task="qc"} %d
+relevance_wait_seconds_bucket{le="0.1",task="qi"} 0
+relevance_wait_seconds_bucket{le="0.2",task="qi"} 7
+relevance_wait_seconds_bucket{le="+Inf",task="qi"} 7
+relevance_rejections_total{reason="a \\"b\\" {c}"} %d
+process_start_time_seconds %d
+"""
+READ = """async (scrapes) => {
+  const { History, parse } = await import("/page/js/metrics.js");
+  const history = new History();
+  scrapes.forEach((scrape, place) => history.add(parse(scrape), 10 * place));
+  const span = history.span(60);
+  const shares = span.quantiles("wait_seconds", [0.25, 0.5, 0.99], { task: "qc" });
+  return { shares, seconds: span.seconds, rejected: [...span.by("reason", "rejections_total")] };
+}"""
+
+
+@pytest.mark.parametrize(
+    ("second", "shares"),
+    [
+        ((30, 50, 50, 0, 1), [0.05, 0.1, 0.198]),  # 20 more up to 0.1 and 20 between 0.1 and 0.2
+        ((10, 20, 50, 0, 1), [0.2, 0.2, 0.2]),  # 10 between them, 30 above every finite bound
+        ((10, 10, 10, 0, 1), [None, None, None]),
+    ],
+)
+def test_percentiles_are_those_of_what_grew_between_two_scrapes(browser, url, second, shares):
+    with tab(browser, url) as opened:
+        opened.go("/docs")
+        found = opened.page.evaluate(READ, [SCRAPE % (10, 10, 10, 0, 1), SCRAPE % second])
+        assert found["seconds"] == 10
+        assert found["shares"] == pytest.approx(shares)
+
+
+def test_counts_start_anew_with_another_process_and_labels_are_read_whole(browser, url):
+    with tab(browser, url) as opened:
+        opened.go("/docs")
+        scrapes = [SCRAPE % (9, 9, 9, 9, 1), SCRAPE % (1, 1, 1, 1, 2), SCRAPE % (2, 2, 2, 4, 2)]
+        found = opened.page.evaluate(READ, scrapes)
+        assert (found["seconds"], found["rejected"]) == (10, [['a "b" {c}', 3]])
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+def test_live_shows_what_was_scored_and_refused(browser, url, size, scheme):
+    from playwright.sync_api import expect
+
+    with tab(browser, url, size, scheme) as opened:
+        page = opened.page
+        opened.go("/#/live")
+        rows = page.get_by_role("region", name="Latency by number of candidates").locator("tbody tr")
+        expect(rows).to_have_count(6, timeout=TIMEOUT_MILLISECONDS)
+        body = {"task": "qi", "query": "red cup", "candidates": [f"cup {n}" for n in range(20)]}
+        for _ in range(5):
+            assert page.request.post(f"{url}/v1/score", data=body).ok
+        late = page.request.post(f"{url}/v1/score", data=body, headers={"X-Request-Timeout-Ms": "1"})
+        assert late.status == 504
+        row = rows.filter(has=page.get_by_role("rowheader", name="11-50"))
+        expect(row.locator("td").first).to_have_text("5", timeout=TIMEOUT_MILLISECONDS)
+        assert all(text.endswith(" ms") for text in row.locator("td").all_inner_texts()[1:])
+        refused = page.get_by_role("region", name="Refused requests").get_by_role("row", name="deadline")
+        expect(refused.locator("td").first).to_have_text("1", timeout=TIMEOUT_MILLISECONDS)
+        latency = page.get_by_role("img", name="Latency: p50")
+        assert "ms, p95" in latency.get_attribute("aria-label")
+        page.get_by_label("Task").select_option("qc")
+        expect(row.locator("td").first).to_have_text("0", timeout=TIMEOUT_MILLISECONDS)
+        page.wait_for_url("**#/live?task=qc")
+        assert opened.serious() == []
+        assert opened.overflow() == 0
+        assert opened.faults == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_interactive_docs_need_no_other_host(browser, url, scheme):
     with tab(browser, url, scheme=scheme) as opened:

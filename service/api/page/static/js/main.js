@@ -3,9 +3,10 @@
 import { h } from "./dom.js";
 import { config, key, readConfig } from "./http.js";
 import { readAddress } from "./address.js";
+import * as live from "./live.js";
 import * as playground from "./playground.js";
 
-const VIEWS = { playground };
+const VIEWS = { playground, live };
 const ON_ADMIN = ["live", "models"]; // the admin interface scores nothing
 const main = document.getElementById("main");
 let leave = () => {};

@@ -2,7 +2,7 @@
 
 import { h, short } from "./dom.js";
 
-const PARTS = { queue: "queue", tokenize: "tokenise", run: "model", serialize: "serialise" };
+export const PARTS = { queue: "queue", tokenize: "tokenise", run: "model", serialize: "serialise" };
 
 /** Return milliseconds by part, as `{queue: 0.1, ..., total: 3.2}`. */
 export function parseTiming(header) {
