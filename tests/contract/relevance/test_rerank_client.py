@@ -122,7 +122,8 @@ def test_stopped_service_keeps_the_order(tmp_path, kind):
         assert rerank("qi", "cup", TITLES, budget_ms=30_000, policy=KEEP).reranked
         process.end(signal.SIGKILL)
         results = [rerank("qi", "cup", TITLES, budget_ms=300, policy=KEEP) for _ in range(3)]
-    assert all(kept(result, len(TITLES), "unreachable") for result in results)
+    assert all(kept(result, len(TITLES), result.reason) for result in results)
+    assert {result.reason for result in results} <= {"unreachable", "deadline"}  # a busy machine may run out of time
     assert max(rerank.seconds[1:]) < 0.3 + SLACK_SECONDS
 
 

@@ -19,14 +19,26 @@ from service.settings import Settings
 from tests import ROOT
 from training.pipeline.stages import STAGES
 
-TOP = ("relevance", "training", "export", "service", "docs", "deploy", "benchmarks", "configs", "tests", "requirements")
+TOP = (
+    "relevance",
+    "training",
+    "export",
+    "service",
+    "docs",
+    "deploy",
+    "benchmarks",
+    "configs",
+    "examples",
+    "tests",
+    "requirements",
+)
 FILES = [path for name in TOP for path in sorted((ROOT / name).rglob("*")) if "__pycache__" not in path.parts]
 FILES += [path for path in ROOT.iterdir() if path.is_file()]
 PAGES = [path for path in FILES if path.suffix == ".md"]
 OLD = {ROOT / "CHANGELOG.md", ROOT / "docs/log.md"}  # they tell of what was; links hold, names need not
 # What a user makes, what a command writes, and what belongs to others.
 EXAMPLES = {"keys.toml", "study.md", "deploy/kubernetes/YOURS", "relevance.commands"}
-OF_OTHERS = {"X-Forwarded-For", "group_by_length"}
+OF_OTHERS = {"X-Forwarded-For", "allow_rerank_failures", "group_by_length"}
 CURRENT = [page for page in PAGES if page not in OLD]
 
 
