@@ -16,7 +16,7 @@ OBSERVABILITY := tests/e2e/test_observability.py
 
 demo: $(VENV)/.installed models
 	@echo
-	@echo "Serving the models of the SYNTHETIC sample on http://127.0.0.1:$(PORT) ; stop with Ctrl-C. Once it is ready, try:"
+	@echo "Serving the models of the SYNTHETIC sample; stop with Ctrl-C. Once it is ready, open http://127.0.0.1:$(PORT)/ or try:"
 	@echo
 	@echo "  curl -s http://127.0.0.1:$(PORT)/v1/score -H 'Content-Type: application/json' -d \\"
 	@echo "    '{\"task\":\"qc\",\"query\":\"ランニングシューズ\",\"language\":\"ja\",\"candidates\":[\"shoes,sports shoes,running shoes\",\"furniture,office furniture,office chairs\"]}'"

@@ -77,6 +77,12 @@ def running(
         process.end()
 
 
+def admin_url(process: Process) -> str:
+    """Return the URL of the admin interface of a process that has one."""
+    process.wait_ready()
+    return str(next(json.loads(line)["url"] for line in process.lines if "admin interface at" in line))
+
+
 def in_process(
     bundles: Mapping[Task, Path],
     scenario: Callable[[httpx.AsyncClient, Service], Awaitable[Answer]],

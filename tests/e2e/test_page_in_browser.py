@@ -1,11 +1,17 @@
 """The page in a real Chromium with real bundles: every view, light and dark, wide and narrow, by mouse and keyboard."""
 
+import json
+
+import numpy as np
 import pytest
 
+from relevance.bundle import Manifest
+from relevance.card import score_reference
+from relevance.metrics import Scored, evaluate
 from relevance.tasks import Task
 from service.auth.key_file import entry, new_secret
 from tests.browser import INSTALLED, TIMEOUT_MILLISECONDS, chromium, tab
-from tests.serving import running
+from tests.serving import admin_url, running
 from tests.tiny import tiny_bundle
 
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="needs chromium, playwright and axe-playwright-python")
@@ -19,7 +25,23 @@ def bundles(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
     tiny_bundle(folder / "qc", Task.QC, seed=1)
     tiny_bundle(folder / "qi", Task.QI, seed=2)
-    return {"qc": folder / "qc", "qi": folder / "qi"}
+    tiny_bundle(folder / "qc-2", Task.QC, seed=3)
+    return {"qc": measured(folder / "qc"), "qi": folder / "qi"}
+
+
+def measured(folder):
+    """Give a bundle metrics, a calibration and histograms, as a trained one has them."""
+    rng = np.random.default_rng(0)
+    labels, languages = rng.integers(0, 2, 180), ["en"] * 60 + ["ja"] * 60 + ["ar"] * 60
+    scores = np.clip(labels * 0.3 + rng.random(180) * 0.7, 0, 1)
+    scored = Scored(labels.tolist(), scores.tolist(), [f"q{n // 6}" for n in range(180)], languages)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest |= score_reference(scores, languages) | {"findings": ["F1 is no better than always saying yes"]}
+    manifest |= {"metrics_on": "dev rows", "calibration": {"scale": 0.8, "offset": -0.2}}
+    manifest["metrics"] = evaluate(scored, 0.5, ["en", "es"], resamples=50).model_dump(mode="json")
+    found = Manifest.model_validate(manifest).sealed()
+    (folder / "manifest.json").write_text(found.model_dump_json())
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +265,77 @@ def test_live_shows_what_was_scored_and_refused(browser, url, size, scheme):
         assert opened.serious() == []
         assert opened.overflow() == 0
         assert opened.faults == []
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
+def test_models_shows_the_card_of_each_model(browser, url, size, scheme):
+    with tab(browser, url, size, scheme) as opened:
+        page = opened.page
+        card = page.request.get(f"{url}/v1/models/qc").json()["models"][0]
+        opened.go("/#/models")
+        page.get_by_text("F1 is no better than always saying yes").wait_for()
+        row = page.get_by_role("region", name="Languages").locator("tbody tr", has_text="Japanese")
+        auc = card["metrics"]["languages"]["ja"]["auc"]
+        assert f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]" in row.inner_text()
+        assert row.locator("td").nth(0).inner_text() == "60"
+        assert "0.9" in row.inner_text()  # its own threshold
+        page.get_by_text("score = sigmoid(0.8 · logit − 0.2)").wait_for()
+        page.get_by_label("Language", exact=True).select_option("ja")
+        page.get_by_role("img", name="Shares of the scores in each twentieth, Japanese, threshold 0.9").wait_for()
+        page.get_by_text("Not enough live scores yet").wait_for()
+        assert opened.serious() == []
+        assert opened.overflow() == 0
+        page.get_by_role("button", name="QI active").click()
+        page.get_by_text("This bundle has no metrics").wait_for()
+        address = page.url
+        opened.go("/")
+        page.goto(address)
+        page.get_by_role("heading", name="tiny-qi-2").wait_for()
+        assert opened.faults == []
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("wide", "dark"), ("narrow", "light")])
+def test_models_are_changed_on_the_page_of_the_admin_interface(browser, bundles, size, scheme):
+    with running(bundles, threads=1, admin_port=0) as process:
+        url, admin = process.wait_ready(), admin_url(process)
+        with tab(browser, admin, size, scheme) as opened:
+            page = opened.page
+            opened.go("/")
+            page.get_by_role("heading", name="Change QC").wait_for()
+            assert page.get_by_role("link", name="Playground").count() == 0
+            load(page, "qc-2", "switch")
+            page.get_by_role("heading", name="tiny-qc-3").wait_for()
+            page.get_by_role("button", name="Roll back").click()
+            page.get_by_role("button", name="Yes").click()
+            page.get_by_role("heading", name="tiny-qc-1").wait_for()
+            load(page, "qc-2", "canary", share="0")
+            page.get_by_role("button", name="QC challenger").click()
+            page.get_by_text("canary, share 0", exact=True).wait_for()
+            assert opened.serious() == []
+            assert opened.overflow() == 0
+            assert opened.faults == []
+            load(page, "elsewhere", "switch")
+            page.get_by_role("alert").get_by_text("expected a folder below").wait_for()
+        with tab(browser, url, size, scheme) as opened:
+            page = opened.page
+            opened.go("/#/playground?q=cup&show=qc&qc=home,cups")
+            page.get_by_text("Compare with the challenger tiny-qc-3").wait_for()
+            body = {"task": "qc", "query": "cup", "candidates": ["home,cups"]}
+            headers = {"X-Relevance-Model": "challenger"}
+            answer = page.request.post(f"{url}/v1/score", data=body, headers=headers).json()
+            page.get_by_text(f"challenger {answer['scores'][0]['score']:.3f}").wait_for()
+            assert opened.serious() == []
+            assert opened.faults == []
+
+
+def load(page, bundle, mode, share=None):
+    """Load a bundle through the form, and say yes."""
+    page.get_by_label("Load a bundle").fill(bundle)
+    page.locator("#mode").select_option(mode)
+    if share is not None:
+        page.get_by_label("Share, 0 to 1").fill(share)
+    page.get_by_role("button", name="Load", exact=True).click()
+    page.get_by_role("button", name="Yes").click()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

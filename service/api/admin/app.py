@@ -3,7 +3,6 @@
 It shares the `Service` with the app that scores, reads the same API keys, and needs those of scope `admin`.
 """
 
-import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +12,10 @@ from relevance.errors import ConfigError
 from relevance.version import project_version
 from service.api import health
 from service.api.admin import routes
+from service.api.admin.local import is_of_this_machine
 from service.api.admin.routes import ADMIN_KEY
 from service.api.middleware import RequestMiddleware
+from service.api.page.routes import files_router, home_router
 from service.api.policy import RoutePolicies
 from service.api.problems import handle_problems
 from service.api.recording import record_admin_request
@@ -36,6 +37,8 @@ def create_admin_app(service: Service, roots: Sequence[Path]) -> FastAPI:
     app.include_router(routes.router)
     for path, endpoint in (("/healthz", health.health), ("/readyz", health.ready), ("/metrics", health.metrics)):
         app.add_api_route(path, endpoint)
+    for router in (files_router(admin=True), *([home_router()] if service.settings.page else [])):
+        app.include_router(router)
     policies = app.state.policies = RoutePolicies.of(app, unknown=ADMIN_KEY)
     app.add_middleware(RequestMiddleware, service=service, policies=policies, record=record_admin_request)
     handle_problems(app)
@@ -46,15 +49,8 @@ def check_admin(settings: Settings) -> None:
     """Raise ConfigError where the admin interface would be open to other machines without API keys."""
     if settings.admin_port is None:
         return
-    if settings.api_keys is None and not _of_this_machine_only(settings.admin_host):
+    if settings.api_keys is None and not is_of_this_machine(settings.admin_host):
         raise ConfigError(
             f"admin_host {settings.admin_host}: whoever reaches it could change models; expected 127.0.0.1, or "
             "api_keys with a key of scope admin"
         )
-
-
-def _of_this_machine_only(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

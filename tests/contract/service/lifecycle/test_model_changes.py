@@ -18,7 +18,7 @@ from relevance.clienttypes import RetryPolicy
 from relevance.tasks import Pair
 from service.auth.key_file import entry
 from service.runtime.session import Engine
-from tests.serving import Process, running
+from tests.serving import Process, admin_url, running
 from tests.tiny import tiny_bundle
 
 QUERY, CANDIDATES = "shoes", [f"Sports,Running Shoes {number}" for number in range(12)]
@@ -59,11 +59,6 @@ def expected(root, versions):
     a, b = found.values()
     assert min(abs(x - y) for x, y in zip(a, b, strict=True)) > 0.01
     return found
-
-
-def admin_url(process):
-    process.wait_ready()
-    return next(json.loads(line)["url"] for line in process.lines if "admin interface at" in line)
 
 
 @contextmanager
@@ -317,12 +312,55 @@ def test_admin_interface_refuses_what_it_must(service, root):
     for share in (None, -0.1, 1.1, "much"):
         problem(admin.post(url, json={"bundle": "b", "mode": "canary", "share": share}), 422, "invalid_request")
     problem(admin.post("/v1/admin/models/qi", json={"bundle": "b", "mode": "switch"}), 404, "unknown_task")
-    problem(admin.post(url + "/rollback", headers={"origin": "http://localhost"}), 422, "invalid_request")
     problem(admin.post(url + "/promote"), 409, "conflict")
     problem(admin.delete(url + "/challenger"), 409, "conflict")
     problem(admin.post("/v1/score", json=BODY), 404, "unknown_path")
     problem(client.get("/v1/admin/models"), 404, "unknown_path")  # not on the port of the callers
     assert [admin.get(path).status_code for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 200]
+
+
+def test_admin_interface_takes_requests_of_its_own_page_only(root, tmp_path):
+    path = "/v1/admin/models/qc/promote"
+    with served(root) as (_, admin):
+        own = f"{admin.base_url.host}:{admin.base_url.port}"
+        problem(admin.post(path, headers={"origin": f"http://{own}"}), 409, "conflict")
+        problem(admin.post(path, headers={"origin": "http://localhost:5", "host": "localhost:5"}), 409, "conflict")
+        for origin in (
+            "http://localhost",
+            "http://evil.example",
+            "null",
+            "",
+            f"http://evil@{own}",
+            f"http://{own}.evil",
+        ):
+            detail = problem(admin.post(path, headers={"origin": origin}), 422, "invalid_request")
+            assert "expected this interface's own page" in detail
+        for host in ("evil.example", "evil.example:80", "[::1", "0.0.0.0"):  # a name that leads here
+            headers = {"origin": f"http://{host}", "host": host}
+            assert "expected 127.0.0.1 or localhost" in problem(
+                admin.post(path, headers=headers), 422, "invalid_request"
+            )
+    (tmp_path / "keys.toml").write_text(entry("operator", "secret", ["admin"]))
+    with served(root, api_keys=tmp_path / "keys.toml") as (_, admin):  # no other page has the key
+        headers = {"origin": "https://admin.example", "host": "admin.example", "authorization": "Bearer secret"}
+        problem(admin.post(path, headers=headers), 409, "conflict")
+
+
+def test_admin_interface_has_the_page_and_the_cards(root, versions):
+    with served(root) as (client, admin):
+        assert admin.get("/").text == client.get("/").text
+        assert (admin.get("/page/config").json()["admin"], client.get("/page/config").json()["admin"]) == (True, False)
+        changed(admin, "b", "canary", share=0.5)
+        cards = admin.get("/v1/admin/models/qc").json()
+        assert cards == client.get("/v1/models/qc").json()
+        assert [(card["role"], card["mode"], card["share"], card["version"]) for card in cards["models"]] == [
+            ("active", None, None, versions["a"]),
+            ("challenger", "canary", 0.5, versions["b"]),
+        ]
+        admin.post("/v1/admin/models/qc/promote")
+        assert [card["role"] for card in client.get("/v1/models/qc").json()["models"]] == ["active", "previous"]
+    with served(root, page=False) as (_, admin):
+        problem(admin.get("/"), 404, "unknown_path")
 
 
 def test_admin_interface_wants_a_key_of_its_scope(root, tmp_path):

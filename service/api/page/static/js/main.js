@@ -4,9 +4,10 @@ import { h } from "./dom.js";
 import { config, key, readConfig } from "./http.js";
 import { readAddress } from "./address.js";
 import * as live from "./live.js";
+import * as models from "./models.js";
 import * as playground from "./playground.js";
 
-const VIEWS = { playground, live };
+const VIEWS = { playground, live, models };
 const ON_ADMIN = ["live", "models"]; // the admin interface scores nothing
 const main = document.getElementById("main");
 let leave = () => {};
