@@ -145,6 +145,7 @@ def validate(
     from training.data.splits import write_pairs
     from training.reports.review import check_unique_ids, write_review
     from training.selfvalidation.actions import drop_at_random
+    from training.selfvalidation.grounds import nearest_rows
     from training.selfvalidation.stage import SelfValidation, validate_rows
 
     options, work, review = judging.options(), files.work or beside(out, "validation"), files.review
@@ -161,7 +162,8 @@ def validate(
     held = [row for part in kept_out_rows(file, task, keep_out, files.reading) for row in part]
     done = validate_rows(rows, SelfValidation(judging.load(task), options, work, held))
     if review:
-        table = write_review(review, done.flagged, task, f"Labels to review: {file.name}")
+        near = nearest_rows(rows, [each.row for each in done.flagged])
+        table = write_review(review, done.flagged, task, f"Labels to review: {file.name}", near=near)
         log.info("%d flagged rows in %s and %s", len(done.flagged), review, table)
     if files.control:
         write_pairs(files.control, drop_at_random(rows, done.dropped, judging.seed), task)
@@ -171,23 +173,34 @@ def validate(
     files.output.report(done.report, out)
 
 
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """How the reviewed file is read, a second annotator's decisions, and the output."""
+
+    reading: Reading
+    output: Output
+    second: Annotated[Path | None, typer.Option(help="The CSV of a second annotator.")] = None
+
+
 @flattened
 def apply_review(
     file: Annotated[Path, typer.Argument(help=f"The file that was reviewed. {ROWS_HELP}")],
     decisions: Annotated[Path, typer.Argument(help="The CSV with a person's decisions: keep, drop or flip.")],
     out: Annotated[Path, typer.Argument(help=f"The file to write. {OUT_HELP}")],
     task: TaskOption,
-    reading: Reading,
-    output: Output,
+    reviewed: Reviewed,
 ) -> None:
-    """Apply a person's decisions on the review list that `relevance validate` wrote."""
+    """Apply people's decisions on the review list that `relevance validate` wrote.
+
+    A row on which two annotators differ stays as it is; the report counts them and says how well they agree.
+    """
     from training.data.dataset import read_pairs
     from training.data.splits import write_pairs
     from training.selfvalidation import decisions as made
 
-    check_files([out], [file, decisions], overwrite=output.overwrite)
-    rows, report = made.apply_review(
-        read_pairs(file, task, reading=reading).rows, made.read_decisions(decisions), decisions
-    )
+    tables = [decisions, *([reviewed.second] if reviewed.second else [])]
+    check_files([out], [file, *tables], overwrite=reviewed.output.overwrite)
+    decided = [each for table in tables for each in made.read_decisions(table)]
+    rows, report = made.apply_review(read_pairs(file, task, reading=reviewed.reading).rows, decided, decisions)
     write_pairs(out, rows, task)
-    output.report(report, out)
+    reviewed.output.report(report, out)

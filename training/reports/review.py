@@ -1,4 +1,4 @@
-"""The review list of self-validation: a page and a CSV of flagged rows, in either of which a person decides.
+"""The review list of self-validation: a page and a CSV of flagged rows, in either of which people decide.
 
 The page is one file: it loads nothing, sends nothing, and runs one script, which its policy names by hash.
 """
@@ -6,8 +6,8 @@ The page is one file: it loads nothing, sends nothing, and runs one script, whic
 import base64
 import csv
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,10 +19,12 @@ from relevance.files import whole_file
 from relevance.formatting import find_separator, path_levels
 from relevance.tasks import LabeledPair, Task
 from training.reports.template import render_page
+from training.selfvalidation.grounds import reasons
 from training.selfvalidation.judging import Suggestion
 from training.selfvalidation.stage import FlaggedRow
 
-COLUMNS = ("id", "label", "suggestion", "decision", "score", "flags", "category", "language", "query", "candidate")
+COLUMNS = ("id", "label", "suggestion", "decision", "score", "threshold", "flags", "category", "language")
+COLUMNS += ("query", "candidate")
 PAGE_ROWS = 2000
 ALL_ITEMS = "all items"
 # A spreadsheet takes a cell that begins so for a formula.
@@ -30,29 +32,36 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Flagged rows of one category (QC: its top level) and language, worst first."""
+class Item:
+    """A flagged row on the list: its category (QC: the top level), why it is flagged, and the rows most like it."""
 
+    found: FlaggedRow
     category: str
-    language: str
-    rows: tuple[FlaggedRow, ...]
+    near: Sequence[LabeledPair] = ()
 
     @property
-    def name(self) -> str:
-        """The heading of the group on the page."""
-        return f"{self.category}, {self.language}"
+    def reasons(self) -> list[str]:
+        """The reasons for its flags, a sentence each."""
+        return reasons(self.found.row.label, self.found.score, self.found.grounds)
 
 
 def write_review(
-    path: Path, flagged: Sequence[FlaggedRow], task: Task, title: str, *, page_rows: int = PAGE_ROWS
+    path: Path,
+    flagged: Sequence[FlaggedRow],
+    task: Task,
+    title: str,
+    *,
+    near: Mapping[str, Sequence[LabeledPair]] | None = None,
+    page_rows: int = PAGE_ROWS,
 ) -> Path:
     """Write the page to `path` (.html) and the CSV of all flagged rows beside it; return the CSV's path.
 
-    The page holds the worst `page_rows` rows, since browsers grow slow with many more. Each file appears whole or not
-    at all.
+    `near` has the rows most like a row, by its id. The page holds the worst `page_rows` rows, since browsers grow slow
+    with many more. Each file appears whole or not at all.
     """
     check_review_path(path)
     table = path.with_suffix(".csv")
+    items = _items(flagged, task, near or {})
     # The mark at the start lets spreadsheets see that the file is UTF-8.
     with (
         whole_file(table) as beside,
@@ -60,10 +69,9 @@ def write_review(
     ):
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)
-        writer.writerows(_cells(each, group) for group in _groups(flagged, task) for each in group.rows)
-    some = sorted(flagged, key=lambda each: -each.doubt)[:page_rows]
+        writer.writerows(map(_cells, items))
     with whole_file(path) as beside:
-        page = _page(_groups(some, task), title, len(flagged))
+        page = _page(items[:page_rows], title, len(items))
         beside.write_bytes(page.encode("utf-8", errors="backslashreplace"))
     return table
 
@@ -84,22 +92,21 @@ def check_unique_ids(rows: Sequence[LabeledPair]) -> None:
         )
 
 
-def _groups(flagged: Sequence[FlaggedRow], task: Task) -> list[Group]:
-    """Return the rows by category and language, the group with the most rows first, the worst row of each first."""
+def _items(flagged: Sequence[FlaggedRow], task: Task, near: Mapping[str, Sequence[LabeledPair]]) -> list[Item]:
+    """Return the rows with their categories, the worst first."""
     separator = find_separator(each.row.pair.candidate for each in flagged)
-    found: defaultdict[tuple[str, str], list[FlaggedRow]] = defaultdict(list)
+    found = []
     for each in sorted(flagged, key=lambda each: -each.doubt):
         levels = path_levels(each.row.pair.candidate, separator) if task is Task.QC else []
-        found[levels[0] if levels else ALL_ITEMS, each.row.pair.language].append(each)
-    order = sorted(found, key=lambda name: (-len(found[name]), name))
-    return [Group(*name, tuple(found[name])) for name in order]
+        found.append(Item(each, levels[0] if levels else ALL_ITEMS, near.get(each.row.id, ())))
+    return found
 
 
-def _page(groups: Sequence[Group], title: str, total: int) -> str:
+def _page(items: Sequence[Item], title: str, total: int) -> str:
     """Return the page; `total` is the number of all flagged rows, on the page or not."""
     script = files("training.reports").joinpath("templates", "review.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    rows = [found.row for group in groups for found in group.rows]
+    rows = [item.found.row for item in items]
     # The browser keeps the decisions of each review apart by a hash of its rows.
     identity = repr(sorted((row.id, row.label, row.pair.query) for row in rows)).encode(errors="backslashreplace")
     return render_page(
@@ -107,15 +114,18 @@ def _page(groups: Sequence[Group], title: str, total: int) -> str:
         title=title,
         script={"text": Markup(script), "hash": f"sha256-{digest}"},
         review=hashlib.sha256(identity).hexdigest()[:16],
-        groups=groups,
-        shown=len(rows),
+        items=items,
         total=total,
+        categories=Counter(item.category for item in items).most_common(),
+        languages=Counter(row.pair.language for row in rows).most_common(),
+        suggestions=Counter(item.found.suggestion.value for item in items).most_common(),
         choices=list(Suggestion),
     )
 
 
-def _cells(each: FlaggedRow, group: Group) -> list[str]:
-    row = each.row
-    decided = [row.id, str(row.label), each.suggestion.value, "", f"{each.score:.4f}", " ".join(each.flags)]
-    texts = [group.category, group.language, row.pair.query, row.pair.candidate]
+def _cells(item: Item) -> list[str]:
+    each, row = item.found, item.found.row
+    decided = [row.id, str(row.label), each.suggestion.value, "", f"{each.score:.4f}"]
+    decided += [f"{each.grounds.threshold:.4f}", " ".join(each.flags)]
+    texts = [item.category, row.pair.language, row.pair.query, row.pair.candidate]
     return decided + [f"'{text}" if text.startswith(FORMULA_STARTS) else text for text in texts]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from relevance.metrics import auc
 from relevance.tasks import LabeledPair
 from training.selfvalidation import flags as rules
+from training.selfvalidation.grounds import Grounds
 from training.selfvalidation.options import Flag, SelfValidationOptions
 from training.selfvalidation.outoffold import OutOfFold
 from training.selfvalidation.report import Agreement, FlagQuality, RoundReport, counts, quality
@@ -31,6 +32,7 @@ class Suggestion(StrEnum):
 class Judged:
     """The judgement on N rows: mean score and doubt [N], flags by rule [N], flagged by any [N], all kinds sure [N].
 
+    `thresholds` [N] are the mean thresholds of the judges of each row, `adaptive` the rule that the adaptive one chose.
     `probabilities` [N] are the calibrated mean scores. Rows of one of `groups` [N] (a row and its translations with the
     same label) have one score, the mean of theirs, and so one judgement.
     """
@@ -42,12 +44,26 @@ class Judged:
     unanimous: Bools
     same_side: Bools
     joint: rules.ConfidentJoint
+    labels: Numbers
+    thresholds: Floats
+    adaptive: Flag
     probabilities: Floats
     groups: Numbers
 
     def flags_of(self, row: int) -> tuple[Flag, ...]:
         """Return the rules that flag a row."""
         return tuple(flag for flag, mask in self.flags.items() if mask[row])
+
+    def grounds(self, row: int) -> Grounds:
+        """Return what the score of a row was compared with."""
+        means = [float(self.scores[self.labels == each].mean()) for each in (0, 1)]
+        same = self.doubts[self.labels == self.labels[row]]
+        return Grounds(
+            threshold=float(self.thresholds[row]),
+            means=(means[0], means[1]),
+            worse_than=float((same < self.doubts[row]).mean()),
+            rules=tuple(dict.fromkeys(self.adaptive if flag is Flag.ADAPTIVE else flag for flag in self.flags_of(row))),
+        )
 
     def suggestion(self, row: int) -> Suggestion:
         """Return the decision that the models suggest for a row."""
@@ -68,8 +84,9 @@ def judge(
     y, mean = np.asarray(labels, dtype=np.int64), found.scores.mean(axis=0)
     cuts = found.thresholds if options.threshold is None else np.full_like(found.scores, options.threshold)
     cut = cuts.mean(axis=0)
+    adaptive = adapted(y, mean, options.sharp_auc)
     by_rule: dict[Flag, Callable[[], Bools]] = {
-        Flag.ADAPTIVE: lambda: by_rule[adapted(y, mean, options.sharp_auc)](),
+        Flag.ADAPTIVE: lambda: by_rule[adaptive](),
         Flag.CONTRADICTION: lambda: rules.contradictions(y, mean, cut, options.margin),
         Flag.BOUNDARY: lambda: rules.boundary_band(mean, cut, options.band),
         Flag.CONFIDENT: lambda: rules.confident_learning(y, mean, options.prune),
@@ -85,6 +102,9 @@ def judge(
         unanimous=rules.all_disagree(y, found.by_kind(), options.relabel_confidence),
         same_side=rules.agreement(found.scores, cuts),
         joint=rules.confident_joint(y, mean),
+        labels=y,
+        thresholds=cut,
+        adaptive=adaptive,
         probabilities=found.calibrated.mean(axis=0),
         groups=groups,
     )

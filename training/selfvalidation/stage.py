@@ -16,6 +16,7 @@ from training.data.splits import leaks
 from training.data.weights import label_shares, label_votes, label_weights
 from training.fitting.recipe import Recipe
 from training.selfvalidation.actions import act, acted_on, spared
+from training.selfvalidation.grounds import Grounds
 from training.selfvalidation.judging import Judged, Suggestion, judge, round_report
 from training.selfvalidation.options import Action, Flag, SelfValidationOptions
 from training.selfvalidation.outoffold import OpenEncoder, out_of_fold
@@ -54,13 +55,14 @@ class SelfValidation:
 
 @dataclass(frozen=True, slots=True)
 class FlaggedRow:
-    """A flagged row as it was first judged: its mean score, its flags and the suggested decision."""
+    """A flagged row as it was first judged: its mean score, its flags, the suggested decision and its grounds."""
 
     row: LabeledPair
     score: float
     doubt: float
     flags: tuple[Flag, ...]
     suggestion: Suggestion
+    grounds: Grounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def _done(before: Rows, after: Rows, changed: NDArray[np.bool_], action: Action)
 
 def _flagged_row(row: LabeledPair, judged: Judged, at: int) -> FlaggedRow:
     scores = float(judged.scores[at]), float(judged.doubts[at])
-    return FlaggedRow(row, *scores, judged.flags_of(at), judged.suggestion(at))
+    return FlaggedRow(row, *scores, judged.flags_of(at), judged.suggestion(at), judged.grounds(at))
 
 
 def _report(

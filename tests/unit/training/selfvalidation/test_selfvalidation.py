@@ -25,6 +25,7 @@ from training.selfvalidation import flags
 from training.selfvalidation.actions import act, acted_on, drop_at_random, flipped, mixtures, softened, spared
 from training.selfvalidation.decisions import apply_review, read_decisions
 from training.selfvalidation.folds import assign_folds, dev_part
+from training.selfvalidation.grounds import Grounds, nearest_rows, reasons
 from training.selfvalidation.judging import Suggestion, judge
 from training.selfvalidation.options import Action, FilterModel, Flag, Judge, Prune, SelfValidationOptions
 from training.selfvalidation.outoffold import OutOfFold, model_recipe, out_of_fold, plan_folds
@@ -526,22 +527,73 @@ def test_a_weight_that_is_no_number_is_named_before_anything_is_trained(recipe, 
 # The review list.
 
 
+GROUNDS = Grounds(0.5, (0.2, 0.8), 0.97, (Flag.CONFIDENT,))
+
+
 def flagged_row(name, doubt, candidate="home,cups", language="en", query="cup", label=1):
     found = row(name, query, label, candidate, language)
-    return FlaggedRow(found, 1 - doubt if label else doubt, doubt, (Flag.CONFIDENT,), Suggestion.DROP)
+    return FlaggedRow(found, 1 - doubt if label else doubt, doubt, (Flag.CONFIDENT,), Suggestion.DROP, GROUNDS)
 
 
 def read_csv(path):
     return list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
 
 
-def test_the_list_is_grouped_and_worst_first(tmp_path):
-    made = [flagged_row("a", 0.6), flagged_row("b", 0.9, "toys,cars"), flagged_row("c", 0.8), flagged_row("d", 0.7)]
+def test_the_list_is_one_and_worst_first(tmp_path):
+    made = [flagged_row("a", 0.6), flagged_row("b", 0.9, "toys,cars"), flagged_row("c", 0.8, language="de")]
     table = write_review(tmp_path / "r.html", made, Task.QC, "t")
-    assert [record["id"] for record in read_csv(table)] == ["c", "d", "a", "b"]
+    assert [record["id"] for record in read_csv(table)] == ["b", "c", "a"]
     page = (tmp_path / "r.html").read_text()
-    assert re.findall(r'data-id="(\w)"', page) == ["c", "d", "a", "b"]
-    assert re.findall(r"<h2 id=\"g\d\"><bdi>(.*?)</bdi>", page) == ["home, en", "toys, en"]
+    assert re.findall(r'data-id="(\w)"', page) == ["b", "c", "a"]
+    assert re.findall(r'<option value="([a-z]+)">[a-z]+ \(\d\)', page) == ["home", "toys", "en", "de", "drop"]
+
+
+def test_the_page_shows_grounds_and_the_nearest_rows(tmp_path):
+    near = {"a": [row("n", "red cup", 0, "home,cups", "fr")]}
+    write_review(tmp_path / "r.html", [flagged_row("a", 0.9)], Task.QC, "t", near=near)
+    said = " ".join(" ".join(Seen((tmp_path / "r.html").read_text()).texts).split())
+    assert (
+        "Rows labelled 0 score 0.20 on average; this one, labelled 1, scores 0.10: it looks like one of them." in said
+    )
+    assert "It is more doubtful than 97% of the rows labelled 1." in said
+    assert "0 red cup home,cups fr" in said
+
+
+@pytest.mark.parametrize(
+    ("label", "score", "rule", "said"),
+    [
+        (1, 0.3, Flag.CONTRADICTION, "The score 0.30 is below the judges' threshold 0.50, and the label is 1."),
+        (0, 0.5, Flag.CONTRADICTION, "The score 0.50 is at or above the judges' threshold 0.50, and the label is 0."),
+        (0, 0.52, Flag.BOUNDARY, "The score 0.52 is close to the judges' threshold 0.50: hard either way."),
+        (0, 0.9, Flag.CONFIDENT, "this one, labelled 0, scores 0.90: it looks like one of them."),
+        (1, 0.59, Flag.CONFIDENT, "some rows labelled 1 are wrong; this is among the most doubtful."),
+    ],
+)
+def test_each_rule_gives_its_reason(label, score, rule, said):
+    assert said in " ".join(reasons(label, score, Grounds(0.5, (0.2, 0.8), 0.9, (rule,))))
+
+
+def test_grounds_are_those_of_the_judgement():
+    labels, scores = [0] * 6 + [1] * 6, [0.1, 0.1, 0.2, 0.2, 0.3, 0.9, 0.9, 0.9, 0.8, 0.8, 0.7, 0.1]
+    found, _ = judged(labels, scores)
+    grounds = found.grounds(5)
+    assert grounds.means == (pytest.approx(0.3), pytest.approx(0.7))
+    assert grounds.worse_than == pytest.approx(5 / 6)
+    assert Flag.ADAPTIVE not in grounds.rules
+    assert grounds.threshold == found.thresholds[5]
+
+
+def test_nearest_rows_share_a_text_and_the_likest_come_first():
+    rows = [
+        row("a", "red shoes", 1, "shoes"),
+        row("b", "red shoe", 0, "shoes"),
+        row("c", "blue boots", 1, "shoes"),
+        row("d", "RED shoes", 0, "cups"),
+        row("e", "red shoes 2", 0, "boots"),
+    ]
+    found = nearest_rows(rows, [rows[0], rows[4]])
+    assert [each.id for each in found["a"]] == ["b", "c", "d"] or [each.id for each in found["a"]] == ["b", "d", "c"]
+    assert found["e"] == []
 
 
 class Seen(HTMLParser):
@@ -616,6 +668,35 @@ def test_all_bad_lines_of_a_review_are_named_together(tmp_path):
     path.write_text("id,label,decision\n1,1,delete\n,1,keep\n2,yes,drop\n")
     with pytest.raises(InputError, match=r"(?s)3 bad lines.*'delete'.*id is empty.*'yes'"):
         read_decisions(path)
+
+
+def decided(path, *lines):
+    path.write_text("\n".join(["id,label,decision,annotator", *lines]) + "\n")
+    return read_decisions(path)
+
+
+def test_two_annotators_agree_differ_and_leave_open(tmp_path):
+    made = [row(i, label=1) for i in range(6)]
+    first = decided(tmp_path / "a.csv", "0,1,drop,ann", "1,1,keep,ann", "2,1,flip,ann", "3,1,drop,ann", "4,1,,ann")
+    second = decided(tmp_path / "b.csv", "0,1,drop,bob", "1,1,keep,bob", "2,1,drop,bob", "3,1,,bob", "0,1,drop,ann")
+    left, report = apply_review(made, first + second, tmp_path / "a.csv")
+    assert [each.id for each in left] == ["1", "2", "4", "5"]
+    assert {each.label for each in left} == {1}
+    assert report.decisions == {"disputed": 1, "drop": 2, "keep": 1, "undecided": 1}
+    assert (report.both, report.kappa) == (3, pytest.approx((2 / 3 - 3 / 9) / (1 - 3 / 9)))
+    assert "two annotators on 3 rows, kappa 0.50" in report.text()
+
+
+def test_agreement_that_chance_alone_explains_is_undefined(tmp_path):
+    lines = [f"{i},1,drop,{name}" for i in range(3) for name in "ab"]
+    _, report = apply_review([row(i) for i in range(3)], decided(tmp_path / "a.csv", *lines), tmp_path / "a.csv")
+    assert (report.both, report.kappa) == (3, None)
+
+
+def test_one_annotator_cannot_decide_twice_in_two_files(tmp_path):
+    both = decided(tmp_path / "a.csv", "0,1,drop,1") + decided(tmp_path / "b.csv", "0,1,keep,1")
+    with pytest.raises(InputError, match=r"b.csv line 2: id '0' is decided twice by one annotator.*two names"):
+        apply_review([row(0)], both, tmp_path / "a.csv")
 
 
 def test_decisions_must_fit_the_rows(tmp_path):
