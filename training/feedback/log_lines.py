@@ -1,16 +1,19 @@
 """Reads the files of a feedback log: each line checked, bad ones with all their problems."""
 
+import glob
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
+from relevance.errors import InputError
 from relevance.feedback import KEY_FILE, FeedbackLine, LogLine, ScoresLine, read_key
 from relevance.tasks import Task
 from training.data.fields import Fields
 from training.data.files.file_types import records_of
 from training.data.files.parts import parts_of
-from training.data.rows import BadRow, Problem
+from training.data.rows import MISSING, BadRow, Problem
 
 _LINE: TypeAdapter[ScoresLine | FeedbackLine] = TypeAdapter(LogLine)
 
@@ -18,8 +21,10 @@ _LINE: TypeAdapter[ScoresLine | FeedbackLine] = TypeAdapter(LogLine)
 def log_lines(folder: Path) -> Iterator[tuple[str, int, str, ScoresLine | FeedbackLine | BadRow]]:
     """Yield the name of the file, number, text and content of each line. Holds one line in memory.
 
-    InputError for a folder without files, and for a file that is truncated or of an unknown type.
+    InputError for a folder that is none or has no files, and for a file that is truncated or of an unknown type.
     """
+    if not folder.exists() and not glob.has_magic(str(folder)):
+        raise InputError(f"{folder}: no such folder; expected the feedback_folder of the service, or its files")
     fields = Fields(Task.QC, require_labels=False)  # of JSON lines only the reading of objects is used
     for part in parts_of(folder):
         for number, content, raw in records_of(part, fields):
@@ -39,10 +44,11 @@ def _checked(name: str, number: int, content: object, text: str) -> ScoresLine |
     try:
         return _LINE.validate_python(content)
     except ValidationError as error:
-        problems = tuple(
-            Problem(
-                "not a line of the log", ".".join(map(str, fault["loc"][1:])) or "kind", fault["input"], fault["msg"]
-            )
-            for fault in error.errors(include_url=False)
-        )
-        return BadRow(name, number, problems, text)
+        return BadRow(name, number, tuple(map(_problem, error.errors(include_url=False))), text)
+
+
+def _problem(fault: ErrorDetails) -> Problem:
+    where = ".".join(map(str, fault["loc"][1:])) or "kind"  # the first part is the kind of the line
+    if fault["type"] == "missing":
+        return Problem(MISSING, where, None, "what the service writes there")
+    return Problem("not a line of the log", where, fault["input"], fault["msg"])

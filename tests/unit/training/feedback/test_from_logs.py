@@ -189,6 +189,7 @@ BAD = [
     (b"[1]\n", "not an object"),
     (b'{"kind": "likes"}\n', "not a line of the log"),
     (b'{"kind": "feedback", "schema": 2, "time": "2026-01-01T00:00:00Z", "request_id": "1", "type": "click"}\n', "2"),
+    (b'{"kind": "scores"}\n', "row 9: missing field, candidates; expected what the service writes there"),
     (b'{"kind": "feedback", "schema": 1, "time": "yesterday", "request_id": "", "type": "like"}\n', "yesterday"),
 ]
 
@@ -200,15 +201,15 @@ def test_all_bad_lines_are_reported_together_and_can_be_left_out(log):
     for line, _ in BAD:
         log.raw(line)
     message = error_of(log)
-    assert "7 bad of 9 lines" in message.splitlines()[0]
+    assert "8 bad of 10 lines" in message.splitlines()[0]
     for _, part in BAD:
         assert part in message
     assert "feedback-1.jsonl row 3: unknown candidate, index = 7; expected a candidate of the request" in message
     assert "unknown grade, grade = 'good'; expected 0 or 1; other grades need --grades" in message
     report, rows = made(log, skip_bad_rows=True)
-    assert (report.bad_lines, len(rows)) == (7, 1)
+    assert (report.bad_lines, len(rows)) == (8, 1)
     kept = (log.folder.parent / "rows.jsonl.bad_rows.log.jsonl").read_text().splitlines()
-    assert len({json.loads(line)["row"] for line in kept}) == 7
+    assert len({json.loads(line)["row"] for line in kept}) == 8
 
 
 def test_a_log_of_hashes_takes_its_texts_from_files(log, tmp_path):
@@ -269,6 +270,11 @@ def test_nothing_to_learn_from_is_said(log, tmp_path):
     (tmp_path / "empty" / "feedback-1.jsonl").touch()
     with pytest.raises(InputError, match="holds no lines; expected those of a feedback log"):
         made(Log(tmp_path / "empty"))
+
+
+def test_a_folder_that_is_none_is_named(tmp_path):
+    with pytest.raises(InputError, match="none: no such folder; expected the feedback_folder of the service"):
+        rows_from_logs(LogReading(folder=tmp_path / "none"), tmp_path / "rows.jsonl", Task.QC, GIVEN)
 
 
 def test_clicks_alone_fit_no_prior(log):
