@@ -128,14 +128,14 @@ class Study:
         return bm25, blend
 
     def curve(self, scorer: Scorer) -> list[dict[str, Any]]:
-        """Return nDCG@10 of model and blend, and the time of scoring, over the number of candidates scored."""
-        found = []
+        """Return nDCG@10 of model and blend, what they gain over BM25, and the time, by the number of candidates."""
+        found, bm25 = [], self.report.ndcg(self.orders(0.0, self.depth))
         for depth in sorted({*(each for each in DEPTHS if each < self.depth), self.depth}):
-            ndcg = {
-                name: shown(mean(self.report.ndcg(self.orders(weight, depth))))
-                for name, weight in (("model", 1.0), ("blend", self.weight))
-            }
-            found.append({"candidates": depth, **ndcg, **(timed(scorer, self.report.lists, depth) if depth else {})})
+            row: dict[str, Any] = {"candidates": depth}
+            for name, weight in (("model", 1.0), ("blend", self.weight)):
+                ndcg = self.report.ndcg(self.orders(weight, depth))
+                row |= {name: shown(mean(ndcg)), f"{name}_gain": shown(mean(ndcg - bm25))}
+            found.append(row | (timed(scorer, self.report.lists, depth) if depth else {}))
         return found
 
 

@@ -33,10 +33,15 @@ def _study(study: Mapping[str, Any]) -> Iterator[str]:
     for name, title in NAMES.items():
         gain = _cell(study["ndcg_gain"][name]) if name in study["ndcg_gain"] else ""
         yield f"| {title} | {_cell(study['ndcg_at_10'][name])} | {_cell(study['mrr_at_10'][name])} | {gain} |"
-    yield from ("", "| candidates scored | re-ranked | blend | p50 | p95 |", "|---|---|---|---|---|")
+    yield from (
+        "",
+        "| candidates scored | re-ranked | gain | blend | gain | p50 | p95 |",
+        "|---|---|---|---|---|---|---|",
+    )
     for row in study["curve"]:
-        times = [f"{row[key]:.1f} ms" if key in row else "" for key in ("p50_ms", "p95_ms")]
-        yield f"| {row['candidates']} | {_cell(row['model'])} | {_cell(row['blend'])} | {times[0]} | {times[1]} |"
+        values = [_cell(row[key]) for key in ("model", "model_gain", "blend", "blend_gain")]
+        values += [f"{row[key]:.1f} ms" if key in row else "" for key in ("p50_ms", "p95_ms")]
+        yield f"| {row['candidates']} | {' | '.join(values)} |"
     if study["search"]:
         yield from ("", f"The search itself takes {study['search']['p50_ms']} ms (p95 {study['search']['p95_ms']} ms).")
     yield from (

@@ -1,4 +1,4 @@
-"""The plot that `measure.py` writes beside its JSON: nDCG@10 over the number of candidates scored."""
+"""The plot that `measure.py` writes beside its JSON: nDCG@10 gained over BM25, by the number of candidates scored."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,7 +27,7 @@ def plot(result: Mapping[str, Any], path: Path) -> None:
 def _curves(axes: Axes, curve: list[dict[str, Any]], title: str) -> None:
     counts = [row["candidates"] for row in curve]
     for arm, colour in COLOURS.items():
-        values, lows, highs = zip(*[[each or 0.0 for each in row[arm]] for row in curve], strict=True)
+        values, lows, highs = zip(*[[each or 0.0 for each in row[f"{arm}_gain"]] for row in curve], strict=True)
         axes.plot(counts, values, "o-", color=colour, label=NAMES[arm], linewidth=2)
         axes.fill_between(counts, lows, highs, color=colour, alpha=0.15, linewidth=0)
     for row in curve[1:]:
@@ -42,7 +42,9 @@ def _curves(axes: Axes, curve: list[dict[str, Any]], title: str) -> None:
                 fontsize=9,
                 color="#566173",
             )
-    axes.set(title=title, xlabel="candidates scored (below: median time)", ylabel="nDCG@10")
+    axes.set(title=title, xlabel="candidates scored (below: median time)", ylabel="nDCG@10 gained over BM25")
+    axes.axhline(0, color="#888888", linewidth=1)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y", color="#e3e3e3")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

@@ -63,6 +63,7 @@ class Exchange(Generic[Answer]):
         self.attempts = 0
         self._question = question
         self._request_id, self._policy, self._deadline = request_id, policy, deadline
+        self._failure: ClientError | None = None  # of the last attempt
         self._rng = random.Random()
 
     @property
@@ -109,14 +110,16 @@ class Exchange(Generic[Answer]):
         return self._wait(failure, None)
 
     def expired(self) -> DeadlineError:
-        """Return the error of a call whose deadline passed here."""
-        return DeadlineError("no answer before the deadline of the call", self._request_id, self.attempts)
+        """Return the error of a call whose deadline passed here. It names the failure of the attempt before."""
+        before = f"; before that: {self._failure}" if self._failure else ""
+        return DeadlineError(f"no answer before the deadline of the call{before}", self._request_id, self.attempts)
 
     def _wait(self, error: ClientError, retry_after: float | None) -> float:
         """Return how long to wait. Raises the error if no attempt, or no time for one, is left."""
         wait = self._policy.wait_seconds(self.attempts - 1, retry_after, self._rng)
         if wait is None or (self._deadline is not None and time.monotonic() + wait >= self._deadline):
             raise error
+        self._failure = error
         return wait
 
     def _error(self, response: httpx.Response, problem: Problem) -> ClientError:

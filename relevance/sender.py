@@ -4,6 +4,8 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 
+import httpcore  # noqa: F401  httpx would import it with the first request: too long for a budget
+
 from relevance.exchange import Answer, Exchange, httpx
 
 

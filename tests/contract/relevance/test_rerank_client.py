@@ -299,6 +299,28 @@ def test_server_that_sends_byte_by_byte_does_not_exceed_the_budget(kind):
         thread.join()
 
 
+@both
+def test_deadline_names_the_failure_before_it(kind):
+    steps = {"status": 503, "retry_after": "0"}, {"stuck": True}
+    with planned(*steps) as server, Ranker(kind, server.url) as rerank:
+        result = rerank("qi", "q", ["0.5"], budget_ms=1500, policy=KEEP)
+        server.given_up.set()
+    assert result.reason == "deadline"
+    assert "before that: " in str(result.error)
+    assert "503 r503" in str(result.error)
+
+
+def test_first_call_imports_no_network_code():
+    code = (
+        "import sys; from relevance.client import Client; from relevance.rerank import RerankPolicy\n"
+        "before = set(sys.modules); client = Client('http://127.0.0.1:9')\n"
+        "client.rerank('qi', 'q', ['a'], budget_ms=2000, policy=RerankPolicy('keep_order'))\n"
+        "print(*(name for name in set(sys.modules) - before if name.partition('.')[0] in ('httpcore', 'h11', 'httpx')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert set(done.stdout.split()) <= {"httpcore._backends.auto"}
+
+
 def test_threads_share_a_client():
     with planned(*[{"until_active": 8}] * 8) as server, Client(server.url) as client:
         results = []
