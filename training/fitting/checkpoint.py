@@ -47,6 +47,7 @@ from training.fitting.truncation import encode
 from training.models.base_models import BaseModel, resolve_base_model
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
 from training.models.head_start import scalars, start_head
+from training.models.lora import Adapter
 from training.models.prepared import EncoderOptions, prepare_encoder
 from training.sources import code_key
 
@@ -112,6 +113,7 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     check_size(model, base.name)
     if job.recipe.encoder.freeze_word_embeddings or not job.recipe.training.embedding_rate:
         model.freeze_word_embeddings()
+    adapter = Adapter(model, job.recipe.lora, encoder) if job.recipe.lora.rank else None
     prior = fit_prior(job.train, job.recipe.format, job.recipe.seed) if model.spec.prior else None
     inputs = PairInputs(job.recipe.task, job.recipe.format, tokenizer, model.spec.overlap, prior and prior.table)
     examples = _examples("train", job.train, inputs, prior and prior.features), _examples("dev", job.dev, inputs)
@@ -127,6 +129,8 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     if job.tuned:
         card = _tuned_card(job, card, tuner, _dev(job.dev, outcome.dev_logits, cosines), inputs)
     with whole_folder(job.out) as folder:
+        if adapter is not None:
+            adapter.finish(folder)
         model.save(folder, encoder)
         card.save(folder)
         if prior is not None:
@@ -176,6 +180,8 @@ def _open_work(work: Path, job: Job, base: BaseModel) -> None:
     if (teacher := job.recipe.training.teacher) is not None:
         mark["teacher"] = content_of(teacher)
     file = work / FINGERPRINT_FILE
+    if (adapter := job.recipe.lora.start) is not None:
+        mark["adapter"] = content_of(adapter)
     if work.exists() and (other := _differences(file, mark)):
         log.info("%s differ from those of the interrupted run in %s: starting over", ", ".join(other), work)
         shutil.rmtree(work)

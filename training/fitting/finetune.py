@@ -6,7 +6,7 @@ training.fitting.checkpoint makes the folder.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,6 +86,8 @@ class FineTuner:
         self.section = section
         self.seed = seed
         self.precision = resolve_precision(section.precision, self.device)
+        if section.gradient_checkpointing:
+            self.model.checkpoint_layers()
         self._snapshots = Snapshots(work, self.device, use_free_cores())
         self._guard = Guard()
         self._evaluations: list[Evaluation] = []
@@ -125,18 +127,32 @@ class FineTuner:
 
     def _step(self, train: Examples, rows: list[int], step: int) -> float:
         self.model.train()
+        values: list[float] = []
+        norm = self._optimizer.step(self._losses(train, rows, values))
+        value = sum(values)
+        self._guard.after_step(step, value, norm)
+        self._kept.after_step(step)
+        self._loss_sum, self._loss_steps = self._loss_sum + value, self._loss_steps + 1
+        return value
+
+    def _losses(self, train: Examples, rows: list[int], values: list[float]) -> Iterator[Tensor]:
+        """Yield the losses of a batch's parts, which add up to its own, and put their values into `values`."""
+        size = self.section.micro_batch_size or len(rows)
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            loss = self._loss(train, part) * (len(part) / len(rows))
+            values.append(float(loss.detach()))
+            yield loss
+            del loss  # with its graph, before the next part is computed
+
+    def _loss(self, train: Examples, rows: list[int]) -> Tensor:
         inputs = tensors(self.tokenizer, [train.pairs[i] for i in rows], self.device)
         columns = (train.targets, train.weights, train.facts.queries, train.facts.teacher)
         goals = Goals(*(column(values, rows, self.device) for values in columns))
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         with torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32"):
             logits = self.model(**inputs)
-        loss = batch_loss(logits.float(), goals, self.section)
-        norm, value = self._optimizer.step(loss), float(loss.detach())
-        self._guard.after_step(step, value, norm)
-        self._kept.after_step(step)
-        self._loss_sum, self._loss_steps = self._loss_sum + value, self._loss_steps + 1
-        return value
+        return batch_loss(logits.float(), goals, self.section)
 
     def _evaluate(self, step: int, dev: Examples) -> None:
         with self._kept.scored():

@@ -1,7 +1,7 @@
 """The optimiser of fine-tuning: learning rates by layer, AdamW, and a lazy Adam for the rows of the word embeddings."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ _LAYER = re.compile(r"\.(?:layer|layers|h)\.(\d+)\.")
 
 
 class Optimizer:
-    """Takes one step a loss: gradients clipped to a norm of 1, AdamW (Loshchilov and Hutter 2019), and Adam for rows.
+    """Takes one step a batch: gradients clipped to a norm of 1, AdamW (Loshchilov and Hutter 2019), and Adam for rows.
 
     Word embeddings have a gradient for the batch's rows only. Adam moves these rows and leaves the others (torch's
     SparseAdam), so a step does not read millions of weights that it does not change. They have no weight decay.
@@ -29,11 +29,16 @@ class Optimizer:
         self._optimizers += [torch.optim.SparseAdam(sparse)] if sparse else []
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
-    def step(self, loss: Tensor) -> float:
-        """Move the weights along the gradient of the loss, and return the gradient's norm before it is clipped."""
+    def step(self, losses: Iterable[Tensor]) -> float:
+        """Move the weights along the gradient of the losses' sum; return the gradient's norm before it is clipped.
+
+        Each loss is released before the next is drawn, so a generator needs the memory of one alone.
+        """
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
+        for loss in losses:
+            self._scaler.scale(loss).backward()
+            del loss
         for optimizer in self._optimizers:
             self._scaler.unscale_(optimizer)
         norm = clip_gradients([parameter for group in self._groups() for parameter in group["params"]])

@@ -15,7 +15,7 @@ from relevance.heads import HeadKind
 from relevance.prompt import Prompt
 from relevance.strict import OptionsModel
 from relevance.tasks import Task
-from training.models.options import HeadOptions, PromptOptions
+from training.models.options import HeadOptions, LoraOptions, PromptOptions
 
 
 class EncoderSection(OptionsModel):
@@ -41,6 +41,12 @@ class TrainingSection(OptionsModel):
 
     epochs: float = Field(1.0, gt=0)
     batch_size: int = Field(32, gt=0)
+    micro_batch_size: int = Field(
+        0, ge=0, description="most pairs computed at once; the gradients of a batch are added up; 0: the whole batch"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="compute each layer twice in place of keeping its activations: less memory, a third slower"
+    )
     max_length: int = Field(64, gt=4, description="tokens a pair; longer ones are cut, longest text first")
     learning_rate: float = Field(3e-5, gt=0)
     head_learning_rate: float = Field(1e-3, gt=0)
@@ -80,6 +86,12 @@ class TrainingSection(OptionsModel):
         "auto", description="auto: bf16 on a GPU or CPU that multiplies it, else fp16 on a GPU, fp32 on a CPU"
     )
 
+    @model_validator(mode="after")
+    def _queries_stay_whole(self) -> Self:
+        if self.micro_batch_size and self.within_queries:
+            raise ValueError("micro_batch_size beside a loss within queries, which needs the whole batch; expected 0")
+        return self
+
     @property
     def within_queries(self) -> bool:
         """Whether a loss compares rows of a query, so that batches must hold them together."""
@@ -97,6 +109,7 @@ class Recipe(OptionsModel):
     format: PairFormat = PairFormat()
     head: HeadOptions = HeadOptions()
     prompt: PromptOptions = PromptOptions()
+    lora: LoraOptions = LoraOptions()
     training: TrainingSection = TrainingSection()
 
     @property
@@ -117,6 +130,14 @@ class Recipe(OptionsModel):
     @property
     def _can_have_prior(self) -> bool:
         return self.task is Task.QC and self._has_features
+
+    @model_validator(mode="after")
+    def _adapters_fit(self) -> Self:
+        if not self.lora.rank and self.lora != LoraOptions():
+            raise ValueError("[lora] without lora.rank; expected a rank, as 32")
+        if self.lora.rank and not self.encoder.freeze_word_embeddings:
+            raise ValueError("encoder.freeze_word_embeddings = false beside [lora], which freezes all weights")
+        return self
 
     @model_validator(mode="after")
     def _head_fits(self) -> Self:

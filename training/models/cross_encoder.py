@@ -110,6 +110,13 @@ class CrossEncoder(nn.Module):
             for name, value in weights.items():
                 self.head[_key(name)].copy_(value)
 
+    def checkpoint_layers(self) -> None:
+        """Compute activations again in the backward pass (Chen et al. 2016). ConfigError where the encoder cannot."""
+        if not self.encoder.supports_gradient_checkpointing:
+            family = self.encoder.config.model_type
+            raise ConfigError(f"training.gradient_checkpointing: {family!r} does not support it; expected false")
+        self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+
     def freeze_word_embeddings(self) -> None:
         """Exclude the word embeddings from training."""
         self.encoder.get_input_embeddings().weight.requires_grad_(False)

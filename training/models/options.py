@@ -1,5 +1,7 @@
 """Options of a cross-encoder's parts, for recipes; imports no torch."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from relevance.heads import HeadKind
@@ -41,3 +43,19 @@ class PromptOptions(OptionsModel):
             raise ValueError("prompt.steps = true beside prompt.text: expected one of them")
         text = default_prompt(task, steps=self.steps) if self.text is None else self.text
         return Prompt(text=text, yes=self.yes, no=self.no)
+
+
+class LoraOptions(OptionsModel):
+    """Low-rank adapters in place of training all weights; see training.models.lora."""
+
+    rank: int = Field(
+        0, ge=0, description="rank of the adapters on all linear layers; 0: no adapters, all weights learn"
+    )
+    alpha: float | None = Field(None, gt=0, description="adapters count alpha / rank times; absent: twice the rank")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout before the adapters")
+    start: Path | None = Field(None, description="begin with the adapters of this folder, of the same base model")
+
+    @property
+    def decided_alpha(self) -> float:
+        """The alpha given, or twice the rank."""
+        return 2.0 * self.rank if self.alpha is None else self.alpha

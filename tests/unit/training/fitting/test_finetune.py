@@ -24,7 +24,7 @@ from training.fitting.evaluation import score_rows
 from training.fitting.recipe import EncoderSection, Recipe
 from training.fitting.snapshots import STATE_FILE
 from training.models.base_models import resolve_base_model
-from training.models.options import HeadOptions
+from training.models.options import HeadOptions, LoraOptions
 
 COLOURS = ("red", "blue", "green", "black")
 THINGS = ("shoes", "cups", "lamps", "chairs", "phones")
@@ -244,12 +244,14 @@ SWITCHES = [
     {},
     {"average": "ema", "trained": True, "embedding_rate": 0.5},
     {"average": "last", "evaluations": 6, "layer_decay": 0.5, "schedule": "cosine", "language_temperature": 2},
+    {"rank": 4, "micro_batch_size": 5, "gradient_checkpointing": True},
 ]
 
 
-def switched(base, *, trained=False, **training):
+def switched(base, *, trained=False, rank=0, **training):
     made = recipe(base, **training)
-    return made.model_copy(update={"encoder": EncoderSection(freeze_word_embeddings=not trained)})
+    parts = {"encoder": EncoderSection(freeze_word_embeddings=not trained), "lora": LoraOptions(rank=rank)}
+    return made.model_copy(update=parts)
 
 
 @pytest.mark.parametrize("switches", SWITCHES)

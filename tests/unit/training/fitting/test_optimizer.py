@@ -70,7 +70,7 @@ def test_a_batch_moves_its_own_rows_alone(made):
     with used_rows(model, [*ids, 50, 51]):
         optimizer = Optimizer(model, TrainingSection(), "fp32", CPU)
         for _ in range(2):
-            optimizer.step(model(**inputs).sum())
+            optimizer.step([model(**inputs).sum()])
     after = model.encoder.get_input_embeddings().weight
     moved = torch.nonzero((after != before).any(dim=1))[:, 0].tolist()
     assert moved == sorted(ids)
@@ -83,13 +83,13 @@ def test_first_steps_of_rows_are_those_of_adam(made):
     start = {name: value.clone() for name, value in model.state_dict().items()}
     plain = Optimizer(model, section, "fp32", CPU)
     for _ in range(3):
-        plain.step(model(**inputs).sum())
+        plain.step([model(**inputs).sum()])
     expected = model.encoder.get_input_embeddings().weight.detach().clone()
     model.load_state_dict(start)
     with used_rows(model, ids):
         rows = Optimizer(model, section, "fp32", CPU)
         for _ in range(3):
-            rows.step(model(**inputs).sum())
+            rows.step([model(**inputs).sum()])
     torch.testing.assert_close(model.encoder.get_input_embeddings().weight, expected, atol=2e-5, rtol=0)
 
 
