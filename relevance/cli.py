@@ -109,6 +109,7 @@ def _explain_missing(error: ModuleNotFoundError) -> None:
     extra |= dict.fromkeys(("fastapi", "onnxruntime", "prometheus_client", "pydantic_settings", "uvicorn"), "serve")
     extra |= {"peft": "train,lora"}
     extra |= dict.fromkeys(("ctranslate2", "sentencepiece"), "train,translate")
+    extra["ray"] = "ray"
     root = (error.name or "").split(".")[0]
     if root not in extra:
         raise error

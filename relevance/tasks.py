@@ -27,6 +27,7 @@ class Task(StrEnum):
 
 _CANDIDATE_FIELDS = {Task.QC: "category_path", Task.QI: "item_title", Task.RERANK: "document"}
 ANALYTICUP_TASKS = (Task.QC, Task.QI)  # those of AnalytiCup's data and submissions
+SCORE_FIELDS = ("score", "label_predicted", "truncated", "model_version")  # what batch scoring adds to a row
 
 
 def query_key(query: str) -> str:

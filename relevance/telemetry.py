@@ -5,7 +5,13 @@ from collections.abc import MutableMapping
 
 # onnxruntime 1.31 and later keeps a device id and a database of events below the home folder and sends the events to
 # Microsoft; the hub client of transformers and optimum names itself in each request. Both read these when imported.
-TELEMETRY_OFF = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+# Ray sends statistics of its use to its makers.
+TELEMETRY_OFF = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "DO_NOT_TRACK": "1",
+}
 
 
 def turn_off_telemetry(environment: MutableMapping[str, str] = os.environ) -> None:

@@ -30,7 +30,7 @@ NEUTRAL_MODULES = frozenset(
         "training.threads",
     }
 )
-NEUTRAL_PACKAGES = frozenset({"httpx2", "openai", "pydantic", "rich", "typer"})
+NEUTRAL_PACKAGES = frozenset({"httpx2", "openai", "pydantic", "ray", "rich", "typer"})
 _DISTRIBUTIONS = {"sklearn": "scikit-learn", "lingua": "lingua-language-detector"}
 _DEFINES = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _IMPORTS = ast.Import | ast.ImportFrom

@@ -18,7 +18,17 @@ def score(
     options: Annotated[
         ScoreOptions,
         Fields(
-            "reading", "submission", "prefix", "device", "threads", "max_batch_tokens", "shard_rows", "skip_bad_rows"
+            "reading",
+            "submission",
+            "prefix",
+            "device",
+            "threads",
+            "max_batch_tokens",
+            "shard_rows",
+            "ray",
+            "actors",
+            "actor_gpus",
+            "skip_bad_rows",
         ),
     ],
     output: Output,

@@ -16,7 +16,7 @@ from training.scoring.input import Source
 def write_joined(path: Path, source: Source, added: Iterator[tuple[int, dict[str, Any]]]) -> None:
     """Write the rows at the places of `added`, in rising order, with its values as further columns.
 
-    InputError where the files of the source have different columns.
+    The files of the source have equal columns, see `check_same_columns`.
     """
     writer: pq.ParquetWriter | None = None
     waiting = next(added, None)
@@ -40,14 +40,24 @@ def write_joined(path: Path, source: Source, added: Iterator[tuple[int, dict[str
             writer.close()
 
 
+def check_same_columns(source: Source) -> None:
+    """Raise InputError that names the first Parquet file whose columns differ from those of the first one, and how."""
+    wanted: pa.Schema | None = None
+    for part in parts_of(source.path):
+        found = pq.read_schema(part.path).remove_metadata()
+        wanted = wanted or found
+        if found.equals(wanted):
+            continue
+        before, after = ({(field.name, str(field.type)) for field in schema} for schema in (wanted, found))
+        odd = ", ".join(f"{name}: {kind}" for name, kind in sorted(after - before)) or "the same ones in another order"
+        lacking = ", ".join(f"{name}: {kind}" for name, kind in sorted(before - after))
+        raise InputError(
+            f"{part.name}: its columns differ from those of the files before it: {odd}"
+            f"{f'; expected {lacking}' if lacking else ''}; an output in .jsonl takes files of different columns"
+        )
+
+
 def _batches(source: Source) -> Iterator[pa.RecordBatch]:
-    schema: pa.Schema | None = None
     for part in parts_of(source.path):
         with pq.ParquetFile(part.path) as file:
-            found = file.schema_arrow.remove_metadata()
-            schema = schema or found
-            if not found.equals(schema):
-                raise InputError(
-                    f"{part.name}: its columns differ from those of the files before it; expected the same"
-                )
-            yield from file.iter_batches(batch_size=ROW_GROUP)
+            yield from (batch.replace_schema_metadata() for batch in file.iter_batches(batch_size=ROW_GROUP))

@@ -23,15 +23,16 @@ from training.data.files.parts import PARQUET, parts_of
 from training.data.files.writers import Columns, check_files, output_file, output_type, write_file, write_records
 from training.data.provenance import fingerprint
 from training.scoring.input import Source, Survey, survey
-from training.scoring.joined import write_joined
+from training.scoring.joined import check_same_columns, write_joined
 from training.scoring.options import ScoreOptions
-from training.scoring.shards import Scored, Shards
+from training.scoring.shards import LocalRunner, Runner, Scored, Shards
 from training.scoring.submission import check_submission, has_member, member_name, write_submission
 from training.scoring.work import open_work, work_folder
 from training.sources import code_key
 
 OUTPUT_FILE = "output"
-AFTER_SCORING = {"prefix", "skip_bad_rows", "overwrite", "submission"}  # options that change no score
+# Options that change no score. An interrupted run can go on elsewhere: on Ray, or without it.
+NO_SCORE = {"prefix", "skip_bad_rows", "overwrite", "submission", "ray", "actors", "actor_gpus"}
 
 
 class ScoreReport(BaseModel):
@@ -81,22 +82,21 @@ def score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOptions
 
 def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOptions) -> ScoreReport:
     began = time.monotonic()
-    how = {"threads": options.threads, "device": options.device, "max_batch_tokens": options.max_batch_tokens}
-    scorer = Scorer.open(bundle_folder, **how)
-    source = Source(file, scorer.manifest.task, options.reading)
-    mark = _mark(source, scorer, options)
+    runner, options = _runner(bundle_folder, options)
+    source = Source(file, runner.manifest.task, options.reading)
+    mark = _mark(source, runner, options)
     found = _survey(source, out, bundle_folder, options)
     if options.submission:
         _check_member(options.submission, source.task, out, options)
     bad_rows_file = _write_bad_rows(source, out, found.bad)
     with open_work(out, mark) as work:
         check_outputs([out], overwrite=options.overwrite)  # again: a run that ended since may have written it
-        shards = Shards(source, work, scorer, options.shard_rows, found.good)
+        shards = Shards(source, work, runner, options.shard_rows, found.good)
         scoring_began = time.monotonic()
         resumed = shards.score()
         scoring_seconds = time.monotonic() - scoring_began
         counts = _write_output(shards, output_type(out), found.columns, options)
-        if _mark(source, scorer, options) != mark:
+        if _mark(source, runner, options) != mark:
             raise InputError(f"{file}: changed while it was scored; expected it to stay as it is")
         if options.submission:
             write_submission(options.submission, source.task, shards.predictions())
@@ -105,8 +105,8 @@ def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOption
         file=str(file),
         out=str(out),
         task=source.task,
-        model_version=scorer.manifest.version,
-        device=scorer.device,
+        model_version=runner.manifest.version,
+        device=runner.device,
         rows=found.good,
         resumed=resumed,
         positive=counts["positive"],
@@ -116,6 +116,17 @@ def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOption
         scoring_seconds=round(scoring_seconds, 3),
         total_seconds=round(time.monotonic() - began, 3),
     )
+
+
+def _runner(bundle: Path, options: ScoreOptions) -> tuple[Runner, ScoreOptions]:
+    """Return what scores the shards, and the options with the threads that it uses."""
+    how = {"threads": options.threads, "device": options.device, "max_batch_tokens": options.max_batch_tokens}
+    if options.ray is None:
+        return LocalRunner(Scorer.open(bundle, **how)), options
+    from training.scoring.on_ray import RayRunner
+
+    options = options.model_copy(update={"threads": options.threads or 1})
+    return RayRunner.open(bundle, options), options
 
 
 def _check_paths(file: Path, out: Path, bundle: Path, options: ScoreOptions) -> None:
@@ -144,7 +155,10 @@ def _check_member(path: Path, task: Task, out: Path, options: ScoreOptions) -> N
 
 def _survey(source: Source, out: Path, bundle: Path, options: ScoreOptions) -> Survey:
     try:
-        return survey(source, out, options.added, skip_bad_rows=options.skip_bad_rows)
+        found = survey(source, out, options.added, skip_bad_rows=options.skip_bad_rows)
+        if output_type(out)[0] == PARQUET and source.is_parquet:
+            check_same_columns(source)
+        return found
     except InputError as error:
         task = source.task
         raise InputError(
@@ -169,23 +183,23 @@ def _write_bad_rows(source: Source, out: Path, count: int) -> Path | None:
     return target
 
 
-def _mark(source: Source, scorer: Scorer, options: ScoreOptions) -> str:
+def _mark(source: Source, runner: Runner, options: ScoreOptions) -> str:
     """Return the fingerprint of all that the scores and their place in the shards depend on.
 
     Every option counts except those that only affect the output. Files count by their content and type.
     """
-    how = options.model_dump_json(exclude=AFTER_SCORING | {"device", "reading"})
+    how = options.model_dump_json(exclude=NO_SCORE | {"device", "reading"})
     reading = repr(source.reading)
     code = code_key("training.scoring.run:_score_file")
     parts = parts_of(source.path)
     files = [text for part in parts for text in (part.suffix, part.compression, sha256_of(part.path))]
-    return fingerprint(scorer.manifest.digest, scorer.device, how, reading, code, *files)
+    return fingerprint(runner.manifest.digest, runner.device, how, reading, code, *files)
 
 
 def _write_output(shards: Shards, kind: tuple[str, str], columns: Columns, options: ScoreOptions) -> Counter[str]:
     """Write the output into the work folder; return how many rows are positive and how many truncated."""
     counts: Counter[str] = Counter(positive=0, truncated=0)
-    version = shards.scorer.manifest.version
+    version = shards.runner.manifest.version
 
     def added(scored: Scored) -> dict[str, Any]:
         counts["positive"] += scored.label

@@ -3,20 +3,22 @@
 A shard is sorted by length for its batches, not the whole file: that pads a little more and holds little in memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from relevance.bundle import Manifest
 from relevance.errors import MachineError
 from relevance.scorer import Scorer
 from relevance.tokenization import TokenizedPair
 from training.progress import Meter
-from training.scoring.input import Placed, Source
-from training.scoring.work import SHARD, Work
+from training.scoring.input import Source
+from training.scoring.work import SHARD, ShardRows, Work
 
 
 class Scored(NamedTuple):
@@ -28,11 +30,19 @@ class Scored(NamedTuple):
     truncated: bool
 
 
-@dataclass(frozen=True)
-class _Shard:
-    index: int
-    rows: list[Placed]
-    tokens: list[TokenizedPair] | None  # None: scored before
+class Runner(Protocol):
+    """Scores shards: in this process (`LocalRunner`) or on Ray (`RayRunner`)."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+
+    @property
+    def device(self) -> str:
+        """Where the model runs: `cpu` or `cuda`."""
+
+    def run(self, shards: Iterator[ShardRows], work: Work) -> Iterator[tuple[int, NDArray[np.void]]]:
+        """Yield index and scores, of dtype SHARD [rows], of every shard, in any order."""
 
 
 @dataclass(frozen=True)
@@ -41,24 +51,18 @@ class Shards:
 
     source: Source
     work: Work
-    scorer: Scorer
+    runner: Runner
     size: int
     total: int
 
     def score(self) -> int:
         """Score the missing shards; return how many rows were scored before. Shows progress."""
-        resumed = 0
+        resumed = self.total
         with Meter("score", self.total, "pairs", done=self.work.rows()) as meter:
-            for shard in self._prepared():
-                if shard.tokens is None:
-                    resumed += len(shard.rows)
-                    continue
-                found = self.scorer.score_tokens([row.pair for _, row in shard.rows], shard.tokens)
-                kept = np.zeros(len(shard.rows), dtype=SHARD)
-                kept["place"] = [place for place, _ in shard.rows]
-                kept["score"], kept["label"], kept["truncated"] = found.scores, found.labels, found.truncated
-                self.work.save(shard.index, kept)
-                meter.advance(len(shard.rows))
+            for index, kept in self.runner.run(self._missing(), self.work):
+                self.work.save(index, kept)
+                resumed -= len(kept)
+                meter.advance(len(kept))
         return resumed
 
     def scored(self) -> Iterator[Scored]:
@@ -82,18 +86,45 @@ class Shards:
         """Yield the id and the label by threshold of every good row."""
         return ((row.id, scored.label) for (_, row), scored in zip(self.source.good(), self.scored(), strict=True))
 
-    def _prepared(self) -> Iterator[_Shard]:
-        """Yield the shards, each read and tokenised in a second thread while the model runs over the one before."""
-        shards = self._tokenized()
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(next, shards, None)
-            while (shard := waiting.result()) is not None:
-                waiting = pool.submit(next, shards, None)
-                yield shard
-
-    def _tokenized(self) -> Iterator[_Shard]:
+    def _missing(self) -> Iterator[ShardRows]:
         source = self.source.good()
         for index, start in enumerate(range(0, self.total, self.size)):
             rows = list(islice(source, min(self.size, self.total - start)))
-            is_scored = self.work.load(index, len(rows)) is not None
-            yield _Shard(index, rows, None if is_scored else self.scorer.tokenize([row.pair for _, row in rows]))
+            if self.work.load(index, len(rows)) is None:
+                yield ShardRows(index, [place for place, _ in rows], [row.pair for _, row in rows])
+
+
+@dataclass(frozen=True)
+class LocalRunner:
+    """Scores shards in this process; each is read and tokenised in a second thread while the one before runs."""
+
+    scorer: Scorer
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self.scorer.manifest
+
+    @property
+    def device(self) -> str:
+        """Where the model runs."""
+        return self.scorer.device
+
+    def run(self, shards: Iterator[ShardRows], work: Work) -> Iterator[tuple[int, NDArray[np.void]]]:
+        """Yield the shards' scores, in order."""
+        del work  # the rows stay in memory
+        tokenized = ((shard, self.scorer.tokenize(shard.pairs)) for shard in shards)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(next, tokenized, None)
+            while (found := waiting.result()) is not None:
+                waiting = pool.submit(next, tokenized, None)
+                yield found[0].index, score_rows(self.scorer, *found)
+
+
+def score_rows(scorer: Scorer, rows: ShardRows, tokens: Sequence[TokenizedPair]) -> NDArray[np.void]:
+    """Return the scores of a shard, of dtype SHARD [rows]. The same rows and options give the same bytes."""
+    found = scorer.score_tokens(rows.pairs, tokens)
+    kept = np.zeros(len(rows.places), dtype=SHARD)
+    kept["place"] = rows.places
+    kept["score"], kept["label"], kept["truncated"] = found.scores, found.labels, found.truncated
+    return kept

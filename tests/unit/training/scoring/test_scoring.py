@@ -18,15 +18,16 @@ from relevance.errors import BundleError, ConfigError, InputError, MachineError
 from relevance.locks import output_lock
 from relevance.scorer import Scorer
 from relevance.session import BundleSession, batches
-from relevance.tasks import Task
+from relevance.tasks import SCORE_FIELDS, Pair, Task
 from tests.tiny import MAX_LENGTH, tiny_bundle
 from training.data.dataset import read_rows
 from training.data.files.writers import Columns, write_file, write_records
 from training.scoring import run as scoring
 from training.scoring.input import Source
-from training.scoring.options import ADDED, ScoreOptions
-from training.scoring.run import AFTER_SCORING, _mark, score_file
-from training.scoring.work import Work
+from training.scoring.on_ray import check_address
+from training.scoring.options import ScoreOptions
+from training.scoring.run import NO_SCORE, _mark, score_file
+from training.scoring.work import SHARD, ShardRows, Work
 
 OPTIONS = ScoreOptions(threads=1, device="cpu", shard_rows=7, max_batch_tokens=400)
 LANGUAGES = ("en", "ja", "vn", "")
@@ -118,8 +119,8 @@ def test_every_field_is_kept_in_every_pair_of_formats(bundle, tmp_path, source, 
     found = scored(bundle, tmp_path, rows(), out, source)
     as_text = {".csv", ".tsv"} & {Path(source).suffix, Path(out).suffix}
     expected = [{k: str(v) if as_text else v for k, v in row.items()} for row in rows()]
-    assert list(found[0]) == [*rows()[0], *ADDED]
-    assert [{k: v for k, v in record.items() if k not in ADDED} for record in found] == expected
+    assert list(found[0]) == [*rows()[0], *SCORE_FIELDS]
+    assert [{k: v for k, v in record.items() if k not in SCORE_FIELDS} for record in found] == expected
     json_scores = [r["score"] for r in scored(bundle, tmp_path, rows(), "same.jsonl", source)]
     assert [float(record["score"]) for record in found] == json_scores
 
@@ -134,7 +135,7 @@ def test_names_and_values_stay_as_the_file_has_them(bundle, tmp_path):
         "tags": [1, {"a": None}],
     }
     [found] = scored(bundle, tmp_path, [record])
-    assert list(found) == [*record, *ADDED]
+    assert list(found) == [*record, *SCORE_FIELDS]
     assert {k: found[k] for k in record} == record
 
 
@@ -321,7 +322,7 @@ def test_every_option_that_changes_scores_is_in_the_mark(bundle, tmp_path, field
     source = Source(write(tmp_path / "in.jsonl", rows()), Task.QC)
     session = Scorer.open(bundle, threads=1, device="cpu")
     other = OPTIONS.model_copy(update={field: OTHER_OPTIONS.get(field, "x")})
-    assert (field in OTHER_OPTIONS) == (field not in AFTER_SCORING | {"device", "reading"})
+    assert (field in OTHER_OPTIONS) == (field not in NO_SCORE | {"device", "reading"})
     assert (_mark(source, session, OPTIONS) != _mark(source, session, other)) == (field in OTHER_OPTIONS)
 
 
@@ -376,3 +377,69 @@ def test_equal_runs_give_equal_bytes(bundle, tmp_path, out):
     first = (tmp_path / out).read_bytes()
     scored(bundle, tmp_path, rows(), out, overwrite=True)
     assert (tmp_path / out).read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: row | {"price": str(row["price"])}, "price: string; expected price: double"),
+        (lambda row: row | {"new": 1}, "new: int64; an output"),
+        (lambda row: dict(reversed(row.items())), "the same ones in another order"),
+    ],
+)
+def test_part_files_of_different_columns_are_named_before_anything_is_scored(
+    bundle, tmp_path, monkeypatch, change, message
+):
+    (tmp_path / "parts").mkdir()
+    write(tmp_path / "parts" / "part-0.parquet", rows(5))
+    write(tmp_path / "parts" / "part-1.parquet", [change(row) for row in rows(5)])
+    monkeypatch.setattr(Work, "save", None)
+    with pytest.raises(InputError, match=rf"part-1.parquet: its columns differ .*{message}"):
+        score_file(bundle, tmp_path / "parts", tmp_path / "out.parquet", OPTIONS)
+    monkeypatch.undo()
+    report = score_file(bundle, tmp_path / "parts", tmp_path / "out.jsonl", OPTIONS)
+    assert report.rows == len(read(tmp_path / "out.jsonl")) == 10
+
+
+def test_a_corrupt_part_file_is_named_and_the_rest_is_scored_without_it(bundle, tmp_path):
+    (tmp_path / "parts").mkdir()
+    for number in range(3):
+        write(tmp_path / "parts" / f"part-{number}.parquet", rows(5))
+    bad = tmp_path / "parts" / "part-1.parquet"
+    content = bytearray(bad.read_bytes())
+    content[4:60] = bytes(56)
+    bad.write_bytes(content)
+    with pytest.raises(InputError, match=r"part-1.parquet: cannot be read after row 0"):
+        score_file(bundle, tmp_path / "parts", tmp_path / "out.parquet", OPTIONS)
+    bad.unlink()
+    assert score_file(bundle, tmp_path / "parts", tmp_path / "out.parquet", OPTIONS).rows == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"ray": "ray://head:10001"}, "--ray 'ray://head:10001': expected local, auto or HOST:PORT"),
+        ({"actors": 3}, "--actors and --actor-gpus: expected with --ray only"),
+        ({"ray": "local", "actor_gpus": 1, "device": "cpu"}, "--device cpu and --actor-gpus 1"),
+        ({"ray": "local", "device": "cuda"}, "--device cuda and --actor-gpus 0"),
+    ],
+)
+def test_options_that_do_not_fit_ray_are_named(words, message):
+    with pytest.raises(ConfigError, match=message):
+        ScoreOptions(**words)
+
+
+def test_rows_wait_for_other_processes_until_they_are_scored(tmp_path):
+    waiting = ShardRows(3, [7, 9], [Pair("靴 \ud800", 'a"b', "ja"), Pair("b", "c")])
+    work = Work(tmp_path)
+    work.put(waiting)
+    assert work.take(3) == waiting
+    work.save(3, np.zeros(2, SHARD))
+    with pytest.raises(MachineError, match=r"rows-000003.json: cannot be read .*all nodes share"):
+        work.take(3)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:99999"])
+def test_an_address_without_a_cluster_is_named_at_once(address):
+    with pytest.raises(MachineError, match=f"--ray {address}: no cluster answers"):
+        check_address(address)

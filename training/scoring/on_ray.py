@@ -1,0 +1,205 @@
+"""Scores the shards of a file on Ray: actors of Ray Data open the bundle, this process keeps what they return.
+
+A row of the data set is one shard. An actor reads the shard's rows from the work folder and returns its scores, which
+this process saves under the shard's index. So a shard that Ray runs twice, after an actor died, still counts once, and
+a run that ends goes on at the first shard without scores. Ray is imported when a run begins.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from relevance import errors
+from relevance.bundle import Bundle, Manifest
+from relevance.errors import BundleError, MachineError, RelevanceError
+from relevance.scorer import Scorer
+from training.scoring.options import ScoreOptions
+from training.scoring.shards import score_rows
+from training.scoring.work import SHARD, ShardRows, Work
+
+log = logging.getLogger(__name__)
+
+OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray started here; the smallest that Ray takes is 75 MiB
+MOST_TASKS = 4096  # tasks that Ray keeps account of; above it, a task has several shards
+CONNECT_SECONDS = 10.0
+STALLED_SECONDS = 600.0  # without a finished shard: nodes are gone and no others come, or a shard kills every actor
+
+
+@dataclass(frozen=True)
+class RayRunner:
+    """Scores shards on `actors` actors. The bundle and the work folder have the same paths on every node."""
+
+    bundle: Bundle
+    options: ScoreOptions
+
+    @classmethod
+    def open(cls, folder: Path, options: ScoreOptions) -> Self:
+        """Open the bundle without a session, to know its task and digest. Raises BundleError as `Bundle.open` does."""
+        import ray.data  # noqa: F401 - a missing package shows before the file is read
+
+        check_address(options.ray or "local")
+        return cls(Bundle.open(folder.absolute()), options)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self.bundle.manifest
+
+    @property
+    def device(self) -> str:
+        """Where the model runs."""
+        return "cuda" if self.options.actor_gpus else "cpu"
+
+    def run(self, shards: Iterator[ShardRows], work: Work) -> Iterator[tuple[int, NDArray[np.void]]]:
+        """Yield index and scores of every shard, in the order in which actors finish them.
+
+        Raises the error of an actor (BundleError, MachineError), and MachineError where Ray fails.
+        """
+        waiting = []
+        for shard in shards:
+            work.put(shard)
+            waiting.append(shard.index)
+        if not waiting:
+            return
+        options = self.options
+        opening = {"threads": options.threads, "device": self.device, "max_batch_tokens": options.max_batch_tokens}
+        task = _Task(str(self.bundle.folder), self.manifest.digest, str(work.folder.absolute()), opening)
+        with started(options.ray or "local", options.actors * options.threads), _named_errors():
+            for index, found, error in _results(task, waiting, options):
+                if error:
+                    raise _error(error)
+                yield index, np.frombuffer(found, dtype=SHARD)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What every actor does: which bundle, by its digest, how it is opened, and where the shards are."""
+
+    bundle: str
+    digest: str
+    work: str
+    opening: Mapping[str, Any]
+
+
+class _ShardActor:
+    """Scores one shard a call. Errors of ours go back as texts, so that Ray neither retries nor wraps them."""
+
+    def __init__(self, task: _Task) -> None:
+        self._work = Work(Path(task.work))
+        self._error = ""
+        try:
+            self._scorer = Scorer.open(task.bundle, **task.opening)
+            if self._scorer.manifest.digest != task.digest:
+                raise BundleError(f"bundle {task.bundle}: differs from the one on the node of the command")
+        except RelevanceError as error:
+            self._error = _text(error)
+
+    def __call__(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:
+        index, found, error = int(batch["shard"][0]), b"", self._error
+        if not error:
+            try:
+                rows = self._work.take(index)
+                found = score_rows(self._scorer, rows, self._scorer.tokenize(rows.pairs)).tobytes()
+            except RelevanceError as problem:
+                error = _text(problem)
+        return {"shard": [index], "scores": [found], "error": [error]}
+
+
+def _text(error: RelevanceError) -> str:
+    return f"{type(error).__name__}: {error} (node {socket.gethostname()})"
+
+
+def _error(text: str) -> RelevanceError:
+    """Return the error that an actor sent as text."""
+    name, _, message = text.partition(": ")
+    kind: type[RelevanceError] = getattr(errors, name)
+    return kind(message)
+
+
+def _results(task: _Task, shards: Iterable[int], options: ScoreOptions) -> Iterator[tuple[int, bytes, str]]:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = STALLED_SECONDS
+    items = [{"shard": index} for index in shards]
+    found = ray.data.from_items(items, override_num_blocks=min(len(items), MOST_TASKS)).map_batches(
+        _ShardActor,
+        fn_constructor_args=[task],
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=options.actors),
+        num_cpus=options.threads,
+        num_gpus=options.actor_gpus,
+    )
+    for batch in found.iter_batches(batch_size=None, batch_format="numpy"):
+        yield from zip(batch["shard"].tolist(), batch["scores"], batch["error"], strict=True)
+
+
+def check_address(address: str) -> None:
+    """Raise MachineError where nothing listens at HOST:PORT; Ray itself would wait for minutes."""
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise MachineError(f"--ray {address}: no cluster answers ({error}); expected the address of its head") from None
+
+
+@contextlib.contextmanager
+def started(address: str, cpus: int) -> Iterator[None]:
+    """Connect to a cluster by its address, or start a Ray on this machine (`local`) and stop it at the end.
+
+    One that this process has started before is used as it is. A local Ray listens on 127.0.0.1 alone, has no dashboard
+    and sends no statistics. Raises MachineError where no cluster answers.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    with contextlib.ExitStack() as stack:
+        # Ray prints which workers died, at the end too; results go to standard output.
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        if address == "local":
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray writes one into the home folder
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="relevance-ray-", ignore_cleanup_errors=True)
+            )
+            own = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+            with _named_errors():
+                ray.init("local", _node_ip_address="127.0.0.1", _temp_dir=folder, **own, **quiet)
+        else:
+            with _named_errors():
+                ray.init(address, **quiet)
+        stack.callback(ray.shutdown)
+        yield
+
+
+@contextlib.contextmanager
+def _named_errors() -> Iterator[None]:
+    """Turn Ray's errors into MachineError."""
+    from ray.data.exceptions import ExecutionTimeoutError, SystemException
+    from ray.exceptions import RayError
+
+    try:
+        yield
+    except (RayError, ExecutionTimeoutError, SystemException, ConnectionError) as error:
+        why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise MachineError(
+            f"Ray: {type(error).__name__}: {why}; finished shards are kept: repeat the command"
+        ) from error
