@@ -85,7 +85,7 @@ class FineTuner:
         self.tokenizer = tokenizer
         self.section = section
         self.seed = seed
-        self.precision = resolve_precision(section.precision, self.device)
+        self.precision = resolve_precision(section.precision, self.device, model.encoder.config.model_type)
         if section.gradient_checkpointing:
             self.model.checkpoint_layers()
         self._snapshots = Snapshots(work, self.device, use_free_cores())

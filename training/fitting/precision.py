@@ -13,6 +13,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 # x86 (AVX-512 BF16, AMX) and Arm flags of processors that multiply bf16 numbers themselves. The others imitate it,
 # slower than fp32.
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+# Architectures whose code fails in 16 bits: DeBERTa (not v2, v3) fills masked scores with the least fp32 number.
+FP32_ONLY = frozenset({"deberta"})
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -21,11 +23,16 @@ def training_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def resolve_precision(asked: Literal["auto"] | Precision, device: torch.device) -> Precision:
+def resolve_precision(asked: Literal["auto"] | Precision, device: torch.device, family: str = "") -> Precision:
     """Return the precision of a run: that asked for, or the fastest that trains as well as fp32 on this machine.
 
-    `auto` is bf16 where the GPU or the processor multiplies it, else fp16 on a GPU and fp32 on a CPU.
+    `auto` is bf16 where the GPU or the processor multiplies it, else fp16 on a GPU and fp32 on a CPU. `family` is the
+    model's architecture (`model_type`): some train in fp32 only, whatever is asked.
     """
+    if family in FP32_ONLY:
+        if asked not in ("auto", "fp32"):
+            log.warning("precision %s: architecture %s trains in fp32 only", asked, family)
+        return "fp32"
     if device.type == "cuda":
         automatic: Precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     else:

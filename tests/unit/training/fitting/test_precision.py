@@ -36,3 +36,10 @@ def test_auto_on_a_cpu_is_bf16_where_it_is_multiplied(monkeypatch: pytest.Monkey
     assert resolve_precision("fp16", CPU) == automatic  # needs a GPU
     assert resolve_precision("fp32", CPU) == "fp32"
     assert resolve_precision("bf16", CPU) == "bf16"
+
+
+@pytest.mark.parametrize("asked", ["auto", "bf16", "fp32"])
+def test_an_architecture_whose_code_fails_in_16_bits_trains_in_fp32(monkeypatch: pytest.MonkeyPatch, asked: str):
+    monkeypatch.setattr("training.fitting.precision.has_bf16", lambda: True)
+    assert resolve_precision(asked, CPU, "deberta") == "fp32"
+    assert resolve_precision("auto", CPU, "deberta-v2") == "bf16"
