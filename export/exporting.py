@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from export.checkpoint import Checkpoint
-from export.onnx import OPSET, OUTPUT_NAME, versions, write_onnx
+from export.onnx import versions, write_onnx
+from export.tracing import OUTPUT_NAME
 from export.verifying import label_findings
 from relevance.bundle import MODEL_FILE, Bundle, Golden, Manifest, Parity, Precision, write_bundle_files
 from relevance.card import DEV_PAIRS_FILE, TOKENIZER_FILE
@@ -73,7 +74,7 @@ def export_bundle(
         draft = Manifest.model_construct(
             **dict(source.card),
             precision=precision,
-            opset=OPSET,
+            opset=graph.opset,
             input_names=graph.input_names,
             output_name=OUTPUT_NAME,
             golden_tolerance=limits.golden_tolerance,

@@ -1,9 +1,9 @@
-"""A scorer to an ONNX file by optimum, then the transformer fusions and reduced precision of onnxruntime."""
+"""A scorer to an ONNX file: its raw graph, then the transformer fusions and reduced precision of onnxruntime."""
 
-import warnings
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnxruntime
@@ -12,19 +12,14 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.onnx_model import OnnxModel
 from onnxruntime.transformers.optimizer import optimize_model
-from optimum.exporters.onnx import export as export_graph
-from optimum.exporters.tasks import TasksManager
-from optimum.utils.input_generators import DummyInputGenerator
-from torch import Tensor
 
 from export.checkpoint import Scorer
 from export.cpukernels import use_fast_cpu_kernels
 from export.firsttoken import keep_first_token
+from export.tracing import OPTIMUM_OPSET, trace
 from relevance.bundle import Precision
 from relevance.errors import CheckpointError
 
-OPSET = 17
-OUTPUT_NAME = "logits"
 LARGEST_GRAPH = 2**31 - 2**20  # protobuf ends at 2 GiB
 # Architectures whose graphs onnxruntime's optimiser fuses correctly; other graphs get only the fusions that the session
 # makes when it loads them (the optimiser's rotary fusion breaks Qwen2 graphs of optimum, for example).
@@ -33,16 +28,20 @@ FUSED_FAMILIES = frozenset({"bert", "camembert", "distilbert", "electra", "rober
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A written graph: how often each fusion was made, and its inputs. An input that no operator reads is left out."""
+    """A written graph: how often each fusion was made, its inputs and opset.
+
+    An input that no operator reads is left out.
+    """
 
     fusions: dict[str, int]
     input_names: tuple[str, ...]
+    opset: int
 
 
 def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> Graph:
     """Write `path` in a precision, with all fusions that onnxruntime offers for the architecture.
 
-    Raises CheckpointError where optimum cannot export the architecture, or the model is too large for one file.
+    Raises CheckpointError where the architecture cannot be exported, or the model is too large for one file.
     """
     size = sum(p.numel() * p.element_size() for p in scorer.parameters())
     if size > LARGEST_GRAPH:
@@ -51,8 +50,8 @@ def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> Graph:
             "keep fewer layers or trim the vocabulary (`relevance encoder`)"
         )
     raw = path.with_suffix(".raw.onnx")
-    _export(scorer, raw)
-    graph = _optimize(scorer, raw, path, precision)
+    opset = trace(scorer, raw)
+    graph = _optimize(scorer, raw, path, precision, opset)
     if precision == "int8":
         path.replace(raw)
         _quantize(raw, path)
@@ -60,46 +59,8 @@ def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> Graph:
     return graph
 
 
-def _export(scorer: Scorer, path: Path) -> None:
-    """Trace the scorer through optimum's export configuration of its architecture."""
-    family = scorer.config.model_type
-    try:
-        make = TasksManager.get_exporter_config_constructor(
-            exporter="onnx", model_type=family, task="text-classification", library_name="transformers"
-        )
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"architecture {family!r}: optimum cannot export it ({error})") from None
-    config = _with_inputs(make(scorer.config), scorer.input_names, scorer.spec.features)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's notes on constants and deprecations; parity is checked below
-        export_graph(scorer, config, path, opset=OPSET)
-
-
-def _with_inputs(config: Any, names: tuple[str, ...], features: int) -> Any:
-    """Return an optimum export configuration whose graph has just these inputs and one output, logits [B]."""
-    batch = {0: "batch_size"}
-    axes = {name: batch if name == "features" else batch | {1: "sequence_length"} for name in names}
-
-    class Features(DummyInputGenerator):
-        SUPPORTED_INPUT_NAMES = ("features",)
-
-        def __init__(self, task: str, normalized_config: Any, batch_size: int = 2, **_: Any) -> None:
-            self._rows = batch_size
-
-        def generate(self, input_name: str, **_: Any) -> Tensor:
-            return torch.zeros(self._rows, features)
-
-    class Configured(type(config)):
-        inputs = property(lambda self: axes)
-        outputs = property(lambda self: {OUTPUT_NAME: batch})
-        DUMMY_INPUT_GENERATOR_CLASSES = (*type(config).DUMMY_INPUT_GENERATOR_CLASSES, Features)
-
-    config.__class__ = Configured
-    return config
-
-
-def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision) -> Graph:
-    if scorer.config.model_type in FUSED_FAMILIES:
+def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision, opset: int) -> Graph:
+    if scorer.config.model_type in FUSED_FAMILIES and opset == OPTIMUM_OPSET:
         options = FusionOptions("bert")
         options.enable_embed_layer_norm = False  # its operator wants int32 ids and a mask of lengths
         model = optimize_model(
@@ -122,7 +83,7 @@ def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision) -> Gr
     if precision == "fp16":
         model.convert_float_to_float16(keep_io_types=True)
     model.save_model_to_file(str(path))
-    return Graph(fusions, tuple(entry.name for entry in model.get_graph_inputs_excluding_initializers()))
+    return Graph(fusions, tuple(entry.name for entry in model.get_graph_inputs_excluding_initializers()), opset)
 
 
 def _quantize(source: Path, path: Path) -> None:
@@ -147,19 +108,25 @@ def _kept_in_float(graph: onnx.GraphProto) -> list[str]:
     """Return the names of the head's nodes and of the matrix products that read a GELU's output."""
     activated = {name for node in graph.node if "Gelu" in node.op_type for name in node.output}
     behind = [node.name for node in graph.node if node.op_type == "MatMul" and not activated.isdisjoint(node.input)]
-    head = [node.name for node in graph.node if node.name.startswith("/") and not node.name.startswith("/encoder/")]
-    return head + behind
+    return [node.name for node in graph.node if _of_head(node)] + behind
+
+
+def _of_head(node: onnx.NodeProto) -> bool:
+    """Return whether a node was traced outside the encoder: optimum says it in its name, torch in its metadata."""
+    scopes = next((each.value for each in node.metadata_props if each.key == "pkg.torch.onnx.name_scopes"), None)
+    if scopes is not None:
+        return "'encoder'" not in scopes
+    return node.name.startswith("/") and not node.name.startswith("/encoder/")
 
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that shape the graph."""
-    import optimum.version
     import transformers
 
     return {
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "optimum": optimum.version.__version__,
+        **{name: version(name) for name in ("optimum", "onnxscript") if find_spec(name)},
         "onnx": onnx.__version__,
         "onnxruntime": onnxruntime.__version__,
     }

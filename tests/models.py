@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     CONFIG_MAPPING,
     AutoModel,
@@ -29,8 +29,70 @@ WORDS = [
 VOCABULARY = 300
 
 
-def tiny_tokenizer(folder: Path, *, pairs: str = "<s> $A </s> </s> $B </s>") -> None:
-    """Write a byte-level BPE tokenizer whose pair template is `pairs` (empty: none, as decoders have it)."""
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
+# Words as GPT-4 splits them (tiktoken's cl100k_base), which Qwen and Llama 3 use.
+TIKTOKEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
+    r"\s+(?!\S)|\s+"
+)
+KINDS = ("wordpiece", "unigram", "tiktoken", "fallback")
+
+
+def real_tokenizer(kind: str) -> Tokenizer:
+    """Return a tokenizer of a kind that real models have, trained on WORDS; SPECIAL have the ids 0 to 3.
+
+    `wordpiece`: BERT; `unigram`: XLM-R, DeBERTa-v3; `tiktoken`: Qwen, Llama 3; `fallback` (BPE with bytes for unknown
+    characters): Gemma, Llama 2, mmBERT.
+    """
+    if kind == "wordpiece":
+        tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer: Any = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=SPECIAL, show_progress=False)
+    elif kind == "unigram":
+        tokenizer = Tokenizer(models.Unigram())
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()])
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=VOCABULARY, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False
+        )
+    elif kind == "tiktoken":
+        tokenizer = Tokenizer(models.BPE(ignore_merges=True))
+        tokenizer.normalizer = normalizers.NFC()
+        split = pre_tokenizers.Split(Regex(TIKTOKEN_SPLIT), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        )
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(
+            vocab_size=VOCABULARY, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+        )
+    else:
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+        tokenizer.normalizer = normalizers.Replace(" ", "▁")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+        every = [f"<0x{byte:02X}>" for byte in range(256)]
+        trainer = trainers.BpeTrainer(vocab_size=2 * VOCABULARY, special_tokens=[*SPECIAL, *every], show_progress=False)
+    tokenizer.train_from_iterator(WORDS, trainer)
+    return tokenizer
+
+
+def tiny_tokenizer(folder: Path, *, pairs: str = "<s> $A </s> </s> $B </s>", kind: str = "") -> None:
+    """Write a tokenizer whose pair template is `pairs` (empty: none, as decoders have it), a `kind` of KINDS.
+
+    Without a kind it is a byte-level BPE.
+    """
+    tokenizer = real_tokenizer(kind) if kind else _byte_level()
+    if pairs:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", pair=pairs, special_tokens=[("<s>", 0), ("</s>", 2)]
+        )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    ).save_pretrained(folder)
+
+
+def _byte_level() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -41,25 +103,23 @@ def tiny_tokenizer(folder: Path, *, pairs: str = "<s> $A </s> </s> $B </s>") -> 
         show_progress=False,
     )
     tokenizer.train_from_iterator(WORDS, trainer)
-    if pairs:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single="<s> $A </s>", pair=pairs, special_tokens=[("<s>", 0), ("</s>", 2)]
-        )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    ).save_pretrained(folder)
+    return tokenizer
 
 
-DECODERS = ("qwen2", "qwen3", "llama")
+DECODERS = ("qwen2", "qwen3", "llama", "gemma3", "gemma3_text")
 
 
-def tiny_config(family: str) -> PretrainedConfig:
+def tiny_config(family: str, vocabulary: int = VOCABULARY) -> PretrainedConfig:
     """Return a configuration of two narrow layers of an architecture."""
+    if family == "gemma3":  # text and images: the text model lies within
+        images = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+        text = tiny_config("gemma3_text", vocabulary).to_dict()
+        return CONFIG_MAPPING[family](text_config=text, vision_config=images | {"image_size": 28, "patch_size": 14})
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
     if family == "distilbert":
-        return DistilBertConfig(vocab_size=VOCABULARY, dim=32, n_layers=2, n_heads=4, hidden_dim=64, **ids)
+        return DistilBertConfig(vocab_size=vocabulary, dim=32, n_layers=2, n_heads=4, hidden_dim=64, **ids)
     common = {
-        "vocab_size": VOCABULARY,
+        "vocab_size": vocabulary,
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
@@ -69,8 +129,18 @@ def tiny_config(family: str) -> PretrainedConfig:
     own = {
         "albert": {"embedding_size": 16},
         "deberta": {"type_vocab_size": 0, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
-        "deberta-v2": {"type_vocab_size": 0, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
+        "deberta-v2": {  # as DeBERTa-v3, whose buckets are fewer than its positions
+            "type_vocab_size": 0,
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_buckets": 8,
+            "max_relative_positions": -1,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "position_biased_input": False,
+        },
         "electra": {"embedding_size": 16},
+        "gemma3_text": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 8, "sliding_window_pattern": 2},
         "llama": {"num_key_value_heads": 2},
         "modernbert": {"local_attention": 16, "cls_token_id": 0, "sep_token_id": 2, "reference_compile": False},
         "qwen2": {"num_key_value_heads": 2},
@@ -79,13 +149,14 @@ def tiny_config(family: str) -> PretrainedConfig:
     return CONFIG_MAPPING[family](**common, **own.get(family, {}), **ids)
 
 
-def tiny_model(folder: Path, family: str = "bert", *, typed: bool = False, seed: int = 0) -> Path:
-    """Write a random model and its tokenizer to `folder`; `typed` gives the candidate token type 1."""
+def tiny_model(folder: Path, family: str = "bert", *, typed: bool = False, seed: int = 0, kind: str = "") -> Path:
+    """Write a random model and its tokenizer, a `kind` of KINDS; `typed` gives the candidate token type 1."""
     folder.mkdir(parents=True, exist_ok=True)
     template = "" if family in DECODERS else "<s> $A </s> $B:1 </s>:1" if typed else "<s> $A </s> </s> $B </s>"
-    tiny_tokenizer(folder, pairs=template)
+    tiny_tokenizer(folder, pairs=template, kind=kind)
     torch.manual_seed(seed)
-    AutoModel.from_config(tiny_config(family)).save_pretrained(folder)
+    size = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
+    AutoModel.from_config(tiny_config(family, max(size, VOCABULARY))).save_pretrained(folder)
     return folder
 
 

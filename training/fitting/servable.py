@@ -10,14 +10,25 @@ from relevance.tokenization import PairTokenizer, answer_ids
 from training.fitting.recipe import Recipe
 from training.models.base_models import BaseModel, load_base_tokenizer
 
-# Tested from training over export and verification to a score over HTTP.
-SERVABLE = frozenset({"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "llama"})
-SERVABLE |= {"modernbert", "mpnet", "qwen2", "qwen3", "roberta", "xlm-roberta"}
+# Tested from training over export and verification to a score over HTTP (docs/families.md).
+SERVABLE = frozenset({"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "gemma3"})
+SERVABLE |= {
+    "gemma3_text",
+    "llama",
+    "modernbert",
+    "mpnet",
+    "qwen2",
+    "qwen3",
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+}
 NO_EXPORT = "it has no ONNX export here"
-REFUSED = dict.fromkeys(("gemma3", "gemma3_text", "xlm-roberta-xl", "xlnet"), NO_EXPORT)
-REFUSED |= dict.fromkeys(("mt5", "t5", "umt5"), "it is an encoder-decoder")
+REFUSED = {"xlnet": NO_EXPORT} | dict.fromkeys(("mt5", "t5", "umt5"), "it is an encoder-decoder")
 LARGEST_GRAPH = 2**31 - 2**20  # bytes in fp32: protobuf ends at 2 GiB
-COUNT_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})  # their positions begin after the padding id
+COUNT_FROM_PADDING = frozenset(
+    {"camembert", "roberta", "xlm-roberta", "xlm-roberta-xl"}
+)  # their positions begin after the padding id
 
 
 def check_family(base: BaseModel) -> None:
@@ -73,7 +84,9 @@ def positions(config: PretrainedConfig, pad_id: int) -> int | None:
 
 def _has_export(family: str) -> bool:
     """Return whether optimum can export the architecture; imports are slow, so only uncommon ones are looked up."""
-    from optimum.exporters.onnx import model_configs  # noqa: F401 - registers the architectures
-    from optimum.exporters.tasks import TasksManager
-
+    try:
+        from optimum.exporters.onnx import model_configs  # noqa: F401 - registers the architectures
+        from optimum.exporters.tasks import TasksManager
+    except ImportError:  # not installed, or made for another version of transformers
+        return False
     return family in TasksManager.get_supported_model_type_for_task("text-classification", "onnx")

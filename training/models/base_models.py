@@ -114,9 +114,19 @@ def load_base_encoder(base: BaseModel) -> tuple[PreTrainedModel, frozenset[str]]
         model, info = AutoModel.from_pretrained(**base.source, dtype=torch.float32, output_loading_info=True)
     absent = frozenset(info["missing_keys"])
     faults = sorted(key for key in absent if "pooler" not in key)
+    model = _text_model(model)
     if faults:
         raise CheckpointError(f"base model {base.path}: no weights for {faults}; {type(model).__name__} needs them")
     return model, absent
+
+
+def _text_model(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the text model within a model of text and images, as Gemma 3 has it; any other model as it is."""
+    text = model.config.get_text_config()
+    if text is model.config:
+        return model
+    inner = (each for each in model.modules() if isinstance(each, PreTrainedModel) and each is not model)
+    return next((each for each in inner if each.config.model_type == text.model_type), model)
 
 
 def load_base_decoder(base: BaseModel) -> PreTrainedModel:

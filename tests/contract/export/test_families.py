@@ -2,16 +2,21 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
+from export import tracing
+from export.checkpoint import Checkpoint
 from export.exporting import DEFAULT_LIMITS, export_bundle
 from export.verifying import verify_bundle
 from relevance.bundle import MODEL_FILE, Bundle
-from relevance.errors import ConfigError
+from relevance.errors import CheckpointError, ConfigError
 from relevance.tasks import LabeledPair, Pair, Task
+from tests import ROOT
 from tests.models import DECODERS, tiny_model, tiny_tokenizer
 from tests.serving import in_process
 from training.fitting import servable
@@ -19,10 +24,22 @@ from training.fitting.checkpoint import Job, train
 from training.fitting.evaluation import score_rows
 from training.fitting.recipe import Recipe
 
+# Each architecture with the kind of tokenizer that its models have (tests.models), "" being a byte-level BPE.
 FAMILIES = (
-    *("albert", "bert", "deberta", "deberta-v2", "distilbert", "electra", "llama", "modernbert", "mpnet"),
-    *("qwen2", "qwen3", "roberta", "xlm-roberta"),
+    *(("albert", "unigram"), ("bert", "wordpiece"), ("deberta", ""), ("deberta-v2", "unigram")),
+    *(("distilbert", "wordpiece"), ("electra", "wordpiece"), ("gemma3", "fallback"), ("gemma3_text", "fallback")),
+    *(("llama", "fallback"), ("modernbert", ""), ("mpnet", "wordpiece"), ("qwen2", "tiktoken"), ("qwen3", "tiktoken")),
+    *(("roberta", ""), ("xlm-roberta", "unigram"), ("xlm-roberta-xl", "unigram")),
+    *(("bert", "unigram"), ("llama", "tiktoken"), ("modernbert", "fallback")),  # E5, Llama 3, mmBERT
 )
+INT8 = ("bert", "deberta-v2", "gemma3_text", "modernbert", "qwen3")
+KINDS = {
+    "": "byte-level BPE",
+    "wordpiece": "WordPiece",
+    "unigram": "Unigram",
+    "tiktoken": "tiktoken",
+    "fallback": "BPE",
+}
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # in DeBERTa and ModernBERT
 
 TYPED = {"bert", "deberta", "deberta-v2", "electra", "albert"}
@@ -50,13 +67,25 @@ def recipe(base, family="bert"):
     )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_family_goes_from_training_to_a_score_over_http(tmp_path, family):
-    base = tiny_model(tmp_path / "base", family, typed=family in TYPED)
-    train(Job(recipe(base, family), rows(), rows(24), tmp_path / "checkpoint"))
+def export(folder, name, precision):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own deprecations
-        export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", "fp32", DEFAULT_LIMITS["fp32"], overwrite=False)
+        limits = DEFAULT_LIMITS[precision]
+        if precision == "int8":
+            limits = replace(limits, max_f1_difference=1.0)  # a tiny model's scores lie around its threshold
+        return export_bundle(folder / "checkpoint", folder / name, precision, limits, overwrite=False)
+
+
+@pytest.mark.parametrize(("family", "kind"), FAMILIES)
+def test_family_goes_from_training_to_a_score_over_http(tmp_path, family, kind):
+    base = tiny_model(tmp_path / "base", family, typed=family in TYPED, kind=kind)
+    train(Job(recipe(base, family), rows(), rows(24), tmp_path / "checkpoint"))
+    export(tmp_path, "bundle", "fp32")
+    if family in INT8 and (family, kind) == next(each for each in FAMILIES if each[0] == family):
+        export(tmp_path, "small", "int8")
+        operators = {node.op_type for node in onnx.load(tmp_path / "small" / MODEL_FILE).graph.node}
+        assert "MatMulInteger" in operators
+        verify_bundle(tmp_path / "small")  # within its tolerance: scores in int8 depend on the batch
     assert verify_bundle(tmp_path / "bundle").worst < 1e-3
     session = onnxruntime.InferenceSession(tmp_path / "bundle" / MODEL_FILE, providers=["CPUExecutionProvider"])
     manifest = Bundle.open(tmp_path / "bundle").manifest
@@ -73,10 +102,38 @@ def test_family_goes_from_training_to_a_score_over_http(tmp_path, family):
 
 
 def test_every_family_that_is_let_through_is_tried_here():
-    assert set(FAMILIES) | {"camembert"} == servable.SERVABLE  # camembert is roberta by another name
+    assert {family for family, _ in FAMILIES} | {
+        "camembert"
+    } == servable.SERVABLE  # camembert is roberta by another name
 
 
-@pytest.mark.parametrize("family", ["gemma3", "gemma3_text", "xlm-roberta-xl", "t5", "xlnet", "funnel"])
+def test_the_table_of_families_says_what_the_code_does():
+    lines = [line.split("|") for line in (ROOT / "docs/families.md").read_text().splitlines() if line.startswith("| `")]
+    table = {cells[1].strip(" `"): [cell.strip() for cell in cells[3:-1]] for cells in lines[1:]}
+    assert table.keys() == servable.SERVABLE | servable.REFUSED.keys()
+    for family, (kinds, train_, export_, int8, serve) in table.items():
+        if family in servable.REFUSED:
+            assert (train_, export_, int8, serve) == ("refused", servable.REFUSED[family], "", "")
+            continue
+        tried = {"camembert": "roberta"}.get(family, family)
+        assert kinds == ", ".join(KINDS[kind] for name, kind in FAMILIES if name == tried)
+        assert (train_, serve) == ("yes", "yes")
+        assert int8 == ("yes" if tried in INT8 else "not tried")
+        if tracing.optimum_exports("bert"):  # else torch's exporter writes them all
+            written = {"gemma3": "gemma3_text"}.get(family, family)  # its text model alone
+            assert export_ == ("optimum" if tracing.optimum_exports(written) else "torch")
+
+
+def test_the_exporter_of_torch_names_what_it_cannot_export(tmp_path):
+    base = tiny_model(tmp_path / "base", "bert")
+    train(Job(recipe(base), rows(), rows(24), tmp_path / "checkpoint"))
+    scorer = Checkpoint.open(tmp_path / "checkpoint").scorer
+    scorer.encoder.forward = lambda input_ids, attention_mask, **_: scorer.missing  # of no graph
+    with pytest.raises(CheckpointError, match=r"architecture 'bert': .* torch's exporter fails \(.+\)"):
+        tracing._by_torch(scorer, tmp_path / "raw.onnx")
+
+
+@pytest.mark.parametrize("family", ["t5", "xlnet", "funnel"])
 def test_what_cannot_be_served_is_refused_before_training(tmp_path, family):
     base = tmp_path / "base"
     base.mkdir()
