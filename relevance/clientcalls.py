@@ -26,7 +26,7 @@ from relevance.tasks import UNKNOWN_LANGUAGE, Pair
 
 SCORE_PATH, BULK_PATH = "v1/score", "v1/score/bulk"
 BULK_ROWS = 1000  # per request
-RETURN_SECONDS, RETURN_SHARE = 0.005, 0.1  # of a budget, at most, for the way from the client's answer to its caller
+RETURN_SECONDS, RETURN_SHARE = 0.01, 0.1  # of a budget, at most, for the way from the client's answer to its caller
 ANSWER_SHARE = 0.1  # of the time left: a partial answer is due so much earlier, for its way back
 
 Body = Mapping[str, Any]

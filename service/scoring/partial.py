@@ -1,10 +1,13 @@
 """Scores as many of a request's first pairs as its deadline and the backlog allow. Knows no texts and no HTTP.
 
 The pairs go to the scheduler in parts, in their order. Each part is the largest that can be done in half of the time
-left, by the recent throughput. So a request that has time enough is one part, and a wrong estimate costs the last part
-alone. The scheduler knows nothing of this: a part is a job like any other.
+left, by the recent throughput; if even one pair takes longer, the largest that can be done in all of it. So a request
+that has time enough is one part, and a wrong estimate costs the last part alone. The scheduler knows nothing of this: a
+part is a job like any other.
 """
 
+import contextlib
+import itertools
 import time
 from collections.abc import Sequence
 
@@ -16,6 +19,7 @@ from service.scheduling.job import Job, Priority
 from service.scheduling.scheduler import Scheduler
 from service.scoring.admission import Admission
 
+SHARES = (0.5, 1.0)  # of the time left, in which a part is to be done
 ANSWER_SECONDS = 0.005  # from the last score to the last byte of the answer
 
 
@@ -41,19 +45,16 @@ async def score_first(
 
 
 def _admitted(admission: Admission, pairs: Sequence[TokenizedPair], deadline: float) -> int:
-    """Return how many of the first pairs are admitted to be scored in half of the time left.
+    """Return how many of the first pairs are admitted: all of them, or the largest of the halves of their number.
 
-    Halves their number until they are. Raises DeadlineError or OverloadedError where not even one is.
+    Raises DeadlineError or OverloadedError where not even one is.
     """
     tokens = np.cumsum([len(pair.input_ids) for pair in pairs])
-    count = len(pairs)
-    while True:
+    counts = [len(pairs) >> step for step in range(len(pairs).bit_length())]
+    for share, count in itertools.product(SHARES, counts):
         now = time.monotonic()
-        try:
-            admission.admit(int(tokens[count - 1]), now + (deadline - now) / 2)
-        except (DeadlineError, OverloadedError):
-            if count == 1:
-                raise
-            count //= 2
-        else:
+        with contextlib.suppress(DeadlineError, OverloadedError):
+            admission.admit(int(tokens[count - 1]), now + share * (deadline - now))
             return count
+    admission.admit(int(tokens[0]), deadline)  # raises the reason
+    return 1
