@@ -16,7 +16,7 @@ FLAGS = (
     *("--disable-component-update", "--disable-sync"),
 )
 SIZES = {"wide": (1280, 860), "narrow": (390, 844)}
-TIMEOUT_MILLISECONDS = 60_000  # a limit for a busy machine; nothing waits for it
+TIMEOUT_MILLISECONDS = 180_000  # a limit for a busy machine; nothing waits for it
 
 
 class Tab:

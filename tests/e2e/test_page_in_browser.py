@@ -126,6 +126,31 @@ def test_words_that_moved_a_score_are_those_of_the_pairs_without_them(browser, u
         assert [float(moved) for _, moved in shown] == pytest.approx([whole - each for each in without], abs=0.0051)
 
 
+def test_model_that_is_loaded_later_is_shown_then_with_what_the_address_said_of_it(browser, url):
+    with tab(browser, url) as opened:
+        page = opened.page
+        ready = []
+
+        def while_loading(route):
+            answer = route.fetch()
+            found = answer.json()
+            if not ready and "models" in found:
+                found["models"] = [model for model in found["models"] if model["task"] == "qc"]
+            route.fulfill(response=answer, json=found | ({} if ready or "models" in found else {"loading": True}))
+
+        page.route("**/v1/models", while_loading)
+        page.route("**/page/config", while_loading)
+        opened.go("/#/playground?q=cup&l=en&qi=red+cup%0Ablue+cup")
+        page.get_by_text("Another model is being loaded").wait_for()
+        assert len(scored(page, 10)) == 10
+        page.get_by_label("Search query").fill("mug")
+        ready.append(True)
+        assert {text for text, _ in scored(page, 12)} >= {"red cup", "blue cup"}
+        assert page.get_by_label("Search query").input_value() == "mug"
+        assert not page.get_by_text("Another model is being loaded").is_visible()
+        assert opened.faults == []
+
+
 def test_wrong_input_is_answered_in_words(browser, url):
     with tab(browser, url) as opened:
         page = opened.page

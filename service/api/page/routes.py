@@ -1,6 +1,7 @@
 """The routes of the page. They are open to all: its files hold nothing of the models, and it sends the key itself.
 
-`/page/config` tells the page what it cannot know: for what a key is needed, and whether this is the admin interface.
+`/page/config` tells the page what it cannot know: for what a key is needed, whether this is the admin interface, and
+whether more models will be there soon.
 """
 
 from fastapi import APIRouter, Request
@@ -41,6 +42,7 @@ class PageConfig(BaseModel):
 
     keys: KeysNeeded
     admin: bool = Field(description="whether this is the admin interface, which changes models")
+    loading: bool = Field(description="whether bundles given at start are still being loaded and tested")
 
 
 def home_router() -> APIRouter:
@@ -77,9 +79,10 @@ def files_router(*, admin: bool) -> APIRouter:
     @OPEN
     async def config(request: Request) -> PageConfig:
         """Say for what a key is needed here."""
-        keys = service_of(request).keys
+        service = service_of(request)
+        keys = service.keys
         needed = {scope.value: keys is not None and keys.needed(scope) is not None for scope in Scope}
-        return PageConfig(keys=KeysNeeded(**needed), admin=admin)
+        return PageConfig(keys=KeysNeeded(**needed), admin=admin, loading=not service.settled.is_set())
 
     @router.get("/{path:path}")
     @OPEN

@@ -78,7 +78,7 @@ def test_page_is_open_and_says_for_what_a_key_is_needed(bundles, tmp_path):
     file = tmp_path / "keys.toml"
     requests = [(path, {}) for path in ("/", "/docs", "/page/config", "/openapi.json", "/v1/models/qc")]
     nothing = {"score": False, "metrics": False, "admin": False}
-    assert get(bundles, requests[2])[0].json() == {"keys": nothing, "admin": False}
+    assert get(bundles, requests[2])[0].json() == {"keys": nothing, "admin": False, "loading": False}
     file.write_text(entry("search", new_secret(), ["score"]))
     answers = get(bundles, *requests, api_keys=file)
     assert [answer.status_code for answer in answers] == [200, 200, 200, 401, 401]

@@ -2,7 +2,7 @@
 
 import { writeAddress } from "./address.js";
 import { copy, h, languageName, toast } from "./dom.js";
-import { call, config, key } from "./http.js";
+import { call, config, key, readConfig } from "./http.js";
 import { Panel } from "./panel.js";
 import { snippets } from "./snippets.js";
 
@@ -22,20 +22,15 @@ class Playground {
     this.state = state;
     this.written = written;
     this.panels = [];
+    this.waiting = h("p", { class: "notice", role: "status", hidden: true }, "Another model is being loaded…");
     this.gone = false;
   }
 
   async start() {
-    this.place.append(h("p", { class: "muted" }, "Loading the models…"));
+    this.place.append(h("p", { class: "muted", role: "status" }, "Loading the models…"));
     try {
-      const [tasks, samples] = await Promise.all([
-        this.loaded(),
-        fetch("page/sample.json").then((found) => found.json()),
-      ]);
-      if (this.gone) return;
-      this.samples = samples;
-      this.build(tasks);
-      await this.score();
+      this.samples = await (await fetch("page/sample.json")).json();
+      await this.follow();
     } catch (error) {
       if (!this.gone) this.place.replaceChildren(h("p", { class: "notice bad" }, error.message));
     }
@@ -46,15 +41,33 @@ class Playground {
     for (const panel of this.panels) panel.leave();
   }
 
-  /** Return the models of each task, once the first ones are loaded. */
+  /** Show the models that are loaded, and once more when those that are still being loaded are there. */
+  async follow() {
+    await readConfig(); // before the list: a model that is loaded in between is in the list
+    const tasks = await this.loaded();
+    if (this.gone) return;
+    if (tasks.length > this.panels.length) {
+      if (this.panels.length) this.keep();
+      this.build(tasks);
+      await this.score();
+    }
+    this.waiting.hidden = !config.loading;
+    if (!config.loading) return;
+    await new Promise((done) => setTimeout(done, LOADING_MILLISECONDS));
+    if (!this.gone) await this.follow();
+  }
+
+  /** Keep what people have typed; what the address says of tasks that were not loaded yet stays. */
+  keep() {
+    this.state.set("q", this.query.value);
+    this.state.set("l", this.language.value);
+    for (const panel of this.panels) this.state.set(panel.task, panel.text);
+  }
+
+  /** Return the models of each task that has some. */
   async loaded() {
     const { data } = await call("v1/models");
-    if (!data.models.length) {
-      await new Promise((done) => setTimeout(done, LOADING_MILLISECONDS));
-      return this.gone ? [] : this.loaded();
-    }
-    const tasks = data.models.map((model) => model.task);
-    return Promise.all(tasks.map(async (task) => (await call(`v1/models/${task}`)).data));
+    return Promise.all(data.models.map(async ({ task }) => (await call(`v1/models/${task}`)).data));
   }
 
   build(tasks) {
@@ -82,6 +95,7 @@ class Playground {
       this.form(),
       this.chips(),
       this.switcher(),
+      this.waiting,
       h(
         "div",
         { class: "panels", data: { count: this.panels.length } },

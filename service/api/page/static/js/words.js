@@ -70,7 +70,8 @@ export class Words {
       parts.push(between(text.slice(end, index)));
       const effect = moved >= 0 ? "up" : "down";
       const strength = Math.round((100 * Math.abs(moved)) / most);
-      const number = `${moved >= 0 ? "+" : "−"}${Math.abs(moved).toFixed(2)}`;
+      const size = Math.abs(moved).toFixed(2);
+      const number = size === "0.00" ? size : `${moved >= 0 ? "+" : "−"}${size}`;
       parts.push(
         h(
           "span",
