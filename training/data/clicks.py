@@ -49,7 +49,8 @@ class BetaPrior:
     def fitted(cls, counts: Iterable[tuple[int, int]]) -> "BetaPrior":
         """Return the prior of greatest beta-binomial likelihood for (clicks, impressions) [N].
 
-        InputError where all impressions or none have a click: any rate would fit.
+        InputError where all impressions or none have a click, since any rate would fit, and where no row has two
+        impressions: single ones do not say how much rates differ, so any strength of the prior would fit.
         """
         # Heavy, and needed for this alone: options of commands import this module.
         import numpy as np
@@ -63,6 +64,11 @@ class BetaPrior:
             raise InputError(
                 f"--clicks {FIT}: {total} clicks in {of} impressions; expected impressions with and without a click, "
                 "or a given prior, as in --clicks 1:20"
+            )
+        if shown.max() < 2:
+            raise InputError(
+                f"--clicks {FIT}: no row has two impressions, which would say how much rates differ; expected a given "
+                "prior, as in --clicks 0.2:0.8"
             )
 
         def loss(logs: np.ndarray) -> float:

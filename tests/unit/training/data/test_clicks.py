@@ -60,6 +60,13 @@ def test_equal_rates_fit_a_strong_prior():
     assert prior.a + prior.b > 1000
 
 
+def test_single_impressions_fit_no_prior():
+    with pytest.raises(
+        InputError, match=r"no row has two impressions, .* expected a given prior, as in --clicks 0\.2:0\.8"
+    ):
+        BetaPrior.fitted([(0, 1)] * 8 + [(1, 1)] * 2)
+
+
 def test_the_prior_is_fitted_to_a_file(tmp_path):
     rows = read(log_file(tmp_path / "a.jsonl", (1, 100), (30, 100), (0, 50), (9, 20)), "fit")
     assert [row.label for row in rows] == [0, 1, 0, 1]
