@@ -12,23 +12,13 @@ from training.models.base_models import BaseModel, load_base_tokenizer
 
 # Tested from training over export and verification to a score over HTTP (docs/families.md).
 SERVABLE = frozenset({"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "gemma3"})
-SERVABLE |= {
-    "gemma3_text",
-    "llama",
-    "modernbert",
-    "mpnet",
-    "qwen2",
-    "qwen3",
-    "roberta",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-}
+SERVABLE |= {"gemma3_text", "llama", "modernbert", "mpnet", "qwen2", "qwen3", "roberta", "xlm-roberta"}
+SERVABLE |= {"xlm-roberta-xl"}
 NO_EXPORT = "it has no ONNX export here"
 REFUSED = {"xlnet": NO_EXPORT} | dict.fromkeys(("mt5", "t5", "umt5"), "it is an encoder-decoder")
 LARGEST_GRAPH = 2**31 - 2**20  # bytes in fp32: protobuf ends at 2 GiB
-COUNT_FROM_PADDING = frozenset(
-    {"camembert", "roberta", "xlm-roberta", "xlm-roberta-xl"}
-)  # their positions begin after the padding id
+# Their positions begin after the padding id.
+COUNT_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta", "xlm-roberta-xl"})
 
 
 def check_family(base: BaseModel) -> None:
