@@ -195,3 +195,9 @@ def test_an_output_that_is_there_is_kept(tmp_path):
     with pytest.raises(ConfigError, match="exists already"):
         import_reranker(str(model), tmp_path / "out", ImportOptions())
     assert (tmp_path / "out/mine.txt").read_text() == "x"
+
+
+def test_a_model_that_is_too_large_to_export_is_named(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(checkpoint, "LARGEST_GRAPH", 1000)
+    imported(tiny_reranker(tmp_path / "model"), tmp_path / "checkpoint")
+    assert "model: 0.0 GiB in fp32; `relevance export` writes graphs of at most 2 GiB" in caplog.text
