@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from relevance.card import DEV_PAIRS_FILE, ModelCard
+from relevance.card import DEV_PAIRS_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import ConfigError, ParityError
 from relevance.files import whole_folder
 from relevance.formatting import PairFormat
@@ -57,6 +57,8 @@ def import_reranker(model: str, out: Path, options: ImportOptions, *, overwrite:
     expected = card.head.stock_logits(torch.from_numpy(reranker.outputs(texts, length))).numpy()
     with whole_folder(out) as folder:
         reranker.tokenizer.save_pretrained(folder)
+        if "token_type_ids" not in reranker.tokenizer.model_input_names:
+            _zero_types(folder / TOKENIZER_FILE)
         reranker.model.save_pretrained(folder, safe_serialization=True)
         _check_prompt(folder, card)
         card.save(folder)
@@ -149,6 +151,14 @@ def _card(reranker: Reranker, options: ImportOptions, form: PairFormat, label: i
         source_commit=source_commit(),
         created=now(),
     )
+
+
+def _zero_types(path: Path) -> None:
+    """Make every token of a pair one of type 0 in a tokenizer.json: its library gives the model no types."""
+    content = json.loads(
+        path.read_bytes(), object_hook=lambda part: part | {"type_id": 0} if "type_id" in part else part
+    )
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
 def _check_prompt(folder: Path, card: ModelCard) -> None:

@@ -12,6 +12,7 @@ from export.exporting import DEFAULT_LIMITS, export_bundle
 from export.verifying import verify_bundle
 from relevance.card import ModelCard
 from relevance.errors import CheckpointError, ConfigError, ParityError
+from relevance.inputs import PairInputs
 from relevance.tasks import Task
 from tests.commands import relevance
 from tests.models import tiny_config, tiny_reranker
@@ -201,3 +202,12 @@ def test_a_model_that_is_too_large_to_export_is_named(tmp_path, monkeypatch, cap
     monkeypatch.setattr(checkpoint, "LARGEST_GRAPH", 1000)
     imported(tiny_reranker(tmp_path / "model"), tmp_path / "checkpoint")
     assert "model: 0.0 GiB in fp32; `relevance export` writes graphs of at most 2 GiB" in caplog.text
+
+
+def test_token_types_that_the_library_does_not_give_the_model_are_left_out(tmp_path):
+    model = tiny_reranker(tmp_path / "model")
+    config = json.loads((model / "tokenizer_config.json").read_text())
+    inputs = {"model_input_names": ["input_ids", "attention_mask"]}
+    (model / "tokenizer_config.json").write_text(json.dumps(config | inputs))
+    card = imported(model, tmp_path / "checkpoint")  # checks that logits agree
+    assert not any(PairInputs.from_checkpoint(tmp_path / "checkpoint", card).tokenizer.template.types)
