@@ -111,7 +111,7 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     levels = job.recipe.format.level_separator if job.recipe.task is Task.QC else ""
     model = CrossEncoder.from_base(encoder, tokenizer, job.recipe.decided_head, levels)
     check_size(model, base.name)
-    if job.recipe.encoder.freeze_word_embeddings or not job.recipe.training.embedding_rate:
+    if job.recipe.encoder.freeze_word_embeddings:
         model.freeze_word_embeddings()
     adapter = Adapter(model, job.recipe.lora, encoder) if job.recipe.lora.rank else None
     prior = fit_prior(job.train, job.recipe.format, job.recipe.seed) if model.spec.prior else None

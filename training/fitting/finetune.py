@@ -18,7 +18,6 @@ from torch import Tensor
 from relevance.metrics import auc
 from relevance.tokenization import PairTokenizer, TokenizedPair
 from training.fitting.guard import Guard, chance_error
-from training.fitting.kept import KeptWeights
 from training.fitting.losses import Goals, batch_loss, column
 from training.fitting.optimizer import Optimizer
 from training.fitting.precision import resolve_precision, training_device
@@ -94,10 +93,10 @@ class FineTuner:
         self._logits = torch.zeros(0)
         self._loss_sum, self._loss_steps = 0.0, 0
         self._optimizer: Optimizer
-        self._kept: KeptWeights
+        self._best: dict[str, Tensor] = {}  # the weights of the best evaluation
 
     def run(self, train: Examples, dev: Examples) -> Outcome:
-        """Train to the end or the early stop; the model then has the weights that `training.average` says."""
+        """Train to the end or the early stop; the model then has the weights with the best dev AUC."""
         with used_rows(self.model, (i for part in (train, dev) for pair in part.pairs for i in pair.input_ids)):
             self._optimizer = Optimizer(self.model, self.section, self.precision, self.device)
             self._run(train, dev)
@@ -107,13 +106,12 @@ class FineTuner:
         batches = training_batches([len(pair) for pair in train.pairs], train.facts, self.section, self.seed)
         steps = len(batches)
         marks = evaluation_steps(steps, self.section.evaluations)
-        self._kept = KeptWeights(self.section.average, self._trainable(), steps)
         torch.manual_seed(self.seed)
         begun = self._restore()
         pairs, done = sum(map(len, batches)), sum(map(len, batches[:begun]))
         with Meter("training", pairs, "pairs", done, Pace("pairs")) as meter:
             for step in range(begun, steps):
-                self._optimizer.set_rate(rate_factor(step, steps, self.section.warmup_share, self.section.schedule))
+                self._optimizer.set_rate(rate_factor(step, steps, self.section.warmup_share))
                 loss = self._step(train, batches[step], step + 1)
                 meter.advance(len(batches[step]), f"loss {loss:.3f}")
                 with meter.paused():
@@ -131,7 +129,6 @@ class FineTuner:
         norm = self._optimizer.step(self._losses(train, rows, values))
         value = sum(values)
         self._guard.after_step(step, value, norm)
-        self._kept.after_step(step)
         self._loss_sum, self._loss_steps = self._loss_sum + value, self._loss_steps + 1
         return value
 
@@ -155,17 +152,15 @@ class FineTuner:
         return batch_loss(logits.float(), goals, self.section)
 
     def _evaluate(self, step: int, dev: Examples) -> None:
-        with self._kept.scored():
-            logits = predict_logits(self.model, self.tokenizer, dev.pairs)
+        logits = predict_logits(self.model, self.tokenizer, dev.pairs)
         dev_auc = auc(dev.labels, logits)
         evaluation = Evaluation(step, float("nan") if dev_auc is None else dev_auc, self._loss_sum / self._loss_steps)
         log.info("step %d: train loss %.4f, dev AUC %.4f", step, evaluation.train_loss, evaluation.dev_auc)
         self._loss_sum, self._loss_steps = 0.0, 0
         self._evaluations.append(evaluation)
         self._guard.after_evaluation(step, logits, [e.dev_auc for e in self._evaluations], chance_error(dev.labels))
-        best = evaluation is self._best_evaluation()
-        self._kept.after_evaluation(best=best)
-        if best or self.section.average != "none":
+        if evaluation is self._best_evaluation():
+            self._best = {name: value.detach().clone() for name, value in self._trainable().items()}
             self._logits = torch.from_numpy(logits)
 
     def _best_evaluation(self) -> Evaluation:
@@ -187,7 +182,7 @@ class FineTuner:
             {
                 "step": step,
                 "weights": self._trainable(),
-                "kept": self._kept.state(),
+                "best": self._best,
                 "logits": self._logits,
                 "optimizer": self._optimizer.state(),
                 "evaluations": [(e.step, e.dev_auc, e.train_loss) for e in self._evaluations],
@@ -202,7 +197,7 @@ class FineTuner:
         if state is None:
             return 0
         self.model.load_state_dict(state["weights"], strict=False)
-        self._kept.load(state["kept"])
+        self._best = state["best"]
         self._logits = state["logits"]
         self._optimizer.load(state["optimizer"])
         self._evaluations = [Evaluation(*values) for values in state["evaluations"]]
@@ -212,11 +207,7 @@ class FineTuner:
         return int(state["step"])
 
     def _finish(self, dev: Examples) -> Outcome:
-        self._kept.load_final()
+        self.model.load_state_dict(self._best, strict=False)
         self.model.eval()
-        logits = self._logits.cpu().numpy()
-        if self.section.average == "last":
-            logits = predict_logits(self.model, self.tokenizer, dev.pairs)
-            log.info("average of the last evaluations' weights: dev AUC %.4f", auc(dev.labels, logits) or float("nan"))
-        ended = self._best_evaluation() if self.section.average == "none" else self._evaluations[-1]
-        return Outcome(tuple(self._evaluations), ended.step, self.device.type, self.precision, logits)
+        best, logits = self._best_evaluation(), self._logits.cpu().numpy()
+        return Outcome(tuple(self._evaluations), best.step, self.device.type, self.precision, logits)

@@ -1,7 +1,6 @@
-"""The optimiser of fine-tuning: learning rates by layer, AdamW, and a lazy Adam for the rows of the word embeddings."""
+"""The optimiser of fine-tuning: AdamW, and a lazy Adam for the rows of the word embeddings."""
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from training.models.cross_encoder import CrossEncoder
 from training.models.used_rows import UsedRows
 
 MOST_GRADIENT_NORM = 1.0
-_LAYER = re.compile(r"\.(?:layer|layers|h)\.(\d+)\.")
 
 
 class Optimizer:
@@ -87,24 +85,16 @@ def parameter_groups(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the groups of dense parameters, and of those with sparse gradients, each with its highest rate.
 
-    The head has a rate of its own, unless it is pretrained (yes_no). That of the encoder falls by `layer_decay` with
-    each layer from the top, down to the embeddings (Howard and Ruder 2018); word embeddings have `embedding_rate` times
-    the rate of the top layer. Weight decay is for matrices only.
+    The head has a rate of its own, unless it is pretrained (yes_no). Weight decay is for matrices only.
     """
     dense: dict[tuple[float, float], list[Tensor]] = {}
     sparse: list[dict[str, Any]] = []
     words = model.encoder.get_input_embeddings()
-    depths = _depths(model)
-    top = max(depths.values(), default=0)
+    is_pretrained = _pretrained(model)
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        pretrained = model.spec.kind is HeadKind.YES_NO  # rows of a language model's head
-        rate = section.learning_rate if pretrained else section.head_learning_rate
-        if parameter is words.weight:
-            rate = section.learning_rate * section.embedding_rate
-        elif name in depths:
-            rate = section.learning_rate * section.layer_decay ** (top - depths[name])
+        rate = section.learning_rate if is_pretrained(name) else section.head_learning_rate
         if isinstance(words, UsedRows) and parameter is words.weight:
             sparse.append({"params": [parameter], "lr": rate, "peak_lr": rate})
             continue
@@ -117,13 +107,9 @@ def parameter_groups(
     return groups, sparse
 
 
-def _depths(model: CrossEncoder) -> dict[str, int]:
-    """Return the depth of each pretrained parameter: 0 before the layers, 1 for the first, the last one's after it."""
-    stock = model.spec.kind is HeadKind.STOCK
-    pretrained = f"encoder.{model.encoder.base_model_prefix}." if stock else "encoder."
-    depths, depth = {}, 0
-    for name, _ in model.named_parameters():
-        if name.startswith(pretrained):
-            found = _LAYER.search(name)
-            depth = depths[name] = int(found[1]) + 1 if found else depth
-    return depths
+def _pretrained(model: CrossEncoder) -> Callable[[str], bool]:
+    """Return whether a parameter of this name comes from the base model; all of a yes_no head does."""
+    if model.spec.kind is HeadKind.YES_NO:
+        return lambda name: True
+    prefix = f"encoder.{model.encoder.base_model_prefix}." if model.spec.kind is HeadKind.STOCK else "encoder."
+    return lambda name: name.startswith(prefix)

@@ -51,18 +51,6 @@ class TrainingSection(OptionsModel):
     learning_rate: float = Field(3e-5, gt=0)
     head_learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
-    layer_decay: float = Field(
-        1.0, gt=0, le=1, description="factor of the encoder's rate from each layer to the one below; 1: all learn alike"
-    )
-    embedding_rate: float = Field(
-        1.0, ge=0, le=1, description="share of learning_rate at which word embeddings learn, unless they are frozen"
-    )
-    schedule: Literal["linear", "cosine"] = Field("linear", description="how the rate falls to zero after the warm-up")
-    average: Literal["none", "ema", "last"] = Field(
-        "none",
-        description="weights that a run ends with: none: those of the best dev AUC; ema: a moving average over a fifth "
-        "of the steps; last: the mean of the last 3 evaluations",
-    )
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps over which the rate rises")
     label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     language_temperature: float = Field(

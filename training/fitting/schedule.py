@@ -22,16 +22,12 @@ def length_grouped_batches(lengths: Sequence[int], batch_size: int, seed: int, w
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def rate_factor(step: int, steps: int, warmup_share: float, schedule: str = "linear") -> float:
-    """Return the factor of the learning rate at a step: a linear rise over the warm-up, then a fall to zero.
-
-    The fall is linear, or with schedule `cosine` half a cosine (Loshchilov and Hutter 2017).
-    """
+def rate_factor(step: int, steps: int, warmup_share: float) -> float:
+    """Return the factor of the learning rate at a step: a linear rise over the warm-up, then a linear fall to zero."""
     warmup = math.ceil(steps * warmup_share)
     if step < warmup:
         return (step + 1) / warmup
-    left = max(0.0, (steps - step) / max(1, steps - warmup))
-    return left if schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
+    return max(0.0, (steps - step) / max(1, steps - warmup))
 
 
 def evaluation_steps(steps: int, evaluations: int) -> set[int]:

@@ -206,20 +206,17 @@ def test_frozen_word_embeddings_stay(base, tmp_path):
 def test_word_embeddings_of_the_rows_alone_are_trained(base, tmp_path):
     key = "embeddings.word_embeddings.weight"
     before = load_file(base / "model.safetensors")[key]
-    for name, rate in (("full", 1.0), ("tenth", 0.1), ("none", 0.0)):
-        card = train(Job(switched(base, trained=True, embedding_rate=rate), rows(48), rows(40, 80), tmp_path / name))
-    full, tenth, none = (load_file(tmp_path / name / "model.safetensors")[key] for name in ("full", "tenth", "none"))
+    card = train(Job(switched(base, trained=True), rows(48), rows(40, 80), tmp_path / "out"))
+    after = load_file(tmp_path / "out" / "model.safetensors")[key]
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     seen = {
         i
         for texts in [card.format.texts(card.task, row.pair) for row in rows(48)]
         for i in tokenizer.encode(*texts).ids
     }
-    changed = (full != before).any(dim=1)
+    changed = (after != before).any(dim=1)
     assert changed.any()
     assert {*torch.nonzero(changed)[:, 0].tolist()} <= seen
-    assert torch.equal(none, before)
-    assert 5 < (full - before).abs().max() / (tenth - before).abs().max() < 20
 
 
 KILLED = """
@@ -242,8 +239,7 @@ train(Job(switched(sys.argv[1], **switches), rows(80), rows(40, 80), Path(sys.ar
 """
 SWITCHES = [
     {},
-    {"average": "ema", "trained": True, "embedding_rate": 0.5},
-    {"average": "last", "evaluations": 6, "layer_decay": 0.5, "schedule": "cosine", "language_temperature": 2},
+    {"trained": True, "evaluations": 6, "language_temperature": 2},
     {"rank": 4, "micro_batch_size": 5, "gradient_checkpointing": True},
 ]
 

@@ -11,7 +11,6 @@ from relevance.tasks import LabeledPair, Pair, Task
 from tests.models import tiny_language_model, tiny_model
 from training.fitting.checkpoint import Job, train
 from training.fitting.finetune import Examples, FineTuner
-from training.fitting.kept import KeptWeights
 from training.fitting.optimizer import Optimizer
 from training.fitting.recipe import Recipe, TrainingSection
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, tensors
@@ -49,7 +48,6 @@ def gradients_of_a_step(made, tmp_path, size):
     examples = Examples(pairs, [i % 2 for i in range(10)], [0.1 * i for i in range(10)], [1.0 + i for i in range(10)])
     with used_rows(model, (i for pair in pairs for i in pair.input_ids)):
         tuner._optimizer = Optimizer(model, section, "fp32", torch.device("cpu"))
-        tuner._kept = KeptWeights("none", {}, 1)
         loss = tuner._step(examples, list(range(10)), 1)
         found = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     return loss, {name: value.to_dense() if value.is_sparse else value for name, value in found.items()}

@@ -1,4 +1,3 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,16 +29,6 @@ def test_rate_rises_then_falls():
     assert factors[9] == 1.0
     assert factors[10:] == sorted(factors[10:], reverse=True)
     assert 0 < factors[-1] < 0.02
-
-
-def test_cosine_falls_late():
-    cosine = [rate_factor(step, 100, 0.1, "cosine") for step in range(100)]
-    linear = [rate_factor(step, 100, 0.1) for step in range(100)]
-    assert cosine[:11] == linear[:11]
-    assert cosine[10:] == sorted(cosine[10:], reverse=True)
-    assert cosine[30] > linear[30]
-    assert cosine[55] == pytest.approx(0.5)
-    assert 0 < cosine[90] < linear[90]
 
 
 @given(st.integers(1, 1000), st.integers(1, 20))
