@@ -33,7 +33,7 @@ SCORE_KEY(declared)
 def test_route_without_a_policy_stops_the_start():
     router = APIRouter()
     router.get("/new")(endpoint)
-    app = FastAPI()
+    app = FastAPI(docs_url=None, redoc_url=None)  # as the service's: its own /docs has a policy
     app.include_router(router)
     with pytest.raises(RuntimeError, match="route /new: no policy"):
         RoutePolicies.of(app, SCORE_KEY)
@@ -46,7 +46,7 @@ def test_route_of_the_app_itself_needs_a_policy_too(app):
 
 
 def test_app_that_is_mounted_stops_the_start():
-    app = FastAPI()
+    app = FastAPI(docs_url=None, redoc_url=None)
     app.mount("/inner", FastAPI())
     with pytest.raises(RuntimeError, match="expected a path of a router"):
         RoutePolicies.of(app, SCORE_KEY)
@@ -57,7 +57,7 @@ def test_two_policies_for_one_path_stop_the_start():
     async def other():
         return {}
 
-    app = FastAPI()
+    app = FastAPI(docs_url=None, redoc_url=None)
     app.get("/new")(declared)
     app.post("/new")(other)
     with pytest.raises(RuntimeError, match="route /new: two policies"):
@@ -84,7 +84,18 @@ def test_health_is_open_to_all(app, path):
     assert app.state.policies.find(path).policy.scope is None
 
 
-@pytest.mark.parametrize("path", ["/v2", "/v2/models/qc", "/docs", "/openapi.json", "/nothing", "/models/qi/v1/score"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/page/config", "/page/js/main.js", "/page/vendor/uplot.js"])
+def test_page_is_open_to_all_and_fills_no_log(app, path):
+    policy = app.state.policies.find(path).policy
+    assert policy.scope is None
+    assert policy.quiet
+    assert not app.state.policies.find("/v1/score").policy.quiet
+    assert not app.state.policies.find("/openapi.json").policy.quiet
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2", "/v2/models/qc", "/v1/models/qc", "/openapi.json", "/nothing", "/models/qi/v1/score"]
+)
 def test_other_paths_need_a_score_key_and_share_a_label(app, path):
     target = app.state.policies.find(path)
     assert (target.policy.scope, target.label, target.path) == (Scope.SCORE, OTHER, path)
