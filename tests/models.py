@@ -8,6 +8,7 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     CONFIG_MAPPING,
+    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -196,6 +197,19 @@ def tiny_language_model(folder: Path, family: str = "qwen3", *, tied: bool = Fal
     config.vocab_size, config.tie_word_embeddings = tokenizer.get_vocab_size(), tied
     config.max_position_embeddings, config.initializer_range = positions, 0.3  # so that scores depend on the texts
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def random_model(folder: Path, family: str, **sizes: int) -> Path:
+    """Write a random model of some sizes and its tokenizer; a decoder has its language-model head."""
+    if family in DECODERS:
+        tiny_language_model(folder, family, positions=512)
+        config, kind = AutoConfig.from_pretrained(folder), AutoModelForCausalLM
+    else:
+        tiny_model(folder, family)
+        config, kind = AutoConfig.from_pretrained(folder), AutoModel
+    config.update({"max_position_embeddings": 512, **sizes, "layer_types": None})
+    kind.from_config(type(config)(**config.to_dict())).save_pretrained(folder)
     return folder
 
 

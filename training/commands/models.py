@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,9 +22,12 @@ from training.commands.options import (
 from training.data.files.writers import check_files
 
 if TYPE_CHECKING:
+    from training.fitting.checkpoint import Job
     from training.fitting.recipe import Recipe
 
 log = logging.getLogger(__name__)
+
+GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +121,16 @@ def train(
     files: TrainingFiles,
     changes: RecipeChanges,
     output: Output,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Train nothing: print parameters, memory and steps of the run.")
+    ] = False,
 ) -> None:
     """Fine-tune a cross-encoder. To resume an interrupted run, repeat the command."""
     from training.data.keep_out import linked_with
     from training.fitting.checkpoint import Job
     from training.fitting.checkpoint import train as run
 
-    check_files([], [recipe, *files.train, files.dev], others=[out], overwrite=output.overwrite)
+    check_files([], [recipe, *files.train, files.dev], others=[] if plan else [out], overwrite=output.overwrite)
     chosen = changes.load(recipe)
     rows = files.train_rows(chosen, out)
     dev = files.files.read(files.dev, chosen.task, out, "dev")
@@ -134,9 +140,27 @@ def train(
             *(len(leaked), leaked[0].id),
         )
     log.info("%s: %d pairs to train on, %d for dev", chosen.name, len(rows), len(dev))
+    if plan:
+        _print_plan(Job(chosen, rows, dev, out), output.as_json)
+        return
     card = run(Job(chosen, rows, dev, out, files.unlabelled_pairs(chosen.task)), overwrite=output.overwrite)
     if card.metrics is not None:
         print_metrics(card.metrics, f"{chosen.name} on {files.dev.name}", output.as_json)
+
+
+def _print_plan(job: "Job", as_json: bool) -> None:
+    from training.fitting.plan import plan
+
+    recipe = job.recipe
+    found = plan(recipe, job.train, job.dev, job.lacking)
+    if as_json:
+        print(json.dumps(asdict(found) | {"total": found.total}))
+        return
+    parts = ("weights", "gradients", "optimizer", "kept", "activations")
+    told = ", ".join(f"{part} {getattr(found, part) / GIB:.2f}" for part in parts)
+    print(f"{recipe.name}: {found.parameters:,} parameters, {found.trained:,} of them learn, in {found.precision}")
+    print(f"steps: {found.steps:,}; the costliest computes {found.rows} pairs of {found.tokens} tokens at once")
+    print(f"memory: {found.total / GIB:.2f} GiB ({told}; scoring dev {found.evaluation / GIB:.2f}), Python not counted")
 
 
 def _of_languages(rows: list[LabeledPair], languages: list[str] | None) -> list[LabeledPair]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import AutoConfig
 
 from relevance.card import DEV_PAIRS_FILE, ModelCard
 from relevance.errors import ConfigError, InputError
@@ -37,6 +38,7 @@ from training.fitting.evaluation import report_model
 from training.fitting.finetune import Examples, FineTuner, Outcome
 from training.fitting.options import CalibrationOptions
 from training.fitting.precision import resolve_precision, training_device
+from training.fitting.preparing import encoder_options
 from training.fitting.prior import fit_prior
 from training.fitting.recipe import Recipe
 from training.fitting.row_facts import RowFacts, facts_of
@@ -48,7 +50,7 @@ from training.models.base_models import BaseModel, resolve_base_model
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
 from training.models.head_start import scalars, start_head
 from training.models.lora import Adapter
-from training.models.prepared import EncoderOptions, prepare_encoder
+from training.models.prepared import prepare_encoder
 from training.sources import code_key
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,11 @@ class Job:
     unlabelled: Sequence[Pair] = ()
     tuned: bool = True
 
+    @property
+    def lacking(self) -> Path:
+        """Where the ids of rows go that a teacher lacks."""
+        return self.out.with_name(f"{self.out.name}.teacher_lacks.txt")
+
 
 def train(job: Job, *, overwrite: bool = False) -> ModelCard:
     """Fine-tune and write the checkpoint folder `job.out`; an interrupted run of the same job continues.
@@ -98,7 +105,7 @@ def dev_cosines(checkpoint: Path) -> NDArray[np.float64] | None:
 
 
 def _train(job: Job, overwrite: bool) -> ModelCard:
-    facts = facts_of(job.train, job.recipe.training, job.out.with_name(f"{job.out.name}.teacher_lacks.txt"))
+    facts = facts_of(job.train, job.recipe.training, job.lacking)
     base = resolve_base_model(job.recipe.base_model)
     check_family(base)
     check_prompt(job.recipe, base)
@@ -107,7 +114,7 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     encoder = _prepare(job, base, work)
     torch.manual_seed(job.recipe.seed)
     tokenizer = load_tokenizer(encoder, job.recipe.training.max_length, job.recipe.decided_prompt)
-    check_lengths(job.recipe, encoder, tokenizer)
+    check_lengths(job.recipe, AutoConfig.from_pretrained(encoder), tokenizer)
     levels = job.recipe.format.level_separator if job.recipe.task is Task.QC else ""
     model = CrossEncoder.from_base(encoder, tokenizer, job.recipe.decided_head, levels)
     check_size(model, base.name)
@@ -201,17 +208,10 @@ def _differences(file: Path, mark: dict[str, str]) -> list[str]:
 
 def _prepare(job: Job, base: BaseModel, work: Path) -> Path:
     """Return the folder of the base model, cut as the recipe says."""
-    section, out = job.recipe.encoder, work / "encoder"
+    out = work / "encoder"
     if out.exists():
         return out
-    prompt = job.recipe.decided_prompt
-    options = EncoderOptions(section.layers, prompt=prompt)
-    if section.trim_vocabulary:
-        recipe = job.recipe  # texts of dev do not count, so that metrics on dev hold for unseen texts
-        corpus = [text for row in job.train for text in recipe.format.texts(recipe.task, row.pair)]
-        corpus += prompt.texts if prompt else ()
-        options = EncoderOptions(section.layers, corpus, section.trim_scripts, section.whole_scripts, prompt)
-    after = prepare_encoder(base, out, options).after
+    after = prepare_encoder(base, out, encoder_options(job.recipe, job.train)).after
     sizes = (after.layers, after.vocabulary, after.parameters)
     log.info("base model %s: %d layers, %d tokens, %d parameters", base.name, *sizes)
     return out

@@ -1,7 +1,5 @@
 """Checks before training that the model can be trained and will end in a bundle."""
 
-from pathlib import Path
-
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig
 
@@ -52,9 +50,9 @@ def check_size(model: nn.Module, base: str) -> None:
         )
 
 
-def check_lengths(recipe: Recipe, encoder: Path, tokenizer: PairTokenizer) -> None:
+def check_lengths(recipe: Recipe, config: PretrainedConfig, tokenizer: PairTokenizer) -> None:
     """Raise ConfigError where pairs can be longer than the model's positions, or nothing separates their texts."""
-    found = positions(AutoConfig.from_pretrained(encoder), tokenizer.pad_id)
+    found = positions(config, tokenizer.pad_id)
     if found is not None and found < recipe.training.max_length:
         raise ConfigError(f"training.max_length {recipe.training.max_length}: the model has {found} positions")
     if not tokenizer.template.middle and not recipe.format.candidate_prefix:

@@ -10,7 +10,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import CheckpointError, ConfigError
@@ -24,6 +32,7 @@ from training.models.quiet import quiet_tokenizers, quiet_weights
 from training.progress import Meter, Pace
 from training.threads import use_free_cores
 
+SCORED_TOKENS = 4096  # rows x longest row of a batch that is only scored
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -49,30 +58,12 @@ class CrossEncoder(nn.Module):
         A `yes_no` head is not fresh: `prepare_encoder` wrote its rows into the folder.
         `level_separator` stands between the levels of candidates, if they have levels.
         """
-        template = tokenizer.template
-        if head.kind is HeadKind.PAIRED and (not template.middle or template.middle[0] in template.prefix):
-            fault = "begins a pair with its separator" if template.middle else "puts no separator between the texts"
-            raise ConfigError(
-                f"head.kind 'paired': the tokenizer of {base} {fault}; expected head.kind 'stock' or 'mean'"
-            )
-        hidden_size = AutoConfig.from_pretrained(base).hidden_size
-        if head.kind is HeadKind.YES_NO:
-            spec = HeadSpec(kind=head.kind, hidden_size=hidden_size)
-            model = cls(_load_encoder(base, spec, tokenizer.pad_id), spec)  # no dropout: language models have none here
+        spec = head_spec(tokenizer, head, AutoConfig.from_pretrained(base).hidden_size, level_separator)
+        model = cls(_load_encoder(base, spec, tokenizer.pad_id, num_labels=1), spec, dropout_of(head))
+        if spec.kind is HeadKind.YES_NO:
             model.load_head(load_file(base / HEAD_FILE))
-            return model
-        spec = HeadSpec(
-            kind=head.kind,
-            hidden_size=hidden_size,
-            width=head.width,
-            special_ids=tuple(sorted({*template.special_ids, tokenizer.pad_id})),
-            separator_id=template.middle[0] if template.middle else -1,
-            level_separator_id=_separator_id(tokenizer, level_separator) if level_separator else -1,
-            overlap=bool(head.overlap),
-            prior=bool(head.prior),
-        )
-        model = cls(_load_encoder(base, spec, tokenizer.pad_id, num_labels=1), spec, head.dropout)
-        model.reset_head()
+        else:
+            model.reset_head()
         return model
 
     @classmethod
@@ -152,19 +143,57 @@ class CrossEncoder(nn.Module):
             save_file(weights, folder / HEAD_FILE)
 
 
+def head_spec(tokenizer: PairTokenizer, head: HeadOptions, hidden_size: int, level_separator: str) -> HeadSpec:
+    """Return the head of a new model. Raises ConfigError where it needs a separator and the tokenizer has none."""
+    if head.kind is HeadKind.YES_NO:
+        return HeadSpec(kind=head.kind, hidden_size=hidden_size)
+    template = tokenizer.template
+    if head.kind is HeadKind.PAIRED and (not template.middle or template.middle[0] in template.prefix):
+        fault = "begins a pair with its separator" if template.middle else "puts no separator between the texts"
+        raise ConfigError(
+            f"head.kind 'paired': the base model's tokenizer {fault}; expected head.kind 'stock' or 'mean'"
+        )
+    return HeadSpec(
+        kind=head.kind,
+        hidden_size=hidden_size,
+        width=head.width,
+        special_ids=tuple(sorted({*template.special_ids, tokenizer.pad_id})),
+        separator_id=template.middle[0] if template.middle else -1,
+        level_separator_id=_separator_id(tokenizer, level_separator) if level_separator else -1,
+        overlap=bool(head.overlap),
+        prior=bool(head.prior),
+    )
+
+
+def dropout_of(head: HeadOptions) -> float:
+    """Return the dropout before a head; language models have none before theirs."""
+    return 0.0 if head.kind is HeadKind.YES_NO else head.dropout
+
+
+def without_pooler(config: PretrainedConfig) -> dict[str, bool]:
+    """Return the arguments that leave out an encoder's pooler: no head here reads it, and few are trained."""
+    takes = inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in takes else {}
+
+
 def load_tokenizer(folder: Path, max_length: int, prompt: Prompt | None = None) -> PairTokenizer:
     """Return the kernel's tokeniser of a model folder. Raises ConfigError where it has no padding or end token."""
     with quiet_tokenizers():
         tokenizer = AutoTokenizer.from_pretrained(folder)
+    return PairTokenizer.from_file(folder / TOKENIZER_FILE, max_length, pad_id_of(tokenizer, folder), prompt)
+
+
+def pad_id_of(tokenizer: PreTrainedTokenizerBase, model: Path | str) -> int:
+    """Return the id of padding. Raises ConfigError where a tokenizer has neither a padding nor an end token."""
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if pad_id is None:
-        raise ConfigError(f"base model {folder}: its tokenizer has neither a padding nor an end token; expected one")
-    return PairTokenizer.from_file(folder / TOKENIZER_FILE, max_length, pad_id, prompt)
+        raise ConfigError(f"base model {model}: its tokenizer has neither a padding nor an end token; expected one")
+    return int(pad_id)
 
 
 @torch.inference_mode()
 def predict_logits(
-    model: CrossEncoder, tokenizer: PairTokenizer, pairs: Sequence[TokenizedPair], batch_tokens: int = 4096
+    model: CrossEncoder, tokenizer: PairTokenizer, pairs: Sequence[TokenizedPair], batch_tokens: int = SCORED_TOKENS
 ) -> np.ndarray:
     """Return float32 logits [N] for tokenised pairs, scored longest first in batches of at most `batch_tokens`.
 
@@ -206,10 +235,7 @@ def _load_encoder(path: Path, spec: HeadSpec, pad_id: int, **stock: int) -> nn.M
             model.config.pad_token_id = pad_id  # decoders find a row's last token by it
             keep_first_token(model)
             return model
-        kind = MODEL_MAPPING[type(AutoConfig.from_pretrained(path))]
-        # No head here reads the pooler, and the packaged encoder has none trained.
-        takes = inspect.signature(kind.__init__).parameters
-        poolerless = {"add_pooling_layer": False} if "add_pooling_layer" in takes else {}
+        poolerless = without_pooler(AutoConfig.from_pretrained(path))
         model = AutoModel.from_pretrained(path, dtype=torch.float32, **poolerless)
         if getattr(model.config, "use_cache", False):
             model.config.use_cache = False  # decoders: no keys and values kept for a next token

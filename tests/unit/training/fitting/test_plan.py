@@ -1,0 +1,134 @@
+"""What `--plan` says agrees with what a run does, and nothing is written or loaded for it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from relevance.errors import ConfigError, InputError
+from relevance.tasks import LabeledPair, Pair
+from tests import ROOT
+from tests.models import tiny_language_model, tiny_model, tiny_reranker
+from training.fitting.checkpoint import Job, train
+from training.fitting.plan import plan
+from training.fitting.recipe import Recipe
+from training.models.cross_encoder import CrossEncoder
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # in DeBERTa and ModernBERT
+TOLERANCE = 0.15  # of a run's peak, with an allocator that gives freed memory back
+
+
+def rows(count=40):
+    return [
+        LabeledPair(Pair(f"red shoes {i}", f"goods,{'shoes' if i % 2 else 'cups'}"), i % 2, str(i))
+        for i in range(count)
+    ]
+
+
+def recipe(base, **more):
+    training = {"epochs": 2, "batch_size": 16, "evaluations": 1, "max_length": 112} | more.pop("training", {})
+    form = {"candidate_prefix": " category: "}
+    parts = {"name": "planned", "task": "qc", "base_model": str(base), "format": form, "training": training}
+    return Recipe.model_validate(parts | more)
+
+
+def planned(base, tmp_path, **more):
+    return plan(recipe(base, **more), rows(), rows(8), tmp_path / "lacking")
+
+
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [
+        ("bert", {}),
+        ("xlm-roberta", {"head": {"kind": "stock"}}),
+        ("modernbert", {"head": {"kind": "mean"}, "encoder": {"freeze_word_embeddings": False}}),
+        ("deberta-v2", {"encoder": {"layers": 1}}),
+        ("llama", {"head": {"kind": "mean"}, "training": {"gradient_checkpointing": True}}),
+    ],
+)
+def test_counts_are_those_of_the_run(tmp_path, monkeypatch, family, more):
+    make = tiny_reranker if more.get("head") == {"kind": "stock"} else tiny_model
+    base = make(tmp_path / "base", family)
+    found = planned(base, tmp_path, **more)
+    seen = {}
+
+    def look(self, *arguments):
+        seen["trained"] = sum(value.numel() for value in self.model.parameters() if value.requires_grad)
+        seen["steps"] = seen.get("steps", 0) + 1
+        return step(self, *arguments)
+
+    from training.fitting.finetune import FineTuner
+
+    step = FineTuner._step
+    monkeypatch.setattr(FineTuner, "_step", look)
+    train(Job(recipe(base, **more), rows(), rows(8), tmp_path / "out"))
+    assert (found.trained, found.steps) == (seen["trained"], seen["steps"])
+    model = CrossEncoder.from_checkpoint(tmp_path / "out")
+    assert found.parameters == sum(value.numel() for value in model.parameters())
+    assert found.weights >= 4 * found.parameters
+    assert found.gradients == 4 * found.trained
+    assert found.activations > 0
+
+
+def test_adapters_need_gradients_of_their_own_alone(tmp_path):
+    base = tiny_language_model(tmp_path / "base")
+    whole = planned(base, tmp_path, head={"kind": "yes_no"})
+    adapted = planned(base, tmp_path, head={"kind": "yes_no"}, lora={"rank": 2})
+    assert adapted.trained == adapted.parameters - whole.parameters
+    assert adapted.trained < 0.2 * whole.trained
+    assert adapted.optimizer == 8 * adapted.trained
+
+
+def test_parts_and_layers_computed_twice_need_fewer_activations(tmp_path):
+    base = tiny_model(tmp_path / "base", "bert")
+    whole = planned(base, tmp_path)
+    parts = planned(base, tmp_path, training={"micro_batch_size": 4})
+    twice = planned(base, tmp_path, training={"gradient_checkpointing": True})
+    assert (whole.rows, parts.rows) == (16, 4)
+    assert parts.activations < 0.5 * whole.activations
+    assert twice.activations < 0.9 * whole.activations
+
+
+def test_the_command_prints_a_plan_and_writes_nothing(tmp_path):
+    base = tiny_model(tmp_path / "base", "bert")
+    (tmp_path / "recipe.toml").write_text(f'name = "tiny"\ntask = "qc"\nbase_model = "{base}"\n')
+    lines = [
+        json.dumps({"origin_query": f"shoes {i}", "category_path": f"a,{i % 3}", "label": i % 2, "id": str(i)})
+        for i in range(12)
+    ]
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "relevance", "train", "recipe.toml", "out", "--train", "train.jsonl"]
+    command += ["--dev", "dev.jsonl", "--plan"]
+    before = sorted(tmp_path.iterdir())
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        [*command, "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found["steps"] == 1
+    assert found["total"] >= found["weights"] + found["gradients"] + found["optimizer"] + found["activations"]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "fault"),
+    [
+        ({"encoder": {"layers": 9}}, ConfigError, "layers 9: base has 2; expected 1 to 2"),
+        ({"training": {"max_length": 200}}, ConfigError, "max_length 200: the model has 130 positions"),
+        ({"head": {"kind": "yes_no"}, "prompt": {"yes": " certainly"}}, InputError, "is not one token after"),
+    ],
+)
+def test_what_training_refuses_is_refused(tmp_path, more, error, fault):
+    with pytest.raises(error, match=fault):
+        planned(tiny_language_model(tmp_path / "base"), tmp_path, **({"head": {"kind": "mean"}} | more))
+
+
+def test_memory_is_that_of_a_run():
+    case = "encoder, parts of 16 pairs"
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks/training/plan.py"), "--case", case]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["ratio"] == pytest.approx(1, abs=TOLERANCE)
