@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from relevance.errors import InputError
 from relevance.tasks import Task
-from training.data.dataset import iter_records, iter_rows, raise_if_column_missing
+from training.data.dataset import iter_records, iter_rows_with_records, raise_if_column_missing
 from training.data.files.parts import PARQUET, parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.files.writers import Columns, check_record
@@ -36,9 +36,13 @@ class Source:
         """Whether all files are Parquet, whose own types an output can keep."""
         return all(part.suffix == PARQUET for part in parts_of(self.path))
 
+    def rows_with_records(self) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
+        """Yield every row, checked, and its record, as `records` yields it."""
+        return iter_rows_with_records(self.path, self.task, reading=self.reading, require_labels=False)
+
     def rows(self) -> Iterator[Row | BadRow]:
         """Yield every row, checked."""
-        return iter_rows(self.path, self.task, reading=self.reading, require_labels=False)
+        return (row for row, _ in self.rows_with_records())
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield every row's names and values as the file has them: nothing renamed, corrected or checked.
@@ -76,7 +80,7 @@ def survey(source: Source, out: Path, added: Iterable[str], *, skip_bad_rows: bo
     columns = Columns()
     good, bad, named = 0, 0, 0
     faults: list[BadRow] = []
-    for row, record in zip(source.rows(), source.records(), strict=True):
+    for row, record in source.rows_with_records():
         if isinstance(row, Row):
             good += 1
             columns.see(record)

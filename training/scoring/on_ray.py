@@ -162,7 +162,7 @@ def started(address: str, cpus: int) -> Iterator[None]:
     """Connect to a cluster by its address, or start a Ray on this machine (`local`) and stop it at the end.
 
     One that this process has started before is used as it is. A local Ray listens on 127.0.0.1 alone, has no dashboard
-    and sends no statistics. Raises MachineError where no cluster answers.
+    and sends no statistics. Raises MachineError where Ray does not start or no cluster answers.
     """
     import ray
 
@@ -181,12 +181,14 @@ def started(address: str, cpus: int) -> Iterator[None]:
                 tempfile.TemporaryDirectory(prefix="relevance-ray-", ignore_cleanup_errors=True)
             )
             own = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-            with _named_errors():
-                ray.init("local", _node_ip_address="127.0.0.1", _temp_dir=folder, **own, **quiet)
+            own |= {"_node_ip_address": "127.0.0.1", "_temp_dir": folder}
         else:
-            with _named_errors():
-                ray.init(address, **quiet)
+            own = {}
         stack.callback(ray.shutdown)
+        try:
+            ray.init(address, **own, **quiet)
+        except Exception as error:  # errors of its start share no base class
+            raise MachineError(f"--ray {address}: Ray does not start: {_first_line(error)}") from error
         yield
 
 
@@ -198,8 +200,11 @@ def _named_errors() -> Iterator[None]:
 
     try:
         yield
-    except (RayError, ExecutionTimeoutError, SystemException, ConnectionError) as error:
-        why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    except (RayError, ExecutionTimeoutError, SystemException) as error:
         raise MachineError(
-            f"Ray: {type(error).__name__}: {why}; finished shards are kept: repeat the command"
+            f"Ray: {type(error).__name__}: {_first_line(error)}; finished shards are kept: repeat the command"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

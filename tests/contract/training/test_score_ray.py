@@ -14,7 +14,7 @@ import pytest
 from tests.rays import needs_ray
 from tests.tiny import tiny_bundle
 
-pytestmark = needs_ray
+pytestmark = [needs_ray, pytest.mark.timeout(1800)]  # Ray takes minutes to start on a busy machine
 SHARD_ROWS, SHARDS = 40, 30
 WAIT_SECONDS = 500
 
@@ -124,3 +124,17 @@ def test_the_driver_is_killed_and_the_same_command_goes_on_with_or_without_ray(i
         assert ids(made) == list(range(SHARD_ROWS * SHARDS))
         assert made.read_bytes() == (inputs / "alone.jsonl").read_bytes()
         assert [path.name for path in made.parent.iterdir()] == ["out.jsonl"]
+
+
+def test_a_full_disk_ends_the_run_and_the_same_command_goes_on(inputs, tmp_path):
+    """A limit on the size of files (1 KiB) stands for the full disk, as in test_full_disk.py."""
+    out = tmp_path / "out.jsonl"
+    limited = ["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", *on_ray(inputs, out)]
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
+    assert done.returncode == 5
+    assert "out.jsonl" in done.stderr
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = subprocess.run(command(inputs, out), capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == (inputs / "alone.jsonl").read_bytes()

@@ -5,6 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+_STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=str)
+
 
 def json_line(record: Mapping[str, Any]) -> bytes:
     """Return a record as one line of JSON.
@@ -12,7 +14,7 @@ def json_line(record: Mapping[str, Any]) -> bytes:
     JSON has no NaN and no infinity: they become null. Other values (dates, decimals) become text.
     """
     try:
-        text = json.dumps(record, ensure_ascii=False, allow_nan=False, default=str)
+        text = _STRICT.encode(record)
     except ValueError:
         record = _finite(record)
         text = json.dumps(record, ensure_ascii=False, default=str)
