@@ -26,6 +26,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from relevance.card import CARD_FILE
 from relevance.errors import CheckpointError, ConfigError, MachineError
 from relevance.files import sha256_of
 from training.models.packaged import CACHE_MEND, MODEL_LICENSE, MODEL_NAME, PROVENANCE_FILE, packaged_encoder
@@ -163,7 +164,7 @@ def _names_a_folder(name: str) -> bool:
 
 
 def _local_model(folder: Path) -> BaseModel:
-    """Return a folder's model; a folder of `prepare_encoder` keeps the name and licence of what it was made of."""
+    """Return a folder's model; what this project made of another model keeps that one's licence."""
     weights = sorted((*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")))
     if not (folder / "config.json").is_file() or not weights:
         raise ConfigError(f"base model {folder}: expected a folder with {FOLDER_CONTENT}")
@@ -171,9 +172,22 @@ def _local_model(folder: Path) -> BaseModel:
     files = {*weights, *(file for file in folder.iterdir() if file.suffix in _CONTENT_SUFFIXES)} - {provenance}
     content = "".join(f"{file.name} {_digest_of(file)}\n" for file in sorted(files))
     digest = hashlib.sha256(content.encode()).hexdigest()
-    base = json.loads(provenance.read_bytes())["base"] if provenance.is_file() else {}
-    name = base.get("name", folder.resolve().name)
-    return BaseModel(name, folder, base.get("license", "unknown"), f"content sha256 {digest}")
+    name, license = folder.resolve().name, "unknown"
+    if provenance.is_file():  # a folder of prepare_encoder
+        base = json.loads(provenance.read_bytes())["base"]
+        name, license = base["name"], base["license"]
+    elif card := _card(folder):
+        name, license = f"{name} ({card['task'].upper()} model of {card['base_model']})", card["license"]
+    return BaseModel(name, folder, license, f"content sha256 {digest}")
+
+
+def _card(folder: Path) -> dict[str, str]:
+    """Return task, base model and licence of a fine-tuned checkpoint of any format version; else nothing."""
+    try:
+        card = json.loads((folder / CARD_FILE).read_bytes())
+        return {key: str(card[key]) for key in ("task", "base_model", "license")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _digest_of(file: Path) -> str:

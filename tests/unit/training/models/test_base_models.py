@@ -320,6 +320,20 @@ def test_a_prepared_folder_is_a_base_model_that_keeps_name_and_licence(tmp_path,
     assert first.revision != second.revision
 
 
+def test_a_fine_tuned_checkpoint_is_a_base_model_that_names_its_own_base_and_licence(base):
+    """Of any format version: only its encoder is taken."""
+    card = {"format_version": 1, "task": "qi", "base_model": "tiny", "license": "MIT"}
+    (base.path / "card.json").write_text(json.dumps(card))
+    found = resolve_base_model(str(base.path))
+    assert (found.name, found.license) == ("base (QI model of tiny)", "MIT")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_card_of_something_else_says_nothing_of_a_base_model(base, content):
+    (base.path / "card.json").write_text(content)
+    assert (resolve_base_model(str(base.path)).name, resolve_base_model(str(base.path)).license) == ("base", "unknown")
+
+
 def test_only_prepared_or_empty_folders_are_replaced(tmp_path, base):
     out = tmp_path / "out"
     out.mkdir()
