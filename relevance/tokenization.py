@@ -245,7 +245,8 @@ def answer_ids(tokenizer: Tokenizer, prompt: Prompt) -> tuple[int, int]:
         whole = tokenizer.encode(after + answer, add_special_tokens=False)
         if whole.ids[:-1] != ids:
             raise InputError(
-                f"prompt: its answer {answer!r} is not one token after {after!r} (found {whole.tokens}); expected a "
+                f"prompt: its answer {answer!r} is not one token after {after[-20:]!r}; its last tokens there are "
+                f"{', '.join(map(repr, whole.tokens[-4:]))}; expected a "
                 "word of the vocabulary, with a space before it where the prompt ends without one"
             )
         found.append(whole.ids[-1])

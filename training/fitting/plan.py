@@ -33,7 +33,6 @@ from training.models.used_rows import UsedRows, used_rows
 from training.models.vocabulary import needed_ids
 
 STATES = 2  # of Adam, for each weight that learns: the means of its gradient and of the gradient's square
-COPIES = {"none": 1, "ema": 2, "last": 4}  # of the weights that learn, by training.average
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
         weights=weights,
         gradients=trained,
         optimizer=STATES * trained,
-        kept=COPIES[section.average] * trained,
+        kept=trained,
         activations=max(0, step - trained),
         evaluation=evaluation,
     )
@@ -145,7 +144,7 @@ def _empty_model(recipe: Recipe, config: PretrainedConfig, tokenizer: PairTokeni
     else:
         encoder = AutoModel.from_config(config, **without_pooler(config))
     model = CrossEncoder(encoder, spec, dropout_of(head))
-    if recipe.encoder.freeze_word_embeddings or not recipe.training.embedding_rate:
+    if recipe.encoder.freeze_word_embeddings:
         model.freeze_word_embeddings()
     if recipe.lora.rank:
         # Of an extra: imported where adapters are asked for.
