@@ -12,7 +12,7 @@ README, QUALITY, PERFORMANCE = (
 )
 
 
-@pytest.mark.parametrize("setting", ["qc", "qc-zero-shot", "qi"])
+@pytest.mark.parametrize("setting", ["qc", "qc-zero-shot", "qi", "qi-graded"])
 def test_quality_tables_are_those_of_the_results(setting, monkeypatch):
     path = ROOT / "benchmarks" / "real_data" / "run.py"
     monkeypatch.syspath_prepend(path.parent)
