@@ -76,6 +76,8 @@ CHANGES = {
     "format": {"format": {"candidate_prefix": "category: "}},
     "head": {"head": {"width": 8}},
     "training": {"training": {"epochs": 3}},
+    "prompt": {"head": {"kind": "yes_no"}, "prompt": {"steps": True}},
+    "lora": {"lora": {"rank": 4}},
 }
 
 

@@ -22,6 +22,8 @@ BESIDE = {
     "negatives.band_low": {"negatives.strategy": "hard"},
     "negatives.band_high": {"negatives.strategy": "hard"},
     "translation.source_language": {"translation.sources": "one", "translation.source_language": "de"},
+    **{f"prompt.{name}": {"head.kind": "yes_no"} for name in ("text", "steps", "yes", "no")},
+    **{f"lora.{name}": {"lora.rank": 4} for name in ("alpha", "dropout", "start")},
     "filtering.settings": {"filtering.models": ({"judge": "crossencoder"},)},
 }
 
@@ -95,7 +97,7 @@ def two_recipes(folder, base, name, annotation):
     file, model = str(folder / "other.jsonl"), str(folder / "two")
     numbers = [True, False, 1, 2, 3, 5, 7, 0.3, 0.6, 0.9, 0.05, 0.99]
     texts = [model, "it", [file], file, ["de"], ["han"], [f"memory:{folder / 'memory.tsv'}"] * 2]
-    texts += ["utf-16", ";", "E=1,I=0", "1:20"]
+    texts += ["utf-16", ";", "E=1,I=0", "1:20", "Query: {query} Category: {candidate} Fits:"]
     maps = [{"en": 0.5}, {"search": "query"}, {"openai": {"concurrency": 8}}, {"training": {"epochs": 7}}]
     models = [[{"judge": "probe", "seed": 5}], [{"judge": "probe"}, {"judge": "probe", "seed": 1}]]
     listed = members(annotation)
