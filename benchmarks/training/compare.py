@@ -112,9 +112,7 @@ def ours(folder: Path, sets: Sets, frozen: bool, precision: str) -> tuple[float,
     if frozen:
         model.freeze_word_embeddings()
     rates = {"learning_rate": RATE, "head_learning_rate": RATE, "warmup_share": WARMUP}
-    section = TrainingSection(
-        batch_size=BATCH, max_length=LENGTH, evaluations=1, precision=precision, average="last", **rates
-    )
+    section = TrainingSection(batch_size=BATCH, max_length=LENGTH, evaluations=1, precision=precision, **rates)
 
     def examples(rows: Sequence[LabeledPair]) -> Examples:
         pairs = tokenizer.encode_pairs([(row.pair.query, row.pair.candidate) for row in rows])
