@@ -24,7 +24,7 @@ def training_device() -> torch.device:
 
 
 def resolve_precision(asked: Literal["auto"] | Precision, device: torch.device, family: str = "") -> Precision:
-    """Return the precision of a run: that asked for, or the fastest that trains as well as fp32 on this machine.
+    """Return the precision of a run: that asked for, or the fastest on this machine.
 
     `auto` is bf16 where the GPU or the processor multiplies it, else fp16 on a GPU and fp32 on a CPU. `family` is the
     model's architecture (`model_type`): some train in fp32 only, whatever is asked.
