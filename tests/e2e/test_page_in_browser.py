@@ -57,9 +57,10 @@ def browser():
 
 
 def scored(page, count):
-    """Wait until a panel shows this many scores, and return them by candidate, best first."""
+    """Wait until no panel waits for an answer and they show this many scores; return them by candidate, best first."""
     from playwright.sync_api import expect
 
+    expect(page.locator(".panel[aria-busy]")).to_have_count(0, timeout=TIMEOUT_MILLISECONDS)
     rows = page.locator(".panel:not([hidden]) .result")
     expect(rows).to_have_count(count, timeout=TIMEOUT_MILLISECONDS)
     return [(row.locator(".text").inner_text(), float(row.locator(".score").inner_text())) for row in rows.all()]

@@ -126,14 +126,17 @@ export class Panel {
     this.waiting?.abort();
     const { signal } = (this.waiting = new AbortController());
     const body = this.body(request);
-    if (!body.candidates.length) return this.fail("There are no candidates: add one a line below.");
+    if (!body.candidates.length) {
+      this.element.removeAttribute("aria-busy"); // of the request that was just given up
+      return this.fail("There are no candidates: add one a line below.");
+    }
     this.element.setAttribute("aria-busy", "true");
     try {
       const roles = this.challenger?.mode === "canary" && this.compares.checked ? [ACTIVE, CHALLENGER] : [ACTIVE];
       const answers = await Promise.all(
         roles.map((role) => call("v1/score", { method: "POST", body, signal, headers: { "X-Relevance-Model": role } })),
       );
-      this.show(body, answers);
+      if (!signal.aborted) this.show(body, answers);
     } catch (error) {
       if (error.name !== "AbortError") this.fail(error.message);
     } finally {
