@@ -22,8 +22,8 @@ from page import page
 from plot import plot
 
 from relevance import Scorer
-from relevance.intervals import Interval
-from relevance.soundness import Advice
+from relevance.evaluation.intervals import Interval
+from relevance.evaluation.soundness import Advice
 from training.data.provenance import now, source_commit
 
 ROOT = Path(__file__).resolve().parents[1]

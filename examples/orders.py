@@ -1,4 +1,4 @@
-"""The orders that the examples compare, as scores of the rows that `relevance.ranking` measures. Knows no model.
+"""The orders that the examples compare, as scores of rows for `relevance.evaluation.ranking`. Knows no model.
 
 An order is given by scores: higher is better, equal ones are ties. Candidates that were not scored follow the scored
 ones in BM25's order. Relevant items that BM25 did not find come behind rank 10.
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from lists import Floats, QueryList
 
-from relevance.intervals import Interval, cluster_weights, interval
-from relevance.ranking import DEPTH, Lists, Rankings, weighted_means
+from relevance.evaluation.intervals import Interval, cluster_weights, interval
+from relevance.evaluation.ranking import DEPTH, Lists, Rankings, weighted_means
 
 RESAMPLES = 1000
 NOT_FOUND = -2.0

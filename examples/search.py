@@ -14,9 +14,8 @@ import httpx
 from bm25 import TitleIndex
 from lists import shop_items
 
-from relevance.client import Client
+from relevance.client import Client, RerankPolicy, RerankResult
 from relevance.errors import RelevanceError
-from relevance.rerank import RerankPolicy, RerankResult
 
 POLICY = RerankPolicy(fallback="keep_order", partial=True)
 CANDIDATES, SHOWN = 50, 10

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import CheckpointError, ConfigError
-from relevance.heads import HeadKind
-from relevance.inputs import PairInputs
-from relevance.tokenization import PairTokenizer, TokenizedPair, batches
+from relevance.model.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
+from relevance.model.heads import HeadKind
+from relevance.model.inputs import PairInputs
+from relevance.text.tokenization import PairTokenizer, TokenizedPair, batches
 
 BATCH_TOKENS = 2048  # rows x padded length of one run
 

@@ -12,15 +12,15 @@ from export.checkpoint import Checkpoint
 from export.onnx import versions, write_onnx
 from export.tracing import OUTPUT_NAME
 from export.verifying import label_findings
-from relevance.bundle import MODEL_FILE, Bundle, Golden, Manifest, Parity, Precision, write_bundle_files
-from relevance.card import DEV_PAIRS_FILE, TOKENIZER_FILE
 from relevance.errors import CheckpointError, ParityError
-from relevance.files import whole_folder
-from relevance.locks import locks_output
-from relevance.metrics import auc, f1
-from relevance.outputs import check_outputs
-from relevance.prior import PRIOR_FILE
-from relevance.session import BundleSession, Device, Logits
+from relevance.evaluation.metrics import auc, f1
+from relevance.model.bundle import MODEL_FILE, Bundle, Golden, Manifest, Parity, Precision, write_bundle_files
+from relevance.model.card import DEV_PAIRS_FILE, TOKENIZER_FILE
+from relevance.model.prior import PRIOR_FILE
+from relevance.model.session import BundleSession, Device, Logits
+from relevance.storage.files import whole_folder
+from relevance.storage.locks import locks_output
+from relevance.storage.outputs import check_outputs
 
 log = logging.getLogger(__name__)
 

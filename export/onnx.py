@@ -17,8 +17,8 @@ from export.checkpoint import Scorer
 from export.cpukernels import use_fast_cpu_kernels
 from export.firsttoken import keep_first_token
 from export.tracing import OPTIMUM_OPSET, trace
-from relevance.bundle import Precision
 from relevance.errors import CheckpointError
+from relevance.model.bundle import Precision
 
 LARGEST_GRAPH = 2**31 - 2**20  # protobuf ends at 2 GiB
 # Architectures whose graphs onnxruntime's optimiser fuses correctly; other graphs get only the fusions that the session

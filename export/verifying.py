@@ -6,10 +6,10 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from relevance.bundle import Bundle, Golden
-from relevance.card import ModelCard
-from relevance.session import BundleSession
-from relevance.soundness import Labelling, findings
+from relevance.evaluation.soundness import Labelling, findings
+from relevance.model.bundle import Bundle, Golden
+from relevance.model.card import ModelCard
+from relevance.model.session import BundleSession
 
 
 @dataclass(frozen=True, slots=True)

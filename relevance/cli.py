@@ -15,7 +15,7 @@ import typer
 from typer.models import CommandInfo, TyperInfo
 
 from relevance.errors import MachineError, RelevanceError
-from relevance.files import write_failure
+from relevance.storage.files import write_failure
 from relevance.version import project_version
 
 HELP = "Multilingual query-category (QC) and query-item (QI) relevance: fine-tune, export to ONNX, serve."

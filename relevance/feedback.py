@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, JsonValue
 
 from relevance.errors import ConfigError
-from relevance.strict import StrictModel
+from relevance.storage.strict import StrictModel
 from relevance.tasks import Task
 
 SCHEMA = 1

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.errors import ConfigError, InputError
+from relevance.model.session import Device
 from relevance.scorer import Scorer
-from relevance.session import Device
 from relevance.tasks import SCORE_FIELDS, UNKNOWN_LANGUAGE, Pair, Task
 
 MAX_FAULTS = 5  # shown in a message

@@ -11,11 +11,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.bundle import Bundle, Manifest
 from relevance.errors import BundleError, InputError
-from relevance.session import BundleSession, Device
+from relevance.model.bundle import Bundle, Manifest
+from relevance.model.session import BundleSession, Device
 from relevance.tasks import Pair
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 
 MAX_FAULTS = 5  # shown in a message
 

@@ -10,8 +10,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 
-from relevance.card import explain
 from relevance.errors import ConfigError
+from relevance.model.card import explain
 from relevance.secrets import without_secrets
 from service.listening import ListeningSettings
 

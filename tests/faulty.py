@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from relevance.bundle import Bundle
 from relevance.errors import RelevanceError
+from relevance.model.bundle import Bundle
 from relevance.tasks import Task
 from service.observability.logs import configure_logging
 from service.process.server import serve

@@ -15,8 +15,8 @@ import httpx
 import numpy as np
 import onnx
 
-from relevance.bundle import MODEL_FILE, Bundle, write_bundle_files
-from relevance.card import score_reference
+from relevance.model.bundle import MODEL_FILE, Bundle, write_bundle_files
+from relevance.model.card import score_reference
 from relevance.tasks import Pair
 from service.runtime.session import Engine
 from tests.faulty import command

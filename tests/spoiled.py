@@ -11,9 +11,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from relevance.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Bundle
-from relevance.card import TOKENIZER_FILE
-from relevance.prior import PRIOR_FILE
+from relevance.model.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Bundle
+from relevance.model.card import TOKENIZER_FILE
+from relevance.model.prior import PRIOR_FILE
 
 FILES = (MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, PRIOR_FILE, MANIFEST_FILE)
 CLIMBING = ("../outside.txt", "/etc/passwd", "..", "a/../../outside.txt", "\0", ".", "", "a" * 5000, "C:\\x", "~")

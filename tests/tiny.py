@@ -11,17 +11,17 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from relevance.bundle import MODEL_FILE, Golden, Manifest, Parity, write_bundle_files
-from relevance.card import TOKENIZER_FILE
-from relevance.files import whole_folder
-from relevance.formatting import PairFormat
-from relevance.heads import HeadKind, HeadSpec
-from relevance.inputs import PairInputs
-from relevance.intervals import Interval
-from relevance.prior import CategoryPrior
-from relevance.soundness import CosineGain
+from relevance.evaluation.intervals import Interval
+from relevance.evaluation.soundness import CosineGain
+from relevance.model.bundle import MODEL_FILE, Golden, Manifest, Parity, write_bundle_files
+from relevance.model.card import TOKENIZER_FILE
+from relevance.model.heads import HeadKind, HeadSpec
+from relevance.model.inputs import PairInputs
+from relevance.model.prior import CategoryPrior
+from relevance.storage.files import whole_folder
 from relevance.tasks import Pair, Task
-from relevance.tokenization import PairTokenizer
+from relevance.text.formatting import PairFormat
+from relevance.text.tokenization import PairTokenizer
 
 MAX_LENGTH = 96
 PAD_ID = 1

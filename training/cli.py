@@ -2,7 +2,7 @@
 
 import typer
 
-from relevance.locks import locks_output
+from relevance.storage.locks import locks_output
 from training.commands.ablate import ablate
 from training.commands.data import data
 from training.commands.evaluate import evaluate

@@ -23,8 +23,8 @@ PROJECT = frozenset({"relevance", "training", "export"})
 NEUTRAL_MODULES = frozenset(
     {
         "relevance.errors",
-        "relevance.files",
-        "relevance.locks",
+        "relevance.storage.files",
+        "relevance.storage.locks",
         "training.progress",
         "training.models.quiet",
         "training.threads",

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from relevance.cores import usable_cores
+from relevance.model.cores import usable_cores
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from relevance.card import sigmoid
-from relevance.metrics import auc
-from relevance.outputs import write_text
+from relevance.evaluation.metrics import auc
+from relevance.model.card import sigmoid
+from relevance.storage.outputs import write_text
 from relevance.tasks import LabeledPair, Task
 from training.commands.ablate import provenance
 from training.data.dataset import read_pairs

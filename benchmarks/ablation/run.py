@@ -33,7 +33,7 @@ from pathlib import Path
 
 import numpy as np
 
-from relevance.outputs import write_text
+from relevance.storage.outputs import write_text
 from relevance.tasks import LabeledPair, Task, query_key
 from training.ablation.arms import Arm, standard_arms
 from training.ablation.report import by_language, markdown, plot

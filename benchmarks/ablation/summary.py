@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from relevance.intervals import Interval
+from relevance.evaluation.intervals import Interval
 from training.ablation.study import Study
 
 HERE = Path(__file__).parent

@@ -26,8 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, which is no p
 
 import numpy as np
 
-from relevance.client import AsyncClient, Client
-from relevance.rerank import RerankPolicy, RerankResult
+from relevance.client import AsyncClient, Client, RerankPolicy, RerankResult
 from relevance.tasks import Task
 from tests.serving import Process, running
 from tests.tiny import tiny_bundle

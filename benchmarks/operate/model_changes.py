@@ -28,9 +28,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from relevance.bundle import MODEL_FILE, Bundle, write_bundle_files
-from relevance.card import TOKENIZER_FILE
-from relevance.session import onnxruntime
+from relevance.model.bundle import MODEL_FILE, Bundle, write_bundle_files
+from relevance.model.card import TOKENIZER_FILE
+from relevance.model.session import onnxruntime
 from relevance.tasks import Pair
 from service.runtime.session import Engine
 from training.data.provenance import now, source_commit

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.card import sigmoid
-from relevance.formatting import PairFormat
-from relevance.metrics import auc, best_threshold, f1
-from relevance.outputs import write_text
+from relevance.evaluation.metrics import auc, best_threshold, f1
+from relevance.model.card import sigmoid
+from relevance.storage.outputs import write_text
 from relevance.tasks import LabeledPair, Pair, Task, query_key
+from relevance.text.formatting import PairFormat
 from training.ablation.compare import JudgedRows, Scores, difference, draw
 from training.data.dataset import read_pairs
 from training.data.groups import linked_groups

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from relevance.card import sigmoid
-from relevance.outputs import write_text
+from relevance.model.card import sigmoid
+from relevance.storage.outputs import write_text
 from relevance.tasks import LabeledPair, Task
 from training.ablation.compare import Draws, JudgedRows, Scores, difference, draw
 from training.data.dataset import read_pairs

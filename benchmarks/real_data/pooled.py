@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from calibration import BLOCK, DATA, ENCODER, logits, memory, translated
 
-from relevance.card import sigmoid
-from relevance.outputs import write_text
+from relevance.model.card import sigmoid
+from relevance.storage.outputs import write_text
 from relevance.tasks import Task, query_key
 from training.ablation.compare import JudgedRows, Scores, difference, draw
 from training.data.dataset import read_pairs

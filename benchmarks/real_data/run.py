@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 from rows import DATA, ROOT, SEEN, Parts, Rows, graded, machine, parts
 from sklearn.linear_model import LogisticRegression
 
-from relevance.card import sigmoid
-from relevance.formatting import PairFormat
-from relevance.metrics import Report, Scored, best_threshold, evaluate
-from relevance.ranking import Lists
+from relevance.evaluation.metrics import Report, Scored, best_threshold, evaluate
+from relevance.evaluation.ranking import Lists
+from relevance.model.card import sigmoid
 from relevance.tasks import Task, query_key
+from relevance.text.formatting import PairFormat
 from training.ablation.compare import JudgedRows, Scores, difference, draw
 from training.data.groups import linked_groups
 from training.data.provenance import fingerprint, now, source_commit

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from rows import qi_rows
 
-from relevance.card import sigmoid
-from relevance.metrics import always_yes_f1, auc, f1
+from relevance.evaluation.metrics import always_yes_f1, auc, f1
+from relevance.model.card import sigmoid
 from relevance.tasks import Task
 from training.data.provenance import now, source_commit
 from training.data.splits import draw

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from relevance.outputs import write_text
+from relevance.storage.outputs import write_text
 from relevance.tasks import ANALYTICUP_TASKS, LabeledPair, Task
 from training.commands.ablate import provenance
 from training.data.dataset import read_pairs

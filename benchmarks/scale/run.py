@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.formatting import PairFormat, split_levels
 from relevance.tasks import LabeledPair, Task, query_key
+from relevance.text.formatting import PairFormat, split_levels
 from training.data.dataset import read_pairs
 from training.data.provenance import now, source_commit
 from training.data.splits import split_pairs, write_pairs

@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, which is no part of the package
 
-from relevance.bundle import Bundle
+from relevance.model.bundle import Bundle
 from relevance.tasks import Task
 from tests.tiny import tiny_bundle
 from training.data.provenance import now, source_commit

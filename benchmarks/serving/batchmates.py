@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from report import about, model_of, pairs_of, write
 
-from relevance.bundle import Bundle
-from relevance.session import BundleSession
-from relevance.tokenization import TokenizedPair
+from relevance.model.bundle import Bundle
+from relevance.model.session import BundleSession
+from relevance.text.tokenization import TokenizedPair
 
 PROBES, BATCHES, MOST_MATES = 4, 1000, 31
 

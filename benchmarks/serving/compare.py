@@ -36,7 +36,7 @@ from traffic import (
     pairs_a_second,
 )
 
-from relevance.bundle import Bundle
+from relevance.model.bundle import Bundle
 from relevance.tasks import Pair
 
 CANDIDATES, CONCURRENT, MIXED_CONCURRENT, SINGLES = 100, 4, 8, 100

@@ -26,7 +26,7 @@ from servers import Server, of_ours, ours, started
 from sweep import by_candidates, device_at, scores, sessions, told
 from traffic import Client, by_query, closed_loop, milliseconds, pairs_a_second
 
-from relevance.bundle import Bundle
+from relevance.model.bundle import Bundle
 from relevance.tasks import Pair
 
 LOADS = ((1, 16), (1, 64), (100, 1), (100, 4), (100, 16), (500, 4), (500, 16))  # candidates, callers

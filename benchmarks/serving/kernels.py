@@ -22,9 +22,9 @@ from report import about, write
 
 import export.onnx as exporting
 from export.checkpoint import Checkpoint
-from relevance.cores import usable_cores
-from relevance.session import onnxruntime
-from relevance.tokenization import TokenizedPair
+from relevance.model.cores import usable_cores
+from relevance.model.session import onnxruntime
+from relevance.text.tokenization import TokenizedPair
 from training.data.dataset import read_pairs
 
 BATCH_TOKENS, ROUNDS = 256, 4

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from report import about, write
 
-from relevance.bundle import Bundle
-from relevance.tokenization import TokenizedPair
+from relevance.model.bundle import Bundle
+from relevance.text.tokenization import TokenizedPair
 from service.observability.logs import configure_logging
 from service.process.server import serve
 from service.runtime.session import Engine

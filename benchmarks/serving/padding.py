@@ -22,9 +22,9 @@ from servers import Server, our_dialect, started
 from sweep import told
 from traffic import Client, by_query, closed_loop
 
-from relevance.bundle import Bundle
+from relevance.model.bundle import Bundle
 from relevance.tasks import Pair
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 from service.observability.logs import configure_logging
 from service.process.server import serve
 from service.settings import Settings

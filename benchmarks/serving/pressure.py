@@ -39,7 +39,7 @@ from traffic import (
     pairs_a_second,
 )
 
-from relevance.bundle import Bundle
+from relevance.model.bundle import Bundle
 from relevance.tasks import Pair
 
 LARGE, LARGE_CONCURRENT, SINGLES_A_SECOND, MIXED_CONCURRENT = 500, 4, 5.0, 8

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from report import about, write
 
-from relevance.card import TOKENIZER_FILE
-from relevance.formatting import PairFormat
-from relevance.inputs import PairInputs
-from relevance.prior import CategoryPrior
+from relevance.model.card import TOKENIZER_FILE
+from relevance.model.inputs import PairInputs
+from relevance.model.prior import CategoryPrior
 from relevance.tasks import Pair, Task
-from relevance.tokenization import PairTokenizer
+from relevance.text.formatting import PairFormat
+from relevance.text.tokenization import PairTokenizer
 from service.scoring.tokenization import TokenCache, TokenizationPlan
 from training.models.base_models import resolve_base_model
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.bundle import MODEL_FILE, Bundle
-from relevance.session import onnxruntime
+from relevance.model.bundle import MODEL_FILE, Bundle
+from relevance.model.session import onnxruntime
 from relevance.tasks import Pair
 
 BATCH_TOKENS = 512

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from relevance.bundle import Bundle
-from relevance.session import onnxruntime
+from relevance.model.bundle import Bundle
+from relevance.model.session import onnxruntime
 from relevance.tasks import Pair
 from training.data.dataset import read_pairs
 from training.data.provenance import now, source_commit

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from traffic import Dialect
 
-from relevance.bundle import Bundle, Manifest
+from relevance.model.bundle import Bundle, Manifest
 from relevance.tasks import Pair
 
 PEERS = Path(__file__).parent / "peers"

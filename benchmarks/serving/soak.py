@@ -18,7 +18,7 @@ from report import about, pairs_of, write
 from servers import ours, started
 from traffic import MIX, Client, Sent, by_count, open_loop, pairs_a_request
 
-from relevance.bundle import Bundle
+from relevance.model.bundle import Bundle
 from relevance.tasks import Pair
 
 LOAD, ABORTED, READ_SECONDS, WARM_SECONDS = 0.6, 0.1, 5.0, 120.0

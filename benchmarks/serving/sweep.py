@@ -25,9 +25,9 @@ from report import about, pairs_of, write
 from servers import Server, ours, started
 from traffic import Client, Sent, by_query, closed_loop, milliseconds, pairs_a_second
 
-from relevance.bundle import Bundle
-from relevance.cores import usable_cores
-from relevance.session import onnxruntime
+from relevance.model.bundle import Bundle
+from relevance.model.cores import usable_cores
+from relevance.model.session import onnxruntime
 from relevance.tasks import Pair
 from service.runtime.providers import CUDA
 from service.settings import Settings

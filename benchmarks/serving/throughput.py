@@ -19,8 +19,8 @@ from raw import BATCH_TOKENS, RawSession
 from report import about, model_of, pairs_of, write
 from servers import ours, started
 
-from relevance.bundle import Bundle
-from relevance.session import DEFAULT_BATCH_TOKENS, onnxruntime
+from relevance.model.bundle import Bundle
+from relevance.model.session import DEFAULT_BATCH_TOKENS, onnxruntime
 from relevance.tasks import Pair, Task
 from service.settings import Settings
 

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from relevance.cores import usable_cores
-from relevance.metrics import auc
+from relevance.evaluation.metrics import auc
+from relevance.model.cores import usable_cores
 from relevance.tasks import LabeledPair, Task
 from training.data.provenance import now, source_commit
 from training.threads import PASSIVE, others_busy

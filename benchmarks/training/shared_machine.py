@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from relevance.cores import usable_cores
+from relevance.model.cores import usable_cores
 from training.data.provenance import now, source_commit
 from training.threads import PASSIVE, others_busy
 

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from relevance.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, stated_version
-from relevance.card import TOKENIZER_FILE
+from relevance.model.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, stated_version
+from relevance.model.card import TOKENIZER_FILE
 from relevance.tasks import Task
 from service.errors import BundleRefusedError, ConflictError, UnavailableError
 from service.lifecycle.rollout import Rollout

@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from relevance.bundle import Bundle
 from relevance.errors import BundleError
+from relevance.model.bundle import Bundle
 from relevance.tasks import Task
 from service.observability.metrics import Metrics
 from service.scoring.served_model import Executors, OpenEngine, ServedModel

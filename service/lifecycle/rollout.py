@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from relevance.bundle import stated_version
 from relevance.errors import RelevanceError
+from relevance.model.bundle import stated_version
 from relevance.tasks import Pair, Task
 from service.errors import BundleRefusedError, ConflictError, UnavailableError
 from service.lifecycle.challenger import Challenger, Mode, in_share

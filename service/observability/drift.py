@@ -14,8 +14,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relevance.card import ModelCard
-from relevance.metrics import HISTOGRAM_BINS
+from relevance.evaluation.metrics import HISTOGRAM_BINS
+from relevance.model.card import ModelCard
 from relevance.tasks import UNKNOWN_LANGUAGE
 from service.observability.score_histogram import OTHER_LANGUAGE, Counts
 

@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from relevance.metrics import HISTOGRAM_BINS
+from relevance.evaluation.metrics import HISTOGRAM_BINS
 from relevance.tasks import Task
 from service.observability.drift import Drift
 from service.observability.score_histogram import Counts

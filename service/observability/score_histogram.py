@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.metrics import HISTOGRAM_BINS
+from relevance.evaluation.metrics import HISTOGRAM_BINS
 from relevance.tasks import UNKNOWN_LANGUAGE
 
 OTHER_LANGUAGE = "other"

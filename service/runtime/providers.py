@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnxruntime
 
 from relevance.errors import MachineError
-from relevance.session import CUDA_OPTIONS
+from relevance.model.session import CUDA_OPTIONS
 from service.batch_shape import BatchShape
 
 log = logging.getLogger(__name__)

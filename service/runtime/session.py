@@ -10,10 +10,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from relevance.bundle import Bundle
 from relevance.errors import BundleError, MachineError
-from relevance.session import check_names, checked_logits, open_session, self_test
-from relevance.tokenization import TokenizedPair
+from relevance.model.bundle import Bundle
+from relevance.model.session import check_names, checked_logits, open_session, self_test
+from relevance.text.tokenization import TokenizedPair
 from service.batch_shape import BatchShape
 from service.runtime.cuda_graphs import OPENING, Feeds, GraphRunner, buckets_of
 from service.runtime.providers import GpuOptions, device_of, providers

@@ -7,7 +7,7 @@ pairs to its short ones, with little padding.
 
 from collections.abc import Sequence
 
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 from service.batch_shape import BatchShape
 from service.scheduling.job import Job
 

@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 
 Logits = NDArray[np.float32]
 

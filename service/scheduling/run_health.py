@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 from service.scheduling.job import Logits
 
 log = logging.getLogger(__name__)

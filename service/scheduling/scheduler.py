@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 from service.errors import DeadlineError, ScoringError, UnavailableError
 from service.scheduling.batching import Batch
 from service.scheduling.fair_queue import FairQueue, SchedulingPolicy

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from relevance.bundle import Manifest
+from relevance.model.bundle import Manifest
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.observability.score_histogram import Flags, Floats, ScoreHistogram

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 from service.errors import DeadlineError, OverloadedError
 from service.scheduling.job import Job, Priority
 from service.scheduling.scheduler import Scheduler

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.bundle import Bundle, Manifest
-from relevance.cores import usable_cores
+from relevance.model.bundle import Bundle, Manifest
+from relevance.model.cores import usable_cores
 from relevance.tasks import Pair
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 from service.errors import DeadlineError
 from service.observability.drift import Drift, Reference
 from service.observability.metrics import Metrics

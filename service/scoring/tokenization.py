@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from relevance.inputs import NO_FEATURES, CandidateFeatures, PairInputs
-from relevance.overlap import BITS, QueryLetters
+from relevance.model.inputs import NO_FEATURES, CandidateFeatures, PairInputs
 from relevance.tasks import Pair
-from relevance.tokenization import TokenizedPair
+from relevance.text.overlap import BITS, QueryLetters
+from relevance.text.tokenization import TokenizedPair
 from service.scoring.token_estimate import TokenEstimator, utf8_bytes
 
 ENTRY_TOKENS = 8  # the fixed cost of an entry, counted in tokens

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from relevance.bundle import Manifest
-from relevance.card import score_reference
-from relevance.metrics import Scored, evaluate
+from relevance.evaluation.metrics import Scored, evaluate
+from relevance.model.bundle import Manifest
+from relevance.model.card import score_reference
 from relevance.tasks import Task
 from service.auth.key_file import entry, new_secret
 from tests.browser import INSTALLED, TIMEOUT_MILLISECONDS, chromium, tab

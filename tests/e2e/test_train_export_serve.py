@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from relevance.bundle import Bundle
+from relevance.model.bundle import Bundle
 from relevance.tasks import LabeledPair, Task
 from tests import ROOT, commands
 from tests.serving import running

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from relevance.intervals import Interval, cluster_weights, interval
-from relevance.metrics import weighted_auc, weighted_f1
+from relevance.evaluation.intervals import Interval, cluster_weights, interval
+from relevance.evaluation.metrics import weighted_auc, weighted_f1
 
 Floats = NDArray[np.float64]
 RESAMPLES = 1000

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from relevance.errors import ConfigError, InputError
-from relevance.intervals import Interval
+from relevance.evaluation.intervals import Interval
 from relevance.tasks import LabeledPair
 from training.ablation.arms import Arm, with_seed
 from training.ablation.compare import Draws, JudgedRows, Measured, Scores, difference, draw, measured, recovered

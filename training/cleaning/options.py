@@ -5,7 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from relevance.languages import LanguageCode
-from relevance.strict import StrictModel
+from relevance.storage.strict import StrictModel
 from training.data.votes import Contradictions
 
 

@@ -4,10 +4,10 @@ import functools
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 
-from relevance.characters import COMMA_FORMS, STEPS, normalize
-from relevance.formatting import path_levels
-from relevance.strict import StrictModel
+from relevance.storage.strict import StrictModel
 from relevance.tasks import LabeledPair, Task
+from relevance.text.characters import COMMA_FORMS, STEPS, normalize
+from relevance.text.formatting import path_levels
 from training.cleaning.options import CleaningOptions
 
 QUERY, CANDIDATE = "query", "candidate"

@@ -1,16 +1,16 @@
 """The cleaning stage: rows in, cleaner rows and a report of what each step changed out.
 
-Every script is kept. What a model reads of a text is the format's work (`relevance.formatting`), which training and
-serving share: promotions and stuttered words stay here. Characters are normalised by the format's own function, so
+Every script is kept. What a model reads of a text is the format's work (`relevance.text.formatting`), which training
+and serving share: promotions and stuttered words stay here. Characters are normalised by the format's own function, so
 that equal texts are found; the format then finds nothing to do, and a cleaned text reads as the text that it was made
 of. Cleaning is idempotent: cleaning its result changes nothing, whatever the options.
 """
 
 from collections.abc import Sequence
 
-from relevance.formatting import find_separator
-from relevance.strict import StrictModel
+from relevance.storage.strict import StrictModel
 from relevance.tasks import LabeledPair, Task
+from relevance.text.formatting import find_separator
 from training.cleaning.options import CleaningOptions
 from training.cleaning.row_cleaner import RowCleaner, StepCounts, StepReport
 from training.cleaning.tags import TagReport, check_rows

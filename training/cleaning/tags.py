@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from relevance.strict import StrictModel
+from relevance.storage.strict import StrictModel
 from relevance.tasks import UNKNOWN_LANGUAGE, LabeledPair
 from training.cleaning.options import CleaningOptions, Tags
 from training.data.votes import TAGGED_LANGUAGE, tag_of

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from relevance.outputs import write_text
+from relevance.storage.outputs import write_text
 from training.commands.flat import flattened
 from training.commands.options import JsonOption
 from training.commands.pipeline import RecipeData

@@ -10,8 +10,8 @@ import typer
 
 from relevance.errors import InputError
 from relevance.languages import chosen_languages
-from relevance.locks import locks_output
-from relevance.outputs import STANDARD, write_text
+from relevance.storage.locks import locks_output
+from relevance.storage.outputs import STANDARD, write_text
 from training.cleaning.options import CleaningOptions
 from training.commands.flat import Fields, flattened
 from training.commands.options import (
@@ -114,7 +114,7 @@ def split(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Split a file by query into train, dev and test. No query is in two of them. Stratified by language and label."""
-    from relevance.files import whole_folder
+    from relevance.storage.files import whole_folder
     from training.data.groups import linked_groups
     from training.data.splits import split_pairs, summarize, write_pairs
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relevance.errors import InputError
-from relevance.outputs import write_text
+from relevance.storage.outputs import write_text
 from training.commands.flat import flattened
 from training.commands.options import ROWS_HELP, Output, PairFiles
 from training.data.files.writers import check_ending, check_files
@@ -16,7 +16,7 @@ from training.data.files.writers import check_ending, check_files
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from relevance.metrics import Report
+    from relevance.evaluation.metrics import Report
     from training.reports.evaluation import Run
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def print_metrics(report: "Report", title: str, as_json: bool, *further: "Render
 
 
 def _warn_of_findings(run: "Run", file: Path) -> None:
-    from relevance.soundness import Advice
+    from relevance.evaluation.soundness import Advice
     from training.fitting.evaluation import judge_labels
 
     card = run.model.card

@@ -100,7 +100,7 @@ def checked(model: type[BaseModel], values: Values) -> Any:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        from relevance.card import explain  # imports numpy, which `--help` need not wait for
+        from relevance.model.card import explain  # imports numpy, which `--help` need not wait for
 
         raise ConfigError(f"options: {explain(error)}") from None
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relevance.outputs import write_text
+from relevance.storage.outputs import write_text
 from relevance.tasks import LabeledPair, Task
 from training.commands.flat import Fields, flattened
 from training.commands.options import (

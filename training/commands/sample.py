@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from relevance.outputs import check_outputs
+from relevance.storage.outputs import check_outputs
 from training.commands.options import OverwriteOption, SeedOption
 
 

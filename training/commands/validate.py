@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from relevance.errors import ConfigError
-from relevance.outputs import write_text
+from relevance.storage.outputs import write_text
 from relevance.tasks import Task
 from training.commands.flat import checked, flattened
 from training.commands.options import (

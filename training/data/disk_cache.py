@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from relevance.errors import InputError
-from relevance.files import writing
+from relevance.storage.files import writing
 
 _TABLE = "CREATE TABLE IF NOT EXISTS entries (space TEXT NOT NULL, key TEXT NOT NULL, value, PRIMARY KEY (space, key))"
 _GET = "SELECT value FROM entries WHERE space = ? AND key = ?"

@@ -10,8 +10,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.characters import normalize
 from relevance.tasks import LabeledPair, query_key
+from relevance.text.characters import normalize
 from training.data.extras import own_ids, source_ids
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from relevance.errors import InputError
-from relevance.files import sha256_of
+from relevance.storage.files import sha256_of
 from relevance.tasks import LabeledPair
 from training.data.files.parts import STANDARD, files_of, parts_of
 from training.data.weights import LABEL_SHARE, LABEL_WEIGHT

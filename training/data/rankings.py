@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from relevance.ranking import Lists
+from relevance.evaluation.ranking import Lists
 from relevance.tasks import LabeledPair, query_key
 from training.data.grades import GRADE, number_of
 from training.data.weights import LABEL_SHARE, label_shares

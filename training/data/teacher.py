@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relevance.errors import InputError
-from relevance.files import whole_file
+from relevance.storage.files import whole_file
 from training.data.files.file_types import records_of
 from training.data.files.parts import parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions

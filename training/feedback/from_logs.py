@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from relevance.errors import InputError
-from relevance.strict import StrictModel
+from relevance.storage.strict import StrictModel
 from relevance.tasks import Task
 from training.data.clicks import CLICKS, IMPRESSIONS
 from training.data.files.reading import AS_IT_COMES, ReadOptions

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from relevance.errors import InputError
-from relevance.intervals import Interval, interval
-from relevance.strict import StrictModel
+from relevance.evaluation.intervals import Interval, interval
+from relevance.storage.strict import StrictModel
 from relevance.tasks import Task
 from training.feedback.log_store import LogStore, opened
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from relevance.errors import InputError
 from relevance.feedback import FeedbackLine, ScoresLine
-from relevance.files import writing
+from relevance.storage.files import writing
 from training.data.rows import BadRow, Problem
 from training.feedback.bad_lines import BadLines
 from training.feedback.log_lines import log_lines

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from relevance.strict import OptionsModel
+from relevance.storage.strict import OptionsModel
 from training.data.clicks import FIT, BetaPrior
 from training.data.grades import Grades
 

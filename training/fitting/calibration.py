@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
-from relevance.card import Calibration, LanguageOffset, ModelCard, ThresholdSource, score_reference, sigmoid
-from relevance.soundness import Advice, Labelling, cosine_gains, findings
-from relevance.strict import StrictModel
+from relevance.evaluation.soundness import Advice, Labelling, cosine_gains, findings
+from relevance.model.card import Calibration, LanguageOffset, ModelCard, ThresholdSource, score_reference, sigmoid
+from relevance.storage.strict import StrictModel
 from relevance.tasks import LabeledPair
 from training.data.groups import linked_groups
 from training.fitting.options import CalibrationOptions

@@ -1,6 +1,6 @@
 """From rows and a recipe to a checkpoint folder: base model, fine-tuning, threshold, metrics, card. Made whole or not.
 
-The folder is an ordinary transformers checkpoint with these files beside: `card.json` (relevance.card),
+The folder is an ordinary transformers checkpoint with these files beside: `card.json` (relevance.model.card),
 `head.safetensors` (absent with the stock head), `prior.json` (if the head reads a category prior), `dev_pairs.jsonl`,
 dev pairs of every language from which export takes its golden pairs, `dev_logits.npy`, the logits of all dev rows,
 `dev_cosines.npy`, the cosines of all dev rows in the untrained model (paired head), and `run.json`, how the run went.
@@ -19,17 +19,17 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig
 
-from relevance.card import DEV_PAIRS_FILE, ModelCard
 from relevance.errors import ConfigError, InputError
-from relevance.files import whole_folder
-from relevance.heads import HeadKind
-from relevance.inputs import PairInputs
-from relevance.locks import output_lock
-from relevance.metrics import auc
-from relevance.outputs import write_text
-from relevance.prior import PriorFeatures
+from relevance.evaluation.metrics import auc
+from relevance.model.card import DEV_PAIRS_FILE, ModelCard
+from relevance.model.heads import HeadKind
+from relevance.model.inputs import PairInputs
+from relevance.model.prior import PriorFeatures
+from relevance.storage.files import whole_folder
+from relevance.storage.locks import output_lock
+from relevance.storage.outputs import write_text
 from relevance.tasks import LabeledPair, Pair, Task
-from relevance.tokenization import PairTokenizer
+from relevance.text.tokenization import PairTokenizer
 from training.data.groups import linked_groups
 from training.data.provenance import content_of, fingerprint, now, source_commit
 from training.data.weights import label_shares, label_weights

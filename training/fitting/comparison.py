@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from rich.table import Table
 
-from relevance.intervals import Floats, Interval, cluster_weights, interval
-from relevance.metrics import Scored, weighted_auc, weighted_f1
-from relevance.ranking import Rankings, weighted_means
-from relevance.strict import StrictModel
+from relevance.evaluation.intervals import Floats, Interval, cluster_weights, interval
+from relevance.evaluation.metrics import Scored, weighted_auc, weighted_f1
+from relevance.evaluation.ranking import Rankings, weighted_means
+from relevance.storage.strict import StrictModel
 
 Verdict = Literal["better", "same", "worse", "unknown"]
 RESAMPLES = 1000

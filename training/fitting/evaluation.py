@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike
 from rich.console import Group
 from rich.table import Table
 
-from relevance.bundle import MANIFEST_FILE, Bundle
-from relevance.card import ModelCard
-from relevance.inputs import PairInputs
-from relevance.metrics import Report, Scored, evaluate
-from relevance.ranking import RankingReport
-from relevance.soundness import Labelling, findings
+from relevance.evaluation.metrics import Report, Scored, evaluate
+from relevance.evaluation.ranking import RankingReport
+from relevance.evaluation.soundness import Labelling, findings
+from relevance.model.bundle import MANIFEST_FILE, Bundle
+from relevance.model.card import ModelCard
+from relevance.model.inputs import PairInputs
 from relevance.tasks import LabeledPair
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 from training.data.groups import linked_groups
 from training.data.rankings import lists_of
 from training.fitting.truncation import encode
@@ -35,7 +35,7 @@ class OpenedModel:
     def open(cls, folder: Path) -> "OpenedModel":
         """Open a folder of `relevance train` or of `relevance export`. Raises CheckpointError or BundleError."""
         if (folder / MANIFEST_FILE).is_file():
-            from relevance.session import BundleSession  # needs onnxruntime
+            from relevance.model.session import BundleSession  # needs onnxruntime
 
             session = BundleSession.open(Bundle.open(folder))
             return cls(session.bundle.manifest, session.inputs, session.logits)
@@ -88,7 +88,7 @@ def report_model(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard
 
 
 def judge_labels(rows: Sequence[LabeledPair], scores: ArrayLike, card: ModelCard) -> tuple[str, ...]:
-    """Return what is wrong with the labels that a model gives rows [N] of these scores: see relevance.soundness."""
+    """Return what is wrong with the labels of rows [N] of these scores: see relevance.evaluation.soundness."""
     languages = [row.pair.language for row in rows]
     return findings(Labelling(scores, card.labels(scores, languages), [row.label for row in rows], languages))
 

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from relevance.metrics import auc
-from relevance.tokenization import PairTokenizer, TokenizedPair
+from relevance.evaluation.metrics import auc
+from relevance.text.tokenization import PairTokenizer, TokenizedPair
 from training.fitting.guard import Guard, chance_error
 from training.fitting.losses import Goals, batch_loss, column
 from training.fitting.optimizer import Optimizer

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relevance.heads import HeadKind
+from relevance.model.heads import HeadKind
 from training.fitting.recipe import TrainingSection
 from training.models.cross_encoder import CrossEncoder
 from training.models.used_rows import UsedRows

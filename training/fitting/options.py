@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from relevance.strict import OptionsModel
+from relevance.storage.strict import OptionsModel
 
 
 class CalibrationOptions(OptionsModel):

@@ -14,10 +14,10 @@ from torch.nn import Module
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PretrainedConfig
 
 from relevance.errors import ConfigError
-from relevance.heads import HeadKind
-from relevance.inputs import PairInputs
+from relevance.model.heads import HeadKind
+from relevance.model.inputs import PairInputs
 from relevance.tasks import LabeledPair, Task
-from relevance.tokenization import PairTokenizer
+from relevance.text.tokenization import PairTokenizer
 from training.fitting.precision import resolve_precision, training_device
 from training.fitting.preparing import encoder_options
 from training.fitting.recipe import Recipe

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.card import PriorSummary
-from relevance.formatting import PairFormat
-from relevance.prior import CategoryPrior, PriorFeatures
+from relevance.model.card import PriorSummary
+from relevance.model.prior import CategoryPrior, PriorFeatures
 from relevance.tasks import LabeledPair
+from relevance.text.formatting import PairFormat
 from training.data.extras import is_negative
 from training.data.groups import linked_groups
 from training.data.weights import label_shares, label_weights

@@ -8,13 +8,13 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from relevance.card import explain
 from relevance.errors import ConfigError
-from relevance.formatting import PairFormat
-from relevance.heads import HeadKind
-from relevance.prompt import Prompt
-from relevance.strict import OptionsModel
+from relevance.model.card import explain
+from relevance.model.heads import HeadKind
+from relevance.storage.strict import OptionsModel
 from relevance.tasks import Task
+from relevance.text.formatting import PairFormat
+from relevance.text.prompt import Prompt
 from training.models.options import HeadOptions, LoraOptions, PromptOptions
 
 

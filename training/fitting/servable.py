@@ -4,7 +4,7 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig
 
 from relevance.errors import ConfigError
-from relevance.tokenization import PairTokenizer, answer_ids
+from relevance.text.tokenization import PairTokenizer, answer_ids
 from training.fitting.recipe import Recipe
 from training.models.base_models import BaseModel, load_base_tokenizer
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from relevance.errors import CheckpointError
-from relevance.files import whole_file
+from relevance.storage.files import whole_file
 
 STATE_FILE = "state.pt"
 # Least seconds between two snapshots, largest share of the time that is spent on writing them, and largest mean rate

@@ -14,8 +14,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from relevance.card import ThresholdSource
-from relevance.metrics import HISTOGRAM_ROWS, best_threshold
+from relevance.evaluation.metrics import HISTOGRAM_ROWS, best_threshold
+from relevance.model.card import ThresholdSource
 from relevance.tasks import LabeledPair
 from training.data.extras import is_made
 

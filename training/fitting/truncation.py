@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Sequence
 
-from relevance.inputs import PairInputs
-from relevance.prior import PriorFeatures
+from relevance.model.inputs import PairInputs
+from relevance.model.prior import PriorFeatures
 from relevance.tasks import Pair
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 
 log = logging.getLogger(__name__)
 

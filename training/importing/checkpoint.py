@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from relevance.card import DEV_PAIRS_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import ConfigError, ParityError
-from relevance.files import whole_folder
-from relevance.formatting import PairFormat
-from relevance.heads import HeadKind, HeadSpec
-from relevance.inputs import PairInputs
-from relevance.outputs import check_outputs
+from relevance.model.card import DEV_PAIRS_FILE, TOKENIZER_FILE, ModelCard
+from relevance.model.heads import HeadKind, HeadSpec
+from relevance.model.inputs import PairInputs
+from relevance.storage.files import whole_folder
+from relevance.storage.outputs import check_outputs
 from relevance.tasks import LabeledPair, Pair
+from relevance.text.formatting import PairFormat
 from training.data.provenance import now, source_commit
 from training.fitting.servable import LARGEST_GRAPH, check_family
 from training.importing.options import ImportOptions

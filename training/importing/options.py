@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from relevance.strict import OptionsModel
+from relevance.storage.strict import OptionsModel
 from relevance.tasks import Task
 
 

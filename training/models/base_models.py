@@ -26,9 +26,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from relevance.card import CARD_FILE
 from relevance.errors import CheckpointError, ConfigError, MachineError
-from relevance.files import sha256_of
+from relevance.model.card import CARD_FILE
+from relevance.storage.files import sha256_of
 from training.models.packaged import CACHE_MEND, MODEL_LICENSE, MODEL_NAME, PROVENANCE_FILE, packaged_encoder
 from training.models.quiet import quiet_tokenizers, quiet_weights
 

@@ -1,4 +1,4 @@
-"""The cross-encoder that is fine-tuned: any transformers model and a head of relevance.heads."""
+"""The cross-encoder that is fine-tuned: any transformers model and a head of relevance.model.heads."""
 
 import inspect
 import shutil
@@ -20,11 +20,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from relevance.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.errors import CheckpointError, ConfigError
-from relevance.heads import HeadKind, HeadSpec
-from relevance.prompt import Prompt
-from relevance.tokenization import PairTokenizer, TokenizedPair, batches
+from relevance.model.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
+from relevance.model.heads import HeadKind, HeadSpec
+from relevance.text.prompt import Prompt
+from relevance.text.tokenization import PairTokenizer, TokenizedPair, batches
 from training.models.dropout import use_byte_dropout
 from training.models.first_token import keep_first_token
 from training.models.options import HeadOptions

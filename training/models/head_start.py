@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relevance.heads import HeadKind
-from relevance.tokenization import PairTokenizer, TokenizedPair, batches
+from relevance.model.heads import HeadKind
+from relevance.text.tokenization import PairTokenizer, TokenizedPair, batches
 from training.models.cross_encoder import CrossEncoder, tensors
 
 Floats = NDArray[np.float64]

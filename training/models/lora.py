@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from relevance.errors import CheckpointError, ConfigError
-from relevance.heads import HeadKind
+from relevance.model.heads import HeadKind
 from training.models.cross_encoder import CrossEncoder
 from training.models.dropout import use_byte_dropout
 from training.models.options import LoraOptions

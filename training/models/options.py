@@ -4,14 +4,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from relevance.heads import HeadKind
-from relevance.prompt import Prompt, default_prompt
-from relevance.strict import OptionsModel
+from relevance.model.heads import HeadKind
+from relevance.storage.strict import OptionsModel
 from relevance.tasks import Task
+from relevance.text.prompt import Prompt, default_prompt
 
 
 class HeadOptions(OptionsModel):
-    """How hidden states become a logit; see relevance.heads."""
+    """How hidden states become a logit; see relevance.model.heads."""
 
     kind: HeadKind = HeadKind.PAIRED
     width: int = Field(64, gt=0)
@@ -26,7 +26,7 @@ class HeadOptions(OptionsModel):
 
 
 class PromptOptions(OptionsModel):
-    """What a language model is asked (head.kind yes_no); see relevance.prompt."""
+    """What a language model is asked (head.kind yes_no); see relevance.text.prompt."""
 
     text: str | None = Field(
         None,

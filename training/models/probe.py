@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.errors import InputError
-from relevance.formatting import PairFormat
 from relevance.tasks import LabeledPair, Pair, Task, query_key
+from relevance.text.formatting import PairFormat
 from training.data.weights import label_shares, label_weights
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder, Vectors
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from relevance.errors import InputError
-from relevance.formatting import find_separator, path_levels
 from relevance.tasks import LabeledPair, Task, query_key
+from relevance.text.formatting import find_separator, path_levels
 from training.text.likeness import bigram_f1
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from relevance.languages import LanguageCode
-from relevance.strict import StrictModel
+from relevance.storage.strict import StrictModel
 
 Strategy = Literal["none", "random", "easy", "hard", "mixed"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from relevance.strict import StrictModel
+from relevance.storage.strict import StrictModel
 
 _BINS = 20
 

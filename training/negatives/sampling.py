@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from relevance.errors import ConfigError, InputError
-from relevance.formatting import PairFormat
 from relevance.tasks import LabeledPair, Pair, Task
+from relevance.text.formatting import PairFormat
 from training.data.extras import SOURCE_ID
 from training.embedding.candidate_vectors import Vectors
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder

@@ -20,7 +20,7 @@ RowScorer = Callable[[Sequence[LabeledPair]], NDArray[np.float64]]
 
 def checkpoint_scorer(checkpoint: Path, task: Task) -> RowScorer:
     """Return a scorer by a checkpoint of `relevance train`. Raises ConfigError for a checkpoint of another task."""
-    from relevance.card import ModelCard
+    from relevance.model.card import ModelCard
 
     card = ModelCard.load(checkpoint)
     if card.task is not task:

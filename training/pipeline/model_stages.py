@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 
-from relevance.card import CARD_FILE, ModelCard
 from relevance.errors import InputError, ParityError
-from relevance.files import whole_file
-from relevance.metrics import Scored, evaluate
+from relevance.evaluation.metrics import Scored, evaluate
+from relevance.model.card import CARD_FILE, ModelCard
+from relevance.storage.files import whole_file
 from relevance.tasks import LabeledPair
 from training.data.groups import linked_groups
 from training.data.rankings import lists_of

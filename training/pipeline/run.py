@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from relevance.errors import ConfigError
-from relevance.metrics import Report
-from relevance.outputs import check_outputs, write_text
+from relevance.evaluation.metrics import Report
+from relevance.storage.outputs import check_outputs, write_text
 from training.fitting.calibration import Tuned
 from training.pipeline.keys import ingredients, view
 from training.pipeline.recipe import PipelineRecipe

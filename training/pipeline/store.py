@@ -17,11 +17,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from relevance.card import explain
 from relevance.errors import InputError
-from relevance.files import publish_folder, sha256_of, writing
-from relevance.locks import output_lock
-from relevance.outputs import write_text
+from relevance.model.card import explain
+from relevance.storage.files import publish_folder, sha256_of, writing
+from relevance.storage.locks import output_lock
+from relevance.storage.outputs import write_text
 from training.data.provenance import content_of, now, source_commit
 
 MANIFEST = "manifest.json"

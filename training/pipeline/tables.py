@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from relevance.errors import InputError
-from relevance.files import whole_file
+from relevance.storage.files import whole_file
 from relevance.tasks import LabeledPair, Pair, Task
 from training.data.fields import QUERY_FIELD
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from relevance.intervals import Floats, Interval, cluster_weights, interval
-from relevance.metrics import Scored, f1
-from relevance.ranking import Rankings, weighted_means
-from relevance.strict import StrictModel
+from relevance.evaluation.intervals import Floats, Interval, cluster_weights, interval
+from relevance.evaluation.metrics import Scored, f1
+from relevance.evaluation.ranking import Rankings, weighted_means
+from relevance.storage.strict import StrictModel
 from relevance.tasks import LabeledPair, query_key
 from training.text.likeness import bigram_f1
 

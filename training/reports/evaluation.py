@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from relevance.metrics import Report, Scored, Slice, evaluate
-from relevance.strict import StrictModel
+from relevance.evaluation.metrics import Report, Scored, Slice, evaluate
+from relevance.storage.strict import StrictModel
 from relevance.tasks import LabeledPair, Task
 from training.fitting.comparison import Comparison, compare
 from training.fitting.evaluation import OpenedModel, scored_rows

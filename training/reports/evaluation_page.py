@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
-from relevance.card import ModelCard
-from relevance.intervals import Interval
-from relevance.metrics import Slice
-from relevance.ranking import Ranking
+from relevance.evaluation.intervals import Interval
+from relevance.evaluation.metrics import Slice
+from relevance.evaluation.ranking import Ranking
+from relevance.model.card import ModelCard
 from training.fitting.comparison import Comparison
 from training.reports import charts
 from training.reports.charts import Curve, Dot, Plane

@@ -7,8 +7,8 @@ from itertools import combinations
 
 from pydantic import BaseModel, ConfigDict
 
-from relevance.formatting import find_separator, path_levels
 from relevance.tasks import LabeledPair, Task, query_key
+from relevance.text.formatting import find_separator, path_levels
 from training.cleaning.tags import TagReport, report_tags
 from training.data.splits import leaks
 from training.data.votes import Contradictions, VoteReport, merge_votes

@@ -14,8 +14,8 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from relevance.metrics import Scored
-from relevance.strict import StrictModel
+from relevance.evaluation.metrics import Scored
+from relevance.storage.strict import StrictModel
 from relevance.tasks import LabeledPair, Pair
 from training.text.scripts import script_of
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from relevance.errors import ConfigError, InputError
-from relevance.files import whole_file
-from relevance.formatting import find_separator, path_levels
+from relevance.storage.files import whole_file
 from relevance.tasks import LabeledPair, Task
+from relevance.text.formatting import find_separator, path_levels
 from training.reports.template import render_page
 from training.selfvalidation.grounds import reasons
 from training.selfvalidation.judging import Suggestion

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from relevance.errors import ConfigError, InputError
-from relevance.files import whole_folder
+from relevance.storage.files import whole_folder
 from relevance.tasks import ANALYTICUP_TASKS, LabeledPair, Pair, Task, query_key
 from training.data.splits import write_pairs
 from training.sample.plan import POSITIVE_SHARES, SPLITS, SampleSettings, rows_by_language, train_languages

@@ -10,8 +10,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from relevance.formatting import split_levels
 from relevance.tasks import query_key
+from relevance.text.formatting import split_levels
 from training.sample.tables import Faults, Line, first_cells, parts, read_table
 
 LANGUAGES = ("en", "es", "fr", "pt", "ja", "ko", "th", "de", "it", "pl", "ar", "vi", "id")

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance import errors
-from relevance.bundle import Bundle, Manifest
 from relevance.errors import BundleError, MachineError, RelevanceError
+from relevance.model.bundle import Bundle, Manifest
 from relevance.scorer import Scorer
 from training.scoring.options import ScoreOptions
 from training.scoring.shards import score_rows

@@ -14,9 +14,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from relevance.errors import ConfigError, InputError
-from relevance.files import sha256_of, whole_file
-from relevance.outputs import STANDARD, check_outputs
 from relevance.scorer import Scorer
+from relevance.storage.files import sha256_of, whole_file
+from relevance.storage.outputs import STANDARD, check_outputs
 from relevance.tasks import ANALYTICUP_TASKS, Task
 from training.data.fields import QUERY_FIELD
 from training.data.files.parts import PARQUET, parts_of

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.bundle import Manifest
 from relevance.errors import MachineError
+from relevance.model.bundle import Manifest
 from relevance.scorer import Scorer
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 from training.progress import Meter
 from training.scoring.input import Source
 from training.scoring.work import SHARD, ShardRows, Work

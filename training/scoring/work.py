@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.errors import MachineError
-from relevance.files import whole_file, writing
-from relevance.locks import output_lock
-from relevance.outputs import write_text
+from relevance.storage.files import whole_file, writing
+from relevance.storage.locks import output_lock
+from relevance.storage.outputs import write_text
 from relevance.tasks import Pair
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.metrics import auc
+from relevance.evaluation.metrics import auc
 from relevance.tasks import LabeledPair
 from training.selfvalidation import flags as rules
 from training.selfvalidation.grounds import Grounds

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from relevance.card import explain, sigmoid
 from relevance.errors import ConfigError, InputError
-from relevance.files import whole_file
-from relevance.metrics import best_threshold
+from relevance.evaluation.metrics import best_threshold
+from relevance.model.card import explain, sigmoid
+from relevance.storage.files import whole_file
 from relevance.tasks import LabeledPair
 from training.data.provenance import fingerprint
 from training.embedding.vectors import PairEncoder

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.errors import InputError
-from relevance.metrics import auc
+from relevance.evaluation.metrics import auc
 from relevance.tasks import LabeledPair, query_key
 from training.data.groups import copy_groups
 from training.data.splits import leaks

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from relevance.card import explain
 from relevance.errors import ConfigError
+from relevance.model.card import explain
 from relevance.secrets import without_secrets
 from training.translation.translator import Translator
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from relevance.errors import ConfigError, MachineError
-from relevance.files import whole_folder
-from relevance.strict import StrictModel
+from relevance.storage.files import whole_folder
+from relevance.storage.strict import StrictModel
 from training.data.provenance import content_of
 from training.models.quiet import quiet_tokenizers
 from training.sources import code_key

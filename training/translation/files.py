@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from relevance.errors import InputError
-from relevance.outputs import write_text
+from relevance.storage.outputs import write_text
 from relevance.tasks import Task
 from training.data.dataset import read_pairs
 from training.data.disk_cache import DiskCache

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from relevance.secrets import without_secrets
-from relevance.strict import StrictModel
+from relevance.storage.strict import StrictModel
 
 # Options that an answer depends on; the others say where, how fast, how often and at what cost to ask.
 SHAPING = ("model", "texts_per_request", "temperature", "tokens_per_text", "extra_body", "max_tokens_field")

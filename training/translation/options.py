@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from relevance.languages import LanguageCode
-from relevance.strict import StrictModel
+from relevance.storage.strict import StrictModel
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 
 SourcePolicy = Literal["all", "one", "most_frequent", "proportional"]

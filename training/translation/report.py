@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from relevance.strict import StrictModel
+from relevance.storage.strict import StrictModel
 from training.translation.translator import Cost
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, Self
 
 from relevance.errors import MachineError
-from relevance.strict import StrictModel
+from relevance.storage.strict import StrictModel
 
 
 class Cost(StrictModel):

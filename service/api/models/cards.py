@@ -4,9 +4,9 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from relevance.card import Calibration, Histogram, ThresholdSource
-from relevance.metrics import Report
-from relevance.soundness import Advice, CosineGain
+from relevance.evaluation.metrics import Report
+from relevance.evaluation.soundness import Advice, CosineGain
+from relevance.model.card import Calibration, Histogram, ThresholdSource
 from relevance.tasks import Task
 from service.lifecycle.challenger import Mode
 from service.lifecycle.rollout import Rollout

@@ -4,8 +4,8 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from relevance.metrics import Slice
-from relevance.soundness import Advice
+from relevance.evaluation.metrics import Slice
+from relevance.evaluation.soundness import Advice
 from relevance.tasks import Task
 from service.api.schemas import ModelVersion
 from service.scoring.served_model import ServedModel

@@ -10,13 +10,13 @@ import torch
 from export.checkpoint import Checkpoint
 from export.exporting import DEFAULT_LIMITS, Limits, export_bundle
 from relevance import Scorer
-from relevance.bundle import MODEL_FILE, Bundle
-from relevance.card import ModelCard
 from relevance.errors import CheckpointError, ConfigError, ParityError
-from relevance.files import sha256_of
-from relevance.formatting import PairFormat
-from relevance.prior import NO_EVIDENCE, PRIOR_FILE, CategoryPrior
+from relevance.model.bundle import MODEL_FILE, Bundle
+from relevance.model.card import ModelCard
+from relevance.model.prior import NO_EVIDENCE, PRIOR_FILE, CategoryPrior
+from relevance.storage.files import sha256_of
 from relevance.tasks import Pair, Task
+from relevance.text.formatting import PairFormat
 from tests.models import tiny_model
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
 from training.models.options import HeadOptions

@@ -13,8 +13,8 @@ from export import tracing
 from export.checkpoint import Checkpoint
 from export.exporting import DEFAULT_LIMITS, export_bundle
 from export.verifying import verify_bundle
-from relevance.bundle import MODEL_FILE, Bundle
 from relevance.errors import CheckpointError, ConfigError
+from relevance.model.bundle import MODEL_FILE, Bundle
 from relevance.tasks import LabeledPair, Pair, Task
 from tests import ROOT
 from tests.models import DECODERS, tiny_model, tiny_tokenizer

@@ -11,13 +11,13 @@ from transformers import AutoModelForCausalLM
 
 from export.exporting import DEFAULT_LIMITS, export_bundle
 from export.verifying import verify_bundle
-from relevance.bundle import Bundle
-from relevance.card import ModelCard
 from relevance.errors import CheckpointError, ConfigError, InputError
-from relevance.formatting import PairFormat
-from relevance.inputs import PairInputs
-from relevance.prompt import Prompt, default_prompt
+from relevance.model.bundle import Bundle
+from relevance.model.card import ModelCard
+from relevance.model.inputs import PairInputs
 from relevance.tasks import LabeledPair, Pair, Task
+from relevance.text.formatting import PairFormat
+from relevance.text.prompt import Prompt, default_prompt
 from tests.models import tiny_language_model, tiny_model
 from tests.serving import in_process
 from training.fitting.checkpoint import Job, train

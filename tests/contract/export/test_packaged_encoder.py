@@ -18,8 +18,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer, BertModel
 
 from relevance.errors import CheckpointError, MachineError
-from relevance.files import sha256_of
-from relevance.tokenization import PairTokenizer
+from relevance.storage.files import sha256_of
+from relevance.text.tokenization import PairTokenizer
 from service.api.rerank.documents import CHARACTERS_A_TOKEN, beginning
 from tests import DATA
 from training.models import packaged, packed_file

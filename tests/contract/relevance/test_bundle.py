@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
-from relevance.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Bundle
-from relevance.card import TOKENIZER_FILE
 from relevance.errors import BundleError
+from relevance.model.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Bundle
+from relevance.model.card import TOKENIZER_FILE
 from tests.tiny import tiny_bundle
 
 FILES = (MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, MANIFEST_FILE)

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from relevance.client import BULK_ROWS, AsyncClient, Client
-from relevance.clienttypes import (
+from relevance.client.types import (
     AnswerError,
     DeadlineError,
     MixedModelsError,
@@ -452,7 +452,7 @@ def test_impossible_settings_are_refused(wrong):
 
 
 def test_without_httpx_the_import_says_what_to_install():
-    code = "import sys; sys.modules['httpx'] = None; import relevance.clienttypes; import relevance.client"
+    code = "import sys; sys.modules['httpx'] = None; import relevance.client.types; import relevance.client"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MachineError: relevance.client needs the package httpx" in done.stderr
     assert "query-relevance[client]" in done.stderr

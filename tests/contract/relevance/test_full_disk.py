@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from relevance.errors import MachineError
-from relevance.files import whole_file, whole_folder
+from relevance.storage.files import whole_file, whole_folder
 from relevance.tasks import Task
 from tests import commands
 from tests.models import tiny_model

@@ -112,7 +112,7 @@ import {package}, onnxruntime
 
 
 def test_benchmarks_import_what_reports_to_vendors_through_the_project_only():
-    # Sorted imports put other packages before `relevance`; `from relevance.session import onnxruntime` comes after it.
+    # Sorted imports put other packages before `relevance`; it is imported before onnxruntime all the same.
     # Servers in peers/ run in an environment of their own; they inherit the variables of the script that starts them.
     scripts = [path for path in (ROOT / "benchmarks").rglob("*.py") if path.parent.name != "peers"]
     assert len(scripts) > 20

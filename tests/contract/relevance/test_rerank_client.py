@@ -15,10 +15,10 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from relevance.client import AsyncClient, Client
-from relevance.clientmetrics import RerankCollector
-from relevance.clienttypes import CircuitOpenError, DeadlineError, RefusedError, RetryPolicy
+from relevance.client.metrics import RerankCollector
+from relevance.client.rerank import RerankPolicy
+from relevance.client.types import CircuitOpenError, DeadlineError, RefusedError, RetryPolicy
 from relevance.errors import ConfigError
-from relevance.rerank import RerankPolicy
 from relevance.tasks import Task
 from tests.contract.relevance.test_client import QUICK, both, planned
 from tests.serving import running
@@ -312,7 +312,7 @@ def test_deadline_names_the_failure_before_it(kind):
 
 def test_first_call_imports_no_network_code():
     code = (
-        "import sys; from relevance.client import Client; from relevance.rerank import RerankPolicy\n"
+        "import sys; from relevance.client import Client; from relevance.client.rerank import RerankPolicy\n"
         "before = set(sys.modules); client = Client('http://127.0.0.1:9')\n"
         "client.rerank('qi', 'q', ['a'], budget_ms=2000, policy=RerankPolicy('keep_order'))\n"
         "print(*(name for name in set(sys.modules) - before if name.partition('.')[0] in ('httpcore', 'h11', 'httpx')))"

@@ -10,9 +10,9 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from export.exporting import DEFAULT_LIMITS, export_bundle
 from export.verifying import verify_bundle
-from relevance.card import ModelCard
 from relevance.errors import CheckpointError, ConfigError, ParityError
-from relevance.inputs import PairInputs
+from relevance.model.card import ModelCard
+from relevance.model.inputs import PairInputs
 from relevance.tasks import Task
 from tests.commands import relevance
 from tests.models import tiny_config, tiny_reranker

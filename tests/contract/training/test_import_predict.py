@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from relevance.inputs import PairInputs
+from relevance.model.inputs import PairInputs
 from relevance.tasks import Pair
 from tests.models import tiny_reranker
 from training.importing.checkpoint import import_reranker

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from relevance.bundle import Bundle
 from relevance.errors import ConfigError, InputError, MachineError
+from relevance.model.bundle import Bundle
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from tests.pipelines import labelled, load, run, write_inputs
 from training.data.groups import linked_groups

@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from relevance.bundle import MODEL_FILE
+from relevance.model.bundle import MODEL_FILE
 from relevance.tasks import Task
 from tests.dying import dying
 from tests.tiny import tiny_bundle

@@ -97,5 +97,5 @@ def test_a_damaged_bundle_is_refused(tmp_path):
 
 
 def test_the_kernel_alone_needs_no_onnxruntime():
-    code = "import sys; import relevance.bundle, relevance.card; sys.exit('onnxruntime' in sys.modules)"
+    code = "import sys; import relevance.model.bundle, relevance.model.card; sys.exit('onnxruntime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

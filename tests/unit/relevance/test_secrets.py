@@ -5,8 +5,8 @@ import logging
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from relevance.card import explain
 from relevance.errors import ConfigError
+from relevance.model.card import explain
 from relevance.secrets import bearer, without_secrets
 from service.observability.logs import JsonFormatter
 from service.observability.tracing import Tracer

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from relevance import cores
-from relevance.cores import usable_cores
+from relevance.model import cores
+from relevance.model.cores import usable_cores
 from training import progress
 from training.progress import Meter, Pace
 from training.threads import PASSIVE, CoreUsage, free_threads, others_busy, slow_because

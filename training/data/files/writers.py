@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from relevance.errors import InputError
-from relevance.files import whole_file
-from relevance.outputs import STANDARD, check_outputs
+from relevance.storage.files import whole_file
+from relevance.storage.outputs import STANDARD, check_outputs
 from training.data.files.json_lines import json_line
 from training.data.files.parts import COMPRESSIONS, DELIMITERS, PARQUET, files_of, type_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relevance.bundle import Bundle
+from relevance.model.bundle import Bundle
 from relevance.tasks import Task
 from tests.tiny import tiny_bundle
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from relevance.client import BULK_ROWS
 from relevance.tasks import Task
-from relevance.tokenization import PairTokenizer
+from relevance.text.tokenization import PairTokenizer
 from service.api.app import create_app
 from service.api.bulk import job
 from service.api.bulk.bulk_lines import Answer

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import relevance
-from relevance.bundle import Bundle, write_bundle_files
-from relevance.card import Calibration, LanguageOffset
+from relevance.model.bundle import Bundle, write_bundle_files
+from relevance.model.card import Calibration, LanguageOffset
 from relevance.tasks import LabeledPair, Pair
 from tests.serving import running
 from tests.tiny import tiny_bundle

@@ -7,8 +7,8 @@ import httpx
 import numpy as np
 import pytest
 
-from relevance.bundle import MANIFEST_FILE, Bundle
-from relevance.card import Calibration
+from relevance.model.bundle import MANIFEST_FILE, Bundle
+from relevance.model.card import Calibration
 from relevance.tasks import Pair, Task
 from service.runtime.session import Engine
 from tests.serving import running

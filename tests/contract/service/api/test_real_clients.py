@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from relevance.bundle import Bundle
+from relevance.model.bundle import Bundle
 from relevance.tasks import Pair
 from service.runtime.session import Engine
 from tests import ROOT

@@ -7,7 +7,7 @@ import math
 import httpx
 import pytest
 
-from relevance.bundle import Bundle
+from relevance.model.bundle import Bundle
 from relevance.tasks import Pair
 from service.runtime.session import Engine
 from tests import DATA

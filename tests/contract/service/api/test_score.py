@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from relevance.bundle import Bundle
+from relevance.model.bundle import Bundle
 from relevance.tasks import Pair
 from service.runtime.session import Engine
 from tests.serving import running

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from relevance.client import Client
-from relevance.clienttypes import RefusedError
+from relevance.client.types import RefusedError
 from relevance.errors import ConfigError
 from relevance.tasks import Task
 from service.auth import keys as keys_module

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from relevance.bundle import Bundle
 from relevance.feedback import LogLine, Team, sampled
+from relevance.model.bundle import Bundle
 from relevance.tasks import Task
 from service.errors import ScoringError
 from service.lifecycle.challenger import Mode

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from relevance.bundle import Bundle
 from relevance.client import AsyncClient, Client
-from relevance.clienttypes import RetryPolicy
+from relevance.client.types import RetryPolicy
+from relevance.model.bundle import Bundle
 from relevance.tasks import Pair
 from service.auth.key_file import entry
 from service.runtime.session import Engine

@@ -12,10 +12,10 @@ import time
 import onnx
 import pytest
 
-from relevance.bundle import MODEL_FILE, Bundle, write_bundle_files
 from relevance.errors import BundleError, ConfigError, MachineError
+from relevance.model.bundle import MODEL_FILE, Bundle, write_bundle_files
 from relevance.tasks import Task
-from relevance.tokenization import PairTokenizer
+from relevance.text.tokenization import PairTokenizer
 from service.api import middleware
 from service.api.app import create_app
 from service.batch_shape import BatchShape

@@ -8,10 +8,10 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from tokenizers import models, pre_tokenizers
 
-from relevance.bundle import MODEL_FILE, Bundle, Golden, write_bundle_files
-from relevance.card import TOKENIZER_FILE, ModelCard, score_reference
+from relevance.model.bundle import MODEL_FILE, Bundle, Golden, write_bundle_files
+from relevance.model.card import TOKENIZER_FILE, ModelCard, score_reference
 from relevance.tasks import Pair, Task
-from relevance.tokenization import PairTokenizer
+from relevance.text.tokenization import PairTokenizer
 from service.observability.drift import Drift, Reference
 from service.observability.drift_metrics import BUCKETS, ScoreHistogramCollector
 from service.runtime.session import Engine

@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from relevance.bundle import MODEL_FILE, Bundle, write_bundle_files
-from relevance.tokenization import TokenizedPair
+from relevance.model.bundle import MODEL_FILE, Bundle, write_bundle_files
+from relevance.text.tokenization import TokenizedPair
 from service.batch_shape import GPU_SHAPE
 from service.runtime.cuda_graphs import buckets_of
 from service.runtime.providers import CUDA, GpuOptions

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from relevance import Scorer
-from relevance.bundle import Bundle
 from relevance.errors import BundleError
-from relevance.prior import PRIOR_FILE, CategoryPrior
+from relevance.model.bundle import Bundle
+from relevance.model.prior import PRIOR_FILE, CategoryPrior
 from relevance.tasks import Pair
 from service.batch_shape import BatchShape
 from service.runtime.cuda_graphs import buckets_of

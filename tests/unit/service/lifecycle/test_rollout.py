@@ -9,10 +9,10 @@ import weakref
 
 import pytest
 
-from relevance.bundle import Bundle, write_bundle_files
 from relevance.errors import BundleError
+from relevance.model.bundle import Bundle, write_bundle_files
 from relevance.tasks import Pair, Task
-from relevance.tokenization import PairTokenizer, TokenizedPair
+from relevance.text.tokenization import PairTokenizer, TokenizedPair
 from service.errors import BundleRefusedError, ConflictError, DeadlineError, ScoringError
 from service.lifecycle.challenger import Mode, in_share
 from service.runtime.session import Engine

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from relevance.card import ModelCard, score_reference
-from relevance.formatting import PairFormat
-from relevance.heads import HeadSpec
+from relevance.model.card import ModelCard, score_reference
+from relevance.model.heads import HeadSpec
+from relevance.text.formatting import PairFormat
 from service.observability.drift import ALL, MIN_BIN_ROWS, SLICES, Bins, Drift, Reference, psi
 from service.observability.score_histogram import MAX_BUFFERED_PAIRS, ScoreHistogram
 

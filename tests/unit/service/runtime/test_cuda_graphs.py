@@ -12,8 +12,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from relevance.bundle import MODEL_FILE, Bundle
 from relevance.errors import MachineError
+from relevance.model.bundle import MODEL_FILE, Bundle
 from service.batch_shape import GPU_SHAPE, BatchShape
 from service.runtime.cuda_graphs import Bucket, GraphRunner, buckets_of, pad_to_bucket, smallest_bucket
 from service.runtime.device_thread import DeviceThread

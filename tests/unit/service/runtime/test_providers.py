@@ -3,9 +3,9 @@
 import onnxruntime
 import pytest
 
-from relevance import session
-from relevance.bundle import Bundle
-from relevance.session import BundleSession
+from relevance.model import session
+from relevance.model.bundle import Bundle
+from relevance.model.session import BundleSession
 from service.batch_shape import BatchShape
 from service.runtime.providers import CPU, CUDA, GpuOptions, providers
 from tests.tiny import tiny_bundle

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 from service.batch_shape import BatchShape
 from service.scheduling.batching import form_batch
 from service.scheduling.job import Job

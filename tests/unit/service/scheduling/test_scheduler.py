@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 from service.batch_shape import BatchShape
 from service.errors import DeadlineError, ScoringError, UnavailableError
 from service.scheduling import inference_thread as thread_module

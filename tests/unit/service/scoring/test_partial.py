@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from relevance.tokenization import TokenizedPair
+from relevance.text.tokenization import TokenizedPair
 from service.batch_shape import CPU_SHAPE
 from service.errors import DeadlineError, OverloadedError, ScoringError
 from service.scheduling.fair_queue import SchedulingPolicy

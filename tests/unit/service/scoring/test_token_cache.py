@@ -3,11 +3,11 @@ import sys
 import hypothesis.strategies as st
 from hypothesis import given
 
-from relevance.formatting import PairFormat
-from relevance.inputs import PairInputs
-from relevance.prior import CategoryPrior
+from relevance.model.inputs import PairInputs
+from relevance.model.prior import CategoryPrior
 from relevance.tasks import Pair, Task
-from relevance.tokenization import PairTokenizer
+from relevance.text.formatting import PairFormat
+from relevance.text.tokenization import PairTokenizer
 from service.scoring.score_cache import CachedLogit, ScoreCache
 from service.scoring.token_estimate import TokenEstimator
 from service.scoring.tokenization import TOKEN_BYTES, TextInput, TokenCache, TokenizationPlan, cost

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from relevance.errors import ConfigError
-from relevance.metrics import auc
+from relevance.evaluation.metrics import auc
 from training.ablation.arms import standard_arms, with_seed
 from training.ablation.compare import JudgedRows, Scores, difference, draw, measured, recovered
 from training.ablation.report import by_language, markdown, plot

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relevance.errors import ConfigError, InputError
-from relevance.formatting import PairFormat, find_separator, path_levels
 from relevance.tasks import LabeledPair, Pair, Task
+from relevance.text.formatting import PairFormat, find_separator, path_levels
 from tests import SHARED_DATA
 from training.cleaning import CleaningOptions, Contradictions, Tags, clean
 from training.data.dataset import read_pairs

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from relevance.metrics import auc
+from relevance.evaluation.metrics import auc
 from relevance.tasks import LabeledPair, Pair
 from training.fitting.calibration import language_offsets, platt, tune
 from training.fitting.options import CalibrationOptions

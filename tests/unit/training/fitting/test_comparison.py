@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from relevance.metrics import Scored, auc, f1
-from relevance.ranking import Lists, Rankings
+from relevance.evaluation.metrics import Scored, auc, f1
+from relevance.evaluation.ranking import Lists, Rankings
 from training.fitting.comparison import compare
 
 NAMES = ("other", "models/other")

@@ -6,8 +6,8 @@ import logging
 import numpy as np
 import pytest
 
-from relevance.card import ModelCard
-from relevance.metrics import f1
+from relevance.evaluation.metrics import f1
+from relevance.model.card import ModelCard
 from relevance.tasks import LabeledPair, Pair, Task
 from tests.tiny import tiny_bundle
 from training.commands.evaluate import evaluate

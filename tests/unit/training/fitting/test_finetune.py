@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from relevance.card import ModelCard
 from relevance.errors import CheckpointError, ConfigError, DivergedError, InputError, MachineError
-from relevance.locks import output_lock
-from relevance.metrics import auc
+from relevance.evaluation.metrics import auc
+from relevance.model.card import ModelCard
+from relevance.storage.locks import output_lock
 from relevance.tasks import LabeledPair, Pair, Task
 from tests import commands
 from tests.models import tiny_model, unigram_model

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from relevance.errors import ConfigError
-from relevance.formatting import PairFormat
 from relevance.tasks import LabeledPair, Pair
+from relevance.text.formatting import PairFormat
 from training.fitting.prior import fit_prior
 from training.fitting.recipe import Recipe
 

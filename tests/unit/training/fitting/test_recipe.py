@@ -1,7 +1,7 @@
 import pytest
 
 from relevance.errors import ConfigError
-from relevance.heads import HeadKind
+from relevance.model.heads import HeadKind
 from tests import ROOT
 from training.fitting.recipe import Recipe
 from training.pipeline.recipe import PipelineRecipe, load_fine_tuning

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from relevance.metrics import always_yes_f1, f1
+from relevance.evaluation.metrics import always_yes_f1, f1
 from relevance.tasks import LabeledPair, Pair
 from training.fitting.thresholds import choose_thresholds, seen_languages, warn_of_missing
 

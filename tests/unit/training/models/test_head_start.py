@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from relevance.formatting import PairFormat
-from relevance.inputs import PairInputs
+from relevance.model.inputs import PairInputs
 from relevance.tasks import Pair, Task
+from relevance.text.formatting import PairFormat
 from tests.models import tiny_model
 from training.models.cross_encoder import CrossEncoder, load_tokenizer
 from training.models.head_start import start_head

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from relevance.errors import CheckpointError, ConfigError, InputError
-from relevance.prompt import Prompt
 from relevance.tasks import LabeledPair, Pair
+from relevance.text.prompt import Prompt
 from tests.models import tiny_language_model, tiny_model, tiny_reranker
 from training.fitting.checkpoint import Job, dev_logits, train
 from training.fitting.evaluation import score_logits

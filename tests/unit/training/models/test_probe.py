@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from relevance.errors import InputError
-from relevance.metrics import auc
+from relevance.evaluation.metrics import auc
 from relevance.tasks import LabeledPair, Pair, Task
 from training.data.weights import label_weights
 from training.models.probe import Probe

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from relevance.metrics import Scored, always_yes_f1
-from relevance.ranking import Lists, Rankings
+from relevance.evaluation.metrics import Scored, always_yes_f1
+from relevance.evaluation.ranking import Lists, Rankings
 from relevance.tasks import LabeledPair, Pair
 from training.reports.curves import budget_curve, calibration_curve, threshold_curve
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from relevance.metrics import Scored
+from relevance.evaluation.metrics import Scored
 from relevance.tasks import LabeledPair, Pair
 from training.reports.mistakes import MOST_WORDS, SHOWN, words, worst
 

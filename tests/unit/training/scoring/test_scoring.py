@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relevance.bundle import GOLDEN_FILE, MANIFEST_FILE, Bundle, Golden, Manifest, write_bundle_files
 from relevance.errors import BundleError, ConfigError, InputError, MachineError
-from relevance.locks import output_lock
+from relevance.model.bundle import GOLDEN_FILE, MANIFEST_FILE, Bundle, Golden, Manifest, write_bundle_files
+from relevance.model.session import BundleSession, batches
 from relevance.scorer import Scorer
-from relevance.session import BundleSession, batches
+from relevance.storage.locks import output_lock
 from relevance.tasks import SCORE_FIELDS, Pair, Task
 from tests.tiny import MAX_LENGTH, tiny_bundle
 from training.data.dataset import read_rows

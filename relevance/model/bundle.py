@@ -1,0 +1,255 @@
+"""The bundle: one folder per task with all that scoring needs. It is written whole or not at all, and verifiable.
+
+`model.onnx`, `tokenizer.json`, `golden.jsonl`, `manifest.json`, and `prior.json` if the model reads a category prior.
+The manifest holds the sha256 of the others and a digest of itself, so that any altered byte is found. Golden pairs
+carry the logits that the model gave at export; a loader scores them again and compares. Knows no onnxruntime. See
+docs/bundle.md.
+"""
+
+import hashlib
+import json
+import reprlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError
+
+from relevance.errors import BundleError
+from relevance.model.card import TOKENIZER_FILE, ModelCard, explain
+from relevance.model.inputs import PairInputs
+from relevance.model.prior import PRIOR_FILE, CategoryPrior
+from relevance.storage.files import sha256_of
+from relevance.storage.strict import StrictModel
+from relevance.tasks import Pair
+from relevance.text.formatting import FORMAT_VERSION, OTHER_FORMAT
+from relevance.text.tokenization import PairTokenizer
+
+SCHEMA_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+MODEL_FILE = "model.onnx"
+GOLDEN_FILE = "golden.jsonl"
+VERSION_DIGITS = 12
+MAX_FILE_BYTES = 64 * 1024 * 1024  # of the manifest and of the golden pairs, which take some kilobytes
+
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+class Parity(StrictModel):
+    """How far the exported model is from its checkpoint on the golden pairs."""
+
+    pairs: int
+    languages: tuple[str, ...]
+    max_logit_difference: float
+    max_score_difference: float
+    f1_difference: float = Field(description="F1 of the bundle minus F1 of the checkpoint at the threshold")
+    max_logit_difference_allowed: float
+    f1_difference_allowed: float
+
+
+class Golden(StrictModel):
+    """A pair, its label in the dev set, and the logit that the bundle's model gave it at export."""
+
+    query: str
+    candidate: str
+    language: str
+    label: int
+    logit: float
+
+    @property
+    def pair(self) -> Pair:
+        """The pair without its label and logit."""
+        return Pair(self.query, self.candidate, self.language)
+
+
+class Manifest(ModelCard):
+    """The manifest of a bundle: the model's card, and the fields that export adds."""
+
+    schema_version: int = SCHEMA_VERSION
+    precision: Precision
+    opset: int
+    input_names: tuple[str, ...]
+    output_name: str
+    golden_tolerance: float = Field(gt=0, description="largest difference in logits that the golden self-test accepts")
+    parity: Parity
+    tools: dict[str, str] = Field(default_factory=dict, description="versions of the packages that made the bundle")
+    sha256: dict[str, str]
+    digest: str = Field("", description="sha256 of this manifest without this field")
+
+    @property
+    def version(self) -> str:
+        """The model version that answers carry: the first 12 digits of the digest."""
+        return self.digest[:VERSION_DIGITS]
+
+    def content_digest(self) -> str:
+        """Return the sha256 of everything in the manifest but `digest`, as sorted JSON."""
+        return _digest_of(self.model_dump(mode="json"))
+
+    def sealed(self) -> Self:
+        """Return a copy that carries its own digest."""
+        return self.model_copy(update={"digest": self.content_digest()})
+
+
+class Bundle:
+    """An opened bundle, its hashes verified."""
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, golden: Sequence[Golden], prior: CategoryPrior | None = None
+    ) -> None:
+        self.folder, self.manifest, self.golden, self.prior = folder, manifest, golden, prior
+        self._borrowed: PairTokenizer | None = None
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read and verify a bundle. Raises BundleError naming what is missing, altered or unknown."""
+        try:
+            manifest = _read_manifest(folder)
+        except RecursionError:
+            raise BundleError(f"bundle {folder}: {MANIFEST_FILE} is nested too deeply; it is damaged") from None
+        verify_hashes(folder, manifest)
+        lines = _read(folder, GOLDEN_FILE).split(b"\n")
+        try:
+            golden = [Golden.model_validate_json(line) for line in lines if line]
+        except ValidationError as error:
+            raise BundleError(f"bundle {folder}: {GOLDEN_FILE}: {explain(error)}") from None
+        return cls(folder, manifest, golden, _read_prior(folder) if manifest.head.prior else None)
+
+    def inputs(self) -> PairInputs:
+        """Return how the model reads pairs, as it was trained."""
+        card = self.manifest
+        return PairInputs(card.task, card.format, self.tokenizer(), card.head.overlap, self.prior)
+
+    def tokenizer(self) -> PairTokenizer:
+        """Return a tokeniser set up as the model was trained."""
+        if self._borrowed is not None:
+            return self._borrowed
+        card = self.manifest
+        return PairTokenizer.from_file(self.folder / TOKENIZER_FILE, card.max_length, card.pad_id, card.prompt)
+
+    def borrow_tokenizer(self, owner: Manifest, tokenizer: PairTokenizer) -> None:
+        """Share the tokeniser of another bundle if it is equal: to read a large one blocks all threads for long."""
+        mine, others = [(m.sha256[TOKENIZER_FILE], m.max_length, m.pad_id, m.prompt) for m in (self.manifest, owner)]
+        if mine == others:
+            self._borrowed = tokenizer
+
+    def check_golden(self, logits: Sequence[float]) -> float:
+        """Return the largest difference between `logits` and the golden ones. Raises BundleError over the tolerance."""
+        if len(logits) != len(self.golden):
+            raise BundleError(f"bundle {self.folder}: {len(logits)} logits for {len(self.golden)} golden pairs")
+        worst = 0.0
+        for row, (golden, logit) in enumerate(zip(self.golden, logits, strict=True), start=1):
+            difference = abs(golden.logit - logit)
+            if not difference <= self.manifest.golden_tolerance:  # also catches NaN
+                raise BundleError(
+                    f"bundle {self.folder}: golden pair {row} scored {logit:.4f}, expected {golden.logit:.4f} "
+                    f"within {self.manifest.golden_tolerance}; the model or its runtime differs from the exported one"
+                )
+            worst = max(worst, difference)
+        return worst
+
+
+def write_bundle_files(folder: Path, manifest: Manifest, golden: Sequence[Golden]) -> Manifest:
+    """Add `golden.jsonl` and a sealed `manifest.json` to a folder that holds the other files; return the manifest.
+
+    The caller publishes the folder as a whole (`relevance.storage.files.whole_folder`).
+    """
+    text = "".join(pair.model_dump_json() + "\n" for pair in golden)
+    (folder / GOLDEN_FILE).write_text(text, encoding="utf-8")
+    hashes = {name: sha256_of(folder / name) for name in hashed_files(manifest)}
+    sealed = manifest.model_copy(update={"sha256": hashes}).sealed()
+    (folder / MANIFEST_FILE).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return sealed
+
+
+def stated_version(folder: Path) -> str | None:
+    """Return the version in a bundle's manifest, unchecked; None if it cannot be read."""
+    try:
+        raw = json.loads(_read(folder, MANIFEST_FILE)) if _path(folder, MANIFEST_FILE).is_file() else None
+    except (BundleError, ValueError, RecursionError):
+        return None
+    digest = raw.get("digest") if isinstance(raw, dict) else None
+    return digest[:VERSION_DIGITS] if isinstance(digest, str) else None
+
+
+def hashed_files(manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of the files whose sha256 the manifest holds."""
+    return (MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, *((PRIOR_FILE,) if manifest.head.prior else ()))
+
+
+def verify_hashes(folder: Path, manifest: Manifest) -> None:
+    """Raise BundleError naming every file that is missing or whose sha256 differs from the manifest's."""
+    faults = []
+    for name in hashed_files(manifest):
+        expected = manifest.sha256.get(name, "(none in the manifest)")
+        path = _path(folder, name)
+        if not path.is_file():
+            faults.append(f"{name} is missing")
+        elif (found := _sha256(folder, name)) != expected:
+            faults.append(f"{name} has sha256 {found[:12]}..., expected {expected[:12]}...")
+    if faults:
+        raise BundleError(f"bundle {folder}: {'; '.join(faults)}; the bundle is damaged or altered, export it again")
+
+
+def _path(folder: Path, name: str) -> Path:
+    """Return the path of a bundle's file. Raises BundleError for a link that leads out of the bundle's folder."""
+    path = folder / name
+    try:
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise BundleError(f"bundle {folder}: {name} is a link out of its folder; expected a file in it")
+    except (OSError, RuntimeError):  # a cycle of links
+        raise BundleError(f"bundle {folder}: {name} is a link that leads nowhere; expected a file") from None
+    return path
+
+
+def _read(folder: Path, name: str) -> bytes:
+    """Return the bytes of a small file. Raises BundleError if it cannot be read or is too large."""
+    try:
+        with _path(folder, name).open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise BundleError(f"bundle {folder}: {name}: {error.strerror}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise BundleError(f"bundle {folder}: {name} is larger than {MAX_FILE_BYTES} bytes")
+    return content
+
+
+def _sha256(folder: Path, name: str) -> str:
+    try:
+        return sha256_of(folder / name)
+    except OSError as error:
+        raise BundleError(f"bundle {folder}: {name}: {error.strerror}") from None
+
+
+def _read_prior(folder: Path) -> CategoryPrior:
+    try:
+        return CategoryPrior.model_validate_json(_read(folder, PRIOR_FILE))
+    except ValidationError as error:
+        raise BundleError(f"bundle {folder}: {PRIOR_FILE}: {explain(error)}") from None
+
+
+def _digest_of(content: Mapping[str, Any]) -> str:
+    """Return the sha256 of a manifest's JSON object without `digest`."""
+    rest = {name: value for name, value in content.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    if not _path(folder, MANIFEST_FILE).is_file():
+        raise BundleError(f"bundle {folder}: no {MANIFEST_FILE}; expected a folder written by `relevance export`")
+    try:
+        raw = json.loads(_read(folder, MANIFEST_FILE))
+        json.dumps(raw, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+    except ValueError as error:
+        raise BundleError(f"bundle {folder}: {MANIFEST_FILE} is no JSON ({error}); the bundle is damaged") from None
+    for field, known in (("schema_version", SCHEMA_VERSION), ("format_version", FORMAT_VERSION)):
+        if isinstance(raw, dict) and raw.get(field) != known:
+            found = reprlib.repr(raw.get(field))
+            hint = OTHER_FORMAT if field == "format_version" else "export it again"
+            raise BundleError(f"bundle {folder}: {field} {found} is unknown; expected {known}; {hint}")
+    try:
+        manifest = Manifest.model_validate(raw)
+    except ValidationError as error:
+        raise BundleError(f"bundle {folder}: {MANIFEST_FILE}: {explain(error)}") from None
+    if manifest.digest != _digest_of(raw):  # of the raw JSON: an older manifest lacks fields that have a default
+        raise BundleError(f"bundle {folder}: {MANIFEST_FILE} does not match its own digest; it is damaged or altered")
+    return manifest
