@@ -26,7 +26,7 @@ NEUTRAL_MODULES = frozenset(
         "relevance.storage.files",
         "relevance.storage.locks",
         "training.progress",
-        "training.models.quiet",
+        "training.models.base.quiet",
         "training.threads",
     }
 )

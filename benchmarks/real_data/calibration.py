@@ -29,7 +29,7 @@ from training.data.groups import linked_groups
 from training.data.provenance import now, source_commit
 from training.data.splits import draw as drawn
 from training.embedding.vectors import CachedEncoder
-from training.fitting.calibration import language_offsets, platt
+from training.fitting.evaluation.calibration import language_offsets, platt
 from training.models.encoder_embedder import EncoderEmbedder
 from training.models.probe import Probe
 from training.selfvalidation.folds import assign_folds, dev_part

@@ -38,8 +38,8 @@ from training.data.provenance import fingerprint, now, source_commit
 from training.data.splits import draw as draw_rows
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, CachedEncoder
 from training.fitting.checkpoint import Job, train
-from training.fitting.evaluation import score_logits
-from training.fitting.prior import fit_prior
+from training.fitting.evaluation.report import score_logits
+from training.fitting.rows.prior import fit_prior
 from training.models.encoder_embedder import EncoderEmbedder
 from training.models.probe import Probe
 from training.pipeline.recipe import PipelineRecipe

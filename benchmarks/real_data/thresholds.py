@@ -2,8 +2,8 @@
 
 A probe (logistic regression over the packaged encoder's embeddings) is trained on English QI rows, and the overall
 threshold is tuned on English dev rows. Dev rows with TRANSLATED queries are labelled by this threshold (before) and by
-thresholds matched to their scores (after, training.fitting.thresholds). Labels of translated rows serve only for the
-metrics. Needs ../shared/data. Writes `thresholds.json` in this folder and prints its table.
+thresholds matched to their scores (after, training.fitting.evaluation.thresholds). Labels of translated rows serve
+only for the metrics. Needs ../shared/data. Writes `thresholds.json` in this folder and prints its table.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from relevance.tasks import Task
 from training.data.provenance import now, source_commit
 from training.data.splits import draw
 from training.embedding.vectors import CachedEncoder
-from training.fitting.thresholds import choose_thresholds
+from training.fitting.evaluation.thresholds import choose_thresholds
 from training.models.encoder_embedder import EncoderEmbedder
 from training.models.probe import Probe
 

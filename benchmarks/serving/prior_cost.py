@@ -21,7 +21,7 @@ from relevance.tasks import Pair, Task
 from relevance.text.formatting import PairFormat
 from relevance.text.tokenization import PairTokenizer
 from service.scoring.tokenization import TokenCache, TokenizationPlan
-from training.models.base_models import resolve_base_model
+from training.models.base.base_models import resolve_base_model
 
 PATHS, CANDIDATES, BATCH, ROUNDS, REPEATS = 5000, 100, 32, 15, 20
 

@@ -74,8 +74,8 @@ def measure(arm: tuple[str, str, str], options: argparse.Namespace) -> dict[str,
 
 def run_one(side: str, words: str, precision: str, *, rows: int) -> dict[str, Any]:
     """Train one side; return pairs a second, by wall time and by CPU time, and the dev AUC."""
-    from training.models.base_models import resolve_base_model
-    from training.models.prepared import EncoderOptions, prepare_encoder
+    from training.models.base.base_models import resolve_base_model
+    from training.models.base.prepared import EncoderOptions, prepare_encoder
     from training.sample.generate import SampleSettings, generate
     from training.sample.shop import load_shop
 
@@ -97,11 +97,11 @@ Sets = tuple[Sequence[LabeledPair], Sequence[LabeledPair]]
 
 
 def ours(folder: Path, sets: Sets, frozen: bool, precision: str) -> tuple[float, float, np.ndarray]:
-    """Train with training.fitting.finetune."""
+    """Train with training.fitting.loop.finetune."""
     import torch
 
     from training.data.weights import label_weights
-    from training.fitting.finetune import Examples, FineTuner
+    from training.fitting.loop.finetune import Examples, FineTuner
     from training.fitting.recipe import TrainingSection
     from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
     from training.models.options import HeadOptions

@@ -24,7 +24,7 @@ TRAIN = """
 import sys, time, tempfile
 from pathlib import Path
 from relevance.tasks import LabeledPair, Pair
-from training.fitting import finetune
+from training.fitting.loop import finetune
 from training.fitting.checkpoint import Job, train
 from training.fitting.recipe import Recipe
 seconds = float(sys.argv[1])

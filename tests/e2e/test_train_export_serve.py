@@ -1,6 +1,6 @@
 """The main job with the real encoder, by the commands a user gives: sample, train, export, verify, serve, score.
 
-The encoder's weights come out of 4-bit blocks (training.models.packaged).
+The encoder's weights come out of 4-bit blocks (training.models.base.packaged).
 
 The demo's recipe for QC with half its rows and epochs and a third of its layers, since every `make test` runs it: what
 is tested is the way from rows to scores. How good the demo's model is, benchmarks/demo measures.
@@ -15,7 +15,7 @@ from relevance.tasks import LabeledPair, Task
 from tests import ROOT, commands
 from tests.serving import running
 from training.data.dataset import read_pairs
-from training.fitting.evaluation import score_rows
+from training.fitting.evaluation.report import score_rows
 from training.sample.shop import showcase
 
 REAL_QC = ROOT.parent / "shared" / "data" / "analyticup_qc" / "dev_QC.txt"

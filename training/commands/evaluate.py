@@ -46,8 +46,8 @@ def evaluate(
     the threshold of each language, as in the service. Intervals resample groups of linked rows. The page adds
     calibration, curves and the worst errors; it scores the words of the worst errors too.
     """
-    from training.fitting.comparison import comparison_table
-    from training.fitting.evaluation import card_of
+    from training.fitting.evaluation.comparison import comparison_table
+    from training.fitting.evaluation.report import card_of
     from training.reports.evaluation import Evaluation, Run, analyse
 
     others = further.against or []
@@ -79,7 +79,7 @@ def print_metrics(report: "Report", title: str, as_json: bool, *further: "Render
     """Print metrics as one JSON object, or as tables and what else there is to show."""
     from rich.console import Console
 
-    from training.fitting.evaluation import report_tables
+    from training.fitting.evaluation.report import report_tables
 
     if as_json:
         print(report.model_dump_json())
@@ -89,7 +89,7 @@ def print_metrics(report: "Report", title: str, as_json: bool, *further: "Render
 
 def _warn_of_findings(run: "Run", file: Path) -> None:
     from relevance.evaluation.soundness import Advice
-    from training.fitting.evaluation import judge_labels
+    from training.fitting.evaluation.report import judge_labels
 
     card = run.model.card
     for finding in judge_labels(run.rows, run.scored.scores, card):

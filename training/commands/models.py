@@ -50,8 +50,8 @@ def encoder(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Write a base model as a transformers folder: fewer layers, a smaller vocabulary."""
-    from training.models.base_models import resolve_base_model
-    from training.models.prepared import EncoderOptions, prepare_encoder
+    from training.models.base.base_models import resolve_base_model
+    from training.models.base.prepared import EncoderOptions, prepare_encoder
 
     check_files([], [Path(name), cuts.trim_corpus], others=[out], overwrite=overwrite)
     corpus = _lines(cuts.trim_corpus) if cuts.trim_corpus else None

@@ -1,4 +1,4 @@
-"""Fine-tuning: the optimiser loop, its schedule, evaluation, calibration, the checkpoint.
+"""Fine-tuning: from a recipe and rows to a checkpoint folder, and the plan of a run.
 
 Must not know the data strategies.
 """

@@ -33,24 +33,24 @@ from relevance.text.tokenization import PairTokenizer
 from training.data.groups import linked_groups
 from training.data.provenance import content_of, fingerprint, now, source_commit
 from training.data.weights import label_shares, label_weights
-from training.fitting.calibration import Dev, Unlabelled, tune, with_findings, with_tuning
-from training.fitting.evaluation import report_model
-from training.fitting.finetune import Examples, FineTuner, Outcome
-from training.fitting.options import CalibrationOptions
-from training.fitting.precision import resolve_precision, training_device
+from training.fitting.evaluation.calibration import Dev, Unlabelled, tune, with_findings, with_tuning
+from training.fitting.evaluation.options import CalibrationOptions
+from training.fitting.evaluation.report import report_model
+from training.fitting.evaluation.thresholds import seen_languages
+from training.fitting.loop.finetune import Examples, FineTuner, Outcome
+from training.fitting.loop.precision import resolve_precision, training_device
+from training.fitting.loop.snapshots import STATE_FILE
 from training.fitting.preparing import encoder_options
-from training.fitting.prior import fit_prior
 from training.fitting.recipe import Recipe
-from training.fitting.row_facts import RowFacts, facts_of
+from training.fitting.rows.prior import fit_prior
+from training.fitting.rows.row_facts import RowFacts, facts_of
+from training.fitting.rows.truncation import encode
 from training.fitting.servable import check_family, check_lengths, check_prompt, check_size
-from training.fitting.snapshots import STATE_FILE
-from training.fitting.thresholds import seen_languages
-from training.fitting.truncation import encode
-from training.models.base_models import BaseModel, resolve_base_model
+from training.models.base.base_models import BaseModel, resolve_base_model
+from training.models.base.prepared import prepare_encoder
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
 from training.models.head_start import scalars, start_head
 from training.models.lora import Adapter
-from training.models.prepared import prepare_encoder
 from training.sources import code_key
 
 log = logging.getLogger(__name__)

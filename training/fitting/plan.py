@@ -18,19 +18,19 @@ from relevance.model.heads import HeadKind
 from relevance.model.inputs import PairInputs
 from relevance.tasks import LabeledPair, Task
 from relevance.text.tokenization import PairTokenizer
-from training.fitting.precision import resolve_precision, training_device
+from training.fitting.loop.precision import resolve_precision, training_device
 from training.fitting.preparing import encoder_options
 from training.fitting.recipe import Recipe
-from training.fitting.row_facts import facts_of
-from training.fitting.sampling import training_batches
+from training.fitting.rows.row_facts import facts_of
+from training.fitting.rows.sampling import training_batches
 from training.fitting.servable import check_family, check_lengths, check_prompt
-from training.models.base_models import BaseModel, load_base_tokenizer, resolve_base_model
+from training.models.base.base_models import BaseModel, load_base_tokenizer, resolve_base_model
+from training.models.base.prepared import EncoderOptions
+from training.models.base.vocabulary import needed_ids
 from training.models.cross_encoder import SCORED_TOKENS, CrossEncoder, dropout_of, head_spec, pad_id_of, without_pooler
 from training.models.first_token import keep_first_token
 from training.models.memory import LiveBytes, peak_bytes, size_of
-from training.models.prepared import EncoderOptions
 from training.models.used_rows import UsedRows, used_rows
-from training.models.vocabulary import needed_ids
 
 STATES = 2  # of Adam, for each weight that learns: the means of its gradient and of the gradient's square
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from relevance.tasks import LabeledPair
 from training.fitting.recipe import Recipe
-from training.models.prepared import EncoderOptions
+from training.models.base.prepared import EncoderOptions
 
 
 def encoder_options(recipe: Recipe, rows: Sequence[LabeledPair]) -> EncoderOptions:

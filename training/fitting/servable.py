@@ -6,7 +6,7 @@ from transformers import AutoConfig, PretrainedConfig
 from relevance.errors import ConfigError
 from relevance.text.tokenization import PairTokenizer, answer_ids
 from training.fitting.recipe import Recipe
-from training.models.base_models import BaseModel, load_base_tokenizer
+from training.models.base.base_models import BaseModel, load_base_tokenizer
 
 # Tested from training over export and verification to a score over HTTP (docs/families.md).
 SERVABLE = frozenset({"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "gemma3"})

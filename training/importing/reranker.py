@@ -26,8 +26,8 @@ from transformers.utils import cached_file
 
 from relevance.errors import CheckpointError, ConfigError
 from training.fitting.servable import positions
-from training.models.base_models import BaseModel, load_base_tokenizer, naming_faults, resolve_base_model
-from training.models.quiet import quiet_weights
+from training.models.base.base_models import BaseModel, load_base_tokenizer, naming_faults, resolve_base_model
+from training.models.base.quiet import quiet_weights
 
 BATCH = 8
 _ANY_LENGTH = 10**9  # tokenizers without a limit have a huge one

@@ -1,4 +1,4 @@
-"""Base models, the cross-encoder over them, the probe, and the trimmed vocabulary.
+"""The cross-encoder over a base model, its adapters, and the probe.
 
 Must not know optimisers, recipes or files of rows.
 """

@@ -25,10 +25,10 @@ from relevance.model.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.model.heads import HeadKind, HeadSpec
 from relevance.text.prompt import Prompt
 from relevance.text.tokenization import PairTokenizer, TokenizedPair, batches
+from training.models.base.quiet import quiet_tokenizers, quiet_weights
 from training.models.dropout import use_byte_dropout
 from training.models.first_token import keep_first_token
 from training.models.options import HeadOptions
-from training.models.quiet import quiet_tokenizers, quiet_weights
 from training.progress import Meter, Pace
 from training.threads import use_free_cores
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.models.base_models import load_base_encoder, load_base_tokenizer, resolve_base_model
+from training.models.base.base_models import load_base_encoder, load_base_tokenizer, resolve_base_model
 from training.sources import code_key
 from training.threads import use_free_cores
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from relevance.errors import CheckpointError, ConfigError
 from relevance.model.heads import HeadKind
+from training.models.base.packaged import PROVENANCE_FILE
 from training.models.cross_encoder import CrossEncoder
 from training.models.dropout import use_byte_dropout
 from training.models.options import LoraOptions
-from training.models.packaged import PROVENANCE_FILE
 
 ADAPTER_FOLDER = "adapter"  # in a checkpoint
 WEIGHTS_FILE, CONFIG_FILE = "adapter_model.safetensors", "adapter_config.json"  # peft's own names

@@ -27,7 +27,7 @@ def checkpoint_scorer(checkpoint: Path, task: Task) -> RowScorer:
         raise ConfigError(f"vet {checkpoint}: is a checkpoint for {card.task}; expected one for {task}")
 
     def score(rows: Sequence[LabeledPair]) -> NDArray[np.float64]:
-        from training.fitting.evaluation import score_logits
+        from training.fitting.evaluation.report import score_logits
 
         return np.asarray(score_logits(checkpoint, rows)[1], dtype=np.float64)
 

@@ -65,7 +65,7 @@ def ingredients(stage: str, recipe: PipelineRecipe, inputs: Mapping[str, str]) -
 
 def _base_model(name: str) -> str:
     """Return a base model's name and revision: the hash of its content, or its commit on a hub."""
-    from training.models.base_models import resolve_base_model
+    from training.models.base.base_models import resolve_base_model
 
     return f"{name} {resolve_base_model(name).revision}"
 

@@ -20,8 +20,8 @@ from relevance.storage.files import whole_file
 from relevance.tasks import LabeledPair
 from training.data.groups import linked_groups
 from training.data.rankings import lists_of
-from training.fitting.calibration import Dev, Tuned, tune, with_findings, with_tuning
-from training.fitting.thresholds import seen_languages
+from training.fitting.evaluation.calibration import Dev, Tuned, tune, with_findings, with_tuning
+from training.fitting.evaluation.thresholds import seen_languages
 from training.pipeline.stage_run import (
     BUNDLE,
     CHECKPOINT,
@@ -55,7 +55,7 @@ def train(run: StageRun) -> Report:
 
 def score(run: StageRun) -> Report:
     """Score test with the checkpoint."""
-    from training.fitting.evaluation import score_logits
+    from training.fitting.evaluation.report import score_logits
 
     test = run.rows(TEST)
     logits = score_logits(run.path(CHECKPOINT), test)[1] if test else ()

@@ -13,7 +13,7 @@ from relevance.errors import ConfigError
 from relevance.languages import LanguageCode
 from training.cleaning.options import CleaningOptions
 from training.data.files.reading import ReadOptions
-from training.fitting.options import CalibrationOptions
+from training.fitting.evaluation.options import CalibrationOptions
 from training.fitting.recipe import Recipe
 from training.negatives.options import NegativeOptions
 from training.selfvalidation.options import Action, SelfValidationOptions

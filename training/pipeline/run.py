@@ -15,7 +15,7 @@ from typing import Any
 from relevance.errors import ConfigError
 from relevance.evaluation.metrics import Report
 from relevance.storage.outputs import check_outputs, write_text
-from training.fitting.calibration import Tuned
+from training.fitting.evaluation.calibration import Tuned
 from training.pipeline.keys import ingredients, view
 from training.pipeline.recipe import PipelineRecipe
 from training.pipeline.row_stages import Datasets

@@ -12,8 +12,8 @@ from pydantic import Field
 from relevance.evaluation.metrics import Report, Scored, Slice, evaluate
 from relevance.storage.strict import StrictModel
 from relevance.tasks import LabeledPair, Task
-from training.fitting.comparison import Comparison, compare
-from training.fitting.evaluation import OpenedModel, scored_rows
+from training.fitting.evaluation.comparison import Comparison, compare
+from training.fitting.evaluation.report import OpenedModel, scored_rows
 from training.reports.curves import (
     BudgetCurve,
     CalibrationCurve,

@@ -8,7 +8,7 @@ from relevance.evaluation.intervals import Interval
 from relevance.evaluation.metrics import Slice
 from relevance.evaluation.ranking import Ranking
 from relevance.model.card import ModelCard
-from training.fitting.comparison import Comparison
+from training.fitting.evaluation.comparison import Comparison
 from training.reports import charts
 from training.reports.charts import Curve, Dot, Plane
 from training.reports.curves import BudgetCurve, CalibrationCurve, ThresholdCurve

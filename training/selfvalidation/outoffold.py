@@ -25,7 +25,7 @@ from relevance.storage.files import whole_file
 from relevance.tasks import LabeledPair
 from training.data.provenance import fingerprint
 from training.embedding.vectors import PairEncoder
-from training.fitting.calibration import platt
+from training.fitting.evaluation.calibration import platt
 from training.fitting.recipe import Recipe
 from training.selfvalidation.folds import assign_folds, dev_part
 from training.selfvalidation.options import FilterModel, Judge, SelfValidationOptions
@@ -131,7 +131,7 @@ def out_of_fold(
     each round has others. Raises as `plan_folds`, `model_recipe` and training.fitting.checkpoint.train do, before the
     first training where it can.
     """
-    from training.models.base_models import resolve_base_model
+    from training.models.base.base_models import resolve_base_model
 
     plans = plan_folds(rows, options.model_copy(update={"seed": options.seed + 104729 * rounds_done}))
     recipes = [model_recipe(recipe, model, options.settings) for model in options.models]
@@ -166,8 +166,8 @@ class _Judge:
             code = code_key("training.models.probe:Probe", "training.models.encoder_embedder:EncoderEmbedder")
         else:
             settings = self._recipe.model_dump_json(exclude={"name", "base_model"})
-            code = code_key("training.fitting.checkpoint:_train", "training.fitting.evaluation:score_logits")
-        code += code_key("training.fitting.calibration:platt")
+            code = code_key("training.fitting.checkpoint:_train", "training.fitting.evaluation.report:score_logits")
+        code += code_key("training.fitting.evaluation.calibration:platt")
         return fingerprint(self._kind, settings, self._revision, code, rows=parts)[:32]
 
     def fold_scores(self, rows: Sequence[LabeledPair], plan: FoldPlan) -> FoldScores:
@@ -195,7 +195,7 @@ class _Judge:
     def _by_crossencoder(self, train_rows: Rows, dev_rows: Rows, held_rows: Rows, model: Path) -> Logits:
         # Heavy: torch and transformers come with them.
         from training.fitting.checkpoint import Job, dev_logits, train
-        from training.fitting.evaluation import score_logits
+        from training.fitting.evaluation.report import score_logits
 
         if not model.exists():  # else the run was killed between training and scoring
             train(Job(self._recipe, train_rows, dev_rows, model, tuned=False))

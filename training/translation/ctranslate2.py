@@ -16,7 +16,7 @@ from relevance.errors import ConfigError, MachineError
 from relevance.storage.files import whole_folder
 from relevance.storage.strict import StrictModel
 from training.data.provenance import content_of
-from training.models.quiet import quiet_tokenizers
+from training.models.base.quiet import quiet_tokenizers
 from training.sources import code_key
 from training.translation.families import Family, family_of
 from training.translation.translator import Cost, TranslationStoppedError

@@ -21,7 +21,7 @@ from tests.models import DECODERS, tiny_model, tiny_tokenizer
 from tests.serving import in_process
 from training.fitting import servable
 from training.fitting.checkpoint import Job, train
-from training.fitting.evaluation import score_rows
+from training.fitting.evaluation.report import score_rows
 from training.fitting.recipe import Recipe
 
 # Each architecture with the kind of tokenizer that its models have (tests.models), "" being a byte-level BPE.

@@ -21,12 +21,12 @@ from relevance.text.prompt import Prompt, default_prompt
 from tests.models import tiny_language_model, tiny_model
 from tests.serving import in_process
 from training.fitting.checkpoint import Job, train
-from training.fitting.evaluation import score_rows
+from training.fitting.evaluation.report import score_rows
 from training.fitting.recipe import Recipe
-from training.models.base_models import resolve_base_model
+from training.models.base.base_models import resolve_base_model
+from training.models.base.prepared import EncoderOptions, prepare_encoder
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits, tensors
 from training.models.options import HeadOptions
-from training.models.prepared import EncoderOptions, prepare_encoder
 
 PROMPT = Prompt(text="Query: {query}\nItem: {candidate}\nAnswer:")
 TRAINING = {"epochs": 5, "batch_size": 8, "evaluations": 1, "max_length": 112, "learning_rate": 3e-3}
@@ -146,7 +146,7 @@ def test_a_head_of_further_layers_is_refused(tmp_path):
     base = tiny_language_model(tmp_path / "base")
     model = AutoModelForCausalLM.from_pretrained(base)
     model.lm_head.register_forward_hook(lambda *_: torch.tanh(_[-1]) * 3)  # soft caps, as Gemma 2 has them
-    from training.models.answers import answer_rows
+    from training.models.base.answers import answer_rows
 
     with pytest.raises(ConfigError, match="its logits are not one linear layer over the last hidden state"):
         answer_rows(model, (5, 6))

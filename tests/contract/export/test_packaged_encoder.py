@@ -22,13 +22,13 @@ from relevance.storage.files import sha256_of
 from relevance.text.tokenization import PairTokenizer
 from service.api.rerank.documents import CHARACTERS_A_TOKEN, beginning
 from tests import DATA
-from training.models import packaged, packed_file
-from training.models.base_models import resolve_base_model
-from training.models.packaged import WEIGHTS_FILE, WHEEL, packaged_encoder, state_dict
-from training.models.packed_file import dequantise, read_packed
-from training.models.prepared import EncoderOptions, prepare_encoder
-from training.models.quiet import quiet_tokenizers
-from training.models.vocabulary import needed_ids, trimmed_tokenizer
+from training.models.base import packaged, packed_file
+from training.models.base.base_models import resolve_base_model
+from training.models.base.packaged import WEIGHTS_FILE, WHEEL, packaged_encoder, state_dict
+from training.models.base.packed_file import dequantise, read_packed
+from training.models.base.prepared import EncoderOptions, prepare_encoder
+from training.models.base.quiet import quiet_tokenizers
+from training.models.base.vocabulary import needed_ids, trimmed_tokenizer
 
 EXPECTED = json.loads((DATA / "e5_tokenizer_ids.json").read_text(encoding="utf-8"))
 NAME = "packaged:multilingual-e5-small"
@@ -51,7 +51,7 @@ SENTENCES = [
 
 UNPACK = """
 import sys, pathlib
-from training.models.packaged import packaged_encoder
+from training.models.base.packaged import packaged_encoder
 folder, revision = packaged_encoder(pathlib.Path(sys.argv[1]))
 print(folder, folder.stat().st_ino, revision, sep="|")
 """

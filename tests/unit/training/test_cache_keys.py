@@ -8,7 +8,7 @@ import pytest
 from relevance.tasks import LabeledPair, Pair
 from tests.models import tiny_model
 from training.fitting.recipe import Recipe
-from training.models.base_models import resolve_base_model
+from training.models.base.base_models import resolve_base_model
 from training.models.encoder_embedder import EncoderEmbedder
 from training.selfvalidation.options import Judge
 from training.selfvalidation.outoffold import _Judge

@@ -9,7 +9,7 @@ from training import sources
 
 CLEAN, TUNE, TRAIN = (
     "training.cleaning.stage:clean",
-    "training.fitting.calibration:tune",
+    "training.fitting.evaluation.calibration:tune",
     "training.fitting.checkpoint:train",
 )
 
@@ -55,12 +55,12 @@ def test_a_changed_function_far_down_changes_the_digest(tree):
 def test_docstrings_comments_and_annotations_do_not_count(tree):
     before = digest(TUNE)
     edit(
-        tree / "training/fitting/calibration.py",
+        tree / "training/fitting/evaluation/calibration.py",
         '"""Return what dev rows',
         '# a comment\n    """Return what the dev rows',
     )
     edit(
-        tree / "training/fitting/calibration.py",
+        tree / "training/fitting/evaluation/calibration.py",
         "def _log_loss(labels: Floats, logits: Floats) -> float:",
         "def _log_loss(labels, logits):",
     )
@@ -76,7 +76,7 @@ def test_a_table_beside_the_module_counts(tree):
 def test_imports_within_functions_are_followed(tree):
     before = digest("training.pipeline.model_stages:train")
     edit(
-        tree / "training/fitting/finetune.py",
+        tree / "training/fitting/loop/finetune.py",
         "if step + 1 in marks:",
         "if step + 2 in marks:",
     )

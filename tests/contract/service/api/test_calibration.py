@@ -10,7 +10,7 @@ from relevance.model.card import Calibration, LanguageOffset
 from relevance.tasks import LabeledPair, Pair
 from tests.serving import running
 from tests.tiny import tiny_bundle
-from training.fitting.evaluation import score_rows
+from training.fitting.evaluation.report import score_rows
 
 PAIRS = [Pair("cup", "home,cups", code) for code in ("en", "es", "ja", "pt")]
 

@@ -10,8 +10,8 @@ from relevance.errors import ConfigError
 from relevance.tasks import LabeledPair, Pair, Task
 from tests.models import tiny_language_model, tiny_model
 from training.fitting.checkpoint import Job, train
-from training.fitting.finetune import Examples, FineTuner
-from training.fitting.optimizer import Optimizer
+from training.fitting.loop.finetune import Examples, FineTuner
+from training.fitting.loop.optimizer import Optimizer
 from training.fitting.recipe import Recipe, TrainingSection
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, tensors
 from training.models.options import HeadOptions

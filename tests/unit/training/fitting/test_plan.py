@@ -59,7 +59,7 @@ def test_counts_are_those_of_the_run(tmp_path, monkeypatch, family, more):
         seen["steps"] = seen.get("steps", 0) + 1
         return step(self, *arguments)
 
-    from training.fitting.finetune import FineTuner
+    from training.fitting.loop.finetune import FineTuner
 
     step = FineTuner._step
     monkeypatch.setattr(FineTuner, "_step", look)

@@ -15,13 +15,13 @@ from relevance.tasks import LabeledPair, Pair
 from relevance.text.prompt import Prompt
 from tests.models import tiny_language_model, tiny_model, tiny_reranker
 from training.fitting.checkpoint import Job, dev_logits, train
-from training.fitting.evaluation import score_logits
+from training.fitting.evaluation.report import score_logits
 from training.fitting.recipe import Recipe
-from training.models.base_models import resolve_base_model
+from training.models.base.base_models import resolve_base_model
+from training.models.base.prepared import EncoderOptions, prepare_encoder
 from training.models.cross_encoder import CrossEncoder, load_tokenizer
 from training.models.lora import Adapter
 from training.models.options import HeadOptions, LoraOptions
-from training.models.prepared import EncoderOptions, prepare_encoder
 
 TRAINING = {"epochs": 2, "batch_size": 12, "evaluations": 1, "max_length": 112, "learning_rate": 5e-3}
 
@@ -138,7 +138,7 @@ def test_a_run_that_dies_before_the_checkpoint_is_whole_loses_nothing(language_m
 
     finish = Adapter.finish
     monkeypatch.setattr(Adapter, "finish", fail)
-    monkeypatch.setattr("training.fitting.snapshots.SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr("training.fitting.loop.snapshots.SNAPSHOT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         run(language_model, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ from tests.models import tiny_model
 from training.data.groups import copy_groups, linked_groups
 from training.data.weights import label_shares
 from training.embedding.vectors import CachedEncoder
-from training.fitting.calibration import platt
+from training.fitting.evaluation.calibration import platt
 from training.fitting.recipe import Recipe
 from training.models.encoder_embedder import EncoderEmbedder
 from training.models.probe import Probe

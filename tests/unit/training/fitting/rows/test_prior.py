@@ -6,8 +6,8 @@ import pytest
 from relevance.errors import ConfigError
 from relevance.tasks import LabeledPair, Pair
 from relevance.text.formatting import PairFormat
-from training.fitting.prior import fit_prior
 from training.fitting.recipe import Recipe
+from training.fitting.rows.prior import fit_prior
 
 FORM = PairFormat()
 

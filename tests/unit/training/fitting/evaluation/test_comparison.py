@@ -7,7 +7,7 @@ import pytest
 
 from relevance.evaluation.metrics import Scored, auc, f1
 from relevance.evaluation.ranking import Lists, Rankings
-from training.fitting.comparison import compare
+from training.fitting.evaluation.comparison import compare
 
 NAMES = ("other", "models/other")
 RNG = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from relevance.tasks import LabeledPair, Pair, Task
 from tests.tiny import tiny_bundle
 from training.commands.evaluate import evaluate
 from training.data.splits import write_pairs
-from training.fitting.evaluation import OpenedModel, report_model
+from training.fitting.evaluation.report import OpenedModel, report_model
 
 
 def rows(count=120):

@@ -9,9 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.fitting.recipe import TrainingSection
-from training.fitting.row_facts import NO_FACTS, RowFacts, copy_factors, query_counts
-from training.fitting.sampling import balanced, capped, language_quotas, query_batches, training_batches
-from training.fitting.schedule import length_grouped_batches
+from training.fitting.rows.row_facts import NO_FACTS, RowFacts, copy_factors, query_counts
+from training.fitting.rows.sampling import (
+    balanced,
+    capped,
+    language_quotas,
+    length_grouped_batches,
+    query_batches,
+    training_batches,
+)
 
 LENGTHS = [5 + i % 7 for i in range(100)]
 LANGUAGES = ["en"] * 80 + ["de"] * 16 + ["pl"] * 4
@@ -26,6 +32,25 @@ def test_without_switches_batches_are_those_of_similar_length():
     assert batches(epochs=2) == length_grouped_batches(LENGTHS, 16, 3) + length_grouped_batches(LENGTHS, 16, 3 + 7919)
     assert len(batches(epochs=1.5)) == round(7 * 1.5)
     assert len(batches(epochs=0.001)) == 1
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=300), st.integers(1, 20), st.integers(0, 5))
+def test_every_row_is_in_one_batch(lengths, batch_size, seed):
+    batches = length_grouped_batches(lengths, batch_size, seed, window=4)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    assert max(map(len, batches)) <= batch_size
+    assert len(batches) == -(-len(lengths) // batch_size)
+    assert batches == length_grouped_batches(lengths, batch_size, seed, window=4)
+
+
+def test_batches_hold_rows_of_like_length():
+    lengths = [(i * 37) % 61 + 4 for i in range(3200)]
+    padded = sum(max(lengths[i] for i in b) * len(b) for b in length_grouped_batches(lengths, 32, 0))
+    assert padded < 1.1 * sum(lengths)
+
+
+def test_epochs_differ():
+    assert length_grouped_batches([5] * 64, 8, 0) != length_grouped_batches([5] * 64, 8, 1)
 
 
 def test_quotas_by_hand():

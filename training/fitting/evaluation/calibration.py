@@ -13,8 +13,8 @@ from relevance.model.card import Calibration, LanguageOffset, ModelCard, Thresho
 from relevance.storage.strict import StrictModel
 from relevance.tasks import LabeledPair
 from training.data.groups import linked_groups
-from training.fitting.options import CalibrationOptions
-from training.fitting.thresholds import choose_thresholds, warn_of_missing
+from training.fitting.evaluation.options import CalibrationOptions
+from training.fitting.evaluation.thresholds import choose_thresholds, warn_of_missing
 
 log = logging.getLogger(__name__)
 

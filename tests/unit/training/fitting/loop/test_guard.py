@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from relevance.errors import DivergedError
-from training.fitting.guard import Guard, chance_error
+from training.fitting.loop.guard import Guard, chance_error
 
 LABELS = [0, 1] * 500
 LOGITS = np.linspace(-1, 1, 1000, dtype=np.float32)

@@ -3,7 +3,7 @@ import pytest
 
 from relevance.evaluation.metrics import always_yes_f1, f1
 from relevance.tasks import LabeledPair, Pair
-from training.fitting.thresholds import choose_thresholds, seen_languages, warn_of_missing
+from training.fitting.evaluation.thresholds import choose_thresholds, seen_languages, warn_of_missing
 
 RNG = np.random.default_rng(1)
 

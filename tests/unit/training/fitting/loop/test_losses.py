@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from training.fitting.losses import RANKING, Goals, batch_loss, lambdarank, listnet, margin_mse, ranknet
+from training.fitting.loop.losses import RANKING, Goals, batch_loss, lambdarank, listnet, margin_mse, ranknet
 from training.fitting.recipe import TrainingSection
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, 5.0, -1.0, 0.5])

@@ -18,12 +18,12 @@ from relevance.storage.locks import output_lock
 from relevance.tasks import LabeledPair, Pair, Task
 from tests import commands
 from tests.models import tiny_model, unigram_model
-from training.fitting import finetune, snapshots
 from training.fitting.checkpoint import Job, _fitted, _open_work, dev_cosines, dev_logits, train
-from training.fitting.evaluation import score_rows
+from training.fitting.evaluation.report import score_rows
+from training.fitting.loop import finetune, snapshots
+from training.fitting.loop.snapshots import STATE_FILE
 from training.fitting.recipe import EncoderSection, Recipe
-from training.fitting.snapshots import STATE_FILE
-from training.models.base_models import resolve_base_model
+from training.models.base.base_models import resolve_base_model
 from training.models.options import HeadOptions, LoraOptions
 
 COLOURS = ("red", "blue", "green", "black")
@@ -222,8 +222,8 @@ def test_word_embeddings_of_the_rows_alone_are_trained(base, tmp_path):
 KILLED = """
 import sys, os, signal, json
 from pathlib import Path
-from training.fitting import finetune, snapshots
-from tests.unit.training.fitting.test_finetune import recipe, rows, switched
+from training.fitting.loop import finetune, snapshots
+from tests.unit.training.fitting.loop.test_finetune import recipe, rows, switched
 from training.fitting.checkpoint import Job, train
 snapshots.SNAPSHOT_SECONDS = 0.0
 step = finetune.FineTuner._step

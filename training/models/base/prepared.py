@@ -15,10 +15,10 @@ from relevance.model.card import HEAD_FILE
 from relevance.storage.files import whole_folder
 from relevance.text.prompt import Prompt
 from relevance.text.tokenization import answer_ids
-from training.models.answers import answer_rows
-from training.models.base_models import BaseModel, load_base_decoder, load_base_encoder, load_base_tokenizer
-from training.models.packaged import PROVENANCE_FILE
-from training.models.vocabulary import check_scripts, needed_ids, trimmed_tokenizer
+from training.models.base.answers import answer_rows
+from training.models.base.base_models import BaseModel, load_base_decoder, load_base_encoder, load_base_tokenizer
+from training.models.base.packaged import PROVENANCE_FILE
+from training.models.base.vocabulary import check_scripts, needed_ids, trimmed_tokenizer
 
 _STACK_NAMES = ("layer", "layers", "h")
 

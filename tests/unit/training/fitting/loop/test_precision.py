@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.fitting.precision import has_bf16, resolve_precision
+from training.fitting.loop.precision import has_bf16, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def test_without_cpuinfo_there_is_no_bf16(tmp_path: Path):
 
 @pytest.mark.parametrize("supported", [True, False])
 def test_auto_on_a_cpu_is_bf16_where_it_is_multiplied(monkeypatch: pytest.MonkeyPatch, supported: bool):
-    monkeypatch.setattr("training.fitting.precision.has_bf16", lambda: supported)
+    monkeypatch.setattr("training.fitting.loop.precision.has_bf16", lambda: supported)
     automatic = "bf16" if supported else "fp32"
     assert resolve_precision("auto", CPU) == automatic
     assert resolve_precision("fp16", CPU) == automatic  # needs a GPU
@@ -40,6 +40,6 @@ def test_auto_on_a_cpu_is_bf16_where_it_is_multiplied(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("asked", ["auto", "bf16", "fp32"])
 def test_an_architecture_whose_code_fails_in_16_bits_trains_in_fp32(monkeypatch: pytest.MonkeyPatch, asked: str):
-    monkeypatch.setattr("training.fitting.precision.has_bf16", lambda: True)
+    monkeypatch.setattr("training.fitting.loop.precision.has_bf16", lambda: True)
     assert resolve_precision(asked, CPU, "deberta") == "fp32"
     assert resolve_precision("auto", CPU, "deberta-v2") == "bf16"

@@ -3,7 +3,7 @@
 from relevance.tasks import LabeledPair, Pair
 from training.data.groups import source_groups
 from training.fitting.recipe import TrainingSection
-from training.fitting.row_facts import NO_FACTS, facts_of
+from training.fitting.rows.row_facts import NO_FACTS, facts_of
 
 
 def row(row_id, query, label=1, language="en", **extra):

@@ -17,15 +17,15 @@ from torch import Tensor
 
 from relevance.evaluation.metrics import auc
 from relevance.text.tokenization import PairTokenizer, TokenizedPair
-from training.fitting.guard import Guard, chance_error
-from training.fitting.losses import Goals, batch_loss, column
-from training.fitting.optimizer import Optimizer
-from training.fitting.precision import resolve_precision, training_device
+from training.fitting.loop.guard import Guard, chance_error
+from training.fitting.loop.losses import Goals, batch_loss, column
+from training.fitting.loop.optimizer import Optimizer
+from training.fitting.loop.precision import resolve_precision, training_device
+from training.fitting.loop.schedule import evaluation_steps, rate_factor
+from training.fitting.loop.snapshots import Snapshots
 from training.fitting.recipe import TrainingSection
-from training.fitting.row_facts import NO_FACTS, RowFacts
-from training.fitting.sampling import training_batches
-from training.fitting.schedule import evaluation_steps, rate_factor
-from training.fitting.snapshots import Snapshots
+from training.fitting.rows.row_facts import NO_FACTS, RowFacts
+from training.fitting.rows.sampling import training_batches
 from training.models.cross_encoder import CrossEncoder, predict_logits, tensors
 from training.models.used_rows import used_rows
 from training.progress import Meter, Pace

@@ -1,6 +1,6 @@
 """Which tokens of a vocabulary stay when it is trimmed, and the trimmed tokenizer. Unigram tokenizers only.
 
-Knows tokenizer.json. Knows nothing of models: training.models.prepared selects their embeddings.
+Knows tokenizer.json. Knows nothing of models: training.models.base.prepared selects their embeddings.
 """
 
 import json

@@ -5,7 +5,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from relevance.errors import ConfigError
-from training.models.base_models import NEEDED
+from training.models.base.base_models import NEEDED
 
 TOLERANCE = 1e-3  # largest difference of a logit, from the order of sums alone
 

@@ -1,7 +1,6 @@
 """Which rows each batch holds: caps on queries, languages in balance, rows of a query together.
 
-Pure functions, which a resumed run repeats. Without these switches a batch holds any rows of similar length
-(training.fitting.schedule).
+Pure functions, which a resumed run repeats. Without these switches a batch holds any rows of similar length.
 """
 
 import math
@@ -11,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.fitting.recipe import TrainingSection
-from training.fitting.row_facts import RowFacts
-from training.fitting.schedule import length_grouped_batches
+from training.fitting.rows.row_facts import RowFacts
 
 Rows = NDArray[np.int64]
 _EPOCH_SEEDS = 7919  # difference of the seeds of two epochs
@@ -23,6 +21,22 @@ def training_batches(lengths: Sequence[int], facts: RowFacts, section: TrainingS
     epochs = math.ceil(section.epochs)
     made = [batch for epoch in range(epochs) for batch in _epoch(lengths, facts, section, seed + _EPOCH_SEEDS * epoch)]
     return made[: max(1, round(len(made) * section.epochs / epochs))]
+
+
+def length_grouped_batches(lengths: Sequence[int], batch_size: int, seed: int, window: int = 32) -> list[list[int]]:
+    """Return one epoch's batches of row numbers: every row once, rows of similar length together.
+
+    Rows are shuffled and cut into windows of `window` batches. Each window is sorted by length and cut into batches,
+    and the batches are shuffled. So there is little padding, and every epoch mixes the rows differently.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(lengths))
+    span = window * batch_size
+    batches = []
+    for start in range(0, len(order), span):
+        part = sorted(order[start : start + span].tolist(), key=lambda i: -lengths[i])
+        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def language_quotas(counts: Mapping[str, int], temperature: float) -> dict[str, int]:

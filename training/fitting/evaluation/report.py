@@ -19,7 +19,7 @@ from relevance.tasks import LabeledPair
 from relevance.text.tokenization import TokenizedPair
 from training.data.groups import linked_groups
 from training.data.rankings import lists_of
-from training.fitting.truncation import encode
+from training.fitting.rows.truncation import encode
 from training.models.cross_encoder import CrossEncoder, predict_logits
 
 

@@ -4,8 +4,8 @@ from scipy.special import expit
 
 from relevance.evaluation.metrics import auc
 from relevance.tasks import LabeledPair, Pair
-from training.fitting.calibration import language_offsets, platt, tune
-from training.fitting.options import CalibrationOptions
+from training.fitting.evaluation.calibration import language_offsets, platt, tune
+from training.fitting.evaluation.options import CalibrationOptions
 
 
 def drawn(count, scale, offset, seed=0):

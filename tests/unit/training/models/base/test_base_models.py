@@ -22,10 +22,10 @@ from transformers import (
 )
 
 from relevance.errors import CheckpointError, ConfigError, MachineError
-from training.models import base_models
-from training.models.base_models import BaseModel, resolve_base_model
-from training.models.prepared import EncoderOptions, prepare_encoder, select_word_embeddings
-from training.models.vocabulary import SCRIPTS, needed_ids, trimmed_tokenizer
+from training.models.base import base_models
+from training.models.base.base_models import BaseModel, resolve_base_model
+from training.models.base.prepared import EncoderOptions, prepare_encoder, select_word_embeddings
+from training.models.base.vocabulary import SCRIPTS, needed_ids, trimmed_tokenizer
 
 CORPUS = [
     "red running shoes for women",

@@ -29,8 +29,8 @@ from transformers import (
 from relevance.errors import CheckpointError, ConfigError, MachineError
 from relevance.model.card import CARD_FILE
 from relevance.storage.files import sha256_of
-from training.models.packaged import CACHE_MEND, MODEL_LICENSE, MODEL_NAME, PROVENANCE_FILE, packaged_encoder
-from training.models.quiet import quiet_tokenizers, quiet_weights
+from training.models.base.packaged import CACHE_MEND, MODEL_LICENSE, MODEL_NAME, PROVENANCE_FILE, packaged_encoder
+from training.models.base.quiet import quiet_tokenizers, quiet_weights
 
 PACKAGED_PREFIX = "packaged:"
 PACKAGED = ("multilingual-e5-small",)

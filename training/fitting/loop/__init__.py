@@ -1,0 +1,4 @@
+"""The optimiser loop: losses, schedule, precision, the guard against divergence, snapshots.
+
+Must not know files of rows, thresholds or cards.
+"""
