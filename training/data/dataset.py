@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task
@@ -89,19 +88,7 @@ def iter_rows(
     several part files, a row without an id gets the name of its file and its number as id. Rows of click counts have no
     label yet: a prior of their rates may need all of them.
     """
-    found = iter_rows_with_records(path, task, reading=reading, require_labels=require_labels)
-    return (row for row, _ in found)
-
-
-def iter_rows_with_records(
-    path: Path | str, task: Task, *, reading: ReadOptions = AS_IT_COMES, require_labels: bool = True
-) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
-    """Yield every row as `iter_rows` does, and its names and values as the file has them.
-
-    What is no record at all (a line that is no JSON object) is an empty one.
-    """
-    parts = parts_of(Path(path))
-    return _checked_rows(Path(path), parts, Fields(task, reading, require_labels))
+    return _checked_rows(Path(path), parts_of(Path(path)), Fields(task, reading, require_labels))
 
 
 def iter_records(path: Path, task: Task, reading: ReadOptions = AS_IT_COMES) -> Iterator[tuple[Part, Record]]:
@@ -110,29 +97,32 @@ def iter_records(path: Path, task: Task, reading: ReadOptions = AS_IT_COMES) -> 
     return ((part, record) for part in parts_of(path) for record in records_of(part, fields))
 
 
-def _checked_rows(path: Path, parts: Sequence[Part], fields: Fields) -> Iterator[tuple[Row | BadRow, dict[str, Any]]]:
+def _checked_rows(path: Path, parts: Sequence[Part], fields: Fields) -> Iterator[Row | BadRow]:
     last: Record | None = None
     names: list[str] = []
     for part in parts:
         for record in records_of(part, fields):
             last = record
-            number, content, raw = record
-            original: dict[str, Any] = {}
+            number, content, _ = record
             if isinstance(content, dict):
                 names = list(content)
-                original = dict(content)  # `fields.row` renames columns in place
-            row = content if isinstance(content, Problem) else fields.row(content, number)
+            row = content if isinstance(content, Problem) else fields.row(content, number)  # renames columns
             if isinstance(row, Row):
                 has_id = len(parts) == 1 or not isinstance(content, dict) or plain_id(content.get("id")) is not None
-                yield (row if has_id else replace(row, id=f"{part.path.name}:{number}")), original
+                yield row if has_id else replace(row, id=f"{part.path.name}:{number}")
                 continue
-            if raw is None:
-                raw = json.dumps(content, ensure_ascii=False, default=str)
-            yield BadRow(part.name, number, (row,) if isinstance(row, Problem) else row, _printable(raw)), original
+            yield bad_row(part, record, row)
     if last is None:
         raise InputError(f"{path}: holds no rows; expected at least one")
     for name in sorted(fields.unseen) if names else ():
         raise missing_column(str(path), name, names)
+
+
+def bad_row(part: Part, record: Record, problems: Problem | tuple[Problem, ...]) -> BadRow:
+    """Return a bad row with its problems, and its text as far as it can be printed."""
+    raw = json.dumps(record.content, ensure_ascii=False, default=str) if record.raw is None else record.raw
+    found = (problems,) if isinstance(problems, Problem) else problems
+    return BadRow(part.name, record.number, found, _printable(raw))
 
 
 def raise_if_column_missing(path: Path, bad: Sequence[BadRow]) -> None:

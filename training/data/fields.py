@@ -91,7 +91,7 @@ class Fields:
         repeated = [name for name, count in Counter(names).items() if count > 1]
         if repeated:
             raise InputError(f"{path}: columns {listed(repeated)} appear more than once; expected each name once")
-        found = self._found(tuple(names))
+        found = self.found(tuple(names))
         if isinstance(found, Problem):
             raise InputError(f"{path}: columns {found.value} both give {found.field!r}; expected {found.expected}")
         for name in sorted(self.unseen):
@@ -104,13 +104,13 @@ class Fields:
 
     def is_label(self, name: str, names: Sequence[str]) -> bool:
         """Return whether a column of a header holds labels 0 and 1."""
-        found = self._found(tuple(names))
+        found = self.found(tuple(names))
         is_plain = self.reading.labels is None and not self.counts
         return is_plain and isinstance(found, dict) and found.get(name) == "label"
 
     def rename(self, record: dict[str, Any]) -> Problem | None:
         """Rename the columns of a record to fields, in place. Return the problem if two columns give one field."""
-        found = self._found(tuple(record))
+        found = self.found(tuple(record))
         if isinstance(found, Problem):
             return found
         if moved := [source for source, name in found.items() if source != name]:
@@ -138,7 +138,7 @@ class Fields:
             extra[LABEL_SHARE] = share
         return Row(Pair(query, candidate, language), label, row_id, number, extra)
 
-    def _found(self, names: tuple[str, ...]) -> dict[str, str] | Problem:
+    def found(self, names: tuple[str, ...]) -> dict[str, str] | Problem:
         """Return the field of each column, or the problem if two columns give one field."""
         if names not in self._headers:
             self._headers[names] = self._find(names)
@@ -258,13 +258,13 @@ def _text(record: dict[str, Any], name: str, problems: list[Problem]) -> str:
     return value if isinstance(value, str) else ""
 
 
-_code = lru_cache(maxsize=1 << 12)(normalize_language)
+language_code = lru_cache(maxsize=1 << 12)(normalize_language)
 
 
 def _language(record: dict[str, Any], problems: list[Problem]) -> str:
     value = record.get("language")
     if isinstance(value, str) or is_missing(value):
-        return _code(value if isinstance(value, str) else None)
+        return language_code(value if isinstance(value, str) else None)
     problems.append(Problem("not a language", "language", value, "a code such as 'en', or none"))
     return ""
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -13,28 +13,33 @@ from training.data.files.writers import ROW_GROUP
 from training.scoring.input import Source
 
 
-def write_joined(path: Path, source: Source, added: Iterator[tuple[int, dict[str, Any]]]) -> None:
-    """Write the rows at the places of `added`, in rising order, with its values as further columns.
+def write_joined(path: Path, source: Source, added: Iterator[pa.RecordBatch]) -> None:
+    """Write rows of a source with further columns: those of `added`, whose first one has the places of the rows.
 
-    The files of the source have equal columns, see `check_same_columns`.
+    The places rise. The files of the source have equal columns, see `check_same_columns`.
     """
     writer: pq.ParquetWriter | None = None
     waiting = next(added, None)
     start = 0
     try:
-        for batch in _batches(source):
-            chosen = []
-            while waiting and waiting[0] < start + batch.num_rows:
-                chosen.append(waiting)
+        for rows in _batches(source):
+            further, places = [], []
+            while waiting is not None and waiting.num_rows:
+                count = int(np.searchsorted(waiting.column(0).to_numpy(), start + rows.num_rows))
+                places.append(waiting.column(0)[:count].to_numpy() - start)
+                further.append(waiting.slice(0, count))
+                waiting = waiting.slice(count)
+                if waiting.num_rows:
+                    break
                 waiting = next(added, None)
-            rows = batch.take(pa.array([place - start for place, _ in chosen], pa.int64()))
-            start += batch.num_rows
-            if not chosen:
+            start += rows.num_rows
+            chosen = pa.Table.from_batches(further).remove_column(0) if further else None
+            if chosen is None or not chosen.num_rows:
                 continue
-            further = pa.RecordBatch.from_pylist([values for _, values in chosen])
-            schema = pa.schema([*rows.schema, *further.schema])
-            writer = writer or pq.ParquetWriter(path, schema)
-            writer.write_batch(pa.RecordBatch.from_arrays([*rows.columns, *further.columns], schema=schema))
+            kept = pa.Table.from_batches([rows.take(pa.array(np.concatenate(places)))])
+            whole = pa.table([*kept.columns, *chosen.columns], schema=pa.schema([*kept.schema, *chosen.schema]))
+            writer = writer or pq.ParquetWriter(path, whole.schema)
+            writer.write_table(whole.combine_chunks())
     finally:
         if writer:
             writer.close()

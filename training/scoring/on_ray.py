@@ -1,6 +1,6 @@
 """Scores the shards of a file on Ray: actors of Ray Data open the bundle, this process keeps what they return.
 
-A row of the data set is one shard. An actor reads the shard's rows from the work folder and returns its scores, which
+A row of the data set is one shard. An actor reads the shard's rows from the staged ones and returns its scores, which
 this process saves under the shard's index. So a shard that Ray runs twice, after an actor died, still counts once, and
 a run that ends goes on at the first shard without scores. Ray is imported when a run begins.
 """
@@ -26,7 +26,8 @@ from relevance.model.bundle import Bundle, Manifest
 from relevance.scorer import Scorer
 from training.scoring.options import ScoreOptions
 from training.scoring.shards import score_rows
-from training.scoring.work import SHARD, ShardRows, Work
+from training.scoring.staged import StagedRows
+from training.scoring.work import SHARD
 
 log = logging.getLogger(__name__)
 
@@ -61,20 +62,17 @@ class RayRunner:
         """Where the model runs."""
         return "cuda" if self.options.actor_gpus else "cpu"
 
-    def run(self, shards: Iterator[ShardRows], work: Work) -> Iterator[tuple[int, NDArray[np.void]]]:
+    def run(self, shards: Iterable[int], staged: StagedRows) -> Iterator[tuple[int, NDArray[np.void]]]:
         """Yield index and scores of every shard, in the order in which actors finish them.
 
         Raises the error of an actor (BundleError, MachineError), and MachineError where Ray fails.
         """
-        waiting = []
-        for shard in shards:
-            work.put(shard)
-            waiting.append(shard.index)
+        waiting = list(shards)
         if not waiting:
             return
         options = self.options
         opening = {"threads": options.threads, "device": self.device, "max_batch_tokens": options.max_batch_tokens}
-        task = _Task(str(self.bundle.folder), self.manifest.digest, str(work.folder.absolute()), opening)
+        task = _Task(str(self.bundle.folder), self.manifest.digest, str(staged.path.absolute()), opening)
         with started(options.ray or "local", options.actors * options.threads), _named_errors():
             for index, found, error in _results(task, waiting, options):
                 if error:
@@ -84,11 +82,11 @@ class RayRunner:
 
 @dataclass(frozen=True)
 class _Task:
-    """What every actor does: which bundle, by its digest, how it is opened, and where the shards are."""
+    """What every actor does: which bundle, by its digest, how it is opened, and the file of the staged rows."""
 
     bundle: str
     digest: str
-    work: str
+    rows: str
     opening: Mapping[str, Any]
 
 
@@ -96,7 +94,7 @@ class _ShardActor:
     """Scores one shard a call. Errors of ours go back as texts, so that Ray neither retries nor wraps them."""
 
     def __init__(self, task: _Task) -> None:
-        self._work = Work(Path(task.work))
+        self._staged = StagedRows(Path(task.rows))
         self._error = ""
         try:
             self._scorer = Scorer.open(task.bundle, **task.opening)
@@ -109,7 +107,7 @@ class _ShardActor:
         index, found, error = int(batch["shard"][0]), b"", self._error
         if not error:
             try:
-                rows = self._work.take(index)
+                rows = self._staged.shard(index)
                 found = score_rows(self._scorer, rows, self._scorer.tokenize(rows.pairs)).tobytes()
             except RelevanceError as problem:
                 error = _text(problem)

@@ -1,33 +1,34 @@
 """Scores a file of pairs with a bundle: every field kept, in the order of the file, in bounded memory, resumable.
 
-Three passes over the input, each a row at a time: a survey that finds what is wrong before anything is scored; the
-scores, in shards of a few thousand rows, sorted by length within a shard; the output, which joins rows and scores.
-Scores depend in their last digits on which pairs share a batch, so batches depend on the rows and options alone: an
-interrupted run that goes on ends with the same bytes as one left alone.
+Three steps: a survey reads the whole file, finds what is wrong before anything is scored, and stages the good rows in
+the work folder; the scores, in shards of a few thousand rows, sorted by length within a shard; the output, which joins
+rows and scores. Scores depend in their last digits on which pairs share a batch, so batches depend on the rows and
+options alone: an interrupted run that goes on ends with the same bytes as one left alone.
 """
 
 import time
-from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from relevance.errors import ConfigError, InputError
 from relevance.scorer import Scorer
-from relevance.storage.files import sha256_of, whole_file
-from relevance.storage.outputs import STANDARD, check_outputs
+from relevance.storage.files import sha256_of
+from relevance.storage.outputs import STANDARD, check_outputs, write_text
 from relevance.tasks import ANALYTICUP_TASKS, Task
 from training.data.fields import QUERY_FIELD
-from training.data.files.parts import PARQUET, parts_of
-from training.data.files.writers import Columns, check_files, output_file, output_type, write_file, write_records
+from training.data.files.parts import parts_of
+from training.data.files.writers import check_files, output_file, output_type, write_file
 from training.data.provenance import fingerprint
 from training.scoring.input import Source, Survey, survey
-from training.scoring.joined import check_same_columns, write_joined
+from training.scoring.joined import check_same_columns
 from training.scoring.options import ScoreOptions
-from training.scoring.shards import LocalRunner, Runner, Scored, Shards
+from training.scoring.output import is_joined, needs_records, write_output
+from training.scoring.shards import LocalRunner, Runner, Shards
+from training.scoring.staged import StagedRows, staging
 from training.scoring.submission import check_submission, has_member, member_name, write_submission
-from training.scoring.work import open_work, work_folder
+from training.scoring.work import Work, open_work, work_folder
 from training.sources import code_key
 
 OUTPUT_FILE = "output"
@@ -85,17 +86,17 @@ def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOption
     runner, options = _runner(bundle_folder, options)
     source = Source(file, runner.manifest.task, options.reading)
     mark = _mark(source, runner, options)
-    found = _survey(source, out, bundle_folder, options)
     if options.submission:
         _check_member(options.submission, source.task, out, options)
-    bad_rows_file = _write_bad_rows(source, out, found.bad)
-    with open_work(out, mark) as work:
+    with open_work(out) as work:
         check_outputs([out], overwrite=options.overwrite)  # again: a run that ended since may have written it
-        shards = Shards(source, work, runner, options.shard_rows, found.good)
+        staged, found = _surveyed(work, mark, source, out, options, bundle_folder)
+        bad_rows_file = _write_bad_rows(source, out, found.bad)
+        shards = Shards(source, staged, work, runner, options.shard_rows, found.good)
         scoring_began = time.monotonic()
         resumed = shards.score()
         scoring_seconds = time.monotonic() - scoring_began
-        counts = _write_output(shards, output_type(out), found.columns, options)
+        counts = write_output(work.folder / OUTPUT_FILE, out, shards, found.columns(), options)
         if _mark(source, runner, options) != mark:
             raise InputError(f"{file}: changed while it was scored; expected it to stay as it is")
         if options.submission:
@@ -153,18 +154,28 @@ def _check_member(path: Path, task: Task, out: Path, options: ScoreOptions) -> N
         raise ConfigError(f"submission {path}: holds {member_name(task)} already; expected none, or --overwrite")
 
 
-def _survey(source: Source, out: Path, bundle: Path, options: ScoreOptions) -> Survey:
-    try:
-        found = survey(source, out, options.added, skip_bad_rows=options.skip_bad_rows)
-        if output_type(out)[0] == PARQUET and source.is_parquet:
-            check_same_columns(source)
-        return found
-    except InputError as error:
-        task = source.task
-        raise InputError(
-            f"{error}\n(read as {task.upper()} pairs, {QUERY_FIELD} and {task.candidate_field}, which is what "
-            f"bundle {bundle} scores)"
-        ) from None
+def _surveyed(
+    work: Work, mark: str, source: Source, out: Path, options: ScoreOptions, bundle: Path
+) -> tuple[StagedRows, Survey]:
+    """Return the staged rows of a source and its survey, of an interrupted run if it got so far. Errors as `survey`."""
+    with_records = needs_records(out, options)
+    key = fingerprint(mark, str(with_records), str(output_type(out)), *options.added, str(options.skip_bad_rows))[:16]
+    staged, report = StagedRows(work.folder / f"rows-{key}.arrow"), work.folder / f"survey-{key}.json"
+    if not report.is_file():
+        try:
+            with staging(staged.path, options.shard_rows, with_records=with_records) as rows:
+                found = survey(source, out, options, rows)
+            if is_joined(out, source):
+                check_same_columns(source)
+        except InputError as error:
+            task = source.task
+            raise InputError(
+                f"{error}\n(read as {task.upper()} pairs, {QUERY_FIELD} and {task.candidate_field}, which is what "
+                f"bundle {bundle} scores)"
+            ) from None
+        write_text(report, found.model_dump_json())
+    work.begin(mark, staged.path.name, report.name)
+    return staged, Survey.model_validate_json(report.read_bytes())
 
 
 def _bad_rows_file(file: Path, out: Path) -> Path:
@@ -194,22 +205,3 @@ def _mark(source: Source, runner: Runner, options: ScoreOptions) -> str:
     parts = parts_of(source.path)
     files = [text for part in parts for text in (part.suffix, part.compression, sha256_of(part.path))]
     return fingerprint(runner.manifest.digest, runner.device, how, reading, code, *files)
-
-
-def _write_output(shards: Shards, kind: tuple[str, str], columns: Columns, options: ScoreOptions) -> Counter[str]:
-    """Write the output into the work folder; return how many rows are positive and how many truncated."""
-    counts: Counter[str] = Counter(positive=0, truncated=0)
-    version = shards.runner.manifest.version
-
-    def added(scored: Scored) -> dict[str, Any]:
-        counts["positive"] += scored.label
-        counts["truncated"] += scored.truncated
-        return dict(zip(options.added, (scored.score, scored.label, scored.truncated, version), strict=True))
-
-    columns.see(dict(zip(options.added, (0.5, 1, True, version), strict=True)))
-    with whole_file(shards.work.folder / OUTPUT_FILE) as path:
-        if kind[0] == PARQUET and shards.source.is_parquet:
-            write_joined(path, shards.source, ((scored.place, added(scored)) for scored in shards.scored()))
-        else:
-            write_records(path, kind, (record | added(scored) for scored, record in shards.records()), columns)
-    return counts

@@ -3,10 +3,9 @@
 A shard is sorted by length for its batches, not the whole file: that pads a little more and holds little in memory.
 """
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,7 +17,8 @@ from relevance.scorer import Scorer
 from relevance.text.tokenization import TokenizedPair
 from training.progress import Meter
 from training.scoring.input import Source
-from training.scoring.work import SHARD, ShardRows, Work
+from training.scoring.staged import ShardRows, StagedRows
+from training.scoring.work import SHARD, Work
 
 
 class Scored(NamedTuple):
@@ -41,8 +41,8 @@ class Runner(Protocol):
     def device(self) -> str:
         """Where the model runs: `cpu` or `cuda`."""
 
-    def run(self, shards: Iterator[ShardRows], work: Work) -> Iterator[tuple[int, NDArray[np.void]]]:
-        """Yield index and scores, of dtype SHARD [rows], of every shard, in any order."""
+    def run(self, shards: Iterable[int], staged: StagedRows) -> Iterator[tuple[int, NDArray[np.void]]]:
+        """Yield index and scores, of dtype SHARD [rows], of the shards with these indexes, in any order."""
 
 
 @dataclass(frozen=True)
@@ -50,28 +50,42 @@ class Shards:
     """The `total` good rows of a source in shards of `size`, whose scores are kept in a work folder."""
 
     source: Source
+    staged: StagedRows
     work: Work
     runner: Runner
     size: int
     total: int
 
     def score(self) -> int:
-        """Score the missing shards; return how many rows were scored before. Shows progress."""
+        """Score the missing shards; return how many rows were scored before. Shows progress.
+
+        A shard is saved, which waits for the disk, while the next one runs.
+        """
         resumed = self.total
-        with Meter("score", self.total, "pairs", done=self.work.rows()) as meter:
-            for index, kept in self.runner.run(self._missing(), self.work):
-                self.work.save(index, kept)
+        missing = (index for index, rows in self._sizes() if self.work.load(index, rows) is None)
+        with Meter("score", self.total, "pairs", done=self.work.rows()) as meter, ThreadPoolExecutor(1) as saver:
+            saving: Future[None] | None = None
+            for index, kept in self.runner.run(missing, self.staged):
+                if saving is not None:
+                    saving.result()
+                saving = saver.submit(self.work.save, index, kept)
                 resumed -= len(kept)
                 meter.advance(len(kept))
+            if saving is not None:
+                saving.result()
         return resumed
 
-    def scored(self) -> Iterator[Scored]:
-        """Yield the scores of every good row, in the order of the file. MachineError for a missing shard."""
-        for index, start in enumerate(range(0, self.total, self.size)):
-            kept = self.work.load(index, min(self.size, self.total - start))
+    def finished(self) -> Iterator[tuple[int, NDArray[np.void]]]:
+        """Yield index and scores of every shard, in order. MachineError for a missing one."""
+        for index, rows in self._sizes():
+            kept = self.work.load(index, rows)
             if kept is None:
                 raise MachineError(f"work folder {self.work.folder}: shard {index} is gone; run the command again")
-            yield from map(Scored._make, kept.tolist())
+            yield index, kept
+
+    def scored(self) -> Iterator[Scored]:
+        """Yield the scores of every good row, in the order of the file. Errors as `finished`."""
+        return (Scored._make(row) for _, kept in self.finished() for row in kept.tolist())
 
     def records(self) -> Iterator[tuple[Scored, dict[str, Any]]]:
         """Yield the scores of every good row with the record as the file has it."""
@@ -86,12 +100,9 @@ class Shards:
         """Yield the id and the label by threshold of every good row."""
         return ((row.id, scored.label) for (_, row), scored in zip(self.source.good(), self.scored(), strict=True))
 
-    def _missing(self) -> Iterator[ShardRows]:
-        source = self.source.good()
-        for index, start in enumerate(range(0, self.total, self.size)):
-            rows = list(islice(source, min(self.size, self.total - start)))
-            if self.work.load(index, len(rows)) is None:
-                yield ShardRows(index, [place for place, _ in rows], [row.pair for _, row in rows])
+    def _sizes(self) -> Iterator[tuple[int, int]]:
+        """Yield the index of every shard and how many rows it has."""
+        return ((n, min(self.size, self.total - start)) for n, start in enumerate(range(0, self.total, self.size)))
 
 
 @dataclass(frozen=True)
@@ -110,10 +121,10 @@ class LocalRunner:
         """Where the model runs."""
         return self.scorer.device
 
-    def run(self, shards: Iterator[ShardRows], work: Work) -> Iterator[tuple[int, NDArray[np.void]]]:
+    def run(self, shards: Iterable[int], staged: StagedRows) -> Iterator[tuple[int, NDArray[np.void]]]:
         """Yield the shards' scores, in order."""
-        del work  # the rows stay in memory
-        tokenized = ((shard, self.scorer.tokenize(shard.pairs)) for shard in shards)
+        rows = map(staged.shard, shards)
+        tokenized = ((each, self.scorer.tokenize(each.pairs)) for each in rows)
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(next, tokenized, None)
             while (found := waiting.result()) is not None:

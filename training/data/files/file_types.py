@@ -5,12 +5,12 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from relevance.errors import InputError
 from training.data.fields import Fields
-from training.data.files.lines import Line, lines_of
+from training.data.files.lines import Line, line_blocks, lines_of
 from training.data.files.parts import DELIMITERS, PARQUET, Part
 from training.data.grades import label_of
 from training.data.rows import WHOLE_ROW, Problem, shown
@@ -19,6 +19,8 @@ from training.data.rows import WHOLE_ROW, Problem, shown
 LARGEST_CELL = 16 * 2**20
 _OTHER_DELIMITERS = ",;\t|"
 _GAP = re.compile(r"[\s,]*")
+_BLOCK_ROWS = 1024  # of tables and arrays, which are read one row at a time
+_decoded = json.JSONDecoder().raw_decode
 
 
 class Record(NamedTuple):
@@ -30,33 +32,54 @@ class Record(NamedTuple):
 
 
 def records_of(part: Part, fields: Fields) -> Iterator[Record]:
-    """Yield the records of a file. InputError if it is truncated, or if its header does not fit the fields."""
+    """Yield the records of a file one by one, as `record_blocks` reads them and with its errors."""
+    return chain.from_iterable(record_blocks(part, fields))
+
+
+def record_blocks(part: Part, fields: Fields) -> Iterator[list[Record]]:
+    """Yield the records of a file, some thousand at a time, in order.
+
+    InputError if the file is truncated, or if its header does not fit the fields.
+    """
     if part.suffix == PARQUET:
-        from training.data.files.parquet import parquet_records
+        from training.data.files.parquet import parquet_blocks
 
-        for number, content in parquet_records(part, fields):
-            yield Record(number, content, str(content.value) if isinstance(content, Problem) else None)
-        return
-    lines = lines_of(part, fields.reading.encoding)
-    if part.suffix in DELIMITERS:
-        yield from _table_records(part, lines, fields)
+        for number, contents in parquet_blocks(part, fields):
+            yield [
+                Record(row, content, str(content.value) if isinstance(content, Problem) else None)
+                for row, content in enumerate(contents, number)
+            ]
+    elif part.suffix in DELIMITERS:
+        yield from _blocks(_table_records(part, lines_of(part, fields.reading.encoding), fields))
     else:
-        yield from _json_records(part, lines)
+        yield from _json_blocks(part, line_blocks(part, fields.reading.encoding))
 
 
-def _json_records(part: Part, lines: Iterator[Line]) -> Iterator[Record]:
-    filled = (line for line in lines if line.text.strip())
-    first = next(filled, None)
-    if first is None:
-        return
-    if first.text.lstrip().startswith("[") and first.problem is None:
-        yield from _array_records(part, first.text + "".join(line.text for line in lines))
-        return
-    for number, text, problem in chain([first], filled):
-        yield Record(number, problem or _json_object(text), text)
+def _blocks(records: Iterator[Record]) -> Iterator[list[Record]]:
+    while block := list(islice(records, _BLOCK_ROWS)):
+        yield block
+
+
+def _json_blocks(part: Part, blocks: Iterator[list[Line]]) -> Iterator[list[Record]]:
+    is_first = True
+    for block in blocks:
+        filled = [line for line in block if line.text.strip()]
+        if is_first and filled:
+            is_first = False
+            if filled[0].text.lstrip().startswith("[") and filled[0].problem is None:
+                rest = chain(block[block.index(filled[0]) + 1 :], chain.from_iterable(blocks))
+                yield from _blocks(_array_records(part, filled[0].text + "".join(line.text for line in rest)))
+                return
+        yield [Record(number, problem or _json_object(text), text) for number, text, problem in filled]
 
 
 def _json_object(text: str) -> dict[str, Any] | Problem:
+    try:
+        value, end = _decoded(text)  # the common line: an object and a line feed
+        if text[end:] in ("\n", "\r\n", ""):
+            return _as_object(value)
+    except (ValueError, RecursionError):
+        pass  # white space before the object, or a fault that is named below
     text = text.strip()
     try:
         value = json.loads(text)

@@ -5,7 +5,8 @@ Knows encodings; knows nothing of the content of a line.
 
 import codecs
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain, count, repeat
 from typing import NamedTuple
 
 from relevance.errors import ConfigError, InputError
@@ -13,6 +14,7 @@ from training.data.files.parts import Part
 from training.data.rows import WHOLE_ROW, Problem
 
 UTF8 = "utf-8"
+BLOCK_BYTES = 1 << 20  # of lines that are read and decoded together
 # UTF-32 first: its marks begin with those of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, UTF8),
@@ -43,39 +45,59 @@ def checked_encoding(name: str) -> str:
 
 
 def lines_of(part: Part, encoding: str | None = None) -> Iterator[Line]:
+    """Yield the lines of a file one by one, as `line_blocks` reads them and with its errors."""
+    return chain.from_iterable(line_blocks(part, encoding))
+
+
+def line_blocks(part: Part, encoding: str | None = None) -> Iterator[list[Line]]:
     """Yield the lines of a file, split at line feeds only: other separators such as U+2028 are part of the text.
 
-    A byte order mark is removed. It sets the encoding if `encoding` is None; the default is UTF-8. InputError if the
-    file cannot be read, if UTF-16 or UTF-32 is truncated, or if neither a mark nor `encoding` tells it.
+    A list holds about a MiB of lines. A byte order mark is removed. It sets the encoding if `encoding` is None; the
+    default is UTF-8. InputError if the file cannot be read, if UTF-16 or UTF-32 is truncated, or if neither a mark nor
+    `encoding` tells it.
     """
     with part.open() as stream:
         start = stream.peek(4)
         mark, marked = next(((mark, name) for mark, name in _MARKS if start.startswith(mark)), (b"", UTF8))
         chosen = encoding or marked
         if "\n".encode(chosen.removesuffix("-sig")) != b"\n":
-            yield from _wide_lines(part, stream.read(), chosen)
+            yield list(_wide_lines(part, stream.read(), chosen))
             return
         stream.read(len(mark) if marked == UTF8 else 0)
-        yield from _narrow_lines(part, stream, len(mark), chosen)
+        number, offset = 1, len(mark)
+        while lines := stream.readlines(BLOCK_BYTES):
+            if number == 1 and b"\0" in lines[0]:
+                raise InputError(
+                    f"{part.name}: line 1 holds zero bytes: the file is UTF-16, or not a text file; expected "
+                    f"{_name(chosen)}, or the name of the encoding, for example --encoding utf-16-le"
+                )
+            yield _narrow_lines(lines, number, offset, chosen)
+            number += len(lines)
+            offset += sum(map(len, lines))
 
 
-def _narrow_lines(part: Part, stream: Iterable[bytes], offset: int, encoding: str) -> Iterator[Line]:
-    """Yield the lines of an encoding in which a line feed is one byte: a bad byte spoils only its own line."""
-    name = encoding.removesuffix("-sig").upper() if encoding.startswith(UTF8) else encoding
-    for number, line in enumerate(stream, 1):
-        if number == 1 and b"\0" in line:
-            raise InputError(
-                f"{part.name}: line 1 holds zero bytes: the file is UTF-16, or not a text file; expected "
-                f"{name}, or the name of the encoding, for example --encoding utf-16-le"
-            )
-        try:
-            text, problem = line.decode(encoding), None
-        except UnicodeDecodeError as error:
-            found = f"byte 0x{line[error.start]:02x} at offset {offset + error.start} of the file"
-            text = line.decode(errors="surrogateescape")
-            problem = Problem(f"bad {name}", WHOLE_ROW, found, f"{name}, {NAME_IT}")
-        offset += len(line)
-        yield Line(number, text, problem)
+def _narrow_lines(lines: Sequence[bytes], number: int, offset: int, encoding: str) -> list[Line]:
+    """Return lines of an encoding in which a line feed is one byte; `number` and `offset` are those of the first."""
+    try:
+        texts = [line.decode(encoding) for line in lines]
+    except UnicodeDecodeError:
+        starts = accumulate(map(len, lines), initial=offset)
+        return [_narrow_line(*each, encoding) for each in zip(lines, count(number), starts, strict=False)]
+    return list(map(Line, count(number), texts, repeat(None)))
+
+
+def _narrow_line(line: bytes, number: int, offset: int, encoding: str) -> Line:
+    """Return a line. A bad byte spoils only its own line."""
+    try:
+        return Line(number, line.decode(encoding), None)
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{line[error.start]:02x} at offset {offset + error.start} of the file"
+        text = line.decode(errors="surrogateescape")
+        return Line(number, text, Problem(f"bad {_name(encoding)}", WHOLE_ROW, found, f"{_name(encoding)}, {NAME_IT}"))
+
+
+def _name(encoding: str) -> str:
+    return encoding.removesuffix("-sig").upper() if encoding.startswith(UTF8) else encoding
 
 
 def _wide_lines(part: Part, content: bytes, encoding: str) -> Iterator[Line]:

@@ -19,16 +19,18 @@ BATCH_ROWS = 4096
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-def parquet_records(part: Part, fields: Fields) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
-    """Yield the number of every row, from 1, with its values or the problem that prevents reading them."""
+def parquet_blocks(part: Part, fields: Fields) -> Iterator[tuple[int, list[dict[str, Any] | Problem]]]:
+    """Yield rows in order, each with its values or the problem that prevents reading them; and the first one's number.
+
+    Rows count from 1.
+    """
     number = 0
     try:
         with pq.ParquetFile(part.path) as file:
             fields.check_header(part.name, file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                for content in _batch_rows(batch):
-                    number += 1
-                    yield number, content
+                yield number + 1, list(_batch_rows(batch))
+                number += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{part.name}: cannot be read after row {number} ({error}); expected a Parquet file"
@@ -38,6 +40,9 @@ def parquet_records(part: Part, fields: Fields) -> Iterator[tuple[int, dict[str,
 def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Problem]:
     names = batch.schema.names
     columns = [_values(column, name) for name, column in zip(names, batch.columns, strict=True)]
+    if not any(isinstance(value, Problem) for column in columns for value in column):
+        yield from (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+        return
     for values in zip(*columns, strict=True):
         problem = next((value for value in values if isinstance(value, Problem)), None)
         yield problem or dict(zip(names, values, strict=True))

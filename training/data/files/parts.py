@@ -18,8 +18,8 @@ from relevance.errors import InputError
 
 STANDARD = Path("-")  # standard input for what is read, standard output for what is written
 JSON_TYPES = (".txt", ".jsonl", ".ndjson", ".json")
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-PARQUET = ".parquet"
+TSV, PARQUET = ".tsv", ".parquet"
+DELIMITERS = {".csv": ",", TSV: "\t"}
 TYPES = (*JSON_TYPES, *DELIMITERS, PARQUET)
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}

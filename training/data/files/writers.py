@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -22,7 +22,7 @@ from relevance.errors import InputError
 from relevance.storage.files import whole_file
 from relevance.storage.outputs import STANDARD, check_outputs
 from training.data.files.json_lines import json_line
-from training.data.files.parts import COMPRESSIONS, DELIMITERS, PARQUET, files_of, type_of
+from training.data.files.parts import COMPRESSIONS, DELIMITERS, PARQUET, TSV, files_of, type_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -124,7 +124,7 @@ def say(text: str, out: Path | None) -> None:
 
 def check_record(path: Path, record: Record, where: str) -> None:
     """Raise InputError if `path` is a TSV file and cannot hold the record."""
-    if output_type(path)[0] != ".tsv":
+    if output_type(path)[0] != TSV:
         return
     for name, value in record.items():
         if isinstance(value, str) and not {"\t", "\n", "\r"}.isdisjoint(value):
@@ -147,13 +147,27 @@ def write_records(path: Path, kind: tuple[str, str], records: Iterable[Record], 
         if suffix in DELIMITERS:
             with io.TextIOWrapper(stream, "utf-8", newline="") as text:
                 _write_table(text, records, list(columns.kinds), DELIMITERS[suffix])
-        elif suffix == ".json":
-            stream.write(b"[")
-            for number, record in enumerate(records):
-                stream.write((b",\n" if number else b"\n") + json_line(record).rstrip())
-            stream.write(b"\n]\n")
         else:
-            stream.writelines(map(json_line, records))
+            _write_lines(stream, suffix, ([json_line(record)[:-1]] for record in records))
+
+
+def write_objects(path: Path, kind: tuple[str, str], objects: Iterable[Sequence[bytes]]) -> None:
+    """Write JSON objects, some at a time, as JSON lines or one array, by the type. Errors as `write_records`."""
+    suffix, compression = kind
+    with _compressed(path, compression) as stream:
+        _write_lines(stream, suffix, objects)
+
+
+def _write_lines(stream: BinaryIO, suffix: str, objects: Iterable[Sequence[bytes]]) -> None:
+    if suffix != ".json":
+        stream.writelines(b"\n".join(some) + b"\n" for some in objects if some)
+        return
+    before = b"[\n"
+    for some in objects:
+        if some:
+            stream.write(before + b",\n".join(some))
+            before = b",\n"
+    stream.write((b"[" if before == b"[\n" else b"") + b"\n]\n")
 
 
 def as_text(value: Any) -> str:

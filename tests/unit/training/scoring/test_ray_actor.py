@@ -5,15 +5,15 @@ import pytest
 
 from relevance.errors import BundleError, MachineError
 from relevance.scorer import Scorer
-from relevance.tasks import Pair
 from tests.tiny import tiny_bundle
+from training.data.pair_blocks import PairBlock
 from training.scoring.on_ray import _error, _ShardActor, _Task
 from training.scoring.shards import score_rows
-from training.scoring.work import SHARD, ShardRows, Work
+from training.scoring.staged import StagedRows, staging
+from training.scoring.work import SHARD
 
-ROWS = ShardRows(
-    2, [4, 6, 7], [Pair("cup", "home,cups"), Pair("red shoe " * 5, "shoes", "en"), Pair("靴", "shoes", "ja")]
-)
+QUERIES, CANDIDATES = ["cup", "red shoe " * 5, "靴"], ["home,cups", "shoes", "shoes"]
+BLOCK = PairBlock([4, 6, 7], [5, 7, 8], QUERIES, CANDIDATES, ["unk", "en", "ja"], [{}, {}, {}])
 
 
 @pytest.fixture(scope="module")
@@ -23,20 +23,28 @@ def scorer(tmp_path_factory):
     return Scorer.open(folder, threads=1, device="cpu")
 
 
-def called(scorer, work, bundle=None, digest=None):
+@pytest.fixture
+def rows(tmp_path):
+    path = tmp_path / "rows.arrow"
+    with staging(path, 3, with_records=False) as made:
+        made.add(BLOCK)
+    return path
+
+
+def called(scorer, rows, bundle=None, digest=None):
     bundle = bundle or scorer._session.bundle.folder
     opening = {"threads": 1, "device": "cpu", "max_batch_tokens": None}
-    actor = _ShardActor(_Task(str(bundle), digest or scorer.manifest.digest, str(work), opening))
-    found = actor({"shard": np.array([ROWS.index])})
-    assert found["shard"] == [ROWS.index]
+    actor = _ShardActor(_Task(str(bundle), digest or scorer.manifest.digest, str(rows), opening))
+    found = actor({"shard": np.array([0])})
+    assert found["shard"] == [0]
     return found["scores"][0], found["error"][0]
 
 
-def test_an_actor_scores_as_the_command_does(scorer, tmp_path):
-    Work(tmp_path).put(ROWS)
-    scores, error = called(scorer, tmp_path)
+def test_an_actor_scores_as_the_command_does(scorer, rows):
+    scores, error = called(scorer, rows)
     assert error == ""
-    assert np.array_equal(np.frombuffer(scores, SHARD), score_rows(scorer, ROWS, scorer.tokenize(ROWS.pairs)))
+    shard = StagedRows(rows).shard(0)
+    assert np.array_equal(np.frombuffer(scores, SHARD), score_rows(scorer, shard, scorer.tokenize(shard.pairs)))
 
 
 @pytest.mark.parametrize(
@@ -44,11 +52,11 @@ def test_an_actor_scores_as_the_command_does(scorer, tmp_path):
     [
         ({"bundle": "/absent/bundle"}, BundleError, r"/absent/bundle.*\(node "),
         ({"digest": "another"}, BundleError, "differs from the one on the node of the command"),
-        ({}, MachineError, r"rows-000002.json: cannot be read \(No such file"),
+        ({"rows": "/absent/rows.arrow"}, MachineError, r"/absent/rows.arrow: cannot be read"),
     ],
 )
-def test_what_is_missing_on_a_node_is_named_by_the_command(scorer, tmp_path, changes, kind, message):
-    scores, text = called(scorer, tmp_path, **changes)
+def test_what_is_missing_on_a_node_is_named_by_the_command(scorer, rows, changes, kind, message):
+    scores, text = called(scorer, **({"rows": rows} | changes))
     assert scores == b""
     with pytest.raises(kind, match=message):
         raise _error(text)

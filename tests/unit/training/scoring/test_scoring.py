@@ -3,6 +3,7 @@ import datetime
 import decimal
 import json
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +22,16 @@ from relevance.storage.locks import output_lock
 from relevance.tasks import SCORE_FIELDS, Pair, Task
 from tests.tiny import MAX_LENGTH, tiny_bundle
 from training.data.dataset import read_rows
-from training.data.files.writers import Columns, write_file, write_records
-from training.scoring import run as scoring
+from training.data.files.json_lines import json_line
+from training.data.files.writers import Columns, write_file, write_objects, write_records
+from training.data.pair_blocks import PairBlock
+from training.scoring import output
 from training.scoring.input import Source
 from training.scoring.on_ray import check_address
 from training.scoring.options import ScoreOptions
 from training.scoring.run import NO_SCORE, _mark, score_file
-from training.scoring.work import SHARD, ShardRows, Work
+from training.scoring.staged import StagedRows, staging
+from training.scoring.work import Work
 
 OPTIONS = ScoreOptions(threads=1, device="cpu", shard_rows=7, max_batch_tokens=400)
 LANGUAGES = ("en", "ja", "vn", "")
@@ -251,9 +255,9 @@ def test_a_file_that_changes_meanwhile_is_an_error(bundle, tmp_path, monkeypatch
     def grow(path, *rest):
         with (tmp_path / "in.jsonl").open("a") as stream:
             stream.write("\n")
-        return write_records(path, *rest)
+        return write_objects(path, *rest)
 
-    monkeypatch.setattr(scoring, "write_records", grow)
+    monkeypatch.setattr(output, "write_objects", grow)
     with pytest.raises(InputError, match="changed while it was scored"):
         scored(bundle, tmp_path, rows(9))
     assert not (tmp_path / "out.jsonl").exists()
@@ -429,14 +433,38 @@ def test_options_that_do_not_fit_ray_are_named(words, message):
         ScoreOptions(**words)
 
 
-def test_rows_wait_for_other_processes_until_they_are_scored(tmp_path):
-    waiting = ShardRows(3, [7, 9], [Pair("靴 \ud800", 'a"b', "ja"), Pair("b", "c")])
-    work = Work(tmp_path)
-    work.put(waiting)
-    assert work.take(3) == waiting
-    work.save(3, np.zeros(2, SHARD))
-    with pytest.raises(MachineError, match=r"rows-000003.json: cannot be read .*all nodes share"):
-        work.take(3)
+def test_staged_rows_come_back_by_shard_in_any_process(tmp_path):
+    path = tmp_path / "rows.arrow"
+    with staging(path, 3, with_records=True) as made:
+        for start, count in ((0, 2), (2, 5), (9, 1)):
+            places = list(range(start, start + count))
+            texts = [f"靴 {place}" for place in places]
+            records = [{"n": place, "text": 'a"b'} for place in places]
+            made.add(PairBlock(places, places, texts, texts, ["ja"] * count, records))
+    staged = pickle.loads(pickle.dumps(StagedRows(path)))
+    found = [staged.shard(index) for index in range(3)]
+    assert [each.places.tolist() for each in found] == [[0, 1, 2], [3, 4, 5], [6, 9]]
+    assert found[2].pairs == [Pair("靴 6", "靴 6", "ja"), Pair("靴 9", "靴 9", "ja")]
+    assert staged.records(2) == [b'{"n": 6, "text": "a\\"b"', b'{"n": 9, "text": "a\\"b"']
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(MachineError, match=r"rows.arrow: cannot be read .*all nodes share"):
+        StagedRows(path).shard(0)
+
+
+def test_a_json_output_has_the_lines_of_records_and_scores_written_together(bundle, tmp_path):
+    odd = [{"note": float("nan"), "big": 2**70}, {"note": "\ud800 é"}, {"note": [1, {"a": None}]}, {"note": "é \t"}]
+    odd = [{"query": "x", "candidate": f"a,b {n}"} | more for n, more in enumerate(odd)]
+    found = scored(bundle, tmp_path, odd, prefix="é")
+    added = [{name: value for name, value in record.items() if name.startswith("é")} for record in found]
+    lines = b"".join(json_line(record | more) for record, more in zip(odd, added, strict=True))
+    assert (tmp_path / "out.jsonl").read_bytes() == lines
+    scored(bundle, tmp_path, odd, "plain.jsonl")
+    score_file(bundle, tmp_path / "in.jsonl", tmp_path / "plain.json", OPTIONS)
+    plain = [{name.removeprefix("é"): value for name, value in record.items()} for record in found]
+    plain = [record | more for record, more in zip(odd, plain, strict=True)]
+    lines = [json_line(record | {"note": each["note"]}) for record, each in zip(plain, odd, strict=True)]
+    assert (tmp_path / "plain.jsonl").read_bytes() == b"".join(lines)
+    assert (tmp_path / "plain.json").read_bytes() == b"[\n" + b",\n".join(line[:-1] for line in lines) + b"\n]\n"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:99999"])
