@@ -45,4 +45,10 @@ class BatchShape:
 # On a CPU the time of a run grows with every padded token: exact lengths, and little padding is free. On a GPU all
 # small runs take the same time, and few lengths keep the number of shapes small. docs/serving.md has measurements.
 CPU_SHAPE = BatchShape(512, free_tokens=32)
+# OpenVINO makes kernels for each new shape of a batch, which takes time and memory: fewer lengths make fewer shapes.
+OPENVINO_SHAPE = BatchShape(
+    512,
+    (*range(8, 44, 4), *range(48, 72, 8), *(80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)),
+    free_tokens=32,
+)
 GPU_SHAPE = BatchShape(16_384, (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512), free_tokens=1024)

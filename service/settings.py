@@ -146,6 +146,12 @@ class Settings(ListeningSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto takes CUDA where onnxruntime offers it; cuda fails at start where it does not"
     )
+    cpu_runtime: Literal["auto", "onnxruntime", "openvino"] = Field(
+        "auto",
+        description="what computes models on a CPU. auto: OpenVINO in bf16 where openvino is installed (extra "
+        "serve-openvino), the processor multiplies in bf16 and an fp32 bundle's golden pairs agree within 0.05; else "
+        "onnxruntime. openvino fails at start where that does not hold. onnxruntime: equal scores on all machines",
+    )
     gpu_memory_mb: int = Field(
         0, ge=0, description="maximum memory of a model on a GPU; 0: no limit. Lower it where models share a GPU"
     )

@@ -1,4 +1,4 @@
-"""A model as training, export and service share it: bundle and card, inputs, prior, head and onnxruntime session.
+"""A model as training, export and service share it: bundle, card, inputs, prior, head, and sessions of two runtimes.
 
 Must not know how a model is trained, exported or served.
 """

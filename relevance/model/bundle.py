@@ -132,17 +132,21 @@ class Bundle:
         if mine == others:
             self._borrowed = tokenizer
 
-    def check_golden(self, logits: Sequence[float]) -> float:
-        """Return the largest difference between `logits` and the golden ones. Raises BundleError over the tolerance."""
+    def check_golden(self, logits: Sequence[float], tolerance: float | None = None) -> float:
+        """Return the largest difference between `logits` and the golden ones.
+
+        Raises BundleError over `tolerance`, by default the manifest's `golden_tolerance`.
+        """
+        allowed = self.manifest.golden_tolerance if tolerance is None else tolerance
         if len(logits) != len(self.golden):
             raise BundleError(f"bundle {self.folder}: {len(logits)} logits for {len(self.golden)} golden pairs")
         worst = 0.0
         for row, (golden, logit) in enumerate(zip(self.golden, logits, strict=True), start=1):
             difference = abs(golden.logit - logit)
-            if not difference <= self.manifest.golden_tolerance:  # also catches NaN
+            if not difference <= allowed:  # also catches NaN
                 raise BundleError(
                     f"bundle {self.folder}: golden pair {row} scored {logit:.4f}, expected {golden.logit:.4f} "
-                    f"within {self.manifest.golden_tolerance}; the model or its runtime differs from the exported one"
+                    f"within {allowed}; the model or its runtime differs from the exported one"
                 )
             worst = max(worst, difference)
         return worst

@@ -70,7 +70,7 @@ class BundleSession:
         if on_gpu:
             onnxruntime.preload_dlls()  # the CUDA and cuDNN libraries of the Python packages, where installed
         session = open_session(bundle, threads, [(CUDA, CUDA_OPTIONS), CPU] if on_gpu else [CPU])
-        check_names(bundle, session)
+        check_names(bundle, *graph_names(session))
         opened = cls(bundle, bundle.inputs(), session)
         if device == "cuda" and opened.device != "cuda":
             raise MachineError("device cuda: onnxruntime could not start CUDA; see its messages above")
@@ -130,10 +130,14 @@ def open_session(
         raise BundleError(f"bundle {bundle.folder}: {MODEL_FILE} does not load: {error}") from None
 
 
-def check_names(bundle: Bundle, session: onnxruntime.InferenceSession) -> None:
+def graph_names(session: onnxruntime.InferenceSession) -> tuple[set[str], set[str]]:
+    """Return the names of a graph's inputs and of its outputs."""
+    return {node.name for node in session.get_inputs()}, {node.name for node in session.get_outputs()}
+
+
+def check_names(bundle: Bundle, inputs: set[str], outputs: set[str]) -> None:
     """Raise BundleError where the graph's inputs or output are not those of the manifest."""
     manifest = bundle.manifest
-    inputs, outputs = ({node.name for node in nodes} for nodes in (session.get_inputs(), session.get_outputs()))
     if set(manifest.input_names) != inputs or not inputs <= KNOWN_INPUTS or manifest.output_name not in outputs:
         raise BundleError(
             f"bundle {bundle.folder}: {MODEL_FILE} has inputs {sorted(inputs)} and outputs {sorted(outputs)}, expected "
@@ -152,13 +156,18 @@ def checked_logits(bundle: Bundle, found: NDArray[np.floating], count: int) -> L
     return logits
 
 
-def self_test(bundle: Bundle, inputs: PairInputs, run: Callable[[Sequence[TokenizedPair]], Logits]) -> float:
+def self_test(
+    bundle: Bundle,
+    inputs: PairInputs,
+    run: Callable[[Sequence[TokenizedPair]], Logits],
+    tolerance: float | None = None,
+) -> float:
     """Return the largest difference between the golden logits and those that `run` gives, in batches of mixed lengths.
 
-    Raises BundleError for a bundle without golden pairs, and past the bundle's tolerance.
+    Raises BundleError for a bundle without golden pairs, and past `tolerance`, by default the bundle's own.
     """
     if not bundle.golden:
         raise BundleError(f"bundle {bundle.folder}: no golden pairs; expected at least one")
     pairs = inputs.encode([golden.pair for golden in bundle.golden])
     parts = [run(pairs[start : start + GOLDEN_BATCH]) for start in range(0, len(pairs), GOLDEN_BATCH)]
-    return bundle.check_golden([float(logit) for part in parts for logit in part])
+    return bundle.check_golden([float(logit) for part in parts for logit in part], tolerance)

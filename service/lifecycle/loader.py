@@ -44,6 +44,7 @@ class Loader:
                 "model": bundle.manifest.name,
                 "version": bundle.manifest.version,
                 "device": model.engine.device,
+                "runtime": model.engine.runtime,
                 "golden_pairs": len(bundle.golden),
                 "golden_difference": model.engine.golden_difference,
                 "tokens_per_second": round(model.scheduler.tokens_per_second),

@@ -1,4 +1,4 @@
-"""The onnxruntime session and the device that it runs on.
+"""The session of a model, in onnxruntime or OpenVINO, and the device that it runs on.
 
 Must not know requests or queues.
 """

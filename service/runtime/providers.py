@@ -40,6 +40,11 @@ def providers(device: str, gpu: GpuOptions) -> Providers:
     return [(CUDA, _cuda_options(gpu)), CPU]
 
 
+def on_cpu(device: str) -> bool:
+    """Return whether models run on the CPU with the device `cpu`, `cuda` or `auto`."""
+    return device == "cpu" or (device == "auto" and CUDA not in onnxruntime.get_available_providers())
+
+
 def device_of(session: onnxruntime.InferenceSession, device: str) -> str:
     """Return where a session runs: `cpu` or `cuda`. Raises MachineError if that is not the requested device."""
     first = session.get_providers()[0]

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from relevance.errors import BundleError, MachineError
 from relevance.model.bundle import Bundle
-from relevance.model.session import check_names, checked_logits, open_session, self_test
+from relevance.model.session import check_names, checked_logits, graph_names, open_session, self_test
 from relevance.text.tokenization import TokenizedPair
-from service.batch_shape import BatchShape
+from service.batch_shape import CPU_SHAPE, GPU_SHAPE, BatchShape
 from service.runtime.cuda_graphs import OPENING, Feeds, GraphRunner, buckets_of
 from service.runtime.providers import GpuOptions, device_of, providers
 
@@ -26,6 +26,7 @@ WARM_UP_LENGTH = 32
 class Engine:
     """An onnxruntime session over a bundle that has passed its golden self-test."""
 
+    runtime = "onnxruntime"  # what computes the model, and in which precision if that is not the bundle's
     unknown_tokens = 0  # in all pairs scored so far
     _graphs: GraphRunner | None = None  # makes all runs if CUDA graphs are on
 
@@ -35,10 +36,7 @@ class Engine:
         Raises BundleError if the model does not load, does not fit its manifest or disagrees with its golden logits,
         and MachineError if CUDA is requested and not available.
         """
-        self.bundle = bundle
-        self._lock = threading.Lock()
-        self.inputs = bundle.inputs()
-        self.tokenizer = self.inputs.tokenizer
+        self._read(bundle)
         gpu = gpu or GpuOptions(BatchShape(1))
         self._threads, self._asked_device, self._gpu = threads, device, gpu
         self._session = self._opened()
@@ -47,9 +45,14 @@ class Engine:
             self._graphs = self._graph_runner()
         elif gpu.cuda_graphs:
             log.warning("cuda_graphs: no effect on the CPU")
-        check_names(self.bundle, self._session)
+        check_names(self.bundle, *graph_names(self._session))
         self.golden_difference = self._self_test()
         self.unknown_tokens = 0
+
+    @property
+    def shape(self) -> BatchShape:
+        """The shape of the batches that this engine should get."""
+        return GPU_SHAPE if self.device == "cuda" else CPU_SHAPE
 
     def logits(self, pairs: Sequence[TokenizedPair], width: int = 0) -> NDArray[np.float32]:
         """Return logits [B] of pairs as one batch, padded to the longest pair, or to `width` if that is longer.
@@ -102,6 +105,12 @@ class Engine:
                 self.logits(pairs)
             found.append((rows * width, rows * width, time.monotonic() - began))
         return found
+
+    def _read(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._lock = threading.Lock()
+        self.inputs = bundle.inputs()
+        self.tokenizer = self.inputs.tokenizer
 
     def _opened(self) -> onnxruntime.InferenceSession:
         """Open a session, without CUDA graphs if onnxruntime refuses them for this model."""

@@ -25,7 +25,7 @@ class Role(StrEnum):
 class ModelMetrics:
     """Counts what one model does for callers. `record_batch` runs on inference threads, the rest on the event loop."""
 
-    def __init__(self, metrics: Metrics, manifest: Manifest, device: str) -> None:
+    def __init__(self, metrics: Metrics, manifest: Manifest, device: str, runtime: str) -> None:
         self._metrics, self._task = metrics, manifest.task
         task = self._task
         self._batch = metrics.batch_pairs.labels(task), metrics.batch_tokens.labels(task)
@@ -33,7 +33,7 @@ class ModelMetrics:
         self._tokens, self._padding = metrics.tokens.labels(task), metrics.padding_tokens.labels(task)
         self._role: Role | None = None
         self._answers = True  # only models that answer callers are counted
-        self._info = (task, manifest.name, manifest.version, manifest.precision, device)
+        self._info = (task, manifest.name, manifest.version, manifest.precision, device, runtime)
         self._cache_lookups: Counter[tuple[str, str]] = Counter()
         self._restarts = self._unknown_tokens = 0
         known = sorted({*manifest.seen_languages, *manifest.dev_rows})

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
-from service.batch_shape import CPU_SHAPE, GPU_SHAPE
+from service.batch_shape import BatchShape
 from service.scheduling.fair_queue import SchedulingPolicy
 from service.settings import Settings
 
 
-def scheduling_policy(settings: Settings, device: str, max_length: int, cores: int) -> SchedulingPolicy:
-    """Return the policy of a model that reads `max_length` tokens on `cpu` or `cuda`."""
-    shape = (GPU_SHAPE if device == "cuda" else CPU_SHAPE).limited_to(max_length)
+def scheduling_policy(
+    settings: Settings, device: str, shape: BatchShape, max_length: int, cores: int
+) -> SchedulingPolicy:
+    """Return the policy of a model that reads `max_length` tokens on `cpu` or `cuda`, in batches of a shape."""
+    shape = shape.limited_to(max_length)
     return SchedulingPolicy(
         replace(shape, max_tokens=settings.max_batch_tokens or shape.max_tokens),
         target_run_seconds=settings.target_run_ms / 1000,

@@ -16,10 +16,12 @@ from relevance.model.bundle import Bundle, Manifest
 from relevance.model.cores import usable_cores
 from relevance.tasks import Pair
 from relevance.text.tokenization import TokenizedPair
+from service.batch_shape import GPU_SHAPE
 from service.errors import DeadlineError
 from service.observability.drift import Drift, Reference
 from service.observability.metrics import Metrics
-from service.runtime.providers import GpuOptions
+from service.runtime.openvino_engine import CpuOptions, openvino_engine
+from service.runtime.providers import GpuOptions, on_cpu
 from service.runtime.session import Engine
 from service.scheduling.job import Job, Priority
 from service.scheduling.scheduler import Scheduler
@@ -44,9 +46,14 @@ Executors = Mapping[Priority, Executor]  # of tokenisation, by priority
 def open_engine(bundle: Bundle, settings: Settings) -> Engine:
     """Return the engine of a bundle. Raises BundleError, MachineError or ConfigError."""
     cores = usable_cores()
-    shape = scheduling_policy(settings, "cuda", bundle.manifest.max_length, cores).shape
+    threads = settings.threads_a_run(cores)
+    if on_cpu(settings.device):
+        cpu = CpuOptions(settings.cpu_runtime, threads, settings.runs_at_once("cpu", cores))
+        if (chosen := openvino_engine(bundle, cpu)) is not None:
+            return chosen
+    shape = scheduling_policy(settings, "cuda", GPU_SHAPE, bundle.manifest.max_length, cores).shape
     gpu = GpuOptions(shape, settings.gpu_memory_mb, settings.cuda_graphs)
-    return Engine(bundle, settings.threads_a_run(cores), settings.device, gpu)
+    return Engine(bundle, threads, settings.device, gpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +104,9 @@ class ServedModel:
         self.task = self.manifest.task
         self.loaded_at = datetime.now(UTC)
         self.leases = Leases()
-        self.metrics = ModelMetrics(metrics, self.manifest, engine.device)
-        policy = scheduling_policy(settings, engine.device, self.manifest.max_length, usable_cores())
+        self.metrics = ModelMetrics(metrics, self.manifest, engine.device, engine.runtime)
+        max_length = self.manifest.max_length
+        policy = scheduling_policy(settings, engine.device, engine.shape, max_length, usable_cores())
         runs = engine.warm_up(policy.shape)  # before any thread starts, which a failure would leave running
         self.scheduler = Scheduler(engine.logits, policy, self.metrics.record_batch, f"inference-{self.task}")
         for tokens, padded, seconds in runs:

@@ -40,6 +40,7 @@ class Loaded(BaseModel):
     version: str
     bundle: str
     device: str
+    runtime: str
     loaded_at: datetime
     in_work: int = Field(description="requests in progress")
 
@@ -51,6 +52,7 @@ class Loaded(BaseModel):
             version=model.manifest.version,
             bundle=str(model.engine.bundle.folder),
             device=model.engine.device,
+            runtime=model.engine.runtime,
             loaded_at=model.loaded_at,
             in_work=model.leases.count,
         )

@@ -26,6 +26,7 @@ class ServedCard(BaseModel):
     license: str
     precision: str
     device: str
+    runtime: str
     max_length: int
     created: str
     source_commit: str
@@ -49,7 +50,7 @@ class ServedCard(BaseModel):
         """Describe a model in its role."""
         trial = rollout.challenger if role is Role.CHALLENGER else None
         manifest = model.manifest
-        own = {"role", "mode", "share", "version", "device", "rerank_advice"}
+        own = {"role", "mode", "share", "version", "device", "runtime", "rerank_advice"}
         return cls(
             **{name: getattr(manifest, name) for name in cls.model_fields if name not in own},
             role=role,
@@ -57,6 +58,7 @@ class ServedCard(BaseModel):
             share=trial.share if trial else None,
             version=manifest.version,
             device=model.engine.device,
+            runtime=model.engine.runtime,
             rerank_advice=manifest.rerank_advice,
         )
 

@@ -33,6 +33,7 @@ class ModelInfo(ModelVersion):
     license: str
     precision: str
     device: str = Field(description="where it runs: `cpu` or `cuda`")
+    runtime: str = Field(description="what computes it: `onnxruntime`, or `openvino-bf16` (docs/serving.md)")
     max_length: int = Field(description="tokens of a pair, special tokens included; longer pairs are cut")
     threshold: float
     language_thresholds: dict[str, float]
@@ -53,6 +54,7 @@ class ModelInfo(ModelVersion):
             **manifest.model_dump(include={"threshold", "language_thresholds", "created"}),
             version=manifest.version,
             device=model.engine.device,
+            runtime=model.engine.runtime,
             languages=list(manifest.seen_languages),
             quality=ModelQuality.of(manifest.metrics.all) if manifest.metrics else None,
             rerank_advice=manifest.rerank_advice,

@@ -94,6 +94,19 @@ def test_serve_connects_to_nobody(home, tmp_path, monkeypatch):
     assert not list(files_below(home))
 
 
+@needs_strace
+def test_openvino_connects_to_nobody(home, tmp_path):
+    tiny_bundle(tmp_path / "qc", Task.QC)
+    code = f"""
+import pathlib
+from relevance.model.bundle import Bundle
+from relevance.model.openvino_model import OpenVinoModel
+OpenVinoModel(Bundle.open(pathlib.Path({str(tmp_path / "qc")!r})))
+"""
+    assert run([sys.executable, "-c", code], home, tmp_path / "log") == Trace((), (), ())
+    assert not list(files_below(home))
+
+
 @pytest.mark.parametrize(
     "package", ["relevance", "relevance.scorer", "service.runtime.session", "training.scoring.run", "export.onnx"]
 )
@@ -120,7 +133,7 @@ def test_benchmarks_import_what_reports_to_vendors_through_the_project_only():
         nodes = ast.parse(script.read_text(encoding="utf-8")).body  # functions import later, when telemetry is off
         names = [each.name for node in nodes if isinstance(node, ast.Import) for each in node.names]
         names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
-        reporting = {"onnxruntime", "transformers", "optimum", "huggingface_hub", "sentence_transformers"}
+        reporting = {"onnxruntime", "openvino", "transformers", "optimum", "huggingface_hub", "sentence_transformers"}
         assert not reporting & {name.partition(".")[0] for name in names}, script
 
 

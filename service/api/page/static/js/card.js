@@ -40,7 +40,7 @@ export class ModelCard {
     const facts = {
       "Base model": model.base_model,
       Licence: model.license,
-      Precision: `${model.precision} on ${model.device}`,
+      Precision: `${model.precision} on ${model.device} (${model.runtime})`,
       "Reads at most": `${model.max_length} tokens a pair`,
       Made: model.created.replace("T", " ").slice(0, 16),
       "Source commit": model.source_commit.slice(0, 12),
