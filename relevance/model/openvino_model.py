@@ -2,7 +2,7 @@
 
 A bf16 number has the exponent of fp32 and 7 of its 23 bits of fraction. Some processors multiply such numbers about
 twice as fast as fp32 (AVX-512 BF16, AMX); sums stay in fp32. The only module of the kernel that imports OpenVINO. Knows
-no rows, no HTTP and no scheduling; which runtime a service takes is decided in `service.runtime.choice`.
+no rows, no HTTP and no scheduling; which runtime a service takes is decided in `service.runtime.openvino_engine`.
 """
 
 import re
