@@ -5,6 +5,6 @@ Must not know files, models or the other strategies.
 
 from training.cleaning.options import CleaningOptions, Tags
 from training.cleaning.stage import CleaningReport, clean
-from training.data.votes import Contradictions
+from training.data.votes.merging import Contradictions
 
 __all__ = ["CleaningOptions", "CleaningReport", "Contradictions", "Tags", "clean"]

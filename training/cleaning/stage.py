@@ -11,10 +11,14 @@ from collections.abc import Sequence
 from relevance.storage.strict import StrictModel
 from relevance.tasks import LabeledPair, Task
 from relevance.text.formatting import find_separator
-from training.cleaning.options import CleaningOptions
-from training.cleaning.row_cleaner import RowCleaner, StepCounts, StepReport
-from training.cleaning.tags import TagReport, check_rows
-from training.data.votes import VoteReport, merge_votes
+from training.cleaning.options import CleaningOptions, Tags
+from training.cleaning.tags import TagChecker, TagReport
+from training.cleaning.texts import CANDIDATE, QUERY, StepReport, TextCleaner
+from training.data.stored.buckets import PLACED, RowsByPlace, RowsByQuery
+from training.data.stored.rows import StoredRows, batches_of
+from training.data.stored.spool import Spool, buckets_for
+from training.data.votes.merging import VoteMerger, VoteReport
+from training.progress import Meter
 
 
 class CleaningReport(StrictModel):
@@ -51,28 +55,52 @@ class CleaningReport(StrictModel):
         return "\n".join(lines)
 
 
-def clean(
-    rows: Sequence[LabeledPair], task: Task, options: CleaningOptions
-) -> tuple[list[LabeledPair], CleaningReport]:
+def clean(rows: Sequence[LabeledPair], task: Task, options: CleaningOptions) -> tuple[StoredRows, CleaningReport]:
     """Return the cleaned rows, in their order with ids and extras kept, and the report.
 
     Texts first, then votes (rows of one pair become one row, see training.data.votes), then tags. A row given
-    another language keeps its tag in the extra `tagged_language`. Raises InputError for a weight
-    out of range, ConfigError for a language that cannot be detected, MachineError when tags are to be checked
-    and lingua is not installed.
+    another language keeps its tag in the extra `tagged_language`.
+
+    One bucket of rows is in memory at a time, all rows of a query in one; beside it the different category paths and
+    words. The rows lie in temporary files (training.data.stored.spool).
+
+    Raises InputError for a weight out of range, ConfigError for a language that cannot be detected, MachineError when
+    tags are to be checked and lingua is not installed, and when the disk is full.
     """
-    counts = StepCounts()
-    cleaner = RowCleaner(task, options, find_separator(row.pair.candidate for row in rows))
-    texts = [cleaner.clean(row, counts) for row in rows]
-    left, votes = merge_votes(texts, options.contradictions)
-    left, tags = check_rows(left, options)
+    cleaner = TextCleaner(task, options, _separator(rows) if task is Task.QC else "")
+    buckets = buckets_for(len(rows))
+    by_query = RowsByQuery(map(cleaner.clean, batches_of(rows)), buckets)
+    merger, checker = VoteMerger(options.contradictions), None if options.tags is Tags.OFF else TagChecker(options)
+    merged = Spool(PLACED, buckets)
+    for number, bucket in enumerate(by_query):
+        for batch in merger.merge(bucket):
+            merged.add(batch, number)
+        if checker:
+            checker.see(merged.whole(number))
+    del by_query
+    left = RowsByPlace(len(rows))
+    with Meter("language tags" if checker else "clean", len(rows), "row") as meter:
+        for number in range(buckets):
+            bucket = merged.whole(number)
+            for batch in checker.check(bucket) if checker else (bucket,):
+                left.add(batch)
+            meter.advance(bucket.num_rows)
+    kept = left.ordered()
     report = CleaningReport(
         rows_in=len(rows),
-        rows_out=len(left),
-        changed_queries=sum(a.pair.query != b.pair.query for a, b in zip(rows, texts, strict=True)),
-        changed_candidates=sum(a.pair.candidate != b.pair.candidate for a, b in zip(rows, texts, strict=True)),
-        steps=counts.steps(),
-        votes=votes,
-        tags=tags,
+        rows_out=len(kept),
+        changed_queries=cleaner.counts.texts[QUERY],
+        changed_candidates=cleaner.counts.texts[CANDIDATE],
+        steps=cleaner.counts.steps(),
+        votes=merger.report(),
+        tags=checker.report() if checker else None,
     )
-    return left, report
+    return kept, report
+
+
+def _separator(rows: Sequence[LabeledPair]) -> str:
+    """Return the separator of the levels of category paths."""
+    paths: set[str] = set()
+    for batch in batches_of(rows):
+        paths.update(batch.column("candidate").unique().to_pylist())
+    return find_separator(paths)

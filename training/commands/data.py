@@ -83,11 +83,11 @@ def clean(
     label_votes, label by majority (1 for a tie), label_weight (the mean weight of a vote).
     """
     from training.cleaning.stage import clean as cleaned
-    from training.data.dataset import read_pairs
+    from training.data.dataset import store_pairs
     from training.data.splits import write_pairs
 
     check_files([out], [file], overwrite=output.overwrite)
-    rows, report = cleaned(read_pairs(file, task, reading=reading).rows, task, options)
+    rows, report = cleaned(store_pairs(file, task, reading=reading).rows, task, options)
     write_pairs(out, rows, task)
     say(report.model_dump_json() if output.as_json else report.text(), out)
 
@@ -115,18 +115,18 @@ def split(
 ) -> None:
     """Split a file by query into train, dev and test. No query is in two of them. Stratified by language and label."""
     from relevance.storage.files import whole_folder
-    from training.data.groups import linked_groups
+    from training.data.groups import iter_groups
     from training.data.splits import split_pairs, summarize, write_pairs
 
     check_files([], [file], others=[out], overwrite=overwrite)
-    rows = files.read(file, task, out, "rows")
+    rows = files.store(file, task, out, "rows")
     fractions = {"train": round(1 - shares.dev - shares.test, 9), "dev": shares.dev, "test": shares.test}
     splits = split_pairs(
         rows,
         fractions={name: share for name, share in fractions.items() if share},
         seed=shares.seed,
         held_out_languages=chosen_languages("--held-out", shares.held_out or ()),
-        groups=linked_groups(rows),
+        groups=iter_groups(rows),
     )
     with whole_folder(out) as folder:
         for name, members in splits.items():
@@ -153,13 +153,13 @@ def report(
     tags: Annotated[bool, typer.Option("--tags/--no-tags", help="Judge language tags by detection.")] = True,
 ) -> None:
     """Report on files of pairs: labels, lengths, duplicates, leaks, language tags, scripts, feature density."""
-    from training.data.dataset import read_pairs
+    from training.data.dataset import store_pairs
     from training.reports.measures import measure
 
     page = out if out is not None or output.as_json else Path("report.html")
     check_files([], files, others=[page], overwrite=output.overwrite)
     check_ending(page, ".html", ".htm")
-    rows = {name: read_pairs(file, task, reading=reading).rows for name, file in _named(files)}
+    rows = {name: store_pairs(file, task, reading=reading).rows for name, file in _named(files)}
     found = measure(rows, task, tags=tags)
     if page is not None:
         from training.reports.data_page import render

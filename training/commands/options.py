@@ -1,6 +1,7 @@
 """Arguments and options of several commands."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -69,10 +70,14 @@ class PairFiles:
 
     def read(self, file: Path, task: Task, out: Path, role: str) -> list[LabeledPair]:
         """Return the rows of a file. Skipped rows are written to `OUT.bad_rows.ROLE.jsonl`."""
-        from training.data.dataset import read_pairs
+        return list(self.store(file, task, out, role))
+
+    def store(self, file: Path, task: Task, out: Path, role: str) -> Sequence[LabeledPair]:
+        """Return the same rows in temporary files."""
+        from training.data.dataset import store_pairs
 
         bad_rows_file = out.parent / f"{out.name}.bad_rows.{role}.jsonl" if self.skip_bad_rows else None
-        found = read_pairs(file, task, reading=self.reading, bad_rows_file=bad_rows_file)
+        found = store_pairs(file, task, reading=self.reading, bad_rows_file=bad_rows_file)
         if found.report.bad_rows:
             log.warning("%s: %d bad rows skipped, written to %s", file, len(found.report.bad_rows), bad_rows_file)
         return found.rows

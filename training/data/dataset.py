@@ -25,6 +25,7 @@ from training.data.files.parts import Part, parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.files.writers import check_files, write_file
 from training.data.rows import MISSING, WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport, ReadResult, Row
+from training.data.stored.rows import stored
 from training.data.values import plain_id
 
 
@@ -35,9 +36,29 @@ def read_pairs(
     reading: ReadOptions = AS_IT_COMES,
     bad_rows_file: Path | str | None = None,
 ) -> ReadResult[LabeledPair]:
-    """Read a labelled file; arguments and errors as for `read_rows`."""
-    found = read_rows(path, task, reading=reading, bad_rows_file=bad_rows_file)
-    return ReadResult([row.labeled() for row in found.rows], found.report)
+    """Read a labelled file into memory; arguments and errors as for `read_rows`, but ids may repeat unseen."""
+    found = store_pairs(path, task, reading=reading, bad_rows_file=bad_rows_file)
+    return ReadResult(list(found.rows), found.report)
+
+
+def store_pairs(
+    path: Path | str,
+    task: Task,
+    *,
+    reading: ReadOptions = AS_IT_COMES,
+    bad_rows_file: Path | str | None = None,
+) -> ReadResult[LabeledPair]:
+    """Read a labelled file into temporary files, for stages that go through rows of any number (training.data.stored).
+
+    Arguments and errors as for `read_pairs`, and MachineError if the disk is full. With `reading.clicks` all rows are
+    in memory once, since the prior of their rates is fitted to all.
+    """
+    if reading.clicks:
+        found = read_rows(path, task, reading=reading, bad_rows_file=bad_rows_file)
+        return ReadResult(stored(row.labeled() for row in found.rows), found.report)
+    reader = _Reader(Path(path), task, reading, bad_rows_file)
+    rows = stored(row.labeled() for row in reader.rows(require_labels=True))
+    return ReadResult(rows, reader.report())
 
 
 def read_rows(
@@ -57,26 +78,43 @@ def read_rows(
     Raises BadRowsError if rows are bad and `bad_rows_file` is None, if no row is good, or if a label is a number other
     than 0 and 1, because all labels may then be grades. Raises InputError if the file cannot be read or lacks a column.
     """
-    path = Path(path)
-    target = None if bad_rows_file is None else Path(bad_rows_file)
-    if target is not None:
-        check_files([target], [path], overwrite=True)
-    good: list[Row] = []
-    bad: list[BadRow] = []
-    for row in iter_rows(path, task, reading=reading, require_labels=require_labels):
-        if isinstance(row, Row):
-            good.append(row)
-        else:
-            bad.append(row)
-    if not good:
-        raise_if_column_missing(path, bad)
+    reader = _Reader(Path(path), task, reading, bad_rows_file)
+    good = list(reader.rows(require_labels))
     repeated = [key for key, count in Counter(row.id for row in good).items() if count > 1]
-    report = ReadReport(str(path), len(good) + len(bad), tuple(bad), tuple(repeated))
-    if target is not None:
-        write_file(target, (record for row in bad for record in row.records()))
-    if bad and (target is None or not good or report.has_grades):
-        raise BadRowsError(report)
+    report = replace(reader.report(), repeated_ids=tuple(repeated))
     return ReadResult(with_rates(good, BetaPrior.parse(reading.clicks)) if reading.clicks else good, report)
+
+
+class _Reader:
+    """Reads the good rows of a file and keeps the bad ones for the report."""
+
+    def __init__(self, path: Path, task: Task, reading: ReadOptions, bad_rows_file: Path | str | None) -> None:
+        self._path, self._task, self._reading = path, task, reading
+        self._target = None if bad_rows_file is None else Path(bad_rows_file)
+        if self._target is not None:
+            check_files([self._target], [path], overwrite=True)
+        self._good = 0
+        self._bad: list[BadRow] = []
+
+    def rows(self, require_labels: bool) -> Iterator[Row]:
+        """Yield the good rows."""
+        for row in iter_rows(self._path, self._task, reading=self._reading, require_labels=require_labels):
+            if isinstance(row, Row):
+                self._good += 1
+                yield row
+            else:
+                self._bad.append(row)
+
+    def report(self) -> ReadReport:
+        """Write the file of bad rows and return the report on all rows; raise where the bad ones are an error."""
+        if not self._good:
+            raise_if_column_missing(self._path, self._bad)
+        report = ReadReport(str(self._path), self._good + len(self._bad), tuple(self._bad))
+        if self._target is not None:
+            write_file(self._target, [record for row in self._bad for record in row.records()])
+        if self._bad and (self._target is None or not self._good or report.has_grades):
+            raise BadRowsError(report)
+        return report
 
 
 def iter_rows(

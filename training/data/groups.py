@@ -5,14 +5,15 @@ the row of that id, even if that row is gone, and with all other rows made from 
 the row that replaced them. Equal ids alone link nothing, because ids of concatenated files often repeat by chance.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relevance.tasks import LabeledPair, query_key
 from relevance.text.characters import normalize
-from training.data.extras import own_ids, source_ids
+from training.data.extras import SOURCE_ID, own_ids, source_ids
+from training.data.stored.rows import having, queries_of
 
 
 def linked_groups(rows: Sequence[LabeledPair]) -> list[str]:
@@ -20,20 +21,33 @@ def linked_groups(rows: Sequence[LabeledPair]) -> list[str]:
 
     The id is the smallest query key of the group, so it does not depend on the order of rows.
     """
-    keys = [query_key(row.pair.query) for row in rows]
-    number = {key: n for n, key in enumerate(dict.fromkeys(keys))}
-    sources = [source_ids(row) for row in rows]
-    ids = {name: -1 for names in sources for name in names}  # id -> a query of its group, once known
-    links = _Links(len(number))
-    for row, key, names in zip(rows, keys, sources, strict=True):
-        for name in (*own_ids(row), *names):
+    return list(iter_groups(rows))
+
+
+def iter_groups(rows: Sequence[LabeledPair]) -> Iterator[str]:
+    """Yield the ids of `linked_groups`. In memory are the queries of rows that `source_id` links, and no others."""
+    linked = _linked_queries(rows)
+    return (linked.get(key, key) for key in map(query_key, queries_of(rows)))
+
+
+def _linked_queries(rows: Sequence[LabeledPair]) -> dict[str, str]:
+    """Return the group id of each query key whose rows, or rows that name them, have a `source_id`."""
+    # id -> a query of its group, once known. The name of merged sources has that of sources in it.
+    ids = {name: -1 for row in having(rows, SOURCE_ID) for name in source_ids(row)}
+    if not ids:
+        return {}
+    number: dict[str, int] = {}
+    links = _Links()
+    for row in rows:
+        for name in (*own_ids(row), *source_ids(row)):
             if name in ids:
-                ids[name] = links.join(ids[name], number[key])
+                n = number.setdefault(query_key(row.pair.query), len(number))
+                ids[name] = links.join(ids[name], n)
     least: dict[int, str] = {}
     for key, n in number.items():
         root = links.root(n)
         least[root] = min(key, least.get(root, key))
-    return [least[links.root(number[key])] for key in keys]
+    return {key: least[links.root(n)] for key, n in number.items()}
 
 
 def copy_groups(rows: Sequence[LabeledPair]) -> NDArray[np.int64]:
@@ -53,7 +67,7 @@ def _source_groups(rows: Sequence[LabeledPair], kind: Callable[[LabeledPair], Ha
     """Return a group number [N] per row: rows of one kind that are linked by `source_id`, transitively, are a group."""
     sources = {name for row in rows for name in source_ids(row)}
     first: dict[tuple[str, Hashable], int] = {}
-    links = _Links(len(rows))
+    links = _Links()
     for at, row in enumerate(rows):
         for name in (*own_ids(row), *source_ids(row)):
             if name in sources:
@@ -74,12 +88,14 @@ def held_keys(rows: Iterable[LabeledPair]) -> set[str]:
 
 
 class _Links:
-    """Union-find with path halving over the numbers below `size`."""
+    """Union-find with path halving over numbers, each of which is one more than the greatest so far at most."""
 
-    def __init__(self, size: int) -> None:
-        self._parent = list(range(size))
+    def __init__(self) -> None:
+        self._parent: list[int] = []
 
     def root(self, n: int) -> int:
+        """Return the number that stands for the set of a number."""
+        self._parent.extend(range(len(self._parent), n + 1))
         parent = self._parent
         while parent[n] != n:
             parent[n] = n = parent[parent[n]]

@@ -1,7 +1,7 @@
 """Results of reading a data file: good rows, bad rows with all their problems, and the report on both."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -75,7 +75,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ReadReport:
-    """What reading a file found. `total` counts good and bad rows. Repeated ids are reported but are not an error."""
+    """What reading a file found: `total` counts good and bad rows. Repeated ids (by `read_rows`) are no error."""
 
     file: str
     total: int
@@ -130,7 +130,7 @@ class ReadReport:
 class ReadResult(Generic[T]):
     """The good rows of a file, in its order, and the report on all of them."""
 
-    rows: list[T]
+    rows: Sequence[T]
     report: ReadReport
 
 

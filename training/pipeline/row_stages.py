@@ -67,7 +67,7 @@ def read(run: StageRun) -> Report:
 
 def clean_rows(run: StageRun) -> Report:
     """Clean training rows; those of dev and test stay as they came."""
-    rows, report = clean(run.rows(TRAIN), run.recipe.task, run.recipe.cleaning)
+    rows, report = clean(run.stored(TRAIN), run.recipe.task, run.recipe.cleaning)
     run.write(TRAIN, rows)
     return report.model_dump(mode="json")
 
@@ -140,13 +140,13 @@ def split_rows(given: Datasets, raw: Sequence[LabeledPair], section: SplitSectio
     if fractions["train"] <= 0:
         raise InputError(f"split: dev {section.dev:g} and test {section.test:g} leave no training rows")
     left, groups = _without_leaks(given, section)
-    parts = {"train": left}
+    parts: dict[str, Sequence[LabeledPair]] = {"train": left}
     if len(fractions) > 1:
-        parts = split_pairs(
+        parts |= split_pairs(
             left, fractions=fractions, seed=section.seed, held_out_languages=section.held_out_languages, groups=groups
         )
     dev = given.dev or _as_they_came(parts["dev"], raw)
-    found = Datasets(parts["train"], dev, given.test or _as_they_came(parts.get("test", []), raw))
+    found = Datasets(list(parts["train"]), dev, given.test or _as_they_came(parts.get("test", []), raw))
     shared = len({query_key(row.pair.query) for row in found.dev} & {query_key(row.pair.query) for row in found.test})
     if shared:
         log.warning("split: %d queries are in dev and test: metrics on test flatter", shared)
@@ -178,7 +178,7 @@ def _without_leaks(given: Datasets, section: SplitSection) -> tuple[list[Labeled
     return [given.train[n] for n in places], [groups[n] for n in places]
 
 
-def _as_they_came(part: list[LabeledPair], raw: Sequence[LabeledPair]) -> list[LabeledPair]:
+def _as_they_came(part: Sequence[LabeledPair], raw: Sequence[LabeledPair]) -> list[LabeledPair]:
     """Return rows of a split as they came: texts, labels and tags from before cleaning, merged rows one by one."""
     by_id = {row.id: row for row in raw}
     return [by_id[name] for row in part for name in own_ids(row) if name in by_id]

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from relevance.tasks import LabeledPair
+from training.data.stored.rows import StoredRows
 from training.embedding.vectors import CachedEncoder, PairEncoder
 from training.pipeline.recipe import PipelineRecipe
 from training.pipeline.store import Result
-from training.pipeline.tables import read_rows, write_rows
+from training.pipeline.tables import open_rows, read_rows, write_rows
 
 # The files and folders that stages make.
 TRAIN, DEV, TEST = "train.parquet", "dev.parquet", "test.parquet"
@@ -56,6 +57,10 @@ class StageRun:
     def rows(self, name: str) -> list[LabeledPair]:
         """Return the rows of an input file."""
         return read_rows(self.path(name), self.recipe.task)
+
+    def stored(self, name: str) -> StoredRows:
+        """Return the rows of an input file without holding them."""
+        return open_rows(self.path(name), self.recipe.task)
 
     def write(self, name: str, rows: Sequence[LabeledPair]) -> None:
         """Write rows as an output."""

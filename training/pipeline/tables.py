@@ -1,7 +1,8 @@
 """Labelled pairs as Parquet files: the same rows give the same bytes. `read_pairs` of other commands reads them too."""
 
-import json
-from collections.abc import Sequence
+import contextlib
+import weakref
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,46 +10,62 @@ import pyarrow.parquet as pq
 
 from relevance.errors import InputError
 from relevance.storage.files import whole_file
-from relevance.tasks import LabeledPair, Pair, Task
+from relevance.tasks import LabeledPair, Task
 from training.data.fields import QUERY_FIELD
+from training.data.stored.batches import SCHEMA, resized
+from training.data.stored.rows import StoredRows, batches_of
 
 _ROW_GROUP = 16_384
-_EXTRA = "extra"
 
 
 def write_rows(path: Path, rows: Sequence[LabeledPair], task: Task) -> None:
-    """Write rows whole or not at all. Further fields of a row stand as a JSON object in the column `extra`."""
+    """Write rows whole or not at all. Further fields of a row stand as a JSON object in the column `extra`.
+
+    InputError for an id that is no text.
+    """
     schema = _schema(task)
     with whole_file(path) as beside, pq.ParquetWriter(beside, schema, compression="zstd") as writer:
-        for start in range(0, len(rows), _ROW_GROUP):
-            part = rows[start : start + _ROW_GROUP]
-            columns = [
-                [row.id for row in part],
-                [row.pair.language for row in part],
-                [row.pair.query for row in part],
-                [row.pair.candidate for row in part],
-                [row.label for row in part],
-                [json.dumps(row.extra, ensure_ascii=False, default=str) if row.extra else None for row in part],
-            ]
-            arrays = [pa.array(values, type=field.type) for values, field in zip(columns, schema, strict=True)]
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        for batch in resized(batches_of(rows), _ROW_GROUP):
+            try:
+                ids = batch.column("id").cast(pa.string())
+            except pa.ArrowInvalid as error:
+                raise InputError(f"{path.name}: an id is no text ({error}); expected ids in Unicode") from None
+            writer.write_batch(pa.RecordBatch.from_arrays([ids, *batch.columns[1:]], schema=schema))
 
 
 def read_rows(path: Path, task: Task) -> list[LabeledPair]:
-    """Read what `write_rows` wrote. InputError where the file is damaged or of another kind."""
-    rows: list[LabeledPair] = []
-    names = _schema(task).names
+    """Return what `write_rows` wrote. InputError where the file is damaged or of another kind."""
+    return list(open_rows(path, task))
+
+
+def open_rows(path: Path, task: Task) -> StoredRows:
+    """Return the rows of `read_rows` without holding them: each row group is read when it is gone through."""
+    with _faults(path):
+        file = pq.ParquetFile(path)
+        groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+        names = _schema(task).names
+        if missing := sorted({*names} - {*file.schema_arrow.names}):
+            raise KeyError(f"no column {', '.join(missing)}")
+
+    def load(number: int) -> pa.RecordBatch:
+        with _faults(path):
+            table = file.read_row_group(number, columns=names).select(names).combine_chunks()
+            columns = [
+                table.column(name).combine_chunks().cast(field.type) for name, field in zip(names, SCHEMA, strict=True)
+            ]
+            return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+    rows = StoredRows(groups, load)
+    weakref.finalize(rows, file.close)
+    return rows
+
+
+@contextlib.contextmanager
+def _faults(path: Path) -> Iterator[None]:
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_ROW_GROUP, columns=names):
-                for key, language, query, candidate, label, extra in zip(
-                    *(batch.column(name).to_pylist() for name in names), strict=True
-                ):
-                    fields = json.loads(extra) if extra else {}
-                    rows.append(LabeledPair(Pair(query, candidate, language), label, key, fields))
+        yield
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); expected rows of a pipeline stage") from None
-    return rows
 
 
 def _schema(task: Task) -> pa.Schema:
@@ -60,6 +77,6 @@ def _schema(task: Task) -> pa.Schema:
             pa.field(QUERY_FIELD, text),
             pa.field(task.candidate_field, text),
             pa.field("label", pa.int8()),
-            pa.field(_EXTRA, text),
+            pa.field("extra", text),
         ]
     )

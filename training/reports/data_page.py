@@ -9,7 +9,7 @@ from relevance.tasks import Task
 from training.reports import charts
 from training.reports.charts import Bar
 from training.reports.density import SEGMENT
-from training.reports.measures import DataReport, FileFigures, Histogram
+from training.reports.figures import DataReport, FileFigures, Histogram
 from training.reports.template import render_page
 
 _SHOWN = 30  # bars a chart: a column that holds no languages may have thousands of values

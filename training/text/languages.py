@@ -12,11 +12,10 @@ from enum import StrEnum
 
 from relevance.errors import ConfigError
 from relevance.tasks import UNKNOWN_LANGUAGE, query_key
-from training.progress import Meter
 from training.text.detector import Detector, detectable
 from training.text.scripts import LATIN, language_scripts, script_of, scripts_of
 
-_CHUNK = 20_000  # queries handed to the detector at once: bounds memory and lets progress show
+_CHUNK = 20_000  # queries handed to the detector at once: bounds memory
 _HAN = {"HAN"}
 
 
@@ -55,10 +54,8 @@ class Caution:
 DEFAULT_CAUTION = Caution()
 
 
-def check_tags(
-    tagged: Iterable[tuple[str, str]], caution: Caution = DEFAULT_CAUTION, further_languages: Sequence[str] = ()
-) -> dict[tuple[str, str], Verdict]:
-    """Return the verdict on every different (query, tag).
+class TagJudge:
+    """Judges the language tags of queries: first it has to `see` all different (query, tag), each once.
 
     The detector chooses among the tags that occur and `further_languages`; with fewer than two of them it is not asked.
     A tag disagrees when the query has letters, but none of the tag's scripts nor Latin ones alone (Hangul under `es`),
@@ -67,19 +64,55 @@ def check_tags(
     than `name_share` of a word's queries are aside: a wrong tag in a hundred makes no word a name. A query of names
     alone is not judged. A query of Chinese characters alone is taken for any language that writes them.
 
-    Raises ConfigError for a further language that the detector does not know, MachineError when lingua is missing.
+    It holds the words that were seen, those with digits aside.
     """
-    pairs = sorted(set(tagged))
-    queries = {query: _Query.of(query) for query in dict.fromkeys(query for query, _ in pairs)}
-    names = _names(pairs, caution)
-    candidates = {tag for _, tag in pairs} - {UNKNOWN_LANGUAGE} | set(further_languages)
-    known = _known(candidates, further_languages) if len(candidates) > 1 else frozenset[str]()
-    verdicts = {(query, tag): _without_detector(queries[query], tag, names) for query, tag in pairs}
-    evidence = {pair: _evidence(queries[pair[0]], pair[1]) for pair, verdict in verdicts.items() if verdict is None}
-    detected = _detect(evidence.values(), known)
-    for pair, text in evidence.items():
-        verdicts[pair] = _judge(queries[pair[0]], pair[1], detected[text], known, caution)
-    return {pair: verdict for pair, verdict in verdicts.items() if verdict is not None}
+
+    def __init__(self, caution: Caution = DEFAULT_CAUTION, further_languages: Sequence[str] = ()) -> None:
+        self._caution, self._further = caution, further_languages
+        self._words: defaultdict[str, Counter[str]] = defaultdict(Counter)  # by tag: queries of each word
+
+    def see(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Count the words of further (query, tag)."""
+        for query, tag in pairs:
+            self._words[tag].update(word for word in query_key(query).split() if not any(map(str.isdigit, word)))
+
+    def verdicts(self, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Verdict]:
+        """Return the verdict on every different one of some (query, tag) that were seen.
+
+        Raises ConfigError for a further language that the detector does not know, MachineError when lingua is missing.
+        """
+        pairs = sorted(set(pairs))
+        queries = {query: _Query.of(query) for query in dict.fromkeys(query for query, _ in pairs)}
+        known = self._known
+        verdicts = {(query, tag): _without_detector(queries[query], tag, self._names) for query, tag in pairs}
+        evidence = {pair: _evidence(queries[pair[0]], pair[1]) for pair, verdict in verdicts.items() if verdict is None}
+        detected = _detect(evidence.values(), known)
+        for pair, text in evidence.items():
+            verdicts[pair] = _judge(queries[pair[0]], pair[1], detected[text], known, self._caution)
+        return {pair: verdict for pair, verdict in verdicts.items() if verdict is not None}
+
+    @functools.cached_property
+    def _names(self) -> frozenset[str]:
+        """The words that several tags share: brands, models, loan words."""
+        counts = sorted(self._words.values(), key=len)
+        few = counts[: max(len(counts) - self._caution.shared_in + 1, 0)]  # a name is in one of these
+        words = {word for found in few for word in found}
+        return frozenset(word for word in words if _is_name([found[word] for found in counts], self._caution))
+
+    @functools.cached_property
+    def _known(self) -> frozenset[str]:
+        """The languages to choose among."""
+        candidates = {*self._words, *self._further} - {UNKNOWN_LANGUAGE}
+        return _known(candidates, self._further) if len(candidates) > 1 else frozenset()
+
+
+def check_tags(
+    tagged: Iterable[tuple[str, str]], caution: Caution = DEFAULT_CAUTION, further_languages: Sequence[str] = ()
+) -> dict[tuple[str, str], Verdict]:
+    """Return the verdict on every different (query, tag), as `TagJudge` has them."""
+    judge, pairs = TagJudge(caution, further_languages), set(tagged)
+    judge.see(pairs)
+    return judge.verdicts(pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +145,10 @@ def _says_something(word: str) -> bool:
 _word_key = functools.lru_cache(maxsize=1 << 16)(query_key)
 
 
-def _names(pairs: Sequence[tuple[str, str]], caution: Caution) -> frozenset[str]:
-    tags: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for query, tag in pairs:
-        for word in query_key(query).split():
-            tags[word][tag] += 1
-    return frozenset(word for word, found in tags.items() if _is_name(found, caution))
-
-
-def _is_name(tags: Counter[str], caution: Caution) -> bool:
-    least = caution.name_share * tags.total()
-    return len(tags) >= caution.shared_in and sum(count >= least for count in tags.values()) >= caution.shared_in
+def _is_name(queries: Sequence[int], caution: Caution) -> bool:
+    """Return whether a word is a name, by its number of queries under each tag."""
+    least = max(caution.name_share * sum(queries), 1)
+    return sum(count >= least for count in queries) >= caution.shared_in
 
 
 def _without_detector(query: _Query, tag: str, names: frozenset[str]) -> Verdict | None:
@@ -164,11 +190,9 @@ def _detect(texts: Iterable[str], languages: Collection[str]) -> Mapping[str, tu
         return dict.fromkeys(left, (UNKNOWN_LANGUAGE, 0.0))
     detector = Detector(languages)
     found: dict[str, tuple[str, float]] = {}
-    with Meter("language detection", len(left), "queries") as meter:
-        for start in range(0, len(left), _CHUNK):
-            chunk = left[start : start + _CHUNK]
-            found |= zip(chunk, map(_likeliest, detector.likelihoods(chunk)), strict=True)
-            meter.advance(len(chunk))
+    for start in range(0, len(left), _CHUNK):
+        chunk = left[start : start + _CHUNK]
+        found |= zip(chunk, map(_likeliest, detector.likelihoods(chunk)), strict=True)
     return found
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from relevance.tasks import LabeledPair, query_key
 from training.data.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, is_made
 from training.data.groups import held_keys
-from training.data.votes import TAGGED_LANGUAGE
+from training.data.votes.merging import TAGGED_LANGUAGE
 from training.embedding.vectors import Embedder
 from training.progress import Meter
 from training.translation.chain import Translation, TranslatorChain

@@ -22,7 +22,7 @@ from relevance.errors import InputError
 from relevance.storage.files import whole_file
 from relevance.storage.outputs import STANDARD, check_outputs
 from training.data.files.json_lines import json_line
-from training.data.files.parts import COMPRESSIONS, DELIMITERS, PARQUET, TSV, files_of, type_of
+from training.data.files.parts import COMPRESSIONS, DELIMITERS, JSON_TYPES, PARQUET, TSV, files_of, type_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,15 +87,20 @@ def output_type(path: Path) -> tuple[str, str]:
 def write_file(path: Path, records: Iterable[Record]) -> None:
     """Write records in the format of the file's name, atomically; `-` is standard output.
 
-    Creates missing parent folders. InputError if the file cannot hold a record, MachineError if it cannot be written.
+    Records are gone through twice where the format is a table, whose columns have to be known first; an iterator, which
+    can be used only once, is held in memory. Creates missing parent folders. InputError if the file cannot hold a
+    record, MachineError if it cannot be written.
     """
-    records = list(records)
+    if isinstance(records, Iterator):
+        records = list(records)
     columns = Columns()
-    for number, record in enumerate(records, 1):
-        columns.see(record)
-        check_record(path, record, f"record {number}")
+    kind = output_type(path)
+    if kind[0] not in JSON_TYPES:
+        for number, record in enumerate(records, 1):
+            columns.see(record)
+            check_record(path, record, f"record {number}")
     with output_file(path) as beside:
-        write_records(beside, output_type(path), records, columns)
+        write_records(beside, kind, records, columns)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from training.data.clicks import BetaPrior
 from training.data.dataset import read_pairs, read_rows
 from training.data.files.reading import ReadOptions
 from training.data.rows import BadRowsError
-from training.data.votes import Contradictions
+from training.data.votes.merging import Contradictions
 from training.data.weights import label_shares, label_votes, label_weights
 
 

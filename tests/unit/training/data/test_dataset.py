@@ -387,7 +387,7 @@ def test_table_without_label_column_is_read_when_labels_are_not_required(tmp_pat
 
 
 def test_repeated_ids_are_reported_and_kept(tmp_path):
-    found = read_pairs(write_rows(tmp_path / "a.txt", GOOD, GOOD, GOOD | {"id": 2}), Task.QC)
+    found = read_rows(write_rows(tmp_path / "a.txt", GOOD, GOOD, GOOD | {"id": 2}), Task.QC)
     assert (found.report.repeated_ids, len(found.rows)) == (("1",), 3)
 
 

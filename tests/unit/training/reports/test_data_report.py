@@ -14,7 +14,8 @@ from training.data.splits import write_pairs
 from training.reports.charts import Bar, bar_chart, histogram
 from training.reports.data_page import render
 from training.reports.density import SEGMENT, density
-from training.reports.measures import DataReport, measure
+from training.reports.figures import DataReport
+from training.reports.measures import measure
 from training.text.scripts import language_scripts, scripts_of
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"

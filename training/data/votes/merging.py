@@ -15,17 +15,23 @@ Its `clicks` and `impressions` are removed: the votes hold those of all rows.
 Merging merged rows gives the same result as merging all rows at once.
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from relevance.tasks import LabeledPair, query_key
 from training.data.clicks import CLICKS, IMPRESSIONS
 from training.data.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
+from training.data.stored.batches import mentions, to_batch, to_rows
+from training.data.stored.buckets import PLACED
+from training.data.votes.ballots import ROUNDING, Ballot
 from training.data.weights import (
     HALF,
     LABEL_CUT,
@@ -39,9 +45,9 @@ from training.data.weights import (
 )
 
 TAGGED_LANGUAGE = "tagged_language"  # the extra that keeps the language tag of the file, if cleaning changed it
+_LABELS = "label_"  # begins the names of all extras that change what a row's vote is
 _SHOWN = 20
 _SHOWN_IDS = 20
-_ROUNDING = 1e-9
 
 
 class Contradictions(StrEnum):
@@ -86,65 +92,71 @@ class VoteReport(BaseModel):
     examples: tuple[Contradiction, ...]
 
 
-class Ballot(NamedTuple):
-    """Votes on one pair: their number, those for label 1, both by weight, and the sum of the cuts of their labels."""
-
-    votes: int
-    positive: float
-    weight: float
-    positive_weight: float
-    cuts: float
-
-    @property
-    def share(self) -> float:
-        """The weighted share of votes for label 1; the plain one where no vote has a weight."""
-        if self.weight > _ROUNDING:
-            return min(_snapped(self.positive_weight) / _snapped(self.weight), 1.0)
-        return _snapped(self.positive) / self.votes
-
-    @property
-    def cut(self) -> float:
-        """The share from which the label is 1."""
-        return self.cuts / self.votes
-
-    @property
-    def is_tie(self) -> bool:
-        """Whether both labels have the same weight."""
-        return abs(self.share - self.cut) < _ROUNDING
-
-    @property
-    def has_both(self) -> bool:
-        """Whether both labels have votes. Clicks are no votes for and against: rows with another cut never do."""
-        is_rate = abs(self.cut - HALF) > _ROUNDING
-        return self.votes > 1 and not is_rate and _ROUNDING < self.share < 1 - _ROUNDING
-
-    @property
-    def label(self) -> int:
-        """The label of the majority; 1 for a tie."""
-        return int(self.share >= self.cut - _ROUNDING)
-
-    @property
-    def label_weight(self) -> float:
-        """The mean weight of a vote."""
-        return min(_snapped(self.weight) / self.votes, 1.0)
-
-
 def tag_of(row: LabeledPair) -> str:
     """Return the language tag of a row in its file, even if cleaning changed it since."""
     return str(row.extra.get(TAGGED_LANGUAGE, row.pair.language))
 
 
-def merge_votes(rows: Sequence[LabeledPair], action: Contradictions) -> tuple[list[LabeledPair], VoteReport]:
-    """Return one row for each pair, at the place of the row that remains, and the report.
+class VoteMerger:
+    """Merges the rows of each pair into one, bucket by bucket: all rows of a pair have to be in one bucket."""
 
-    Rows without a duplicate are returned as the same objects. InputError if a `label_weight`, `label_share` or
-    `label_votes` is out of range.
-    """
-    ballots = _ballots(rows)
-    groups = [_Group(places, _counted([ballots[at] for at in places])) for places in _places(rows)]
-    left = [(group.first(rows), group) for group in groups if not _is_dropped(group.ballot, action)]
-    merged = [group.row(rows) for _, group in sorted(left, key=lambda item: item[0])]
-    return merged, _report(rows, groups, len(groups) - len(left))
+    def __init__(self, action: Contradictions) -> None:
+        self._action = action
+        self._counts: Counter[str] = Counter()
+        self._examples: list[tuple[int, Contradiction]] = []  # place of the first row of a pair, and the pair
+
+    def merge(self, bucket: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Yield the rows that remain of a bucket (KEYED), with the places of those that remain (PLACED).
+
+        InputError if a `label_weight`, `label_share`, `label_votes` or `label_cut` is out of range.
+        """
+        pairs = _pair_numbers(bucket)
+        voting = (np.bincount(pairs)[pairs] > 1) | mentions(bucket, _LABELS)
+        yield bucket.filter(pa.array(~voting)).select(PLACED.names)
+        if voting.any():
+            yield self._merged(bucket.filter(pa.array(voting)))
+
+    def report(self) -> VoteReport:
+        """Return what was merged so far."""
+        first = heapq.nsmallest(_SHOWN, self._examples, key=lambda example: example[0])
+        counts = {name: self._counts[name] for name in VoteReport.model_fields if name != "examples"}
+        return VoteReport(**counts, examples=tuple(example for _, example in first))
+
+    def _merged(self, bucket: pa.RecordBatch) -> pa.RecordBatch:
+        rows, places = to_rows(bucket), bucket.column("place").to_pylist()
+        ballots = _ballots(rows)
+        members: defaultdict[int, list[int]] = defaultdict(list)
+        for at, pair in enumerate(_pair_numbers(bucket).tolist()):
+            members[pair].append(at)
+        groups = [_Group(at, _counted([ballots[n] for n in at])) for at in members.values()]
+        left = [group for group in groups if not _is_dropped(group.ballot, self._action)]
+        self._count(rows, groups, len(groups) - len(left))
+        both = ((places[group.places[0]], group) for group in groups if group.ballot.has_both)
+        for place, group in heapq.nsmallest(_SHOWN, both, key=lambda item: item[0]):
+            self._examples.append((place, _shown(rows, group)))
+        kept = [places[group.first(rows)] for group in left]
+        return to_batch([group.row(rows) for group in left]).append_column("place", pa.array(kept, pa.int64()))
+
+    def _count(self, rows: Sequence[LabeledPair], groups: Sequence["_Group"], dropped: int) -> None:
+        voted = [group for group in groups if group.ballot.votes > 1]
+        both = [group for group in groups if group.ballot.has_both]
+        self._counts.update(
+            merged_rows=len(rows) - len(groups),
+            voted_pairs=len(voted),
+            votes=sum(group.ballot.votes for group in voted),
+            contradictory_pairs=len(both),
+            contradictory_votes=sum(group.ballot.votes for group in both),
+            ties=sum(group.ballot.is_tie for group in both),
+            dropped=dropped,
+        )
+
+
+def tags_of(batch: pa.RecordBatch) -> list[str]:
+    """Return the language tag [N] of each row in its file, even if cleaning changed it since."""
+    tags = batch.column("language").to_pylist()
+    for at in np.flatnonzero(mentions(batch, TAGGED_LANGUAGE)).tolist():
+        tags[at] = tag_of(to_rows(batch.slice(at, 1))[0])
+    return tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +192,7 @@ class _Group:
         extra |= {LABEL_SHARE: self.ballot.share, LABEL_VOTES: self.ballot.votes}
         if self.ballot.label_weight < 1:
             extra[LABEL_WEIGHT] = self.ballot.label_weight
-        if abs(self.ballot.cut - HALF) > _ROUNDING:
+        if abs(self.ballot.cut - HALF) > ROUNDING:
             extra[LABEL_CUT] = self.ballot.cut
         further = [name for name in sources if name != str(extra.get(SOURCE_ID))]
         extra |= {MERGED_IDS: list(ids)} if ids else {}
@@ -188,12 +200,15 @@ class _Group:
         return replace(kept, label=self.ballot.label, extra=extra)
 
 
-def _places(rows: Sequence[LabeledPair]) -> list[list[int]]:
-    """Return the indices of the rows of every (query, candidate, language tag), in the order of first rows."""
-    places: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
-    for at, row in enumerate(rows):
-        places[query_key(row.pair.query), query_key(row.pair.candidate), tag_of(row)].append(at)
-    return list(places.values())
+def _pair_numbers(bucket: pa.RecordBatch) -> NDArray[np.int64]:
+    """Return the number [N] of each row's (query, candidate, language tag) in a bucket, in the order of first rows."""
+    candidates = bucket.column("candidate").dictionary_encode()
+    keys: dict[str, int] = {}
+    known = np.array([keys.setdefault(query_key(text), len(keys)) for text in candidates.dictionary.to_pylist()])
+    numbers = known[candidates.indices.to_numpy()] if bucket.num_rows else known
+    pairs: dict[tuple[str, int, str], int] = {}
+    rows = zip(bucket.column("key").to_pylist(), numbers.tolist(), tags_of(bucket), strict=True)
+    return np.fromiter((pairs.setdefault(row, len(pairs)) for row in rows), np.int64, bucket.num_rows)
 
 
 def _ballots(rows: Sequence[LabeledPair]) -> list[Ballot]:
@@ -215,21 +230,6 @@ def _is_dropped(ballot: Ballot, action: Contradictions) -> bool:
     return action is Contradictions.DROP or ballot.is_tie
 
 
-def _report(rows: Sequence[LabeledPair], groups: Sequence[_Group], dropped: int) -> VoteReport:
-    voted = [group for group in groups if group.ballot.votes > 1]
-    both = [group for group in groups if group.ballot.has_both]
-    return VoteReport(
-        merged_rows=len(rows) - len(groups),
-        voted_pairs=len(voted),
-        votes=sum(group.ballot.votes for group in voted),
-        contradictory_pairs=len(both),
-        contradictory_votes=sum(group.ballot.votes for group in both),
-        ties=sum(group.ballot.is_tie for group in both),
-        dropped=dropped,
-        examples=tuple(_shown(rows, group) for group in both[:_SHOWN]),
-    )
-
-
 def _shown(rows: Sequence[LabeledPair], group: _Group) -> Contradiction:
     members = [rows[at] for at in group.places]
     positive = round(group.ballot.positive)
@@ -240,8 +240,3 @@ def _shown(rows: Sequence[LabeledPair], group: _Group) -> Contradiction:
         negative=group.ballot.votes - positive,
         ids=tuple(name for row in members for name in own_ids(row))[:_SHOWN_IDS],
     )
-
-
-def _snapped(value: float) -> float:
-    """Round a sum of shares to an integer if the difference is a rounding error."""
-    return float(round(value)) if abs(value - round(value)) < _ROUNDING else value

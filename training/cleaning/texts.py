@@ -1,11 +1,13 @@
-"""The texts of one row, cleaned, with counts of what each step changed. Knows which step is for which field."""
+"""The texts of rows, cleaned, with counts of what each step changed. Knows which step is for which field."""
 
 import functools
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+import pyarrow as pa
 
 from relevance.storage.strict import StrictModel
-from relevance.tasks import LabeledPair, Task
+from relevance.tasks import Task
 from relevance.text.characters import COMMA_FORMS, STEPS, normalize
 from relevance.text.formatting import path_levels
 from training.cleaning.options import CleaningOptions
@@ -35,10 +37,12 @@ class StepCounts:
     """Counts, over rows, what each step changed."""
 
     changed: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    texts: Counter[str] = field(default_factory=Counter)  # changed ones by field
     examples: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
 
     def add(self, name: str, before: str, cleaned: Cleaned) -> None:
         """Count one cleaned field."""
+        self.texts[name] += before != cleaned.text
         for step in cleaned.steps:
             self.changed[step][name] += 1
             if len(self.examples[step]) < _SHOWN:
@@ -56,23 +60,27 @@ class StepCounts:
         }
 
 
-class RowCleaner:
+class TextCleaner:
     """Cleans the two texts of rows of one task by the options; `separator` divides the levels of category paths."""
 
     def __init__(self, task: Task, options: CleaningOptions, separator: str) -> None:
+        self.counts = StepCounts()
         self._task, self._options, self._separator = task, options, separator
         # Many rows share queries, paths and titles.
-        self._normalized = functools.lru_cache(maxsize=1 << 17)(self._normalized)
+        self._normalized = functools.lru_cache(maxsize=1 << 16)(self._normalized)
 
-    def clean(self, row: LabeledPair, counts: StepCounts) -> LabeledPair:
-        """Return the row with cleaned texts; the row itself when nothing changed."""
-        query = self._normalized(row.pair.query)
-        candidate = (self._path if self._task is Task.QC else self._normalized)(row.pair.candidate)
-        if not query.steps and not candidate.steps:
-            return row
-        counts.add(QUERY, row.pair.query, query)
-        counts.add(CANDIDATE, row.pair.candidate, candidate)
-        return replace(row, pair=replace(row.pair, query=query.text, candidate=candidate.text))
+    def clean(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the rows with cleaned texts; the batch itself when nothing changed."""
+        clean = {QUERY: self._normalized, CANDIDATE: self._path if self._task is Task.QC else self._normalized}
+        for name, change in clean.items():
+            before = batch.column(name).to_pylist()
+            after = list(map(change, before))
+            if any(cleaned.steps for cleaned in after):
+                for text, cleaned in zip(before, after, strict=True):
+                    self.counts.add(name, text, cleaned)
+                texts = pa.array([cleaned.text for cleaned in after], pa.string())
+                batch = batch.set_column(batch.schema.get_field_index(name), name, texts)
+        return batch
 
     def _normalized(self, text: str, keep: str = "") -> Cleaned:
         return Cleaned(*normalize(text, keep)) if self._options.normalize_text else Cleaned(text)

@@ -1,0 +1,59 @@
+"""Rows brought together by a key, and brought back into the order of their places."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from relevance.tasks import query_key
+from training.data.stored.batches import SCHEMA
+from training.data.stored.rows import StoredRows
+from training.data.stored.spool import Spool, bucket_of, buckets_for
+
+PLACED = SCHEMA.append(pa.field("place", pa.int64()))
+KEYED = PLACED.append(pa.field("key", pa.string()))
+
+
+class RowsByQuery:
+    """Rows in buckets by the key of their query (KEYED): all rows of a query are in one bucket, by place."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch], buckets: int) -> None:
+        """Write batches of rows (SCHEMA) to buckets. MachineError if the disk is full."""
+        self._spool = Spool(KEYED, buckets)
+        self.rows = 0
+        for batch in batches:
+            keys = [query_key(query) for query in batch.column("query").to_pylist()]
+            places = pa.array(np.arange(self.rows, self.rows + len(keys)))
+            keyed = batch.append_column("place", places).append_column("key", pa.array(keys, pa.string()))
+            self._spool.scatter(keyed, bucket_numbers(keys, buckets))
+            self.rows += len(keys)
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return map(self.bucket, range(self._spool.buckets))
+
+    def bucket(self, number: int) -> pa.RecordBatch:
+        """Return the rows of a bucket."""
+        return self._spool.whole(number)
+
+
+class RowsByPlace:
+    """Brings rows that come in any order back into that of their places, each of which is below `size`."""
+
+    def __init__(self, size: int) -> None:
+        self._spool = Spool(PLACED, buckets_for(size))
+        self._span = max(-(-size // self._spool.buckets), 1)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Append rows (PLACED). MachineError if the disk is full."""
+        self._spool.scatter(batch, batch.column("place").to_numpy() // self._span)
+
+    def ordered(self) -> StoredRows:
+        """Return all rows by place."""
+        spool = self._spool
+        sizes = [sum(spool.sizes(bucket)) for bucket in range(spool.buckets)]
+        return StoredRows(sizes, lambda bucket: spool.whole(bucket).sort_by("place").select(SCHEMA.names))
+
+
+def bucket_numbers(keys: Sequence[str], buckets: int) -> np.ndarray:
+    """Return the bucket [N] of each key."""
+    return np.fromiter((bucket_of(key, buckets) for key in keys), np.int64, len(keys))
