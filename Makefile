@@ -12,34 +12,12 @@ OBSERVABILITY := tests/e2e/test_observability.py
 
 .PHONY: demo models test lint unit image setup clients clean
 .DELETE_ON_ERROR:
-.PRECIOUS: $(DEMO)/%/checkpoint/card.json
 
-demo: $(VENV)/.installed models
-	@echo
-	@echo "Serving the models of the SYNTHETIC sample; stop with Ctrl-C. Once it is ready, open http://127.0.0.1:$(PORT)/ or try:"
-	@echo
-	@echo "  curl -s http://127.0.0.1:$(PORT)/v1/score -H 'Content-Type: application/json' -d \\"
-	@echo "    '{\"task\":\"qc\",\"query\":\"ランニングシューズ\",\"language\":\"ja\",\"candidates\":[\"shoes,sports shoes,running shoes\",\"furniture,office furniture,office chairs\"]}'"
-	@echo
-	@echo "The command is $(RELEVANCE) : try $(RELEVANCE) --help ; or activate first: source $(VENV)/bin/activate , then relevance --help"
-	@echo
-	@exec $(RELEVANCE) serve --bundle qc=$(DEMO)/qc/bundle --bundle qi=$(DEMO)/qi/bundle --port $(PORT)
+demo: $(VENV)/.installed
+	@exec $(RELEVANCE) demo $(DEMO) --port $(PORT)
 
-models: $(DEMO)/qc/bundle/manifest.json $(DEMO)/qi/bundle/manifest.json
-
-$(DEMO)/%/bundle/manifest.json: $(DEMO)/%/checkpoint/card.json | $(VENV)/.installed
-	@echo "== $*: export to ONNX, check against the checkpoint, pack"
-	@$(RELEVANCE) export $(DEMO)/$*/checkpoint $(DEMO)/$*/bundle --overwrite
-	@$(RELEVANCE) verify $(DEMO)/$*/bundle
-
-$(DEMO)/%/checkpoint/card.json: configs/demo-%.toml $(DEMO)/sample/SYNTHETIC.txt | $(VENV)/.installed
-	@echo "== $*: fine-tune a cross-encoder on the synthetic sample"
-	@task=$$(echo $* | tr a-z A-Z); $(RELEVANCE) train configs/demo-$*.toml $(DEMO)/$*/checkpoint --overwrite \
-		--train $(DEMO)/sample/train_$$task.txt --dev $(DEMO)/sample/dev_$$task.txt
-
-$(DEMO)/sample/SYNTHETIC.txt: | $(VENV)/.installed
-	@echo "== the embedded sample (synthetic)"
-	@$(RELEVANCE) sample $(DEMO)/sample
+models: $(VENV)/.installed
+	@$(RELEVANCE) demo $(DEMO) --models-only
 
 setup: $(VENV)/.installed-dev
 

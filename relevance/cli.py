@@ -22,6 +22,7 @@ HELP = "Multilingual query-category (QC) and query-item (QI) relevance: fine-tun
 
 # The commands in the order of use, under the headings of `--help`.
 STEPS = {
+    "First steps": ("demo",),
     "Rows": ("sample", "data", "translate", "convert-translator", "negatives", "validate", "apply-review"),
     "Models": ("encoder", "import", "train", "evaluate", "pipeline", "ablate"),
     "Bundles": ("export", "verify"),

@@ -5,6 +5,7 @@ import typer
 from relevance.storage.locks import locks_output
 from training.commands.ablate import ablate
 from training.commands.data import data
+from training.commands.demo import demo
 from training.commands.evaluate import evaluate
 from training.commands.feedback import from_logs, interleaving
 from training.commands.import_model import import_model
@@ -21,7 +22,7 @@ data.command("from-logs")(locks_output("out")(from_logs))
 data.command()(interleaving)
 app.add_typer(data, name="data")
 app.add_typer(pipeline, name="pipeline")
-for command in (ablate, evaluate, score, train):
+for command in (ablate, demo, evaluate, score, train):
     app.command()(command)
 for command in (apply_review, convert_translator, encoder, negatives, sample, translate, validate):
     app.command(command.__name__.replace("_", "-"))(locks_output("out")(command))

@@ -1,8 +1,9 @@
 """The time of the README's first command for a new user: `python benchmarks/demo/run.py` (standard library only).
 
 Clones the committed tree into an empty folder, runs `make demo` there with empty caches (installation included) until
-the service is ready, asks it to rank the showcase queries of the SYNTHETIC sample, stops it, and runs `make demo` a
-second time. Writes `results.json` in this folder.
+the fine-tuned models answer, asks them to rank the showcase queries of the SYNTHETIC sample, stops the demo, and runs
+it a second time. Times of the first score and of the end are seconds of the clock; `first_score_after_installation`
+ends when the untuned encoder has answered. Writes `results.json` in this folder.
 """
 
 import json
@@ -33,22 +34,44 @@ for entry in showcase():
 
 
 @contextmanager
-def demo(clone: Path, environment: dict[str, str], log: Path) -> Iterator[float]:
-    """Run `make demo` until the service is ready, yield the seconds it took, and stop it at the end."""
-    begun = time.monotonic()
+def demo(clone: Path, environment: dict[str, str], log: Path) -> Iterator[dict[str, float]]:
+    """Run `make demo` until the fine-tuned models answer and yield the seconds of its steps; stop it at the end."""
+    begun, seconds = time.monotonic(), {}
     with log.open("w") as stream:
         child = subprocess.Popen(
             ["make", "demo"], cwd=clone, env=environment, stdout=stream, stderr=stream, start_new_session=True
         )
     try:
-        while '"ready at' not in log.read_text():
-            if child.poll() is not None or time.monotonic() - begun > LIMIT_SECONDS:
-                sys.exit(f"error: make demo ended without being ready; see {log}")
-            time.sleep(0.1)
-        yield time.monotonic() - begun
+        for name, has_come in STEPS.items():
+            while not has_come(log.read_text()):
+                if child.poll() is not None or time.monotonic() - begun > LIMIT_SECONDS:
+                    sys.exit(f"error: make demo ended without being ready; see {log}")
+                time.sleep(0.1)
+            seconds[name] = time.monotonic() - begun
+        yield seconds
     finally:
         os.killpg(child.pid, signal.SIGINT)
         child.wait()
+
+
+def scores(query: str, language: str, candidates: list[str]) -> list[float]:
+    """Return the scores of a query's candidates, as the service gives them."""
+    body = {"task": "qc", "query": query, "language": language, "candidates": candidates}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{PORT}/v1/score", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    return [entry["score"] for entry in json.load(urllib.request.urlopen(request))["scores"]]
+
+
+def answers(_: str) -> bool:
+    """Return whether the service scores a query."""
+    try:
+        return bool(scores("コーヒーカップ", "ja", ["coffee cups & mugs"]))
+    except OSError:
+        return False
+
+
+STEPS = {"installed": lambda said: "Demo in" in said, "first_score": answers, "ready": lambda said: "Ready:" in said}
 
 
 def ranks(clone: Path) -> list[dict[str, Any]]:
@@ -57,12 +80,8 @@ def ranks(clone: Path) -> list[dict[str, Any]]:
     lines = subprocess.run(command, capture_output=True, text=True, check=True, cwd=clone).stdout.splitlines()
     found = []
     for language, query, right, candidates in map(json.loads, lines):
-        body = {"task": "qc", "query": query, "language": language, "candidates": candidates}
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{PORT}/v1/score", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        scores = [entry["score"] for entry in json.load(urllib.request.urlopen(request))["scores"]]
-        rank = 1 + sum(score > scores[candidates.index(right)] for score in scores)
+        given = scores(query, language, candidates)
+        rank = 1 + sum(score > given[candidates.index(right)] for score in given)
         found.append({"language": language, "query": query, "rank": rank, "of": len(candidates)})
     return found
 
@@ -81,6 +100,7 @@ def main() -> None:
     caches = {"RELEVANCE_CACHE": str(folder / "cache"), "PIP_NO_CACHE_DIR": "1", "PORT": str(PORT)}
     environment = {**os.environ, **caches}
     environment.pop("VIRTUAL_ENV", None)
+    load = os.getloadavg()[0]
     with demo(clone, environment, folder / "first.log") as first:
         showcase = ranks(clone)
     with demo(clone, environment, folder / "second.log") as second:
@@ -91,8 +111,11 @@ def main() -> None:
         "source_commit": commit.stdout.strip(),
         "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
         "data": "the embedded sample: synthetic, no benchmark of quality",
-        "first_run_seconds": round(first),
-        "second_run_seconds": round(second, 1),
+        "load_before": round(load, 2),
+        "installation_seconds": round(first["installed"]),
+        "first_score_after_installation_seconds": round(first["first_score"] - first["installed"]),
+        "first_run_seconds": round(first["ready"]),
+        "second_run_seconds": round(second["ready"], 1),
         "training_languages": training_languages(clone),
         "showcase_ranked_first": sum(entry["rank"] == 1 for entry in showcase),
         "showcase": showcase,

@@ -32,7 +32,7 @@ from training.data.provenance import now, source_commit
 from training.data.splits import write_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = ROOT / "configs" / "demo-qc.toml"
+RECIPE = ROOT / "training" / "demo" / "qc.toml"
 SMALL = ["encoder.layers=2", "training.epochs=1", "training.evaluations=1", "training.learning_rate=4e-4"]
 SMALL += ["training.head_learning_rate=1e-3"]
 FIRST_ROWS = 100

@@ -36,7 +36,7 @@ JUDGES = {
 
 def judged(rows: list[LabeledPair], task: Task, kinds: list[str], folds: dict[str, int]) -> dict[str, OutOfFold]:
     """Return the out-of-fold scores by kind of judge, and their mean where there are several kinds."""
-    recipe = PipelineRecipe.load(ROOT / "configs" / f"demo-{task}.toml").fine_tuning()
+    recipe = PipelineRecipe.load(ROOT / "training" / "demo" / f"{task}.toml").fine_tuning()
     found = {}
     for kind in kinds:
         options = SelfValidationOptions(folds=folds[kind], models=JUDGES[kind])

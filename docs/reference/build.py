@@ -43,7 +43,8 @@ MEANINGS = {
     "head.kind": "how hidden states become a logit: `stock`, `mean`, `paired`, or `yes_no` of a language model",
     "head.width": "width of the paired head's hidden layer",
     "head.dropout": "dropout before a `mean` or `paired` head",
-    "training.epochs": "passes over the training rows; may be a fraction",
+    "training.epochs": "passes over the training rows; may be a fraction. 0: the encoder stays as it is, and only the "
+    "head's start sees rows",
     "training.batch_size": "pairs in one step of the optimiser",
     "training.learning_rate": "highest learning rate of the encoder",
     "training.head_learning_rate": "highest learning rate of the head; a `yes_no` head, which is pretrained, has "

@@ -127,6 +127,7 @@ class ModelCard(StrictModel):
         default_factory=dict, description="how each of language_thresholds was found"
     )
     seen_languages: tuple[str, ...] = Field((), description="languages of training rows, translated rows left out")
+    fine_tuned: bool = Field(True, description="false: only the start of the head saw training rows (0 epochs)")
     metrics: Report | None = None
     metrics_on: str = Field("unknown", description="the rows that metrics were measured on, and what was tuned on them")
     cosine_auc: float | None = Field(

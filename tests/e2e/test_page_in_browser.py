@@ -152,6 +152,39 @@ def test_model_that_is_loaded_later_is_shown_then_with_what_the_address_said_of_
         assert opened.faults == []
 
 
+def test_untuned_model_is_marked_until_another_one_takes_its_place(browser, tmp_path):
+    tiny_bundle(tmp_path / "untuned", Task.QC, seed=1)
+    manifest = json.loads((tmp_path / "untuned" / "manifest.json").read_text()) | {"fine_tuned": False}
+    before = Manifest.model_validate(manifest).sealed()
+    (tmp_path / "untuned" / "manifest.json").write_text(before.model_dump_json())
+    after = tiny_bundle(tmp_path / "tuned", Task.QC, seed=3)
+    served = tmp_path / "served"
+    served.symlink_to("untuned")
+    with (
+        running({"qc": served}, threads=1, watch_seconds=0.1) as process,
+        tab(browser, process.wait_ready()) as opened,
+    ):
+        page = opened.page
+        opened.go("/")
+        scored(page, 10)
+        page.get_by_text("Untuned model").wait_for()
+        page.locator(".about", has_text=before.version).wait_for()
+        assert opened.serious() == []
+        with tab(browser, opened.url, "narrow", "dark") as other:
+            other.go("/#/models")
+            other.page.locator(".tag", has_text="untuned").wait_for()
+            assert other.overflow() == 0
+            assert other.serious() == []
+        page.get_by_label("Search query").fill("mug")
+        (tmp_path / "link").symlink_to("tuned")
+        (tmp_path / "link").replace(served)
+        page.locator(".about", has_text=after.version).wait_for()  # without a click
+        scored(page, 10)
+        assert not page.get_by_text("Untuned model").is_visible()
+        assert page.get_by_label("Search query").input_value() == "mug"
+        assert opened.faults == []
+
+
 def test_wrong_input_is_answered_in_words(browser, url):
     with tab(browser, url) as opened:
         page = opened.page

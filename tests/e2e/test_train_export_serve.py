@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     relevance("sample", sample, "--scale", 0.5)
     overrides = [word for setting in SMALLER for word in ("--set", setting)]
     files = ["--train", sample / "train_QC.txt", "--dev", sample / "dev_QC.txt"]
-    relevance("train", ROOT / "configs" / "demo-qc.toml", folder / "checkpoint", *files, *overrides)
+    relevance("train", ROOT / "training" / "demo" / "qc.toml", folder / "checkpoint", *files, *overrides)
     relevance("export", folder / "checkpoint", folder / "bundle")
     return folder
 

@@ -246,6 +246,7 @@ def _card(job: Job, base: BaseModel, tuner: FineTuner, cosine_auc: float | None)
         prompt=recipe.decided_prompt,
         threshold=0.5,
         seen_languages=tuple(seen_languages(job.train)),
+        fine_tuned=recipe.training.epochs > 0,
         cosine_auc=cosine_auc,
         base_model=base.name,
         license=base.license,

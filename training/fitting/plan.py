@@ -68,6 +68,8 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
     The ids of rows that a teacher lacks are written to `lacking`.
     """
     base, section = resolve_base_model(recipe.base_model), recipe.training
+    if not section.epochs:
+        raise ConfigError(f"--plan: training.epochs = {section.epochs:g} trains nothing; expected a number above 0")
     form = recipe.format.fitted(recipe.task, [row.pair.candidate for row in train])
     recipe = recipe.model_copy(update={"format": form})
     check_family(base)

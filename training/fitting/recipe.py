@@ -39,7 +39,7 @@ class EncoderSection(OptionsModel):
 class TrainingSection(OptionsModel):
     """The optimiser and its schedule."""
 
-    epochs: float = Field(1.0, gt=0)
+    epochs: float = Field(1.0, ge=0)
     batch_size: int = Field(32, gt=0)
     micro_batch_size: int = Field(
         0, ge=0, description="most pairs computed at once; the gradients of a batch are added up; 0: the whole batch"

@@ -31,6 +31,7 @@ class ServedCard(BaseModel):
     created: str
     source_commit: str
     seen_languages: tuple[str, ...]
+    fine_tuned: bool
     threshold: float
     language_thresholds: dict[str, float]
     threshold_sources: dict[str, ThresholdSource]

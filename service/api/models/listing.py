@@ -37,6 +37,7 @@ class ModelInfo(ModelVersion):
     max_length: int = Field(description="tokens of a pair, special tokens included; longer pairs are cut")
     threshold: float
     language_thresholds: dict[str, float]
+    fine_tuned: bool = Field(description="false: the encoder as it is; only the start of its head saw training rows")
     languages: list[str] = Field(description="languages seen in fine-tuning; others work through the base model")
     quality: ModelQuality | None
     rerank_advice: dict[str, Advice] = Field(
@@ -51,7 +52,7 @@ class ModelInfo(ModelVersion):
         manifest = model.manifest
         return cls(
             **manifest.model_dump(include={"name", "task", "base_model", "license", "precision", "max_length"}),
-            **manifest.model_dump(include={"threshold", "language_thresholds", "created"}),
+            **manifest.model_dump(include={"threshold", "language_thresholds", "fine_tuned", "created"}),
             version=manifest.version,
             device=model.engine.device,
             runtime=model.engine.runtime,

@@ -59,7 +59,7 @@ class Evaluation:
 
     step: int
     dev_auc: float
-    train_loss: float
+    train_loss: float | None  # None before the first step
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,8 @@ class FineTuner:
     def _run(self, train: Examples, dev: Examples) -> None:
         batches = training_batches([len(pair) for pair in train.pairs], train.facts, self.section, self.seed)
         steps = len(batches)
+        if not steps:
+            self._evaluate(0, dev)
         marks = evaluation_steps(steps, self.section.evaluations)
         torch.manual_seed(self.seed)
         begun = self._restore()
@@ -154,8 +156,10 @@ class FineTuner:
     def _evaluate(self, step: int, dev: Examples) -> None:
         logits = predict_logits(self.model, self.tokenizer, dev.pairs)
         dev_auc = auc(dev.labels, logits)
-        evaluation = Evaluation(step, float("nan") if dev_auc is None else dev_auc, self._loss_sum / self._loss_steps)
-        log.info("step %d: train loss %.4f, dev AUC %.4f", step, evaluation.train_loss, evaluation.dev_auc)
+        loss = self._loss_sum / self._loss_steps if self._loss_steps else None
+        evaluation = Evaluation(step, float("nan") if dev_auc is None else dev_auc, loss)
+        told = "untuned" if loss is None else f"step {step}: train loss {loss:.4f}"
+        log.info("%s, dev AUC %.4f", told, evaluation.dev_auc)
         self._loss_sum, self._loss_steps = 0.0, 0
         self._evaluations.append(evaluation)
         self._guard.after_evaluation(step, logits, [e.dev_auc for e in self._evaluations], chance_error(dev.labels))

@@ -17,7 +17,9 @@ _EPOCH_SEEDS = 7919  # difference of the seeds of two epochs
 
 
 def training_batches(lengths: Sequence[int], facts: RowFacts, section: TrainingSection, seed: int) -> list[list[int]]:
-    """Return the batches of row numbers of a whole run, from the lengths [N] of the rows in tokens."""
+    """Return the batches of row numbers of a whole run, from the lengths [N] of the rows in tokens; 0 epochs: none."""
+    if not section.epochs:
+        return []
     epochs = math.ceil(section.epochs)
     made = [batch for epoch in range(epochs) for batch in _epoch(lengths, facts, section, seed + _EPOCH_SEEDS * epoch)]
     return made[: max(1, round(len(made) * section.epochs / epochs))]

@@ -117,6 +117,7 @@ def test_the_command_prints_a_plan_and_writes_nothing(tmp_path):
     ("more", "error", "fault"),
     [
         ({"encoder": {"layers": 9}}, ConfigError, "layers 9: base has 2; expected 1 to 2"),
+        ({"training": {"epochs": 0}}, ConfigError, "training.epochs = 0 trains nothing; expected a number above 0"),
         ({"training": {"max_length": 200}}, ConfigError, "max_length 200: the model has 130 positions"),
         ({"head": {"kind": "yes_no"}, "prompt": {"yes": " certainly"}}, InputError, "is not one token after"),
     ],

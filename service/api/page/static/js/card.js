@@ -55,6 +55,7 @@ export class ModelCard {
         h("h2", {}, model.name),
         h("span", { class: "tag" }, model.version),
         h("span", { class: "tag accent" }, model.role),
+        !model.fine_tuned && h("span", { class: "tag warn" }, "untuned"),
         trial && h("span", { class: "tag" }, trial),
       ),
       h(

@@ -11,6 +11,9 @@ const WHAT = {
   qi: "Does the title answer the query?",
   rerank: "Does the document answer the query?",
 };
+const UNTUNED =
+  "Untuned model: the encoder as it is, under a head that starts from cosines. Where fine-tuning goes on, this page " +
+  "changes to its model by itself.";
 const ACTIVE = "active";
 const CHALLENGER = "challenger";
 
@@ -19,10 +22,24 @@ export class Panel {
   constructor({ task, models }, text, again) {
     this.task = task;
     this.name = NAMES[task] ?? task;
+    this.sorted = true;
+    this.untuned = h("p", { class: "notice warn" }, UNTUNED);
+    this.take(models);
+    this.build(text, again);
+  }
+
+  /** Take over the task's models. Returns whether another one is active than before. */
+  take(models) {
+    const before = this.active?.version;
     this.active = models.find((model) => model.role === ACTIVE);
     this.challenger = models.find((model) => model.role === CHALLENGER);
-    this.sorted = true;
-    this.build(text, again);
+    this.untuned.hidden = this.active?.fine_tuned !== false;
+    return before !== undefined && before !== this.active?.version;
+  }
+
+  /** Whether the model that answers was not fine-tuned: another one may take its place soon. */
+  get isUntuned() {
+    return !this.untuned.hidden;
   }
 
   get text() {
@@ -85,6 +102,7 @@ export class Panel {
         order,
       ),
       this.about,
+      this.untuned,
       this.trial(),
       this.list,
       this.foot,

@@ -41,7 +41,10 @@ class Playground {
     for (const panel of this.panels) panel.leave();
   }
 
-  /** Show the models that are loaded, and once more when those that are still being loaded are there. */
+  /**
+   * Show the models that are loaded, and look again while others are being loaded, or while an untuned one answers,
+   * whose place a fine-tuned one may take.
+   */
   async follow() {
     await readConfig(); // before the list: a model that is loaded in between is in the list
     const tasks = await this.loaded();
@@ -50,11 +53,22 @@ class Playground {
       if (this.panels.length) this.keep();
       this.build(tasks);
       await this.score();
+    } else {
+      await this.renew(tasks);
     }
     this.waiting.hidden = !config.loading;
-    if (!config.loading) return;
+    if (!config.loading && !this.panels.some((panel) => panel.isUntuned)) return;
     await new Promise((done) => setTimeout(done, LOADING_MILLISECONDS));
     if (!this.gone) await this.follow();
+  }
+
+  /** Score again where another model is active than before; what people have typed stays. */
+  async renew(tasks) {
+    const found = (panel) => tasks.find(({ task }) => task === panel.task);
+    const changed = this.panels.filter((panel) => found(panel) && panel.take(found(panel).models));
+    if (!changed.length) return;
+    toast("Another model answers from now on");
+    if (this.query.value.trim()) await this.score();
   }
 
   /** Keep what people have typed; what the address says of tasks that were not loaded yet stays. */

@@ -61,6 +61,7 @@ def test_a_checkpoint_holds_what_export_needs(base, tmp_path):
     card = train(Job(recipe(base), rows(80), rows(40, 80), tmp_path / "out"))
     assert ModelCard.load(tmp_path / "out") == card
     assert card.seen_languages == ("de", "en")
+    assert card.fine_tuned
     assert sum(card.score_histogram) == sum(card.dev_rows.values()) == 40
     assert set(card.metrics.languages) == {"de", "en"}
     lines = (tmp_path / "out" / "dev_pairs.jsonl").read_text().splitlines()
@@ -69,6 +70,17 @@ def test_a_checkpoint_holds_what_export_needs(base, tmp_path):
     assert run["recipe"]["training"]["epochs"] == 2
     assert run["rows"]["train"] == {"de": 20, "en": 60}
     assert max(run["evaluations"], key=lambda e: e["dev_auc"])["step"] == run["best_step"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_without_an_epoch_the_encoder_stays_and_the_head_scores_by_cosines(base, tmp_path):
+    card = train(Job(recipe(base, epochs=0), rows(80), rows(40, 80), tmp_path / "out"))
+    assert not card.fine_tuned
+    before, after = load_file(base / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(value, after[name]) for name, value in before.items() if name in after)
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [(e["step"], e["train_loss"]) for e in run["evaluations"]] == [(0, None)]
+    assert np.std(dev_logits(tmp_path / "out")) > 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 

@@ -32,6 +32,7 @@ def test_without_switches_batches_are_those_of_similar_length():
     assert batches(epochs=2) == length_grouped_batches(LENGTHS, 16, 3) + length_grouped_batches(LENGTHS, 16, 3 + 7919)
     assert len(batches(epochs=1.5)) == round(7 * 1.5)
     assert len(batches(epochs=0.001)) == 1
+    assert batches(epochs=0) == []
 
 
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=300), st.integers(1, 20), st.integers(0, 5))
