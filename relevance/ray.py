@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from relevance.errors import ConfigError, InputError
 from relevance.model.session import Device
 from relevance.scorer import Scorer
-from relevance.tasks import SCORE_FIELDS, UNKNOWN_LANGUAGE, Pair, Task
+from relevance.tasks import SCORE_FIELDS, UNKNOWN_LANGUAGE, Task
 
 MAX_FAULTS = 5  # shown in a message
 QUERY, CANDIDATE, LANGUAGE = "query", "candidate", "language"
@@ -66,13 +66,13 @@ class BundleScorer:
         Raises InputError for a batch that is no mapping of columns, a missing column, a column to be added that is
         there already, and for queries or candidates that are no text or blank: these are counted, and five are shown.
         """
-        pairs = self._pairs(batch)
-        found = self._scorer.score_tokens(pairs, self._scorer.tokenize(pairs))
-        versions = np.full(len(pairs), self._scorer.manifest.version, dtype=object)
+        queries, candidates, languages = self._texts(batch)
+        found = self._scorer.score_tokens(self._scorer.tokenize(queries, candidates, languages), languages)
+        versions = np.full(len(found), self._scorer.manifest.version, dtype=object)
         values = (found.scores, found.labels, found.truncated, versions)
         return dict(batch) | dict(zip(self._added, values, strict=True))
 
-    def _pairs(self, batch: Any) -> list[Pair]:
+    def _texts(self, batch: Any) -> tuple[list[str], list[str], list[str]]:
         if not isinstance(batch, Mapping):
             kind = f"{type(batch).__module__.partition('.')[0]}.{type(batch).__name__}"
             raise InputError(f"batch: is a {kind}; expected columns of arrays, batch_format='numpy'")
@@ -84,7 +84,7 @@ class BundleScorer:
         else:
             languages = [UNKNOWN_LANGUAGE] * len(query)
         self._check(query, candidate)
-        return [Pair(*texts) for texts in zip(query, candidate, languages, strict=True)]
+        return query, candidate, languages
 
     def _column(self, batch: Mapping[str, NDArray[Any]], field: str) -> list[Any]:
         name = self._columns[field]

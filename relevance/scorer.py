@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from relevance.errors import BundleError, InputError
 from relevance.model.bundle import Bundle, Manifest
 from relevance.model.session import BundleSession, Device
+from relevance.model.text_cache import TextCache
 from relevance.tasks import Pair
-from relevance.text.tokenization import TokenizedPair
+from relevance.text.token_columns import TokenColumns
 
 MAX_FAULTS = 5  # shown in a message
 
@@ -43,6 +44,7 @@ class Scorer:
     def __init__(self, session: BundleSession, options: tuple[int, Device, int | None]) -> None:
         """Wrap an opened session; use `Scorer.open`."""
         self._session, self._options = session, options
+        self._texts = TextCache()
 
     @classmethod
     def open(
@@ -78,20 +80,23 @@ class Scorer:
         Raises InputError that counts all malformed pairs and shows the first five.
         """
         wanted = _pairs(pairs)
-        return self.score_tokens(wanted, self.tokenize(wanted))
+        queries, candidates = [pair.query for pair in wanted], [pair.candidate for pair in wanted]
+        languages = [pair.language for pair in wanted]
+        return self.score_tokens(self.tokenize(queries, candidates, languages), languages)
 
-    def tokenize(self, pairs: Sequence[Pair]) -> list[TokenizedPair]:
-        """Return pairs as the model reads them: formatted, and cut to its length. Needs no model run."""
-        return self._session.inputs.encode(pairs)
+    def tokenize(self, queries: Sequence[str], candidates: Sequence[str], languages: Sequence[str]) -> TokenColumns:
+        """Return N pairs, given as columns of texts that are not blank, as the model reads them. Needs no model run.
 
-    def score_tokens(self, pairs: Sequence[Pair], tokens: Sequence[TokenizedPair]) -> Scores:
-        """Return the scores of pairs by their tokens from `tokenize`; their languages choose offsets and thresholds."""
+        Each text is formatted and tokenised once; the scorer keeps those of late in some 64 MiB.
+        """
+        return self._session.inputs.columns(queries, candidates, languages, self._texts)
+
+    def score_tokens(self, tokens: TokenColumns, languages: Sequence[str]) -> Scores:
+        """Return the scores of N pairs by their tokens from `tokenize`; languages choose offsets and thresholds."""
         card = self.manifest
-        logits = self._session.logits(tokens, self._options[2])
-        languages = [pair.language for pair in pairs]
+        logits = self._session.column_logits(tokens, self._options[2])
         scores = card.scores(logits, languages)
-        truncated = np.array([pair.truncated for pair in tokens], dtype=np.bool_)
-        return Scores(scores, card.labels(scores, languages).astype(np.int64), logits, truncated)
+        return Scores(scores, card.labels(scores, languages).astype(np.int64), logits, tokens.truncated)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (str(self._session.bundle.folder), self.manifest.version, *self._options)

@@ -38,8 +38,11 @@ main()
 """
 
 
-def make(file: Path, count: int, bundle: Path) -> None:
-    """Write rows of the SYNTHETIC sample, repeated with a number in the query, so that no two are equal."""
+def make(file: Path, count: int, bundle: Path, candidates: int = 1) -> None:
+    """Write rows of the SYNTHETIC sample, repeated with a number in the query, so that no two are equal.
+
+    Each query stands in `candidates` rows, one after the other.
+    """
     from training.sample.generate import generate
     from training.sample.plan import SampleSettings
     from training.sample.shop import load_shop
@@ -49,7 +52,9 @@ def make(file: Path, count: int, bundle: Path) -> None:
     with file.open("w", encoding="utf-8") as stream:
         for place in range(count):
             pair = rows[place % len(rows)].pair
-            names = {"id": place, "origin_query": f"{pair.query} {place}", "language": pair.language}
+            asked = rows[place // candidates % len(rows)].pair
+            query = f"{asked.query} {place // candidates}"
+            names = {"id": place, "origin_query": query, "language": asked.language}
             stream.write(json.dumps(names | {Task(task).candidate_field: pair.candidate}) + "\n")
 
 

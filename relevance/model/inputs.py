@@ -4,22 +4,27 @@ The format makes two texts of a pair, and the tokeniser makes token ids of them.
 numbers beside them: the features of the pair.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from relevance.errors import CheckpointError
 from relevance.evaluation.soundness import MIN_PAIRS
 from relevance.model.card import TOKENIZER_FILE, ModelCard, explain
 from relevance.model.prior import PRIOR_FILE, CategoryPrior, PriorFeatures
+from relevance.model.text_cache import Key, ReadText, TextCache
 from relevance.tasks import Pair, Task
 from relevance.text.formatting import PairFormat
 from relevance.text.overlap import CandidateLetters, QueryLetters
+from relevance.text.token_columns import TokenColumns
 from relevance.text.tokenization import PairTokenizer, TokenizedPair
 
+TOKENIZED_AT_ONCE = 4096  # texts: the tokenizer's own results take some kB each
 MAX_UNKNOWN_SHARE = 0.5  # with a larger share of unknown categories, the table is of another taxonomy
 
 
@@ -78,6 +83,35 @@ class PairInputs:
         features = [candidate.with_query(letters) for _, letters, _, candidate in read]
         return [replace(pair, features=each) for pair, each in zip(tokens, features, strict=True)]
 
+    def columns(
+        self, queries: Sequence[str], candidates: Sequence[str], languages: Sequence[str], kept: TextCache
+    ) -> TokenColumns:
+        """Return N pairs, given as columns, as `encode` does. Texts that `kept` has are not read again."""
+        first, query_keys = _places(zip(queries, languages, strict=True))
+        second, candidate_keys = _places(candidates)
+        texts = self._read([*query_keys, *candidate_keys], kept)
+        second += len(query_keys)
+        features = np.zeros((len(first), 0), dtype=np.float32)
+        if self.reads_features:
+            both = zip(first.tolist(), second.tolist(), strict=True)
+            found = [texts[candidate].features.with_query(texts[query].features) for query, candidate in both]
+            features = np.array(found, dtype=np.float32)
+        return TokenColumns.join(self.tokenizer, [text.ids for text in texts], first, second, features)
+
+    def _read(self, keys: Sequence[Key], kept: TextCache) -> list[ReadText]:
+        """Return the texts of different keys."""
+        found = kept.get(keys)
+        missing = [key for key, text in zip(keys, found, strict=True) if text is None]
+        fresh: dict[Key, ReadText] = {}
+        for start in range(0, len(missing), TOKENIZED_AT_ONCE):
+            some = missing[start : start + TOKENIZED_AT_ONCE]
+            read = [self.candidate(key) if isinstance(key, str) else self.query(*key) for key in some]
+            ids = self.tokenizer.encode_texts([text for text, _ in read])
+            for key, each, (_, features) in zip(some, ids, read, strict=True):
+                fresh[key] = ReadText(np.array(each, dtype=np.int32), features)
+        kept.put(fresh)
+        return [fresh[key] if text is None else text for key, text in zip(keys, found, strict=True)]
+
     def findings(self, pairs: Sequence[Pair]) -> tuple[str, ...]:
         """Return what is wrong with the category prior for these pairs: their taxonomy is another one."""
         if self.prior is None or len(pairs) < MIN_PAIRS:
@@ -112,6 +146,13 @@ class PairInputs:
         letters = CandidateLetters.of(" ".join(levels)) if self.overlap else None
         prior = () if self.prior is None else self.prior.features(levels)
         return f"{lead}{self.format.path_text(levels)}", CandidateFeatures(letters, prior)
+
+
+def _places(keys: Iterable[Key]) -> tuple[NDArray[np.int64], list[Key]]:
+    """Return the place of each key among the different ones, and these."""
+    different: dict[Key, int] = {}
+    places = [different.setdefault(key, len(different)) for key in keys]
+    return np.array(places, dtype=np.int64), list(different)
 
 
 def _read_prior(folder: Path) -> CategoryPrior:

@@ -15,6 +15,7 @@ from relevance.errors import BundleError, MachineError
 from relevance.model.bundle import MODEL_FILE, Bundle
 from relevance.model.cores import usable_cores
 from relevance.model.inputs import PairInputs
+from relevance.text.token_columns import TokenColumns
 from relevance.text.tokenization import PairTokenizer, TokenizedPair, batches
 
 try:
@@ -26,6 +27,7 @@ except ModuleNotFoundError:
 
 Device = Literal["auto", "cpu", "cuda"]
 Logits = NDArray[np.float32]
+Arrays = dict[str, np.ndarray]  # what the model reads of a batch, by the name of the input
 
 KNOWN_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids", "features"})
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -53,7 +55,7 @@ class BundleSession:
     def open(cls, bundle: Bundle, threads: int = 0, device: Device = "auto") -> Self:
         """Start a session over an opened bundle and score its golden pairs. Raises as `start` and `self_test` do."""
         opened = cls.start(bundle, threads, device)
-        self_test(bundle, opened.inputs, opened._run)
+        self_test(bundle, opened.inputs, lambda pairs: opened._run(opened.tokenizer.collate(pairs)))
         return opened
 
     @classmethod
@@ -92,21 +94,31 @@ class BundleSession:
         The default budget is the device's. Raises BundleError for a logit that is not finite, MachineError where the
         runtime fails, for example out of memory.
         """
-        found = np.zeros(len(pairs), dtype=np.float32)
-        for places in batches([len(pair) for pair in pairs], max_batch_tokens or DEFAULT_BATCH_TOKENS[self.device]):
-            found[places] = self._run([pairs[place] for place in places])
+        lengths = np.array([len(pair) for pair in pairs], dtype=np.int64)
+        return self._batched(lengths, lambda some: self.tokenizer.collate([pairs[n] for n in some]), max_batch_tokens)
+
+    def column_logits(self, pairs: TokenColumns, max_batch_tokens: int | None = None) -> Logits:
+        """Return what `logits` returns, of pairs whose tokens are columns."""
+        return self._batched(pairs.lengths, pairs.collate, max_batch_tokens)
+
+    def _batched(
+        self, lengths: NDArray[np.int64], collate: Callable[[Sequence[int]], Arrays], max_batch_tokens: int | None
+    ) -> Logits:
+        found = np.zeros(len(lengths), dtype=np.float32)
+        for places in batches(lengths, max_batch_tokens or DEFAULT_BATCH_TOKENS[self.device]):
+            found[places] = self._run(collate(places))
         return found
 
-    def _run(self, pairs: Sequence[TokenizedPair]) -> Logits:
+    def _run(self, arrays: Arrays) -> Logits:
         """Return the logits [B] of one batch."""
         manifest = self.bundle.manifest
-        arrays = self.tokenizer.collate(pairs)
+        count = len(arrays["input_ids"])
         try:
             (found,) = self.session.run([manifest.output_name], {name: arrays[name] for name in manifest.input_names})
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class
-            size = f"{len(pairs)} pairs of {arrays['input_ids'].shape[1]} tokens"
+            size = f"{count} pairs of {arrays['input_ids'].shape[1]} tokens"
             raise MachineError(f"bundle {self.bundle.folder}: a batch of {size} does not run: {error}") from None
-        return checked_logits(self.bundle, found, len(pairs))
+        return checked_logits(self.bundle, found, count)
 
 
 def open_session(

@@ -4,6 +4,7 @@ Knows characters only; knows no rows, tasks or languages. Part of the format (`r
 and serving share it; `data clean` uses it too.
 """
 
+import functools
 import html
 import re
 import unicodedata
@@ -88,6 +89,7 @@ def _is_normal(text: str) -> bool:
     )
 
 
+@functools.cache
 def _steps(keep: str) -> tuple[tuple[str, Callable[[str], str]], ...]:
     actions = (_entities, _plain_spaces, _no_controls, _no_invisible, lambda text: _nfkc(text, keep), _folded)
     return tuple(zip(STEPS, actions, strict=True))

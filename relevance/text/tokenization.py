@@ -119,6 +119,14 @@ class PairTokenizer:
         """Return how many tokens of a query and of a candidate with these lengths are kept."""
         return _longest_first(query_tokens, candidate_tokens, self._room)
 
+    def kept_columns(self, query_tokens: np.ndarray, candidate_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `kept` returns for the lengths [N] of the texts of many pairs."""
+        fits = query_tokens + candidate_tokens <= self._room
+        shorter = np.minimum(np.minimum(query_tokens, candidate_tokens), self._room // 2)
+        longer = self._room - shorter
+        first, second = np.where(query_tokens <= candidate_tokens, (shorter, longer), (longer, shorter))
+        return np.where(fits, query_tokens, first), np.where(fits, candidate_tokens, second)
+
     def encode_pairs(self, texts: Sequence[tuple[str, str]]) -> list[TokenizedPair]:
         """Tokenise (query text, candidate text) pairs; each different text is tokenised once."""
         distinct = list(dict.fromkeys(text for pair in texts for text in pair))
@@ -152,16 +160,16 @@ class PairTokenizer:
         ]
 
 
-def batches(lengths: Sequence[int], max_batch_tokens: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int] | np.ndarray, max_batch_tokens: int) -> Iterator[list[int]]:
     """Yield the places of the next batch, longest pairs first, so that a batch that is too large fails at once.
 
     Rows x longest length stays within `max_batch_tokens`, unless one pair alone is longer. Pairs of one length keep
     their order: equal lengths give equal batches.
     """
-    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
     start = 0
     while start < len(order):
-        end = start + max(1, max_batch_tokens // lengths[order[start]])
+        end = start + max(1, max_batch_tokens // int(lengths[order[start]]))
         yield order[start:end]
         start = end
 

@@ -108,7 +108,8 @@ class _ShardActor:
         if not error:
             try:
                 rows = self._staged.shard(index)
-                found = score_rows(self._scorer, rows, self._scorer.tokenize(rows.pairs)).tobytes()
+                tokens = self._scorer.tokenize(rows.queries, rows.candidates, rows.languages)
+                found = score_rows(self._scorer, rows, tokens).tobytes()
             except RelevanceError as problem:
                 error = _text(problem)
         return {"shard": [index], "scores": [found], "error": [error]}

@@ -3,7 +3,7 @@
 A shard is sorted by length for its batches, not the whole file: that pads a little more and holds little in memory.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from relevance.errors import MachineError
 from relevance.model.bundle import Manifest
 from relevance.scorer import Scorer
-from relevance.text.tokenization import TokenizedPair
+from relevance.text.token_columns import TokenColumns
 from training.progress import Meter
 from training.scoring.input import Source
 from training.scoring.staged import ShardRows, StagedRows
@@ -124,7 +124,7 @@ class LocalRunner:
     def run(self, shards: Iterable[int], staged: StagedRows) -> Iterator[tuple[int, NDArray[np.void]]]:
         """Yield the shards' scores, in order."""
         rows = map(staged.shard, shards)
-        tokenized = ((each, self.scorer.tokenize(each.pairs)) for each in rows)
+        tokenized = ((each, self.scorer.tokenize(each.queries, each.candidates, each.languages)) for each in rows)
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(next, tokenized, None)
             while (found := waiting.result()) is not None:
@@ -132,9 +132,9 @@ class LocalRunner:
                 yield found[0].index, score_rows(self.scorer, *found)
 
 
-def score_rows(scorer: Scorer, rows: ShardRows, tokens: Sequence[TokenizedPair]) -> NDArray[np.void]:
+def score_rows(scorer: Scorer, rows: ShardRows, tokens: TokenColumns) -> NDArray[np.void]:
     """Return the scores of a shard, of dtype SHARD [rows]. The same rows and options give the same bytes."""
-    found = scorer.score_tokens(rows.pairs, tokens)
+    found = scorer.score_tokens(tokens, rows.languages)
     kept = np.zeros(len(rows.places), dtype=SHARD)
     kept["place"] = rows.places
     kept["score"], kept["label"], kept["truncated"] = found.scores, found.labels, found.truncated

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from relevance.errors import MachineError
 from relevance.storage.files import whole_file
-from relevance.tasks import Pair
 from training.data.files.json_lines import json_line
 from training.data.pair_blocks import PairBlock
 
@@ -36,11 +35,6 @@ class ShardRows(NamedTuple):
     queries: list[str]
     candidates: list[str]
     languages: list[str]
-
-    @property
-    def pairs(self) -> list[Pair]:
-        """The pairs of the rows."""
-        return list(map(Pair, self.queries, self.candidates, self.languages))
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ def test_an_actor_scores_as_the_command_does(scorer, rows):
     scores, error = called(scorer, rows)
     assert error == ""
     shard = StagedRows(rows).shard(0)
-    assert np.array_equal(np.frombuffer(scores, SHARD), score_rows(scorer, shard, scorer.tokenize(shard.pairs)))
+    tokens = scorer.tokenize(shard.queries, shard.candidates, shard.languages)
+    assert np.array_equal(np.frombuffer(scores, SHARD), score_rows(scorer, shard, tokens))
 
 
 @pytest.mark.parametrize(
