@@ -1,4 +1,4 @@
-"""The commands of `export`: `relevance export` and `relevance verify`."""
+"""The commands of `export`: `relevance export`, `relevance cascade` and `relevance verify`."""
 
 import json
 import logging
@@ -52,6 +52,38 @@ def export(
         f"{bundle}: {manifest.task} {manifest.name} {manifest.version} {precision}, largest logit "
         f"difference {parity.max_logit_difference:.2g} and F1 difference {parity.f1_difference:+.4f} "
         f"over {parity.pairs} dev pairs in {len(parity.languages)} languages"
+    )
+
+
+@app.command()
+def cascade(
+    small: Annotated[Path, typer.Argument(help="The bundle that scores every pair.")],
+    large: Annotated[Path, typer.Argument(help="The bundle that scores those again that the small one is unsure of.")],
+    bundle: Annotated[Path, typer.Argument(help="The bundle folder to make; appears whole or not at all.")],
+    dev: Annotated[
+        Path,
+        typer.Option(help="Labelled rows that neither model was trained on: JSON lines of `relevance data clean`."),
+    ],
+    max_f1_loss: Annotated[
+        float, typer.Option(help="Loss of F1 against the large model; as few pairs as it allows are passed on.")
+    ] = 0.003,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Make one bundle of a small model and a larger one, which scores the pairs that the small one is unsure of."""
+    from export.cascading import make_cascade
+
+    manifest = make_cascade(small, large, bundle, dev, max_f1_loss, overwrite=overwrite)
+    if as_json:
+        print(manifest.model_dump_json(indent=2))
+        return
+    summary = manifest.cascade
+    chosen, apart = summary.chosen_on, summary.held_out
+    print(
+        f"{bundle}: {manifest.task} {manifest.name} {manifest.version}, {chosen.passed_on:.1%} of "
+        f"{chosen.rows} pairs passed on, cost {summary.cost:.2f} of the large model's\n"
+        f"  F1 {chosen.cascade:.4f}; small model alone {chosen.small:.4f}, large {chosen.large:.4f}\n"
+        f"  held-out queries: F1 {apart.cascade:.4f}, {apart.passed_on:.1%} passed on"
     )
 
 

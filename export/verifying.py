@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from relevance.evaluation.soundness import Labelling, findings
 from relevance.model.bundle import Bundle, Golden
 from relevance.model.card import ModelCard
-from relevance.model.session import BundleSession
+from relevance.model.cascade_session import open_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,11 @@ class Verified:
 
 def verify_bundle(folder: Path) -> Verified:
     """Open a bundle as the service does. Raises BundleError or MachineError where the service would refuse it."""
-    session = BundleSession.open(Bundle.open(folder))
-    bundle, manifest = session.bundle, session.bundle.manifest
+    model = open_model(Bundle.open(folder))
+    bundle, manifest = model.bundle, model.bundle.manifest
     pairs = [golden.pair for golden in bundle.golden]
-    logits = session.logits(session.inputs.encode(pairs))
-    faults = (*label_findings(manifest, bundle.golden, logits), *session.inputs.findings(pairs))
+    logits = model.read(pairs, model.inputs.encode(pairs)).logits
+    faults = (*label_findings(manifest, bundle.golden, logits), *model.inputs.findings(pairs))
     found = [f"golden pairs, {finding}" for finding in faults]
     worst = bundle.check_golden(logits.tolist())
     return Verified(manifest.version, len(bundle.golden), worst, (*manifest.findings, *found))

@@ -67,7 +67,7 @@ class BundleScorer:
         there already, and for queries or candidates that are no text or blank: these are counted, and five are shown.
         """
         queries, candidates, languages = self._texts(batch)
-        found = self._scorer.score_tokens(self._scorer.tokenize(queries, candidates, languages), languages)
+        found = self._scorer.score_tokens(self._scorer.tokenize(queries, candidates, languages))
         versions = np.full(len(found), self._scorer.manifest.version, dtype=object)
         values = (found.scores, found.labels, found.truncated, versions)
         return dict(batch) | dict(zip(self._added, values, strict=True))

@@ -6,14 +6,15 @@ For notebooks, batch jobs, and Ray or Spark workers: a pickled scorer opens its 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relevance.errors import BundleError, InputError
 from relevance.model.bundle import Bundle, Manifest
-from relevance.model.session import BundleSession, Device
+from relevance.model.cascade_session import PairModel, open_model
+from relevance.model.session import Device
 from relevance.model.text_cache import TextCache
 from relevance.tasks import Pair
 from relevance.text.token_columns import TokenColumns
@@ -38,12 +39,34 @@ class Scores:
         return len(self.scores)
 
 
+@dataclass(frozen=True, slots=True)
+class PairColumns(Sequence[Pair]):
+    """N pairs as columns: a `Pair` is made when it is asked for."""
+
+    queries: Sequence[str]
+    candidates: Sequence[str]
+    languages: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def __getitem__(self, place: Any) -> Any:
+        return Pair(self.queries[place], self.candidates[place], self.languages[place])
+
+
+class ReadPairs(NamedTuple):
+    """N pairs, and their tokens as the model reads them (of a cascade the small one, which reads every pair)."""
+
+    pairs: PairColumns
+    tokens: TokenColumns
+
+
 class Scorer:
     """A bundle that has passed its golden self-test, ready to score. Safe to share among threads."""
 
-    def __init__(self, session: BundleSession, options: tuple[int, Device, int | None]) -> None:
-        """Wrap an opened session; use `Scorer.open`."""
-        self._session, self._options = session, options
+    def __init__(self, model: PairModel, options: tuple[int, Device, int | None]) -> None:
+        """Wrap an opened bundle; use `Scorer.open`."""
+        self._model, self._options = model, options
         self._texts = TextCache()
 
     @classmethod
@@ -61,18 +84,18 @@ class Scorer:
         2,048 on a CPU and 16,384 on a GPU. Raises BundleError for a damaged bundle, MachineError if CUDA is requested
         and not available.
         """
-        session = BundleSession.open(Bundle.open(Path(bundle).absolute()), threads, device)
-        return cls(session, (threads, device, max_batch_tokens))
+        model = open_model(Bundle.open(Path(bundle).absolute()), threads, device)
+        return cls(model, (threads, device, max_batch_tokens))
 
     @property
     def manifest(self) -> Manifest:
         """The bundle's manifest: task, version, thresholds, metrics."""
-        return self._session.bundle.manifest
+        return self._model.bundle.manifest
 
     @property
     def device(self) -> str:
         """Where the model runs: `cpu` or `cuda`."""
-        return self._session.device
+        return self._model.device
 
     def score(self, pairs: Iterable[Pair | tuple[str, str] | tuple[str, str, str]]) -> Scores:
         """Return the scores of pairs: `Pair`, (query, candidate) or (query, candidate, language).
@@ -82,24 +105,26 @@ class Scorer:
         wanted = _pairs(pairs)
         queries, candidates = [pair.query for pair in wanted], [pair.candidate for pair in wanted]
         languages = [pair.language for pair in wanted]
-        return self.score_tokens(self.tokenize(queries, candidates, languages), languages)
+        return self.score_tokens(self.tokenize(queries, candidates, languages))
 
-    def tokenize(self, queries: Sequence[str], candidates: Sequence[str], languages: Sequence[str]) -> TokenColumns:
+    def tokenize(self, queries: Sequence[str], candidates: Sequence[str], languages: Sequence[str]) -> ReadPairs:
         """Return N pairs, given as columns of texts that are not blank, as the model reads them. Needs no model run.
 
         Each text is formatted and tokenised once; the scorer keeps those of late in some 64 MiB.
         """
-        return self._session.inputs.columns(queries, candidates, languages, self._texts)
+        tokens = self._model.inputs.columns(queries, candidates, languages, self._texts)
+        return ReadPairs(PairColumns(queries, candidates, languages), tokens)
 
-    def score_tokens(self, tokens: TokenColumns, languages: Sequence[str]) -> Scores:
-        """Return the scores of N pairs by their tokens from `tokenize`; languages choose offsets and thresholds."""
+    def score_tokens(self, read: ReadPairs) -> Scores:
+        """Return the scores of N pairs, as `tokenize` read them."""
         card = self.manifest
-        logits = self._session.column_logits(tokens, self._options[2])
+        logits, truncated = self._model.read(read.pairs, read.tokens, self._options[2])
+        languages = read.pairs.languages
         scores = card.scores(logits, languages)
-        return Scores(scores, card.labels(scores, languages).astype(np.int64), logits, tokens.truncated)
+        return Scores(scores, card.labels(scores, languages).astype(np.int64), logits, truncated)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (str(self._session.bundle.folder), self.manifest.version, *self._options)
+        return _reopen, (str(self._model.bundle.folder), self.manifest.version, *self._options)
 
 
 def _reopen(folder: str, version: str, threads: int, device: Device, max_batch_tokens: int | None) -> Scorer:

@@ -85,10 +85,10 @@ class Study:
         return found | {f"probe ({len(some):,} rows)": probe.logits}
 
 
-def trained(recipe_file: Path, overrides: Sequence[str], study: Study, out: Path, keep: bool) -> dict[str, Any]:
+def trained(recipe_file: Path, overrides: Sequence[str], given: Parts, out: Path, keep: bool) -> dict[str, Any]:
     """Train a model, or keep that of `out`, if it has the same recipe and rows; return recipe, rows and time."""
     recipe = PipelineRecipe.load(recipe_file, [each for each in overrides if each not in OF_ROWS]).fine_tuning()
-    rows = study.rows.train
+    rows = given.train
     if GRADED in overrides:
         rows = graded(rows)
     if ORIGINALS in overrides:
@@ -97,7 +97,7 @@ def trained(recipe_file: Path, overrides: Sequence[str], study: Study, out: Path
     if keep and note.is_file() and mark.items() <= (known := json.loads(note.read_text())).items():
         return known
     begun = time.monotonic()
-    train(Job(recipe, rows, study.rows.choosing, out), overwrite=True)
+    train(Job(recipe, rows, given.choosing, out), overwrite=True)
     seconds = time.monotonic() - begun
     speed = {"seconds": round(seconds), "pairs_per_second": round(len(rows) * recipe.training.epochs / seconds, 1)}
     run = mark | speed | {"train_rows": len(rows), "source_commit": source_commit()}
@@ -206,7 +206,7 @@ def main(arguments: Sequence[str]) -> None:
     recipe_file = ROOT / "configs" / f"{task}.toml"
     folders = {name: BUILD / f"{target.stem}-{name.replace(' ', '-')}" for name in arms}
     wanted = {name: keys for name, keys in arms.items() if options.only in (None, name)}
-    models = {n: trained(recipe_file, keys, study, folders[n], options.keep) for n, keys in wanted.items()}
+    models = {n: trained(recipe_file, keys, study.rows, folders[n], options.keep) for n, keys in wanted.items()}
     if options.only is not None:
         return
     cheap = {name: [run(study.rows.choosing), run(study.rows.report)] for name, run in study.cheap_scorers().items()}

@@ -1,9 +1,9 @@
 """The bundle: one folder per task with all that scoring needs. It is written whole or not at all, and verifiable.
 
 `model.onnx`, `tokenizer.json`, `golden.jsonl`, `manifest.json`, and `prior.json` if the model reads a category prior.
-The manifest holds the sha256 of the others and a digest of itself, so that any altered byte is found. Golden pairs
-carry the logits that the model gave at export; a loader scores them again and compares. Knows no onnxruntime. See
-docs/bundle.md.
+A cascade has `golden.jsonl`, `manifest.json` and the bundles of its stages, `small` and `large`. The manifest holds the
+sha256 of the others and a digest of itself, so that any altered byte is found. Golden pairs carry the logits that the
+model gave at export; a loader scores them again and compares. Knows no onnxruntime. See docs/bundle.md.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from relevance.errors import BundleError
 from relevance.model.card import TOKENIZER_FILE, ModelCard, explain
+from relevance.model.cascade import STAGES, CascadeSummary
 from relevance.model.inputs import PairInputs
 from relevance.model.prior import PRIOR_FILE, CategoryPrior
 from relevance.storage.files import sha256_of
@@ -72,6 +73,9 @@ class Manifest(ModelCard):
     output_name: str
     golden_tolerance: float = Field(gt=0, description="largest difference in logits that the golden self-test accepts")
     parity: Parity
+    cascade: CascadeSummary | None = Field(
+        None, description="absent: one model; else the other fields are the large model's, apart from what both gave"
+    )
     tools: dict[str, str] = Field(default_factory=dict, description="versions of the packages that made the bundle")
     sha256: dict[str, str]
     digest: str = Field("", description="sha256 of this manifest without this field")
@@ -94,9 +98,15 @@ class Bundle:
     """An opened bundle, its hashes verified."""
 
     def __init__(
-        self, folder: Path, manifest: Manifest, golden: Sequence[Golden], prior: CategoryPrior | None = None
+        self,
+        folder: Path,
+        manifest: Manifest,
+        golden: Sequence[Golden],
+        prior: CategoryPrior | None = None,
+        stages: Sequence[Self] = (),
     ) -> None:
         self.folder, self.manifest, self.golden, self.prior = folder, manifest, golden, prior
+        self.stages: Sequence[Self] = stages or (self,)  # of a cascade: small and large
         self._borrowed: PairTokenizer | None = None
 
     @classmethod
@@ -112,7 +122,21 @@ class Bundle:
             golden = [Golden.model_validate_json(line) for line in lines if line]
         except ValidationError as error:
             raise BundleError(f"bundle {folder}: {GOLDEN_FILE}: {explain(error)}") from None
+        if manifest.cascade is not None:
+            return cls(folder, manifest, golden, stages=[cls._open_stage(folder, name, manifest) for name in STAGES])
         return cls(folder, manifest, golden, _read_prior(folder) if manifest.head.prior else None)
+
+    @classmethod
+    def _open_stage(cls, folder: Path, name: str, cascade: Manifest) -> Self:
+        stage = cls.open(_path(folder, name))
+        found = stage.manifest
+        if found.cascade is not None or found.task is not cascade.task:
+            kind = "a cascade" if found.cascade is not None else "one model"
+            raise BundleError(
+                f"bundle {folder}: its stage {name} is {kind} of task {found.task.value}, expected one model of task "
+                f"{cascade.task.value}"
+            )
+        return stage
 
     def inputs(self) -> PairInputs:
         """Return how the model reads pairs, as it was trained."""
@@ -176,7 +200,9 @@ def stated_version(folder: Path) -> str | None:
 
 
 def hashed_files(manifest: Manifest) -> tuple[str, ...]:
-    """Return the names of the files whose sha256 the manifest holds."""
+    """Return the names of the files whose sha256 the manifest holds; those of a cascade's stages hold their own."""
+    if manifest.cascade is not None:
+        return (GOLDEN_FILE, *(f"{name}/{MANIFEST_FILE}" for name in STAGES))
     return (MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, *((PRIOR_FILE,) if manifest.head.prior else ()))
 
 

@@ -6,7 +6,7 @@ kernel that imports onnxruntime. Knows no rows, no HTTP and no scheduling.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from relevance.errors import BundleError, MachineError
 from relevance.model.bundle import MODEL_FILE, Bundle
 from relevance.model.cores import usable_cores
 from relevance.model.inputs import PairInputs
+from relevance.tasks import Pair
 from relevance.text.token_columns import TokenColumns
 from relevance.text.tokenization import PairTokenizer, TokenizedPair, batches
 
@@ -41,6 +42,16 @@ CUDA_OPTIONS = {
 }
 DEFAULT_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 GOLDEN_BATCH = 32
+
+
+Tokens = TokenColumns | Sequence[TokenizedPair]  # of N pairs
+
+
+class Read(NamedTuple):
+    """What a model gave for pairs, [N] each: logits, and whether text was cut to the length that it reads."""
+
+    logits: Logits
+    truncated: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,13 @@ class BundleSession:
     def device(self) -> Literal["cpu", "cuda"]:
         """Where the model runs."""
         return "cuda" if self.session.get_providers()[0] == CUDA else "cpu"
+
+    def read(self, pairs: Sequence[Pair], tokens: Tokens, max_batch_tokens: int | None = None) -> Read:
+        """Return the logits of pairs by their tokens alone, as `logits` does."""
+        if isinstance(tokens, TokenColumns):
+            return Read(self.column_logits(tokens, max_batch_tokens), tokens.truncated)
+        truncated = np.array([pair.truncated for pair in tokens], dtype=np.bool_)
+        return Read(self.logits(tokens, max_batch_tokens), truncated)
 
     def logits(self, pairs: Sequence[TokenizedPair], max_batch_tokens: int | None = None) -> Logits:
         """Return logits [N] in the order of the pairs, run in batches of at most `max_batch_tokens` padded tokens.

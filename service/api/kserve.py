@@ -151,7 +151,7 @@ async def _readiness(request: Request, name: str, model_version: str | None) -> 
     service = service_of(request)
     try:
         model = _find(request, name, model_version)
-        if service.draining or not model.scheduler.alive:
+        if service.draining or not model.alive:
             raise UnavailableError(service.obstacle or f"model {name!r} can no longer score")
     except UnknownTaskError as error:
         return await _problem(request, error)

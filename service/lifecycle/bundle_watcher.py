@@ -7,6 +7,7 @@ from pathlib import Path
 
 from relevance.model.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, stated_version
 from relevance.model.card import TOKENIZER_FILE
+from relevance.model.cascade import STAGES
 from relevance.tasks import Task
 from service.errors import BundleRefusedError, ConflictError, UnavailableError
 from service.lifecycle.rollout import Rollout
@@ -14,6 +15,7 @@ from service.lifecycle.rollout import Rollout
 log = logging.getLogger(__name__)
 
 FILES = (MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE)
+CASCADE_FILES = (MANIFEST_FILE, GOLDEN_FILE, *(f"{stage}/{name}" for stage in STAGES for name in FILES))
 
 Mark = tuple[Path, tuple[tuple[int, int, int], ...]]
 
@@ -25,7 +27,7 @@ def mark_of(folder: Path) -> Mark | None:
     """
     try:
         real = folder.resolve(strict=True)
-        found = [(real / name).stat() for name in FILES]
+        found = [(real / name).stat() for name in (CASCADE_FILES if (real / STAGES[0]).is_dir() else FILES)]
     except (OSError, RuntimeError):  # RuntimeError: a loop of symbolic links
         return None
     return real, tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in found)

@@ -9,7 +9,9 @@ from relevance.errors import BundleError
 from relevance.model.bundle import Bundle
 from relevance.tasks import Task
 from service.observability.metrics import Metrics
-from service.scoring.served_model import Executors, OpenEngine, ServedModel
+from service.runtime.session import Engine
+from service.scoring.served_model import OpenEngine, ServedModel
+from service.scoring.stage import Executors
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -34,20 +36,23 @@ class Loader:
         bundle = Bundle.open(folder)
         if bundle.manifest.task is not task:
             raise BundleError(f"bundle {folder}: its task is {bundle.manifest.task.value!r}, expected {task.value!r}")
-        if beside is not None:
-            bundle.borrow_tokenizer(beside.manifest, beside.engine.tokenizer)
-        model = ServedModel(self.open_engine(bundle, self.settings), self.settings, self.metrics, self.executors)
+        engines: list[Engine] = []
+        for stage in bundle.stages:
+            for other in [*(each.engine for each in (beside.stages if beside is not None else ())), *engines]:
+                stage.borrow_tokenizer(other.bundle.manifest, other.tokenizer)
+            engines.append(self.open_engine(stage, self.settings))
+        model = ServedModel(bundle, engines, self.settings, self.metrics, self.executors)
         log.info(
             "bundle loaded",
             extra={
                 "task": task.value,
                 "model": bundle.manifest.name,
                 "version": bundle.manifest.version,
-                "device": model.engine.device,
-                "runtime": model.engine.runtime,
+                "device": model.device,
+                "runtime": model.runtime,
                 "golden_pairs": len(bundle.golden),
-                "golden_difference": model.engine.golden_difference,
-                "tokens_per_second": round(model.scheduler.tokens_per_second),
+                "golden_difference": max(engine.golden_difference for engine in engines),
+                "tokens_per_second": round(model.tokens_per_second),
                 "duration_ms": round(1000 * (time.perf_counter() - started)),
             },
         )

@@ -70,7 +70,7 @@ class Rollout:
     def answering(self, request_id: str) -> ServedModel | None:
         """Return the model that answers a request: the canary, if it can score and the request is in its share."""
         canary = self.canary
-        if canary is None or self.challenger is None or not canary.scheduler.alive:
+        if canary is None or self.challenger is None or not canary.alive:
             return self.active
         return canary if in_share(request_id, self.challenger.share) else self.active
 
@@ -95,7 +95,7 @@ class Rollout:
         """Make a bundle the challenger. The present challenger is not loaded again. Raises as `switch` does."""
         with self._changing(f"{mode} of {folder}"):
             old, version = self.challenger, await asyncio.to_thread(stated_version, folder)
-            if old is not None and old.model.manifest.version == version and old.model.scheduler.alive:
+            if old is not None and old.model.manifest.version == version and old.model.alive:
                 model = old.model
                 await _end(old)
             else:
@@ -109,14 +109,14 @@ class Rollout:
     def roll_back(self) -> None:
         """Swap the active and the previous model. Raises ConflictError where there is no previous one."""
         with self._changing("roll-back"):
-            if self.previous is None or not self.previous.scheduler.alive:
+            if self.previous is None or not self.previous.alive:
                 raise ConflictError(f"{self._task}: no previous model is loaded; expected one switch at least")
             self._activate(self.previous, "rolled_back")
 
     async def promote(self) -> None:
         """Make the challenger the active model. Raises ConflictError where there is none."""
         with self._changing("promotion"):
-            if self.challenger is None or not self.challenger.model.scheduler.alive:
+            if self.challenger is None or not self.challenger.model.alive:
                 raise ConflictError(f"{self._task}: no challenger is loaded; expected a shadow or a canary")
             challenger, self.challenger = self.challenger, None
             await _end(challenger)
@@ -136,7 +136,7 @@ class Rollout:
         for closing in self._closing:
             closing.cancel()
         for model in self.loaded:
-            await model.scheduler.close()
+            await model.close()
 
     @contextmanager
     def _changing(self, what: str) -> Iterator[None]:
@@ -152,7 +152,8 @@ class Rollout:
 
     async def _load(self, folder: Path) -> ServedModel:
         model = await asyncio.to_thread(self._loader.load, self._task, folder, self.active)
-        model.scheduler.yield_while(functools.partial(self._others_wait, model.scheduler))
+        for stage in model.stages:
+            stage.scheduler.yield_while(functools.partial(self._others_wait, stage.scheduler))
         return model
 
     async def _tested(self, folder: Path) -> ServedModel:
@@ -201,8 +202,9 @@ class Rollout:
     async def _close(self, model: ServedModel) -> None:
         await model.leases.wait_until_free(self._loader.settings.bulk_retired_seconds)
         model.refresh()  # its last scores go into the metrics
-        await model.scheduler.close()
-        model.scheduler.yield_while(_nobody_waits)  # the cycle of references would keep the session's memory
+        await model.close()
+        for stage in model.stages:
+            stage.scheduler.yield_while(_nobody_waits)  # the cycle of references would keep the session's memory
         log.info("model closed", extra=self._names(model))
 
     def _names(self, model: ServedModel) -> dict[str, str]:

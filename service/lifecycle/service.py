@@ -83,13 +83,13 @@ class Service:
             return f"loading failed: {self.failure}"
         if not self.settled.is_set():
             return "bundles are being loaded and tested"
-        faults = {task.value: fault for task, model in self.models.items() if (fault := model.scheduler.fault)}
+        faults = {task.value: fault for task, model in self.models.items() if (fault := model.fault)}
         return "; ".join(f"{task}: {fault}" for task, fault in faults.items()) or None
 
     @property
     def dead(self) -> bool:
         """Whether a model can no longer score."""
-        return any(not model.scheduler.alive for model in self.models.values())
+        return any(not model.alive for model in self.models.values())
 
     def model(self, task: str) -> ServedModel:
         """Return the active model of a task. Raises UnknownTaskError, which lists the tasks, or UnavailableError."""
@@ -143,5 +143,6 @@ class Service:
 
     def _others_wait(self, scheduler: Scheduler) -> bool:
         """Return whether requests wait for other models than that of `scheduler`; called on its inference thread."""
-        others = [model.scheduler for rollout in self.rollouts.values() for model in rollout.loaded]
+        loaded = [model for rollout in self.rollouts.values() for model in rollout.loaded]
+        others = [stage.scheduler for model in loaded for stage in model.stages]
         return any(other.queued_tokens for other in others if other is not scheduler)

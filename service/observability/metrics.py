@@ -8,6 +8,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
 
 from relevance.tasks import UNKNOWN_LANGUAGE, Task
+from service.observability.cascade_metrics import CascadeMetrics
 from service.observability.change_metrics import ChangeMetrics
 from service.observability.drift_metrics import DriftMetrics
 from service.observability.families import MetricFamilies
@@ -56,7 +57,6 @@ class Metrics:
         ProcessCollector(registry=registry)
         if (gpus := GpuCollector.of_machine()) is not None:
             registry.register(gpus)
-
         new = MetricFamilies(registry)
         self.requests = new.counter("requests", "Requests answered, by status", "route", "status")
         of_request = "route", "task", "pairs"
@@ -96,6 +96,7 @@ class Metrics:
         self.ready = new.gauge("ready", "1 if /readyz answers 200, else 0")
         tasks = list(tasks)
         self.changes = ChangeMetrics(tasks, SECONDS, new)
+        self.cascade = CascadeMetrics(PART_SECONDS, new)
         self.drift = DriftMetrics(registry)
         self.feedback = FeedbackMetrics(new)
         for route in routes:

@@ -50,6 +50,11 @@ class Engine:
         self.unknown_tokens = 0
 
     @property
+    def golden_tolerance(self) -> float:
+        """How far logits may be from the golden ones."""
+        return self.bundle.manifest.golden_tolerance
+
+    @property
     def shape(self) -> BatchShape:
         """The shape of the batches that this engine should get."""
         return GPU_SHAPE if self.device == "cuda" else CPU_SHAPE

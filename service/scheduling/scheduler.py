@@ -46,6 +46,15 @@ class Backlog:
     bulk_tokens: int
     oldest_wait_seconds: float
 
+    @classmethod
+    def of_all(cls, backlogs: Sequence["Backlog"]) -> "Backlog":
+        """Return the backlog of several models together."""
+        return cls(
+            sum(backlog.interactive_tokens for backlog in backlogs),
+            sum(backlog.bulk_tokens for backlog in backlogs),
+            max(backlog.oldest_wait_seconds for backlog in backlogs),
+        )
+
 
 class Scheduler:
     """The scheduler of one model. Its public methods are called on the event loop."""

@@ -7,7 +7,7 @@ import math
 import re
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -107,6 +107,32 @@ class ModelQueue(Protocol):
         """Return how many tokens run before a new interactive request of `tokens` tokens is done, without its own."""
 
 
+class Admits(Protocol):
+    """Admits requests to a model: `Admission`, or that of a cascade."""
+
+    @property
+    def full(self) -> bool:
+        """Whether no request has room, however small."""
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens of requests that are queued, or being tokenised."""
+
+    @property
+    def limit(self) -> int:
+        """How many tokens may be queued, by the recent throughput."""
+
+    @property
+    def retry_after_seconds(self) -> int:
+        """When to retry: once the present backlog is scored."""
+
+    def reserve(self, tokens: int) -> AbstractContextManager[None]:
+        """Count tokens as queued while their request is tokenised."""
+
+    def admit(self, tokens: int, deadline: float) -> None:
+        """Raise OverloadedError if `tokens` have no room, DeadlineError if they cannot be scored by `deadline`."""
+
+
 @dataclass(slots=True)
 class Admission:
     """Admits interactive requests while the model can answer them within the target latency.
@@ -167,14 +193,19 @@ class Admission:
             )
         if math.isinf(deadline):
             return
-        left = deadline - time.monotonic()
-        before = self.queue.tokens_before(tokens) + sum([min(each, tokens) for each in self._reserved])
-        own = 2 * tokens if ahead > NEARLY_EMPTY * limit else tokens  # newer requests may overtake it
-        needed = (before + own) / speed if speed else 0.0
+        left, needed = deadline - time.monotonic(), self.needed_seconds(tokens)
         if left <= needed:
             raise DeadlineError(
                 f"deadline too close: {1000 * max(0.0, left):.0f} ms left, scoring needs about {1000 * needed:.0f} ms"
             )
+
+    def needed_seconds(self, tokens: int) -> float:
+        """Return how long a new request of `tokens` tokens takes, the requests before it included."""
+        speed = self.queue.tokens_per_second
+        before = self.queue.tokens_before(tokens) + sum([min(each, tokens) for each in self._reserved])
+        # Newer requests may overtake it.
+        own = 2 * tokens if self.backlog_tokens > NEARLY_EMPTY * self.limit else tokens
+        return (before + own) / speed if speed else 0.0
 
     @property
     def retry_after_seconds(self) -> int:

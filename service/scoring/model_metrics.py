@@ -7,11 +7,13 @@ from enum import StrEnum
 import numpy as np
 
 from relevance.model.bundle import Manifest
+from service.observability.cascade_metrics import PARTS
 from service.observability.drift import Drift
 from service.observability.metrics import Metrics
 from service.observability.score_histogram import Flags, Floats, ScoreHistogram
 from service.scheduling.job import Priority
 from service.scheduling.scheduler import Backlog, BatchReport
+from service.scoring.stage import Run
 
 
 class Role(StrEnum):
@@ -39,6 +41,8 @@ class ModelMetrics:
         known = sorted({*manifest.seen_languages, *manifest.dev_rows})
         self._histogram = ScoreHistogram(known)
         metrics.create_languages(task, known)
+        if manifest.cascade is not None:
+            metrics.cascade.create(task)
 
     def set_role(self, role: Role | None, answers: bool = True) -> None:
         """Set the model's role label; None removes it. A model that does not answer callers is not counted."""
@@ -59,6 +63,17 @@ class ModelMetrics:
         self._batch_seconds.observe(report.duration_seconds)
         self._tokens.inc(report.tokens)
         self._padding.inc(report.padded_tokens - report.tokens)
+
+    def record_stages(self, small: Run, large: Run | None) -> None:
+        """Count what the stages of a cascade gave a request; None: no pair was passed on."""
+        if not self._answers:
+            return
+        cascade, passed = self._metrics.cascade, len(large.logits) if large is not None else 0
+        cascade.pairs.labels(self._task, "small").inc(len(small.logits) - passed)
+        cascade.pairs.labels(self._task, "large").inc(passed)
+        for stage, run in {"small": small, **({"large": large} if large is not None else {})}.items():
+            for part in PARTS[stage]:
+                cascade.seconds.labels(self._task, stage, part).observe(run.timing.seconds[part])
 
     def record_admitted(self) -> None:
         """Count an admitted request."""

@@ -1,18 +1,16 @@
-"""One served model: from pairs of text to scores. Knows bundle, tokeniser, engine and scheduler; knows no HTTP."""
+"""One served model, single or a cascade: from pairs of text to scores and labels. Knows no HTTP, no batches."""
 
 import asyncio
-import contextlib
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.model.bundle import Bundle, Manifest
+from relevance.model.bundle import Bundle
+from relevance.model.cascade_session import rule_of
 from relevance.model.cores import usable_cores
 from relevance.tasks import Pair
 from relevance.text.tokenization import TokenizedPair
@@ -23,24 +21,23 @@ from service.observability.metrics import Metrics
 from service.runtime.openvino_engine import CpuOptions, openvino_engine
 from service.runtime.providers import GpuOptions, on_cpu
 from service.runtime.session import Engine
-from service.scheduling.job import Job, Priority
-from service.scheduling.scheduler import Scheduler
-from service.scoring.admission import Admission
+from service.scheduling.job import Priority
+from service.scheduling.scheduler import Backlog
+from service.scoring.admission import Admits
+from service.scoring.cascade import Cascade, check_golden
 from service.scoring.leases import Leases
 from service.scoring.model_metrics import ModelMetrics
 from service.scoring.partial import score_first
 from service.scoring.policy import scheduling_policy
 from service.scoring.request_context import RequestContext, Timing
 from service.scoring.score_cache import CachedLogit, ScoreCache
-from service.scoring.token_estimate import TokenEstimator
-from service.scoring.tokenization import Key, TextInput, TokenCache, TokenizationPlan
+from service.scoring.stage import Executors, Run, Stage, WarmEngine
+from service.scoring.tokenization import TokenizationPlan
 from service.settings import Settings
 
-INLINE_BYTES = 2000  # less text is tokenised on the event loop: waking a thread takes longer
 ESTIMATE_TOLERANCE = 1.25  # a request with more than this many times its estimated tokens is admitted again
 
 OpenEngine = Callable[[Bundle, Settings], Engine]
-Executors = Mapping[Priority, Executor]  # of tokenisation, by priority
 
 
 def open_engine(bundle: Bundle, settings: Settings) -> Engine:
@@ -74,50 +71,49 @@ class Scored:
     unscored: Sequence[int] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What the model gave for the first pairs of a request, [M] each: logits, and whether a pair was cut."""
-
-    logits: NDArray[np.float32]
-    truncated: list[bool]
-    tokens: int
-    timing: Timing
-
-    @classmethod
-    def of(cls, jobs: Sequence[Job], tokenizing: float) -> "_Run":
-        """Join jobs that ran one after the other; `tokenizing` took that many seconds before."""
-        queue, run = sum(job.queue_seconds for job in jobs), sum(job.run_seconds for job in jobs)
-        return cls(
-            np.concatenate([job.logits for job in jobs]),
-            [pair.truncated for job in jobs for pair in job.pairs],
-            sum(job.tokens for job in jobs),
-            Timing(queue, tokenizing, run, time.monotonic()),
-        )
-
-
 class ServedModel:
     """A bundle that has passed its self-test, ready to score."""
 
-    def __init__(self, engine: Engine, settings: Settings, metrics: Metrics, executors: Executors) -> None:
-        self.engine = engine
-        self.manifest: Manifest = engine.bundle.manifest
+    def __init__(
+        self, bundle: Bundle, engines: Sequence[Engine], settings: Settings, metrics: Metrics, executors: Executors
+    ) -> None:
+        """Start the inference threads. Raises BundleError where the golden pairs of a cascade have other logits."""
+        self.bundle, self.manifest = bundle, bundle.manifest
         self.task = self.manifest.task
+        self.device, self.runtime = engines[-1].device, engines[-1].runtime
         self.loaded_at = datetime.now(UTC)
         self.leases = Leases()
-        self.metrics = ModelMetrics(metrics, self.manifest, engine.device, engine.runtime)
-        max_length = self.manifest.max_length
-        policy = scheduling_policy(settings, engine.device, engine.shape, max_length, usable_cores())
-        runs = engine.warm_up(policy.shape)  # before any thread starts, which a failure would leave running
-        self.scheduler = Scheduler(engine.logits, policy, self.metrics.record_batch, f"inference-{self.task}")
-        for tokens, padded, seconds in runs:
-            self.scheduler.record_run(tokens, padded, seconds)
-        self.admission = Admission(self.scheduler, settings.max_queued_tokens, settings.aimed_latency_seconds)
-        self._token_cache = TokenCache(settings.token_cache_tokens)
-        self._estimator = TokenEstimator()
+        self.metrics = ModelMetrics(metrics, self.manifest, self.device, self.runtime)
+        self._model = _joined(bundle, engines, settings, self.metrics, executors)
+        self.admission: Admits = self._model.admission
         self._score_cache = ScoreCache(settings.score_cache_pairs)
-        self._executors = executors
         reference = Reference.of(self.manifest, settings.drift_min_scores)
         self.drift = Drift(reference, self.metrics.languages, settings.drift_window_seconds)
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """The models that score, each with its queue: one, or of a cascade the small and the large one."""
+        return self._model.stages
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Recent throughput; 0 before the first run."""
+        return self._model.tokens_per_second
+
+    @property
+    def fault(self) -> str | None:
+        """Why the model can no longer score, or None."""
+        return next((fault for stage in self.stages if (fault := stage.scheduler.fault)), None)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the model can still score."""
+        return self.fault is None
+
+    async def close(self) -> None:
+        """Fail all waiting requests and end the inference threads."""
+        for stage in self.stages:
+            await stage.scheduler.close()
 
     async def score(self, pairs: Sequence[Pair], context: RequestContext, *, partial: bool = False) -> Scored:
         """Return the scores of pairs by the deadline of the request; where `partial`, of as many first ones as can be.
@@ -131,10 +127,14 @@ class ServedModel:
 
     def refresh(self) -> None:
         """Update the metrics that report a state."""
-        self.metrics.record_backlog(self.scheduler.backlog(), self.scheduler.tokens_per_second, self.scheduler.restarts)
-        self.metrics.record_cache_lookups("tokens", self._token_cache.hits, self._token_cache.misses)
+        stages = self.stages
+        backlog = Backlog.of_all([stage.scheduler.backlog() for stage in stages])
+        restarts = sum(stage.scheduler.restarts for stage in stages)
+        self.metrics.record_backlog(backlog, self.tokens_per_second, restarts)
+        hits, misses = (sum(getattr(stage.token_cache, name) for stage in stages) for name in ("hits", "misses"))
+        self.metrics.record_cache_lookups("tokens", hits, misses)
         self.metrics.record_cache_lookups("scores", self._score_cache.hits, self._score_cache.misses)
-        self.metrics.flush_scores(self.drift, self.engine.unknown_tokens)
+        self.metrics.flush_scores(self.drift, sum(stage.engine.unknown_tokens for stage in stages))
 
     async def _score_cached(self, pairs: Sequence[Pair], context: RequestContext, partial: bool) -> Scored:
         """Return the scores of pairs. Pairs in the score cache are not run again."""
@@ -174,51 +174,58 @@ class ServedModel:
         timing = replace(timing, ready_at=time.monotonic())
         return Scored(scores, logits, labels.astype(int).tolist(), thresholds, truncated, tokens, timing, unscored)
 
-    async def _run(self, pairs: Sequence[Pair], context: RequestContext, partial: bool) -> _Run:
+    async def _run(self, pairs: Sequence[Pair], context: RequestContext, partial: bool) -> Run:
         """Tokenise pairs and run the model on them."""
-        began = time.monotonic()
-        plan = TokenizationPlan(pairs, self.engine.inputs, self._token_cache)
-        if context.priority is Priority.INTERACTIVE and not partial:
-            tokenized = await self._admit_and_tokenize(plan, context.deadline)
+        began, deadline, priority = time.monotonic(), context.deadline, context.priority
+        plan = self._model.first.plan(pairs)
+        if priority is Priority.INTERACTIVE and not partial:
+            tokens = await self._admit_and_tokenize(plan, deadline)
         else:
             if partial:
-                self.admission.admit(1, context.deadline)
-            tokenized = await self._tokenize(plan, context.priority, context.deadline)
+                self.admission.admit(1, deadline)
+            tokens = await self._model.first.tokenize(plan, priority, deadline)
         self.metrics.record_admitted()
         tokenizing = time.monotonic() - began
+
+        async def score(start: int, end: int, until: float) -> Run:
+            return await self._model.score(pairs[start:end], tokens[start:end], priority, until)
+
         try:
             if partial:
-                jobs = await score_first(self.scheduler, self.admission, tokenized, context.deadline)
-            else:
-                jobs = [await self.scheduler.score(tokenized, context.priority, context.deadline)]
+                return Run.joined(await score_first(score, self.admission, tokens, deadline), tokenizing)
+            return Run.joined([await score(0, len(tokens), deadline)], tokenizing)
         except DeadlineError:
             self.metrics.record_dropped("expired")
             raise
         except asyncio.CancelledError:
             self.metrics.record_dropped("caller_gone")
             raise
-        return _Run.of(jobs, tokenizing)
 
     async def _admit_and_tokenize(self, plan: TokenizationPlan, deadline: float) -> list[TokenizedPair]:
         """Admit an interactive request by its estimated tokens, and tokenise it. A refusal is immediate and cheap."""
-        estimate = plan.estimate(self._estimator)
+        first = self._model.first
+        estimate = first.estimate(plan)
         self.admission.admit(estimate, deadline)
         with self.admission.reserve(estimate):
-            tokenized = await self._tokenize(plan, Priority.INTERACTIVE, deadline)
+            tokenized = await first.tokenize(plan, Priority.INTERACTIVE, deadline)
         tokens = sum([len(pair.input_ids) for pair in tokenized])
         if tokens > ESTIMATE_TOLERANCE * estimate:
             self.admission.admit(tokens, deadline)
         return tokenized
 
-    async def _tokenize(self, plan: TokenizationPlan, priority: Priority, deadline: float) -> list[TokenizedPair]:
-        if plan.fresh_bytes <= INLINE_BYTES:
-            return self._join(plan, plan.encode())
-        encoding = asyncio.get_running_loop().run_in_executor(self._executors[priority], plan.encode)
-        with contextlib.suppress(TimeoutError):  # else its context would keep the task and so the model in memory
-            async with asyncio.timeout(None if math.isinf(deadline) else deadline - time.monotonic()):
-                return self._join(plan, await encoding)
-        raise DeadlineError("the deadline passed before all texts were tokenised")
 
-    def _join(self, plan: TokenizationPlan, fresh: Mapping[Key, TextInput]) -> list[TokenizedPair]:
-        self._estimator.learn(plan.fresh_bytes, sum(len(text.ids) for text in fresh.values()))
-        return plan.join(fresh)
+def _joined(
+    bundle: Bundle, engines: Sequence[Engine], settings: Settings, metrics: ModelMetrics, executors: Executors
+) -> Stage | Cascade:
+    """Return a bundle's stages as one model."""
+    summary = bundle.manifest.cascade
+    if summary is None:
+        return Stage(WarmEngine.of(engines[0], settings), settings, executors, metrics.record_batch)
+    rule, (small, large) = rule_of(bundle), engines
+    check_golden(bundle, rule, small, large)
+    warm = [WarmEngine.of(engine, settings) for engine in engines]
+    shares = summary.small_cost / summary.cost, 1 - summary.small_cost / summary.cost
+    first, second = (
+        Stage(each, settings, executors, metrics.record_batch, share) for each, share in zip(warm, shares, strict=True)
+    )
+    return Cascade(rule, (first, second), summary.chosen_on.passed_on, metrics.record_stages)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from relevance.errors import MachineError
 from relevance.model.bundle import Manifest
-from relevance.scorer import Scorer
-from relevance.text.token_columns import TokenColumns
+from relevance.scorer import ReadPairs, Scorer
 from training.progress import Meter
 from training.scoring.input import Source
 from training.scoring.staged import ShardRows, StagedRows
@@ -132,9 +131,9 @@ class LocalRunner:
                 yield found[0].index, score_rows(self.scorer, *found)
 
 
-def score_rows(scorer: Scorer, rows: ShardRows, tokens: TokenColumns) -> NDArray[np.void]:
+def score_rows(scorer: Scorer, rows: ShardRows, tokens: ReadPairs) -> NDArray[np.void]:
     """Return the scores of a shard, of dtype SHARD [rows]. The same rows and options give the same bytes."""
-    found = scorer.score_tokens(tokens, rows.languages)
+    found = scorer.score_tokens(tokens)
     kept = np.zeros(len(rows.places), dtype=SHARD)
     kept["place"] = rows.places
     kept["score"], kept["label"], kept["truncated"] = found.scores, found.labels, found.truncated

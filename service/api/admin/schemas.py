@@ -50,9 +50,9 @@ class Loaded(BaseModel):
         return cls(
             name=model.manifest.name,
             version=model.manifest.version,
-            bundle=str(model.engine.bundle.folder),
-            device=model.engine.device,
-            runtime=model.engine.runtime,
+            bundle=str(model.bundle.folder),
+            device=model.device,
+            runtime=model.runtime,
             loaded_at=model.loaded_at,
             in_work=model.leases.count,
         )

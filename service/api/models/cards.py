@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from relevance.evaluation.metrics import Report
 from relevance.evaluation.soundness import Advice, CosineGain
 from relevance.model.card import Calibration, Histogram, ThresholdSource
+from relevance.model.cascade import CascadeSummary
 from relevance.tasks import Task
 from service.lifecycle.challenger import Mode
 from service.lifecycle.rollout import Rollout
@@ -39,6 +40,7 @@ class ServedCard(BaseModel):
     metrics: Report | None
     metrics_on: str
     findings: tuple[str, ...]
+    cascade: CascadeSummary | None = Field(description="null: one model; else its stages, small and large")
     cosine_auc: float | None
     cosine_gains: dict[str, CosineGain]
     rerank_advice: dict[str, Advice]
@@ -58,8 +60,8 @@ class ServedCard(BaseModel):
             mode=trial.mode if trial else None,
             share=trial.share if trial else None,
             version=manifest.version,
-            device=model.engine.device,
-            runtime=model.engine.runtime,
+            device=model.device,
+            runtime=model.runtime,
             rerank_advice=manifest.rerank_advice,
         )
 

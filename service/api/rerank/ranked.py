@@ -117,7 +117,7 @@ def _obstacle(request: Request, challenger: ServedModel | None) -> Interleaved |
         return Interleaved.NO_LOG
     if not feedback.samples(context_of(request).request_id):
         return Interleaved.NOT_SAMPLED
-    return None if challenger is not None and challenger.scheduler.alive else Interleaved.NO_CHALLENGER
+    return None if challenger is not None and challenger.alive else Interleaved.NO_CHALLENGER
 
 
 async def _tried(

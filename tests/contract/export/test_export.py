@@ -119,7 +119,7 @@ def test_a_bundle_without_its_prior_says_what_that_costs(tmp_path):
     limits = DEFAULT_LIMITS["fp32"]
     out = tmp_path / "bundle"
     manifest = export_bundle(source, out, "fp32", limits, overwrite=False, without_prior=True)
-    assert Scorer.open(out, device="cpu").tokenize(["red"], ["shoes"], ["en"]).features.shape == (1, 9)
+    assert Scorer.open(out, device="cpu").tokenize(["red"], ["shoes"], ["en"]).tokens.features.shape == (1, 9)
     assert not (out / PRIOR_FILE).exists()
     assert (manifest.head.prior, manifest.category_prior, Bundle.open(out).prior) == (False, None, None)
     assert any("without the category prior: AUC on 4 pairs" in finding for finding in manifest.findings)

@@ -44,7 +44,7 @@ def test_batches_change_no_score_and_no_order(scorer, folder):
 
 
 def test_golden_pairs_score_as_the_bundle_says(scorer):
-    expected = [golden.logit for golden in scorer._session.bundle.golden]
+    expected = [golden.logit for golden in scorer._model.bundle.golden]
     np.testing.assert_allclose(scorer.score(GOLDEN_PAIRS).logits, expected, atol=1e-4)
 
 

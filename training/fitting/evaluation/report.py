@@ -15,7 +15,7 @@ from relevance.evaluation.soundness import Labelling, findings
 from relevance.model.bundle import MANIFEST_FILE, Bundle
 from relevance.model.card import ModelCard
 from relevance.model.inputs import PairInputs
-from relevance.tasks import LabeledPair
+from relevance.tasks import LabeledPair, Pair
 from relevance.text.tokenization import TokenizedPair
 from training.data.groups import linked_groups
 from training.data.rankings import lists_of
@@ -25,28 +25,29 @@ from training.models.cross_encoder import CrossEncoder, predict_logits
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """An opened checkpoint or bundle: its card, how it reads pairs, and the function from these to logits [N]."""
+    """An opened checkpoint or bundle: its card, how it reads pairs, and the function from both to logits [N]."""
 
     card: ModelCard
     inputs: PairInputs
-    run: Callable[[Sequence[TokenizedPair]], np.ndarray]
+    run: Callable[[Sequence[Pair], Sequence[TokenizedPair]], np.ndarray]
 
     @classmethod
     def open(cls, folder: Path) -> "OpenedModel":
         """Open a folder of `relevance train` or of `relevance export`. Raises CheckpointError or BundleError."""
         if (folder / MANIFEST_FILE).is_file():
-            from relevance.model.session import BundleSession  # needs onnxruntime
+            from relevance.model.cascade_session import open_model  # needs onnxruntime
 
-            session = BundleSession.open(Bundle.open(folder))
-            return cls(session.bundle.manifest, session.inputs, session.logits)
+            opened = open_model(Bundle.open(folder))
+            return cls(opened.bundle.manifest, opened.inputs, lambda pairs, tokens: opened.read(pairs, tokens).logits)
         card = ModelCard.load(folder)
         inputs = PairInputs.from_checkpoint(folder, card)
         model = CrossEncoder.from_checkpoint(folder)
-        return cls(card, inputs, lambda pairs: predict_logits(model, inputs.tokenizer, pairs))
+        return cls(card, inputs, lambda pairs, tokens: predict_logits(model, inputs.tokenizer, tokens))
 
     def logits(self, rows: Sequence[LabeledPair], name: str = "rows") -> np.ndarray:
         """Return the logits [N] of rows, before calibration; log how many rows were truncated."""
-        return self.run(encode(self.inputs, [row.pair for row in rows], name))
+        pairs = [row.pair for row in rows]
+        return self.run(pairs, encode(self.inputs, pairs, name))
 
 
 def card_of(folder: Path) -> ModelCard:

@@ -287,7 +287,7 @@ def test_bulk_requests_over_the_cap_are_refused(client):
 
 def test_failed_run_is_an_error_on_each_of_its_lines(bundle):
     async def scenario(http, service):
-        engine = service.models[Task.QC].engine
+        engine = service.models[Task.QC].stages[0].engine
         whole = engine.tokenizer.collate
         engine.tokenizer.collate = lambda *how: {name: array[:, :0] for name, array in whole(*how).items()}
         return await http.post(URL, content=encoded([{"query": "a", "candidate": "b", "id": 7}]))
@@ -362,7 +362,7 @@ def bare(bundle, scenario, **settings):
 
 def close_gate(service):
     """Let every model run wait until the event that is returned is set."""
-    go_on, scheduler = threading.Event(), service.models[Task.QC].scheduler
+    go_on, scheduler = threading.Event(), service.models[Task.QC].stages[0].scheduler
     run = scheduler._run
     scheduler._run = lambda pairs, width: go_on.wait(30) and run(pairs, width)
     return go_on
@@ -426,7 +426,7 @@ def test_caller_that_waits_for_the_model_is_not_too_slow(bundle, monkeypatch):
         go_on, caller = close_gate(service), Caller()
         caller.put(encoded([{"query": "a", "candidate": "b"}] * job.CHUNK_PAIRS))
         calling = caller.call(app)
-        await until(lambda: service.models[Task.QC].scheduler.backlog().bulk_tokens)
+        await until(lambda: service.models[Task.QC].stages[0].scheduler.backlog().bulk_tokens)
         seen = len(looks)
         await until(lambda: len(looks) > seen + 3)  # each at a time when it would long be too slow
         go_on.set()
@@ -445,7 +445,7 @@ def test_model_that_was_replaced_is_not_kept_for_a_bulk_request(bundle, tmp_path
     async def scenario(app, service):
         before = await first_answers(app, job.CHUNK_PAIRS)
         caller, calling = before
-        model = weakref.ref(service.models[Task.QC].engine)
+        model = weakref.ref(service.models[Task.QC].stages[0].engine)
         await service.rollouts[Task.QC].switch(tmp_path / "qc")
         await until(lambda: gc.collect() is None or model() is None)
         caller.put(encoded([{"query": "a", "candidate": "b", "id": 7}] * 3), more_body=False)
@@ -473,7 +473,7 @@ def test_lines_in_progress_are_answered_when_the_model_is_revoked(bundle, tmp_pa
         go_on, caller, model = close_gate(service), Caller(), service.models[Task.QC]
         caller.put(encoded([{"query": "a", "candidate": "b"}] * job.CHUNK_PAIRS), more_body=False)
         calling = caller.call(app)
-        await until(lambda: model.scheduler.backlog().bulk_tokens)
+        await until(lambda: model.stages[0].scheduler.backlog().bulk_tokens)
         await service.rollouts[Task.QC].switch(tmp_path / "qc")
         await calling
         go_on.set()

@@ -102,7 +102,7 @@ def test_failed_loading_is_not_ready(bundles, tmp_path):
 
 def test_dead_inference_thread_is_neither_ready_nor_live(bundles):
     async def scenario(client, service):
-        await service.models[Task.QC].scheduler.close()
+        await service.models[Task.QC].stages[0].scheduler.close()
         return [await client.get(path) for path in HEALTH]
 
     for answer in in_process({Task.QC: bundles["qc"]}, scenario):

@@ -102,7 +102,7 @@ def test_overload_is_refused_whole_with_a_time_to_come_back(bundle):
 
 def hold_runs(service):
     """Let every model run wait until the event that is returned is set."""
-    go_on, scheduler = threading.Event(), service.models[Task.QC].scheduler
+    go_on, scheduler = threading.Event(), service.models[Task.QC].stages[0].scheduler
     run = scheduler._run
     scheduler._run = lambda pairs, width: go_on.wait(60) and run(pairs, width)
     return go_on
@@ -111,7 +111,7 @@ def hold_runs(service):
 async def in_work(client, service, body):
     """Send a request; return its task once the model has it, and the event that the model's runs wait for."""
     go_on, task = hold_runs(service), asyncio.create_task(client.post("/v1/score", json=body))
-    while not service.models[Task.QC].scheduler.queued_tokens:
+    while not service.models[Task.QC].stages[0].scheduler.queued_tokens:
         await asyncio.sleep(0.001)
     return task, go_on
 
@@ -174,7 +174,7 @@ def test_deadline_also_limits_tokenising(bundle, monkeypatch):
 def test_large_request_is_refused_where_a_small_one_is_accepted(bundle):
     async def scenario(client, service):
         first, go_on = await in_work(client, service, large_body())
-        large, waiting = await client.post("/v1/score", json=large_body()), service.models[Task.QC].scheduler
+        large, waiting = await client.post("/v1/score", json=large_body()), service.models[Task.QC].stages[0].scheduler
         before = waiting.queued_tokens
         small = asyncio.create_task(client.post("/v1/score", json=BODY))
         while waiting.queued_tokens == before and not small.done():
@@ -224,7 +224,7 @@ def test_deadline_that_cannot_be_met_is_refused_at_once(slow_bundle):
         model = service.models[Task.QC]
         answer = await client.post("/v1/score", json=large_body(), headers={"x-request-timeout-ms": "20"})
         assert (counted(service, "admitted_requests"), counted(service, "dropped_requests", why="expired")) == (0, 0)
-        return answer, model.scheduler.queued_tokens
+        return answer, model.stages[0].scheduler.queued_tokens
 
     answer, queued = in_process({Task.QC: slow_bundle}, scenario)
     assert (answer.status_code, answer.json()["reason"], queued) == (504, "deadline", 0)
@@ -251,7 +251,7 @@ def test_deadline_that_passes_while_waiting_ends_the_work(bundle, monkeypatch):
         answer = await client.post("/v1/score", json=BODY)
         go_on.set()
         assert (counted(service, "admitted_requests"), counted(service, "dropped_requests", why="expired")) == (1, 1)
-        return answer, model.scheduler.queued_tokens
+        return answer, model.stages[0].scheduler.queued_tokens
 
     answer, queued = in_process({Task.QC: bundle}, scenario)
     assert (answer.status_code, answer.json()["reason"], queued) == (504, "deadline", 0)
@@ -279,7 +279,8 @@ def test_known_pairs_are_not_scored_again(bundle):
 def test_small_request_overtakes_a_large_one(slow_bundle):
     async def scenario(client, service):
         large, go_on = await in_work(client, service, large_body())
-        before, scheduler = service.models[Task.QC].scheduler.queued_tokens, service.models[Task.QC].scheduler
+        scheduler = service.models[Task.QC].stages[0].scheduler
+        before = scheduler.queued_tokens
         small, order = asyncio.create_task(client.post("/v1/score", json=BODY)), []
         for name, task in (("large", large), ("small", small)):
             task.add_done_callback(lambda done, name=name: order.append(name))
@@ -316,7 +317,7 @@ def test_work_of_a_caller_that_went_away_is_dropped(bundle):
         app = create_app(Settings(), {Task.QC: bundle})
         async with app.router.lifespan_context(app):
             await app.state.service.settled.wait()
-            scheduler = app.state.service.models[Task.QC].scheduler
+            scheduler = app.state.service.models[Task.QC].stages[0].scheduler
             disconnect, go_on = asyncio.Event(), hold_runs(app.state.service)
             calling = asyncio.create_task(call(app, large_body(), disconnect))
             while not scheduler.queued_tokens:
@@ -334,7 +335,7 @@ def test_work_of_a_caller_that_went_away_is_dropped(bundle):
 
 def test_failed_model_run_is_a_500_and_the_next_one_works(bundle):
     async def scenario(client, service):
-        engine = service.models[Task.QC].engine
+        engine = service.models[Task.QC].stages[0].engine
         whole = engine.tokenizer.collate
         engine.tokenizer.collate = lambda *how: {name: array[:, :0] for name, array in whole(*how).items()}
         failed = await client.post("/v1/score", json=BODY)
@@ -348,7 +349,7 @@ def test_failed_model_run_is_a_500_and_the_next_one_works(bundle):
 
 def test_ended_inference_thread_is_not_ready(bundle):
     async def scenario(client, service):
-        await service.models[Task.QC].scheduler.close()
+        await service.models[Task.QC].stages[0].scheduler.close()
         return await client.get("/readyz"), await client.post("/v1/score", json=BODY)
 
     for answer in in_process({Task.QC: bundle}, scenario):
@@ -453,7 +454,7 @@ def test_warming_up_runs_every_shape_and_tells_the_speed(bundle):
 def test_a_service_that_can_score_no_more_asks_for_a_restart(bundle):
     async def scenario(client, service):
         before = (await client.get("/healthz")).status_code
-        await service.models[Task.QC].scheduler.close()
+        await service.models[Task.QC].stages[0].scheduler.close()
         paths = ("/healthz", "/v2/health/live", "/readyz")
         return before, [(await client.get(path)).status_code for path in paths]
 

@@ -70,7 +70,7 @@ def test_switch_keeps_the_old_model_and_roll_back_goes_there_and_back(bundles):
 
 def test_model_older_than_the_previous_is_closed_and_its_memory_freed(bundles):
     async def scenario(rollout, service):
-        first, engine = weakref.ref(rollout.active.scheduler), weakref.ref(rollout.active.engine)
+        first, engine = weakref.ref(rollout.active.stages[0].scheduler), weakref.ref(rollout.active.stages[0].engine)
         gc.disable()  # it must not take the collector to free a session
         try:
             await rollout.switch(bundles[1][0])
@@ -101,12 +101,14 @@ def test_memory_of_a_model_that_has_failed_is_freed_too(bundles):
         raise ValueError("no run")
 
     async def scenario(rollout, service):
-        engine = weakref.ref(rollout.active.engine)
+        engine = weakref.ref(rollout.active.stages[0].engine)
         gc.disable()
         try:
-            rollout.active.scheduler._health._run = fail
+            rollout.active.stages[0].scheduler._health._run = fail
             with pytest.raises(DeadlineError):
-                await asyncio.create_task(rollout.active.scheduler.score([TOKENS], deadline=time.monotonic() + 0.01))
+                await asyncio.create_task(
+                    rollout.active.stages[0].scheduler.score([TOKENS], deadline=time.monotonic() + 0.01)
+                )
             released.set()
             with pytest.raises(ScoringError):
                 await rollout.active.score(PAIRS, RequestContext())
@@ -132,7 +134,7 @@ def test_replaced_model_is_closed_only_when_its_last_request_is_done(bundles):
         while rollout._closing:
             await asyncio.sleep(0.001)
         counted = sum(value for _, value in series(service, "relevance_scores_total"))
-        return len(scored.labels), first.scheduler.alive, counted
+        return len(scored.labels), first.alive, counted
 
     assert with_rollout(bundles, scenario) == (1, False, 1)
 
@@ -311,7 +313,7 @@ def test_memory_of_a_dropped_challenger_is_freed(bundles, mode):
     async def scenario(rollout, service):
         await rollout.try_out(bundles[1][0], mode, 1.0)
         await busy_shadow(rollout, await rollout.active.score(PAIRS, RequestContext()))
-        engine = weakref.ref(rollout.challenger.model.engine)
+        engine = weakref.ref(rollout.challenger.model.stages[0].engine)
         gc.disable()  # it must not take the collector
         try:
             await rollout.drop()
@@ -355,7 +357,7 @@ def test_challenger_that_can_no_longer_score_answers_no_caller(bundles):
     async def scenario(rollout, service):
         await rollout.try_out(bundles[1][0], Mode.CANARY, 1.0)
         before = rollout.answering("any").manifest.version
-        await rollout.challenger.model.scheduler.close()
+        await rollout.challenger.model.stages[0].scheduler.close()
         return before, rollout.answering("any").manifest.version, service.obstacle
 
     assert with_rollout(bundles, scenario) == (bundles[1][1], bundles[0][1], None)
@@ -377,10 +379,10 @@ def test_equal_tokenisers_are_shared_and_others_not(bundles, tmp_path):
     write_bundle_files(tmp_path / "other", opened.manifest, opened.golden)
 
     async def scenario(rollout, service):
-        first = rollout.active.engine.tokenizer
+        first = rollout.active.stages[0].engine.tokenizer
         await rollout.switch(bundles[1][0])
-        second = rollout.active.engine.tokenizer
+        second = rollout.active.stages[0].engine.tokenizer
         await rollout.switch(tmp_path / "other")
-        return second is first, rollout.active.engine.tokenizer is first
+        return second is first, rollout.active.stages[0].engine.tokenizer is first
 
     assert with_rollout(bundles, scenario) == (True, False)

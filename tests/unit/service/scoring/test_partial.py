@@ -10,9 +10,11 @@ from relevance.text.tokenization import TokenizedPair
 from service.batch_shape import CPU_SHAPE
 from service.errors import DeadlineError, OverloadedError, ScoringError
 from service.scheduling.fair_queue import SchedulingPolicy
+from service.scheduling.job import Priority
 from service.scheduling.scheduler import Scheduler
 from service.scoring.admission import Admission
 from service.scoring.partial import score_first
+from service.scoring.stage import Run
 
 TOKENS_PER_SECOND = 500
 PAIRS = [TokenizedPair([1] * (5 + n % 20), [], truncated=False) for n in range(200)]  # 2,900 tokens: 5.8 s
@@ -24,6 +26,16 @@ def slow(pairs, width, factor=1.0):
     return np.array([len(pair.input_ids) for pair in pairs], dtype=np.float32)
 
 
+def scoring(scheduler, pairs, jobs):
+    """Return what `score_first` calls; it adds each finished job to `jobs`."""
+
+    async def score(start, end, until):
+        jobs.append(await scheduler.score(pairs[start:end], Priority.INTERACTIVE, until))
+        return Run.of(jobs[-1])
+
+    return score
+
+
 def scored(pairs, seconds, run=slow, known=True, most=10**6):
     """Score in the time given; return the jobs and the seconds that it took."""
 
@@ -31,9 +43,11 @@ def scored(pairs, seconds, run=slow, known=True, most=10**6):
         scheduler = Scheduler(run, SchedulingPolicy(CPU_SHAPE, target_run_seconds=0.1))
         if known:
             scheduler.record_run(TOKENS_PER_SECOND, TOKENS_PER_SECOND, 1.0)
-        began = time.monotonic()
+        began, jobs = time.monotonic(), []
         try:
-            jobs = await score_first(scheduler, Admission(scheduler, most, 10.0), pairs, began + seconds)
+            score = scoring(scheduler, pairs, jobs)
+            runs = await score_first(score, Admission(scheduler, most, 10.0), pairs, began + seconds)
+            assert [len(run.logits) for run in runs] == [len(job.pairs) for job in jobs]
             return jobs, time.monotonic() - began
         finally:
             await scheduler.close()
@@ -80,7 +94,7 @@ def test_queue_without_room_is_overloaded():
             await asyncio.sleep(0)
             admission = Admission(scheduler, 100, 10.0)
             with pytest.raises(OverloadedError):
-                await score_first(scheduler, admission, PAIRS, time.monotonic() + 60)
+                await score_first(scoring(scheduler, PAIRS, []), admission, PAIRS, time.monotonic() + 60)
             other.cancel()
         finally:
             await scheduler.close()

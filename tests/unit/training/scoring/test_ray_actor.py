@@ -32,7 +32,7 @@ def rows(tmp_path):
 
 
 def called(scorer, rows, bundle=None, digest=None):
-    bundle = bundle or scorer._session.bundle.folder
+    bundle = bundle or scorer._model.bundle.folder
     opening = {"threads": 1, "device": "cpu", "max_batch_tokens": None}
     actor = _ShardActor(_Task(str(bundle), digest or scorer.manifest.digest, str(rows), opening))
     found = actor({"shard": np.array([0])})

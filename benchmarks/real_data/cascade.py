@@ -1,0 +1,173 @@
+"""Cost and quality of a cascade on real data: `python benchmarks/real_data/cascade.py qc --small 3 --large 12`.
+
+Trains two models of so many layers (or keeps those of build/), exports both, and makes a cascade for each stated loss
+of F1 by `relevance cascade`'s own function, on the rows that choose. Reports on the dev rows: F1, accuracy and AUC
+beside those of both models, paired differences with intervals over queries, and CPU time on one thread. Needs
+../shared/data. Writes `cascade_SETTING.json` in this folder and prints its table.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rows import DATA, ROOT, Parts, Rows, machine, parts
+from run import trained
+
+from export.cascading import make_cascade
+from export.exporting import DEFAULT_LIMITS, export_bundle
+from relevance.evaluation.intervals import cluster_weights, interval
+from relevance.evaluation.metrics import always_yes_f1, auc, f1, weighted_auc, weighted_f1
+from relevance.scorer import Scorer, Scores
+from relevance.tasks import Task
+from training.data.groups import linked_groups
+from training.data.provenance import now, source_commit
+
+HERE = Path(__file__).parent
+BUILD = ROOT / "build" / "real_data"
+LOSSES = (0.0, 0.001, 0.003, 0.01, 0.02)
+RESAMPLES = 1000
+
+Floats = NDArray[np.float64]
+
+
+def bundle_of(layers: int, arguments: argparse.Namespace, rows: Parts) -> tuple[Path, dict[str, Any]]:
+    """Return the bundle of a model of so many layers and how it was trained."""
+    name = f"cascade-{arguments.setting}-{layers}"
+    keys = [*arguments.overrides, f"encoder.layers={layers}"]
+    own = arguments.small_set if layers == arguments.small else []
+    recipe = ROOT / "configs" / f"{arguments.setting[:2]}.toml"
+    run = trained(recipe, [*keys, *own], rows, BUILD / name, arguments.keep)
+    out = BUILD / f"{name}-bundle"
+    export_bundle(BUILD / name, out, "fp32", DEFAULT_LIMITS["fp32"], overwrite=True)
+    return out, run
+
+
+def write_rows(file: Path, rows: Rows, task: Task) -> Path:
+    """Write rows as `relevance data clean` does, as far as the band needs them."""
+    lines = [
+        {
+            "origin_query": row.pair.query,
+            task.candidate_field: row.pair.candidate,
+            "language": row.pair.language,
+            "label": row.label,
+        }
+        for row in rows
+    ]
+    file.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    return file
+
+
+def scored(folder: Path, rows: Rows) -> tuple[Scores, float]:
+    """Return the scores of rows and their CPU time in seconds, on one thread."""
+    scorer, pairs = Scorer.open(folder, device="cpu", threads=1), [row.pair for row in rows]
+    scorer.score(pairs[:64])
+    began = time.process_time()
+    found = scorer.score(pairs)
+    return found, time.process_time() - began
+
+
+def figures(rows: Rows, found: Scores, large: Scores) -> dict[str, Any]:
+    """Return the metrics of a model, and its differences from the large one: paired, intervals over queries."""
+    labels = np.array([row.label for row in rows], dtype=np.float64)
+    clusters = np.unique(np.asarray(linked_groups(rows), dtype=object).astype(str), return_inverse=True)[1]
+    both = [(each.labels.astype(np.float64), np.unique(each.scores, return_inverse=True)[1]) for each in (found, large)]
+
+    def measure(weights: Floats) -> Floats:
+        ours, theirs = (
+            np.stack([weighted_f1(labels, predicted, weights), weighted_auc(labels, ranks, weights)])
+            for predicted, ranks in both
+        )
+        return ours - theirs
+
+    draws = np.concatenate([measure(w) for w in cluster_weights(clusters, RESAMPLES, 0)], axis=1)
+    values = measure(np.ones((1, len(labels))))[:, 0]
+    differences = [interval(value, draw).model_dump() for value, draw in zip(values, draws, strict=True)]
+    return {
+        "f1": f1(labels, found.labels),
+        "accuracy": float((found.labels == labels).mean()),
+        "auc": auc(labels, found.scores),
+        "labels_as_large": float((found.labels == large.labels).mean()),
+        "f1_less_large": differences[0],
+        "auc_less_large": differences[1],
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return a Markdown table of a result."""
+    lines = [
+        "| model | passed on | cost | F1 | F1 less the large model's | AUC | AUC less the large model's | same label |"
+    ]
+    lines.append("|" + "---|" * 8)
+    for name, each in result["models"].items():
+        passed = f"{each['passed_on']:.0%}" if "passed_on" in each else ""
+        gaps = [each[key] for key in ("f1_less_large", "auc_less_large")]
+        shown = [f"{gap['value']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]" for gap in gaps]
+        cells = [name, passed, f"{each['cost']:.2f}", f"{each['f1']:.4f}", shown[0], f"{each['auc']:.4f}", shown[1]]
+        lines.append(f"| {' | '.join(cells)} | {each['labels_as_large']:.1%} |")
+    return "\n".join(lines)
+
+
+def measured(bundles: dict[str, Path], parts_of: Parts, task: Task, losses: Sequence[float]) -> dict[str, Any]:
+    """Make a cascade for each loss, and return the figures of all models on the rows to report."""
+    dev, rows = write_rows(BUILD / "cascade-dev.jsonl", parts_of.choosing, task), parts_of.report
+    runs = {name: scored(folder, rows) for name, folder in bundles.items()}
+    large, seconds = runs["large"]
+    found = {}
+    for name, (scores, spent) in runs.items():
+        speed = {"cost": spent / seconds, "pairs_per_second": len(rows) / spent}
+        found[name] = figures(rows, scores, large) | speed
+    for loss in losses:
+        folder = BUILD / "cascade-bundle"
+        summary = make_cascade(bundles["small"], bundles["large"], folder, dev, loss, overwrite=True).cascade
+        scores, spent = scored(folder, rows)
+        answered = np.isclose(scores.scores, large.scores, atol=1e-6)
+        speed = {"cost": spent / seconds, "pairs_per_second": len(rows) / spent, "passed_on": float(answered.mean())}
+        chosen = {"max_f1_loss": loss, "cascade": summary.model_dump(mode="json")}
+        found[f"cascade, loss {loss:g}"] = figures(rows, scores, large) | speed | chosen
+    return found
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train, export, make the cascades, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("setting", choices=["qc", "qi"])
+    parser.add_argument("--small", type=int, default=3, help="layers of the small model")
+    parser.add_argument("--large", type=int, default=12, help="layers of the large model")
+    parser.add_argument("--max-rows", type=int, help="train on so many rows, drawn by the seed")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", help="KEY=VALUE over both recipes")
+    parser.add_argument("--small-set", action="append", default=[], help="KEY=VALUE over the small model's recipe")
+    parser.add_argument("--keep", action="store_true", help="keep models in build/ with the same recipe and rows")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("training").setLevel(logging.INFO)
+    if not DATA.is_dir():
+        sys.exit(f"error: no {DATA}; expected the real data beside the project")
+    rows, task = parts(options.setting, options.max_rows, 0), Task(options.setting)
+    made = {name: bundle_of(getattr(options, name), options, rows) for name in ("small", "large")}
+    labels = [row.label for row in rows.report]
+    result = {
+        "command": f"python benchmarks/real_data/cascade.py {' '.join(arguments)}",
+        "created": now(),
+        "source_commit": source_commit(),
+        "machine": machine(),
+        "rows": {name: len(each) for name, each in rows._asdict().items()},
+        "chosen_on": "the rows that choose, a tenth of the training rows: thresholds, checkpoints and bands",
+        "cost": "CPU time on one thread for the rows to report, by that of the large model",
+        "always_yes_f1": always_yes_f1(labels),
+        "training": {name: run for name, (_, run) in made.items()},
+        "models": measured({name: folder for name, (folder, _) in made.items()}, rows, task, LOSSES),
+    }
+    target = HERE / f"cascade_{options.setting}.json"
+    target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
