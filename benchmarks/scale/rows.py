@@ -9,7 +9,7 @@ gets numbered subcategories here, `--paths` in all.
 import argparse
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,16 +41,19 @@ def seed_rows(task: Task, seed: int, paths: int, shop: Shop) -> list[LabeledPair
     splits = generate(task, SampleSettings(seed, LARGEST_SCALE), shop)
     rows = [replace(row, id=f"{seed}-{split}-{row.id}") for split, made in splits.items() for row in made]
     rng.shuffle(rows)
-    return list(_with_shelves(rows, paths, rng)) if task is Task.QC else rows
+    return with_shelves(rows, paths, rng) if task is Task.QC else rows
 
 
-def _with_shelves(rows: Sequence[LabeledPair], paths: int, rng: random.Random) -> Iterator[LabeledPair]:
+def with_shelves(rows: Sequence[LabeledPair], paths: int, rng: random.Random) -> list[LabeledPair]:
+    """Return rows with about so many different category paths."""
     shelves = max(paths // len({row.pair.candidate for row in rows}), 1)
+    made = []
     for row in rows:
         path = row.pair.candidate
         shelf = rng.randrange(shelves)
         candidate = f"{path},{split_levels(path)[-1]} {shelf}" if shelf else path
-        yield replace(row, pair=replace(row.pair, candidate=candidate))
+        made.append(replace(row, pair=replace(row.pair, candidate=candidate)))
+    return made
 
 
 def main() -> None:

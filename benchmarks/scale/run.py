@@ -27,9 +27,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rows import with_shelves
 
 from relevance.tasks import LabeledPair, Task, query_key
-from relevance.text.formatting import PairFormat, split_levels
+from relevance.text.formatting import PairFormat
 from training.data.dataset import read_pairs
 from training.data.provenance import now, source_commit
 from training.data.splits import split_pairs, write_pairs
@@ -92,7 +93,7 @@ def make(file: Path, task: Task, count: int, paths: int) -> dict[str, Any]:
     rng = random.Random(0)
     rows = sorted(rng.sample(rows, count), key=lambda row: row.id)
     if task is Task.QC:
-        rows = _with_shelves(rows, paths, rng)
+        rows = with_shelves(rows, paths, rng)
     write_pairs(file, rows, task)
     return {
         "seeds": seeds,
@@ -102,17 +103,6 @@ def make(file: Path, task: Task, count: int, paths: int) -> dict[str, Any]:
         "distinct_queries": len({query_key(row.pair.query) for row in rows}),
         "distinct_candidates": len({row.pair.candidate for row in rows}),
     }
-
-
-def _with_shelves(rows: Sequence[LabeledPair], paths: int, rng: random.Random) -> list[LabeledPair]:
-    shelves = max(paths // len({row.pair.candidate for row in rows}), 1)
-    made = []
-    for row in rows:
-        path = row.pair.candidate
-        shelf = rng.randrange(shelves)
-        candidate = f"{path},{split_levels(path)[-1]} {shelf}" if shelf else path
-        made.append(replace(row, pair=replace(row.pair, candidate=candidate)))
-    return made
 
 
 @dataclass(frozen=True)
@@ -188,10 +178,10 @@ def peak_mib() -> float:
     raise SystemExit("error: no VmHWM in /proc/self/status; expected Linux")
 
 
-def in_own_process(arguments: Sequence[str]) -> tuple[dict[str, Any], float]:
-    """Run this script in a process of its own; return what it prints and the seconds of the whole process."""
+def in_process(script: str, arguments: Sequence[str]) -> tuple[dict[str, Any], float]:
+    """Run a script in a process of its own; return what it prints and the seconds of the whole process."""
     begun = time.perf_counter()
-    done = subprocess.run([sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([sys.executable, script, *arguments], stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout), time.perf_counter() - begun
 
 
@@ -199,10 +189,10 @@ def measure_all(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Run all stages; return the result."""
     shared = [f"--task={options.task}", f"--rows={options.rows}", f"--paths={options.paths}", f"--folder={folder}"]
     shared += [f"--strategy={options.strategy}", f"--per-positive={options.per_positive}"]
-    data, _ = in_own_process(["--stage=make", *shared])
+    data, _ = in_process(__file__, ["--stage=make", *shared])
     stages = {}
     for stage in STAGES:
-        facts, seconds = in_own_process([f"--stage={stage}", *shared])
+        facts, seconds = in_process(__file__, [f"--stage={stage}", *shared])
         stages[stage] = {"seconds": round(seconds - facts["embedding_seconds"], 1), **facts}
         print(f"{stage}: {stages[stage]['seconds']} s, {facts['peak_mib']} MiB", file=sys.stderr)
     total, cpu, peak = (
@@ -220,7 +210,8 @@ def measure_all(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Return what the machine is and what else it does."""
     cores = len(os.sched_getaffinity(0))
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
     load = [round(value, 2) for value in os.getloadavg()]
@@ -248,7 +239,7 @@ def main(arguments: Sequence[str]) -> None:
         print(json.dumps({"peak_mib": peak_mib(), **facts}))
     else:
         head = {"command": " ".join(["python benchmarks/scale/run.py", *arguments]), "created": now()}
-        head |= {"source_commit": source_commit(), "machine": _machine()}
+        head |= {"source_commit": source_commit(), "machine": machine()}
         with tempfile.TemporaryDirectory(prefix="relevance-scale-") as folder:
             result = head | measure_all(options, Path(folder))
         out = options.out or HERE / f"{options.task}.json"

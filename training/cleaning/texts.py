@@ -77,7 +77,8 @@ class TextCleaner:
             after = list(map(change, before))
             if any(cleaned.steps for cleaned in after):
                 for text, cleaned in zip(before, after, strict=True):
-                    self.counts.add(name, text, cleaned)
+                    if cleaned.steps:
+                        self.counts.add(name, text, cleaned)
                 texts = pa.array([cleaned.text for cleaned in after], pa.string())
                 batch = batch.set_column(batch.schema.get_field_index(name), name, texts)
         return batch
@@ -88,5 +89,7 @@ class TextCleaner:
     def _path(self, path: str) -> Cleaned:
         """Normalise a category path; one that would have more or fewer levels afterwards stays as it is."""
         cleaned = self._normalized(path, COMMA_FORMS)
+        if not cleaned.steps:
+            return cleaned
         before, after = (len(path_levels(text, self._separator)) for text in (path, cleaned.text))
         return cleaned if before == after else Cleaned(path)

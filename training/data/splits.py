@@ -21,6 +21,7 @@ from training.data.files.writers import write_file
 from training.data.splitting.assignment import TRAIN, assign, check_fractions
 from training.data.splitting.group_table import GroupTable
 from training.data.stored.batches import SCHEMA
+from training.data.stored.buckets import distinct
 from training.data.stored.rows import StoredRows, batches_of, in_order, queries_of, strata_of
 from training.data.stored.spool import Spool
 
@@ -98,16 +99,21 @@ def leaks(a: Iterable[LabeledPair], b: Iterable[LabeledPair]) -> list[str]:
 
 def summarize(splits: Mapping[str, Sequence[LabeledPair]]) -> list[SplitSummary]:
     """Return one summary for each split, in order. The share of positives of an empty split is NaN."""
-    return [
-        SplitSummary(
-            name=name,
-            rows=len(rows),
-            queries=len({query_key(row.pair.query) for row in rows}),
-            positive_share=sum(row.label for row in rows) / len(rows) if rows else math.nan,
-            languages=dict(sorted(Counter(row.pair.language for row in rows).items())),
-        )
-        for name, rows in splits.items()
-    ]
+    return [_summary(name, rows) for name, rows in splits.items()]
+
+
+def _summary(name: str, rows: Sequence[LabeledPair]) -> SplitSummary:
+    strata = Counter(strata_of(rows))
+    languages: Counter[str] = Counter()
+    for (language, _), count in strata.items():
+        languages[language] += count
+    return SplitSummary(
+        name=name,
+        rows=len(rows),
+        queries=distinct(map(query_key, queries_of(rows)), len(rows)),
+        positive_share=sum(count for (_, label), count in strata.items() if label) / len(rows) if rows else math.nan,
+        languages=dict(sorted(languages.items())),
+    )
 
 
 def write_pairs(path: Path | str, rows: Iterable[LabeledPair], task: Task) -> None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from relevance.tasks import LabeledPair, Task, query_key
 from relevance.text.formatting import find_separator, path_levels
 from training.cleaning.tags import TagCounts
-from training.data.stored.buckets import bucket_numbers
+from training.data.stored.buckets import TEXT, bucket_numbers
 from training.data.stored.rows import batches_of
 from training.data.stored.spool import Spool, buckets_for
 from training.data.votes.merging import Contradictions, VoteMerger
@@ -26,7 +26,6 @@ from training.text.scripts import scripts_of
 
 _EXAMPLES = 20
 _QUANTILES = {"median": 0.5, "p95": 0.95, "longest": 1.0}
-_TEXT = pa.schema({"text": pa.string()})
 
 
 def tagged(rows: pa.RecordBatch) -> list[tuple[str, str]]:
@@ -120,11 +119,11 @@ class CandidateCounts:
         self.depths: Counter[int] = Counter()
         self.sample = TextSample()
         size = len(rows)
-        different = Spool(_TEXT, buckets_for(size))
+        different = Spool(TEXT, buckets_for(size))
         for batch in batches_of(rows):
             texts = batch.column("candidate").unique()
             numbers = bucket_numbers(texts.to_pylist(), different.buckets)
-            different.scatter(pa.RecordBatch.from_arrays([texts], schema=_TEXT), numbers)
+            different.scatter(pa.RecordBatch.from_arrays([texts], schema=TEXT), numbers)
         paths: set[str] = set()
         for bucket in range(different.buckets):
             texts = different.whole(bucket).column("text").unique().to_pylist()

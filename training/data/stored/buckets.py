@@ -4,13 +4,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from relevance.tasks import query_key
-from training.data.stored.batches import SCHEMA
+from training.data.stored.batches import SCHEMA, in_chunks
 from training.data.stored.rows import StoredRows
 from training.data.stored.spool import Spool, bucket_of, buckets_for
 
 PLACED = SCHEMA.append(pa.field("place", pa.int64()))
+TEXT = pa.schema({"text": pa.string()})
 KEYED = PLACED.append(pa.field("key", pa.string()))
 
 
@@ -52,6 +54,17 @@ class RowsByPlace:
         spool = self._spool
         sizes = [sum(spool.sizes(bucket)) for bucket in range(spool.buckets)]
         return StoredRows(sizes, lambda bucket: spool.whole(bucket).sort_by("place").select(SCHEMA.names))
+
+
+def distinct(texts: Iterable[str], size: int) -> int:
+    """Return how many different texts there are among `size` ones. MachineError if the disk is full."""
+    spool = Spool(TEXT, buckets_for(size))
+    for chunk in in_chunks(texts):
+        some = list(dict.fromkeys(chunk))
+        spool.scatter(
+            pa.RecordBatch.from_arrays([pa.array(some, pa.string())], schema=TEXT), bucket_numbers(some, spool.buckets)
+        )
+    return sum(pc.count_distinct(spool.whole(bucket).column("text")).as_py() for bucket in range(spool.buckets))
 
 
 def bucket_numbers(keys: Sequence[str], buckets: int) -> np.ndarray:

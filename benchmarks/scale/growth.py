@@ -1,0 +1,137 @@
+"""Time and memory of the data stages by the number of rows: `python benchmarks/scale/growth.py --rows 10000 100000`.
+
+Reads files of the SYNTHETIC sample (`rows.py` makes those that are missing; nothing here is about quality) and runs
+read, clean, split and report, each in a process of its own, from Parquet to Parquet in the pipeline's form. A stage's
+memory is the peak of its process (VmHWM, so Linux only), its time that of the whole process. CPU seconds, of all
+threads, are what to compare: wall seconds are those of a machine with other work. `clean` does not judge language tags;
+`tags` does, up to `--tags-up-to` rows. Exponents are slopes of log CPU seconds over log rows, from 100,000 rows on.
+Writes `growth.json` beside this file, or `--out`.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from rows import make
+from run import in_process, machine, peak_mib
+
+from relevance.tasks import Task
+from training.data.provenance import now, source_commit
+
+HERE = Path(__file__).parent
+STAGES = ("read", "clean", "split", "report", "tags")
+FITTED_FROM = 100_000
+TASK = Task.QC
+
+
+def run_stage(stage: str, work: Path) -> dict[str, Any]:
+    """Run one stage on the files of a folder; return the rows that went in and came out."""
+    from training.cleaning import CleaningOptions, Tags, clean
+    from training.data.dataset import store_pairs
+    from training.data.groups import iter_groups
+    from training.data.splits import split_pairs, summarize
+    from training.pipeline.tables import open_rows, write_rows
+    from training.reports.data_page import render
+    from training.reports.measures import measure
+
+    if stage == "read":
+        rows = store_pairs(work / "parts", TASK).rows
+        write_rows(work / "rows.parquet", rows, TASK)
+        return {"rows_in": len(rows), "rows_out": len(rows)}
+    if stage in ("clean", "tags"):
+        rows = open_rows(work / "rows.parquet", TASK)
+        left, _ = clean(rows, TASK, CleaningOptions(tags=Tags.UNK if stage == "tags" else Tags.OFF))
+        write_rows(work / f"{stage}.parquet", left, TASK)
+        return {"rows_in": len(rows), "rows_out": len(left)}
+    if stage == "split":
+        rows = open_rows(work / "clean.parquet", TASK)
+        parts = split_pairs(rows, seed=0, groups=iter_groups(rows))
+        for name, part in parts.items():
+            write_rows(work / f"{name}.parquet", part, TASK)
+        queries = sum(part.queries for part in summarize(parts))
+        return {"rows_in": len(rows), "rows_out": sum(map(len, parts.values())), "queries": queries}
+    files = {name: open_rows(work / f"{name}.parquet", TASK) for name in ("train", "dev", "test")}
+    (work / "report.html").write_text(render(measure(files, TASK, tags=False)), encoding="utf-8")
+    return {"rows_in": sum(map(len, files.values())), "rows_out": 0}
+
+
+def measured(rows: int, files: Sequence[Path], tags: bool) -> dict[str, Any]:
+    """Return the figures of all stages on so many rows."""
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="relevance-growth-") as name:
+        parts = Path(name) / "parts"
+        parts.mkdir()
+        for file in files:
+            (parts / file.name).symlink_to(file.resolve())
+        for stage in STAGES if tags else STAGES[:-1]:
+            facts, seconds = in_process(__file__, [f"--stage={stage}", f"--folder={name}"])
+            found[stage] = facts | {"seconds": round(seconds, 1)}
+            print(
+                f"{rows:,} {stage}: {facts['cpu_seconds']} CPU s, {facts['peak_mib']} MiB", file=sys.stderr, flush=True
+            )
+    return found
+
+
+def model(sizes: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Return for each stage the exponents of CPU seconds, microseconds a row, and peaks over those of fewer rows."""
+    found = {}
+    for stage in STAGES:
+        some = [(rows, sizes[rows][stage]) for rows in sorted(sizes) if rows >= FITTED_FROM and stage in sizes[rows]]
+        if len(some) < 2:
+            continue
+        slopes = [
+            math.log(b["cpu_seconds"] / a["cpu_seconds"]) / math.log(more / fewer)
+            for (fewer, a), (more, b) in pairwise(some)
+        ]
+        rows, last = some[-1]
+        found[stage] = {
+            "exponents": [round(slope, 3) for slope in slopes],
+            "microseconds_a_row": round(last["cpu_seconds"] / rows * 1e6, 1),
+            "peak_ratios": [round(b["peak_mib"] / a["peak_mib"], 2) for (_, a), (_, b) in pairwise(some)],
+        }
+    return found
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure and write JSON; with --stage, run that stage alone and print its facts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 10_000_000])
+    parser.add_argument("--tags-up-to", type=int, default=100_000, help="rows whose language tags are judged too")
+    parser.add_argument(
+        "--data", type=Path, default=Path(tempfile.gettempdir()) / "relevance-rows", help="files of rows"
+    )
+    parser.add_argument("--paths", type=int, default=4_000, help="different category paths")
+    parser.add_argument("--out", type=Path, default=HERE / "growth.json")
+    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.stage:
+        begun = time.process_time()
+        facts = run_stage(options.stage, options.folder)
+        print(json.dumps({"peak_mib": peak_mib(), "cpu_seconds": round(time.process_time() - begun, 2)} | facts))
+        return
+    result = {
+        "command": " ".join(["python benchmarks/scale/growth.py", *arguments]),
+        "created": now(),
+        "source_commit": source_commit(),
+        "machine": machine(),
+        "note": "synthetic rows, see the top of growth.py",
+        "sizes": {},
+    }
+    for rows in options.rows:
+        files = make(options.data, TASK, rows, options.paths)
+        result["sizes"][rows] = measured(rows, files, rows <= options.tags_up_to)
+        content = result | {"growth": model(result["sizes"]), "load_average_after": os.getloadavg()[0]}
+        options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
