@@ -21,7 +21,7 @@ from relevance.tasks import LabeledPair, Task
 from training.data.clicks import BetaPrior, with_rates
 from training.data.fields import Fields, missing_column
 from training.data.files.file_types import Record, records_of
-from training.data.files.parts import Part, parts_of
+from training.data.files.parts import PARQUET, Part, parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.files.writers import check_files, write_file
 from training.data.rows import MISSING, WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport, ReadResult, Row
@@ -122,11 +122,17 @@ def iter_rows(
 ) -> Iterator[Row | BadRow]:
     """Yield every row, good or bad, in order. Holds one row in memory at a time (Parquet: one row group).
 
-    Raises InputError at once for files that cannot be opened, and during iteration for a file that is truncated. With
-    several part files, a row without an id gets the name of its file and its number as id. Rows of click counts have no
-    label yet: a prior of their rates may need all of them.
+    Raises InputError at once for files that cannot be opened and for Parquet files, of several, that are truncated or
+    lack a column, and during iteration for another file that is truncated. With several part files, a row without an
+    id gets the name of its file and its number as id. Rows of click counts have no label yet: a prior of their rates
+    may need all of them.
     """
-    return _checked_rows(Path(path), parts_of(Path(path)), Fields(task, reading, require_labels))
+    parts = parts_of(Path(path))
+    if tables := [part for part in parts if part.suffix == PARQUET] if len(parts) > 1 else []:
+        from training.data.files.parquet import check_parquet
+
+        check_parquet(tables, lambda: Fields(task, reading, require_labels))
+    return _checked_rows(Path(path), parts, Fields(task, reading, require_labels))
 
 
 def iter_records(path: Path, task: Task, reading: ReadOptions = AS_IT_COMES) -> Iterator[tuple[Part, Record]]:

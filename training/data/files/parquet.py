@@ -4,7 +4,7 @@ Times in nanoseconds and durations become text. Binary values become text if the
 A value that cannot be read is a problem of its row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from training.data.files.parts import Part
 from training.data.rows import Problem
 
 BATCH_ROWS = 4096
+_SHOWN = 10
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -35,6 +36,27 @@ def parquet_blocks(part: Part, fields: Fields) -> Iterator[tuple[int, list[dict[
         raise InputError(
             f"{part.name}: cannot be read after row {number} ({error}); expected a Parquet file"
         ) from error
+
+
+def check_parquet(parts: Sequence[Part], fields: Callable[[], Fields]) -> None:
+    """Read the ends of Parquet files, where their columns stand, before any row is read.
+
+    Raises InputError that names every file that is damaged at its end or lacks a column, so that a set of many files
+    does not fail at its last one. `fields` makes the fields that each has to have.
+    """
+    faults = []
+    for part in parts:
+        try:
+            with pq.ParquetFile(part.path) as file:
+                fields().check_header(part.name, file.schema_arrow.names)
+        except (pa.ArrowException, OSError) as error:
+            faults.append(f"{part.name}: cannot be read ({error}); expected a Parquet file")
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
+        head = [f"{len(faults)} of {len(parts)} Parquet files cannot be used:"] if len(faults) > 1 else []
+        raise InputError("\n  ".join([*head, *faults[:_SHOWN], *more]))
 
 
 def _batch_rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Problem]:
