@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.data.dataset import read_pairs
+from training.data.labels.weights import LABEL_SHARE
 from training.data.splits import draw
-from training.data.weights import LABEL_SHARE
 from training.selfvalidation.folds import dev_part
 
 ROOT = Path(__file__).parents[2]

@@ -100,7 +100,7 @@ def ours(folder: Path, sets: Sets, frozen: bool, precision: str) -> tuple[float,
     """Train with training.fitting.loop.finetune."""
     import torch
 
-    from training.data.weights import label_weights
+    from training.data.labels.weights import label_weights
     from training.fitting.loop.finetune import Examples, FineTuner
     from training.fitting.recipe import TrainingSection
     from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task
-from training.data.clicks import BetaPrior, with_rates
 from training.data.fields import Fields, missing_column
 from training.data.files.file_types import Record, records_of
 from training.data.files.parts import PARQUET, Part, parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.files.writers import check_files, write_file
+from training.data.labels.clicks import BetaPrior, with_rates
 from training.data.rows import MISSING, WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport, ReadResult, Row
 from training.data.stored.rows import stored
 from training.data.values import plain_id

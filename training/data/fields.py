@@ -13,13 +13,13 @@ from typing import Any
 from relevance.errors import InputError
 from relevance.languages import normalize_language
 from relevance.tasks import Pair, Task
-from training.data.clicks import CLICKS, IMPRESSIONS, check_counts
 from training.data.extras import SOURCE_ID
 from training.data.files.reading import AS_IT_COMES, ReadOptions
-from training.data.grades import GRADE, label_of
+from training.data.labels.clicks import CLICKS, IMPRESSIONS, check_counts
+from training.data.labels.grades import GRADE, label_of
+from training.data.labels.weights import HALF, LABEL_SHARE
 from training.data.rows import LABEL_EXTRAS, MISSING, UNKNOWN_GRADE, UNKNOWN_LABEL, Problem, Row, listed
 from training.data.values import MISSING_WORDS, is_missing, plain_id
-from training.data.weights import HALF, LABEL_SHARE
 
 QUERY_FIELD = "origin_query"
 EXACT_ID_DIGITS = 15  # of a number: other JSON readers round longer ones

@@ -11,7 +11,7 @@ from relevance.errors import InputError
 from relevance.storage.files import sha256_of
 from relevance.tasks import LabeledPair
 from training.data.files.parts import STANDARD, files_of, parts_of
-from training.data.weights import LABEL_SHARE, LABEL_WEIGHT
+from training.data.labels.weights import LABEL_SHARE, LABEL_WEIGHT
 
 
 def source_commit() -> str:

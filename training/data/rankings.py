@@ -6,8 +6,8 @@ import numpy as np
 
 from relevance.evaluation.ranking import Lists
 from relevance.tasks import LabeledPair, query_key
-from training.data.grades import GRADE, number_of
-from training.data.weights import LABEL_SHARE, label_shares
+from training.data.labels.grades import GRADE, number_of
+from training.data.labels.weights import LABEL_SHARE, label_shares
 
 
 def lists_of(rows: Sequence[LabeledPair]) -> Lists:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Pair
-from training.data.grades import is_grade, option_for
+from training.data.labels.grades import is_grade, option_for
 
 WHOLE_ROW = "(row)"  # the field of a problem of the whole row
 MISSING = "missing field"

@@ -11,7 +11,7 @@ from relevance.storage.files import whole_file
 from training.data.files.file_types import records_of
 from training.data.files.parts import parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions
-from training.data.grades import number_of
+from training.data.labels.grades import number_of
 from training.data.rows import SHOWN_ROWS, shown
 from training.data.values import is_missing, plain_id
 

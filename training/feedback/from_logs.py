@@ -9,10 +9,10 @@ from typing import Any
 from relevance.errors import InputError
 from relevance.storage.strict import StrictModel
 from relevance.tasks import Task
-from training.data.clicks import CLICKS, IMPRESSIONS
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.files.writers import Columns, beside, check_record, output_file, output_type, write_records
-from training.data.weights import LABEL_WEIGHT
+from training.data.labels.clicks import CLICKS, IMPRESSIONS
+from training.data.labels.weights import LABEL_WEIGHT
 from training.feedback.log_rows import LogRows
 from training.feedback.log_store import LogStore, opened
 from training.feedback.options import LogOptions

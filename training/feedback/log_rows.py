@@ -3,7 +3,7 @@
 Clicks. A list is one impression of each candidate that it showed, and at most one click of it. Without `shown` events
 it is unknown how far the user looked; the default follows Joachims (2002, Optimizing search engines using clickthrough
 data): who clicks on a candidate has seen those above it. Lists without a click then say nothing. Clicks and impressions
-become a target as everywhere (training.data.clicks).
+become a target as everywhere (training.data.labels.clicks).
 
 Judgements. The target is the mean share of the grades; a judgement outweighs the clicks of its row. Without an
 annotator, equal grades of one list are one judgement, since calls may be repeated.
@@ -15,11 +15,11 @@ from functools import cached_property
 from typing import Any
 
 from relevance.tasks import Pair, Task
-from training.data.clicks import CLICKS, IMPRESSIONS, BetaPrior, with_rates
 from training.data.fields import QUERY_FIELD
-from training.data.grades import Grades, label_of
+from training.data.labels.clicks import CLICKS, IMPRESSIONS, BetaPrior, with_rates
+from training.data.labels.grades import Grades, label_of
+from training.data.labels.weights import HALF, LABEL_CUT, LABEL_SHARE, LABEL_VOTES, LABEL_WEIGHT
 from training.data.rows import UNKNOWN_GRADE, BadRow, Problem, Row
-from training.data.weights import HALF, LABEL_CUT, LABEL_SHARE, LABEL_VOTES, LABEL_WEIGHT
 from training.feedback.log_store import LogStore
 from training.feedback.options import LogOptions, Shown
 

@@ -6,8 +6,8 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from relevance.storage.strict import OptionsModel
-from training.data.clicks import FIT, BetaPrior
-from training.data.grades import Grades
+from training.data.labels.clicks import FIT, BetaPrior
+from training.data.labels.grades import Grades
 
 
 class Shown(StrEnum):

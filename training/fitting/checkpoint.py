@@ -31,8 +31,8 @@ from relevance.storage.outputs import write_text
 from relevance.tasks import LabeledPair, Pair, Task
 from relevance.text.tokenization import PairTokenizer
 from training.data.groups import linked_groups
+from training.data.labels.weights import label_shares, label_weights
 from training.data.provenance import content_of, fingerprint, now, source_commit
-from training.data.weights import label_shares, label_weights
 from training.fitting.evaluation.calibration import Dev, Unlabelled, tune, with_findings, with_tuning
 from training.fitting.evaluation.options import CalibrationOptions
 from training.fitting.evaluation.report import report_model

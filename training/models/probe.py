@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from relevance.text.formatting import PairFormat
-from training.data.weights import label_shares, label_weights
+from training.data.labels.weights import label_shares, label_weights
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder, Vectors
 
 Floats = NDArray[np.float64]
@@ -26,7 +26,7 @@ STRENGTH = 0.0003
 
 
 class Probe:
-    """One logistic regression with a fixed penalty. Targets and weights of rows (training.data.weights) count.
+    """One logistic regression with a fixed penalty. Targets and weights of rows (training.data.labels.weights) count.
 
     A row with a target of .7 counts as .7 of a row of label 1 and .3 of one of label 0: the cross-entropy is the same.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from relevance.tasks import LabeledPair
-from training.data.weights import LABEL_SHARE, LABEL_WEIGHT, label_cuts, label_shares, label_votes, label_weights
+from training.data.labels.weights import LABEL_SHARE, LABEL_WEIGHT, label_cuts, label_shares, label_votes, label_weights
 from training.selfvalidation import flags
 from training.selfvalidation.judging import Judged
 from training.selfvalidation.options import Action, SelfValidationOptions

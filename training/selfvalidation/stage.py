@@ -12,8 +12,8 @@ from relevance.errors import InputError
 from relevance.evaluation.metrics import auc
 from relevance.tasks import LabeledPair, query_key
 from training.data.groups import copy_groups
+from training.data.labels.weights import label_shares, label_votes, label_weights
 from training.data.splits import leaks
-from training.data.weights import label_shares, label_votes, label_weights
 from training.fitting.recipe import Recipe
 from training.selfvalidation.actions import act, acted_on, spared
 from training.selfvalidation.grounds import Grounds

@@ -12,7 +12,7 @@ from relevance.errors import InputError
 from training.data.fields import Fields
 from training.data.files.lines import Line, line_blocks, lines_of
 from training.data.files.parts import DELIMITERS, PARQUET, Part
-from training.data.grades import label_of
+from training.data.labels.grades import label_of
 from training.data.rows import WHOLE_ROW, Problem, shown
 
 # Characters in one cell. Without a limit, an unclosed quote would read the rest of the file into memory.

@@ -6,9 +6,9 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from relevance.errors import ConfigError
-from training.data.clicks import BetaPrior
 from training.data.files.lines import checked_encoding
-from training.data.grades import Grades
+from training.data.labels.clicks import BetaPrior
+from training.data.labels.grades import Grades
 
 _TAB = ("\\t", "tab", "\t")
 

@@ -69,7 +69,8 @@ class Spool:
         except OSError as error:
             raise MachineError(
                 f"{tempfile.gettempdir()}: no room for rows outside of memory ({error.strerror}, after "
-                f"{self._end / 1e6:,.1f} MB); expected some 300 bytes a row and stage, or a TMPDIR that has them"
+                f"{self._end / 1e6:,.1f} MB); expected some 600 bytes a row of a stage, more for long texts, "
+                "or a TMPDIR that has them"
             ) from None
         self._pieces[bucket].append((self._end, content.size, batch.num_rows))
         self._end += content.size

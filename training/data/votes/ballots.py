@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from training.data.weights import HALF
+from training.data.labels.weights import HALF
 
 ROUNDING = 1e-9
 

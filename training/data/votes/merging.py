@@ -6,7 +6,7 @@ original row remains (the first row if all were made by augmentation), with
 
 - `label_share`: the weighted share of votes for label 1, and `label_votes`: their number;
 - `label`: 1 if the share is one half or more: a tie is a 1, like a score that equals the threshold. Where rows have a
-  `label_cut` (training.data.clicks), its mean stands in place of one half;
+  `label_cut` (training.data.labels.clicks), its mean stands in place of one half;
 - `label_weight`: the mean weight of the votes. How far they agree is in the share, which is the training target;
 - `merged_ids` and `merged_source_ids`: the ids and the sources of the other rows.
 
@@ -27,12 +27,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from relevance.tasks import LabeledPair, query_key
-from training.data.clicks import CLICKS, IMPRESSIONS
 from training.data.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
-from training.data.stored.batches import mentions, to_batch, to_rows
-from training.data.stored.buckets import PLACED
-from training.data.votes.ballots import ROUNDING, Ballot
-from training.data.weights import (
+from training.data.labels.clicks import CLICKS, IMPRESSIONS
+from training.data.labels.weights import (
     HALF,
     LABEL_CUT,
     LABEL_SHARE,
@@ -43,6 +40,9 @@ from training.data.weights import (
     label_votes,
     label_weights,
 )
+from training.data.stored.batches import mentions, to_batch, to_rows
+from training.data.stored.buckets import PLACED
+from training.data.votes.ballots import ROUNDING, Ballot
 
 TAGGED_LANGUAGE = "tagged_language"  # the extra that keeps the language tag of the file, if cleaning changed it
 _LABELS = "label_"  # begins the names of all extras that change what a row's vote is

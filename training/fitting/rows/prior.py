@@ -21,7 +21,7 @@ from relevance.tasks import LabeledPair
 from relevance.text.formatting import PairFormat
 from training.data.extras import is_negative
 from training.data.groups import linked_groups
-from training.data.weights import label_shares, label_weights
+from training.data.labels.weights import label_shares, label_weights
 
 log = logging.getLogger(__name__)
 

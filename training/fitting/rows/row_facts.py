@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, query_key
 from training.data.groups import source_groups
+from training.data.labels.weights import label_shares
 from training.data.teacher import teacher_logits
-from training.data.weights import label_shares
 from training.fitting.recipe import TrainingSection
 
 log = logging.getLogger(__name__)

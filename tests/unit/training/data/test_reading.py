@@ -16,8 +16,8 @@ from relevance.tasks import Task
 from training.data.dataset import iter_rows, read_pairs, read_rows
 from training.data.files.reading import ReadOptions
 from training.data.groups import linked_groups
+from training.data.labels.weights import label_shares, label_weights
 from training.data.rows import BadRow, BadRowsError
-from training.data.weights import label_shares, label_weights
 from training.pipeline.tables import write_rows as write_stage
 
 HEADER = "id,language,origin_query,item_title,label"

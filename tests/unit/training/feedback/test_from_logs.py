@@ -12,11 +12,11 @@ from relevance.feedback import KEY_FILE
 from relevance.tasks import Task
 from service.feedback.entries import Event
 from tests.feedback_logs import CLICK, JUDGEMENT, SHOWN, Log
-from training.data.clicks import BetaPrior
 from training.data.dataset import read_pairs
 from training.data.files.reading import ReadOptions
 from training.data.files.writers import write_file
-from training.data.weights import label_shares, label_votes, label_weights
+from training.data.labels.clicks import BetaPrior
+from training.data.labels.weights import label_shares, label_votes, label_weights
 from training.feedback.from_logs import LogReading, rows_from_logs
 from training.feedback.options import LogOptions, Shown
 

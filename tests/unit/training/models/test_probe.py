@@ -4,7 +4,7 @@ import pytest
 from relevance.errors import InputError
 from relevance.evaluation.metrics import auc
 from relevance.tasks import LabeledPair, Pair, Task
-from training.data.weights import label_weights
+from training.data.labels.weights import label_weights
 from training.models.probe import Probe
 
 

@@ -14,7 +14,7 @@ from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from tests.models import tiny_model
 from training.data.groups import copy_groups, linked_groups
-from training.data.weights import label_shares
+from training.data.labels.weights import label_shares
 from training.embedding.vectors import CachedEncoder
 from training.fitting.evaluation.calibration import platt
 from training.fitting.recipe import Recipe

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from relevance.errors import ConfigError, InputError
-from training.data.grades import number_of
+from training.data.labels.grades import number_of
+from training.data.labels.weights import LABEL_CUT, LABEL_SHARE, LABEL_VOTES, LABEL_WEIGHT
 from training.data.rows import MISSING, Problem, Row
 from training.data.values import is_missing
-from training.data.weights import LABEL_CUT, LABEL_SHARE, LABEL_VOTES, LABEL_WEIGHT
 
 log = logging.getLogger(__name__)
 

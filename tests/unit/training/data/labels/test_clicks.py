@@ -9,12 +9,12 @@ from relevance.errors import ConfigError, InputError
 from relevance.tasks import Task
 from training.cleaning.options import CleaningOptions, Tags
 from training.cleaning.stage import clean
-from training.data.clicks import BetaPrior
 from training.data.dataset import read_pairs, read_rows
 from training.data.files.reading import ReadOptions
+from training.data.labels.clicks import BetaPrior
+from training.data.labels.weights import label_shares, label_votes, label_weights
 from training.data.rows import BadRowsError
 from training.data.votes.merging import Contradictions
-from training.data.weights import label_shares, label_votes, label_weights
 
 
 def log_file(path, *counts, **columns):

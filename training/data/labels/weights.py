@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair
-from training.data.grades import number_of
+from training.data.labels.grades import number_of
 from training.data.values import is_missing
 
 LABEL_WEIGHT = "label_weight"
