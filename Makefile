@@ -10,7 +10,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 DEMO := build/demo
 OBSERVABILITY := tests/e2e/test_observability.py
 
-.PHONY: demo models test lint unit image setup clients clean
+.PHONY: demo models test lint unit image setup clients transformers5 clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -60,6 +60,16 @@ clients: .venv-clients/.installed
 .venv-clients/.installed: requirements/clients.txt
 	@$(PYTHON) -m venv --clear .venv-clients
 	@.venv-clients/bin/python -m pip --disable-pip-version-check install -q --no-deps --no-compile -r $<
+	@touch $@
+
+# transformers 5 over the packages of $(VENV), for tests/contract/training/test_transformers5.py: training works with it.
+transformers5: .venv-transformers5/.installed
+
+.venv-transformers5/.installed: requirements/transformers5.txt | $(VENV)/.installed-dev
+	@$(VENV)/bin/python -m venv --clear .venv-transformers5
+	@below=$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); .venv-transformers5/bin/python -c \
+		'import pathlib, sys, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "below.pth").write_text(sys.argv[1])' $$below
+	@.venv-transformers5/bin/python -m pip --disable-pip-version-check install -q --no-deps --no-compile -r $<
 	@touch $@
 
 image: $(VENV)/.installed-dev

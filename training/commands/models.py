@@ -160,7 +160,9 @@ def _print_plan(job: "Job", as_json: bool) -> None:
     told = ", ".join(f"{part} {getattr(found, part) / GIB:.2f}" for part in parts)
     print(f"{recipe.name}: {found.parameters:,} parameters, {found.trained:,} of them learn, in {found.precision}")
     print(f"steps: {found.steps:,}; the costliest computes {found.rows} pairs of {found.tokens} tokens at once")
-    print(f"memory: {found.total / GIB:.2f} GiB ({told}; scoring dev {found.evaluation / GIB:.2f}), Python not counted")
+    each = f" in each of {found.processes} processes" if found.processes > 1 else ""
+    counted = f"{told}; scoring dev {found.evaluation / GIB:.2f}"
+    print(f"memory{each}: {found.total / GIB:.2f} GiB ({counted}), Python not counted")
 
 
 def _of_languages(rows: list[LabeledPair], languages: list[str] | None) -> list[LabeledPair]:

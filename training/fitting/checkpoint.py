@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig
 
 from relevance.errors import ConfigError, InputError
 from relevance.evaluation.metrics import auc
@@ -28,7 +27,7 @@ from relevance.model.prior import PriorFeatures
 from relevance.storage.files import whole_folder
 from relevance.storage.locks import output_lock
 from relevance.storage.outputs import write_text
-from relevance.tasks import LabeledPair, Pair, Task
+from relevance.tasks import LabeledPair, Pair
 from relevance.text.tokenization import PairTokenizer
 from training.data.groups import linked_groups
 from training.data.labels.weights import label_shares, label_weights
@@ -37,20 +36,22 @@ from training.fitting.evaluation.calibration import Dev, Unlabelled, tune, with_
 from training.fitting.evaluation.options import CalibrationOptions
 from training.fitting.evaluation.report import report_model
 from training.fitting.evaluation.thresholds import seen_languages
-from training.fitting.loop.finetune import Examples, FineTuner, Outcome
+from training.fitting.loop.finetune import Examples, FineTuner, Outcome, token_ids
 from training.fitting.loop.precision import resolve_precision, training_device
 from training.fitting.loop.snapshots import STATE_FILE
+from training.fitting.loop.team import resolve_processes
+from training.fitting.loop.workers import team_of
 from training.fitting.preparing import encoder_options
 from training.fitting.recipe import Recipe
 from training.fitting.rows.prior import fit_prior
 from training.fitting.rows.row_facts import RowFacts, facts_of
 from training.fitting.rows.truncation import encode
-from training.fitting.servable import check_family, check_lengths, check_prompt, check_size
+from training.fitting.servable import check_family, check_prompt
+from training.fitting.untrained import follow, untrained
 from training.models.base.base_models import BaseModel, resolve_base_model
 from training.models.base.prepared import prepare_encoder
-from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
+from training.models.cross_encoder import CrossEncoder, predict_logits
 from training.models.head_start import scalars, start_head
-from training.models.lora import Adapter
 from training.sources import code_key
 
 log = logging.getLogger(__name__)
@@ -113,14 +114,8 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     _open_work(work, job, base)
     encoder = _prepare(job, base, work)
     torch.manual_seed(job.recipe.seed)
-    tokenizer = load_tokenizer(encoder, job.recipe.training.max_length, job.recipe.decided_prompt)
-    check_lengths(job.recipe, AutoConfig.from_pretrained(encoder), tokenizer)
-    levels = job.recipe.format.level_separator if job.recipe.task is Task.QC else ""
-    model = CrossEncoder.from_base(encoder, tokenizer, job.recipe.decided_head, levels)
-    check_size(model, base.name)
-    if job.recipe.encoder.freeze_word_embeddings:
-        model.freeze_word_embeddings()
-    adapter = Adapter(model, job.recipe.lora, encoder) if job.recipe.lora.rank else None
+    made = untrained(job.recipe, encoder)
+    model, tokenizer = made.model, made.tokenizer
     prior = fit_prior(job.train, job.recipe.format, job.recipe.seed) if model.spec.prior else None
     inputs = PairInputs(job.recipe.task, job.recipe.format, tokenizer, model.spec.overlap, prior and prior.table)
     examples = _examples("train", job.train, inputs, prior and prior.features), _examples("dev", job.dev, inputs)
@@ -129,15 +124,17 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     some = np.linspace(0, len(pairs) - 1, min(START_PAIRS, len(pairs))).astype(int)  # files may be sorted by label
     start_head(model, tokenizer, [pairs[i] for i in some], [targets[i] for i in some])
     cosines = _cosines(model, tokenizer, examples[1])
-    tuner = FineTuner(model, tokenizer, job.recipe.training, job.recipe.seed, work)
-    outcome = tuner.run(*examples)
+    processes, ids = resolve_processes(job.recipe.training.processes), token_ids(*examples)
+    with team_of(processes, work, follow, job.recipe, work, encoder, examples[0], ids) as team:
+        tuner = FineTuner(model, tokenizer, job.recipe.training, job.recipe.seed, work, team)
+        outcome = tuner.run(*examples)
     card = _card(job, base, tuner, None if cosines is None else auc(examples[1].labels, cosines))
     card = card.model_copy(update={"category_prior": prior and prior.summary})
     if job.tuned:
         card = _tuned_card(job, card, tuner, _dev(job.dev, outcome.dev_logits, cosines), inputs)
     with whole_folder(job.out) as folder:
-        if adapter is not None:
-            adapter.finish(folder)
+        if made.adapter is not None:
+            made.adapter.finish(folder)
         model.save(folder, encoder)
         card.save(folder)
         if prior is not None:
@@ -182,6 +179,7 @@ def _open_work(work: Path, job: Job, base: BaseModel) -> None:
         "training rows": fingerprint(rows=[job.train]),
         "dev rows": fingerprint(rows=[job.dev]),
         "precision": resolve_precision(job.recipe.training.precision, training_device()),
+        "processes": str(resolve_processes(job.recipe.training.processes)),
         "program": code_key("training.fitting.checkpoint:_train"),
     }
     if (teacher := job.recipe.training.teacher) is not None:

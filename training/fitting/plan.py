@@ -19,6 +19,7 @@ from relevance.model.inputs import PairInputs
 from relevance.tasks import LabeledPair, Task
 from relevance.text.tokenization import PairTokenizer
 from training.fitting.loop.precision import resolve_precision, training_device
+from training.fitting.loop.team import Team, resolve_processes
 from training.fitting.preparing import encoder_options
 from training.fitting.recipe import Recipe
 from training.fitting.rows.row_facts import facts_of
@@ -39,13 +40,15 @@ STATES = 2  # of Adam, for each weight that learns: the means of its gradient an
 class Plan:
     """Counts of a run, and the bytes of its parts where they are largest.
 
-    `rows` and `tokens` are those of the costliest pairs that are computed at once. `activations` are what a step needs
-    beside the gradients; `evaluation` is what scoring dev needs, at another time.
+    `rows` and `tokens` are those of the costliest pairs that a process computes at once. Bytes are those of the first
+    of `processes`: the others keep no best weights and do not score dev. `activations` are what a step needs beside the
+    gradients; `evaluation` is what scoring dev needs, at another time.
     """
 
     parameters: int
     trained: int
     steps: int
+    processes: int
     rows: int
     tokens: int
     precision: str
@@ -58,7 +61,7 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """The bytes of all parts at the costliest moment."""
+        """The bytes of all parts at the costliest moment, in the first process."""
         return self.weights + self.optimizer + self.kept + max(self.gradients + self.activations, self.evaluation)
 
 
@@ -84,7 +87,9 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
     pairs, others = (inputs.encode([row.pair for row in rows]) for rows in (train, dev))
     lengths, longest = [len(pair) for pair in pairs], max(map(len, others))
     batches = training_batches(lengths, facts_of(train, section, lacking), section, recipe.seed)
-    rows, tokens, parts = _costliest(batches, lengths, section.micro_batch_size)
+    processes = section.processes or resolve_processes(0)
+    shares = [Team(0, processes).share(batch) for batch in batches]
+    rows, tokens, parts = _costliest(shares, lengths, section.micro_batch_size)
     precision = resolve_precision(section.precision, training_device())
     with LiveBytes(), torch.device("meta"):
         model = _empty_model(recipe, config, tokenizer)
@@ -102,6 +107,7 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
         parameters=parameters,
         trained=sum(value.numel() for value in learning),
         steps=len(batches),
+        processes=processes,
         rows=rows,
         tokens=tokens,
         precision=precision,

@@ -44,6 +44,9 @@ class TrainingSection(OptionsModel):
     micro_batch_size: int = Field(
         0, ge=0, description="most pairs computed at once; the gradients of a batch are added up; 0: the whole batch"
     )
+    processes: int = Field(
+        1, ge=0, description="processes that share each batch, one a GPU; 0: as many as there are GPUs"
+    )
     gradient_checkpointing: bool = Field(
         False, description="compute each layer twice in place of keeping its activations: less memory, a third slower"
     )
@@ -78,6 +81,16 @@ class TrainingSection(OptionsModel):
     def _queries_stay_whole(self) -> Self:
         if self.micro_batch_size and self.within_queries:
             raise ValueError("micro_batch_size beside a loss within queries, which needs the whole batch; expected 0")
+        if self.processes != 1 and self.within_queries:
+            raise ValueError(
+                f"processes = {self.processes} beside a loss within queries, which needs the whole batch; expected 1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _processes_have_rows(self) -> Self:
+        if self.processes > self.batch_size:
+            raise ValueError(f"processes = {self.processes}: more than batch_size = {self.batch_size}")
         return self
 
     @property

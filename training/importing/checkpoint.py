@@ -25,6 +25,7 @@ from training.data.provenance import now, source_commit
 from training.fitting.servable import LARGEST_GRAPH, check_family
 from training.importing.options import ImportOptions
 from training.importing.reranker import Reranker, load_reranker
+from training.models.base.quiet import quiet_bars
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def import_reranker(model: str, out: Path, options: ImportOptions, *, overwrite:
     rows = list(built_in_pairs())
     texts = [form.texts(card.task, row.pair) for row in rows]
     expected = card.head.stock_logits(torch.from_numpy(reranker.outputs(texts, length))).numpy()
-    with whole_folder(out) as folder:
+    with whole_folder(out) as folder, quiet_bars():
         reranker.tokenizer.save_pretrained(folder)
         if "token_type_ids" not in reranker.tokenizer.model_input_names:
             _zero_types(folder / TOKENIZER_FILE)

@@ -25,7 +25,7 @@ from relevance.model.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.model.heads import HeadKind, HeadSpec
 from relevance.text.prompt import Prompt
 from relevance.text.tokenization import PairTokenizer, TokenizedPair, batches
-from training.models.base.quiet import quiet_tokenizers, quiet_weights
+from training.models.base.quiet import quiet_bars, quiet_tokenizers, quiet_weights
 from training.models.dropout import use_byte_dropout
 from training.models.first_token import keep_first_token
 from training.models.options import HeadOptions
@@ -106,7 +106,9 @@ class CrossEncoder(nn.Module):
         if not self.encoder.supports_gradient_checkpointing:
             family = self.encoder.config.model_type
             raise ConfigError(f"training.gradient_checkpointing: {family!r} does not support it; expected false")
-        self.encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        # Another name from transformers 5 on, where the old one warns.
+        enable = getattr(self.encoder, "activation_checkpointing_enable", self.encoder.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
 
     def freeze_word_embeddings(self) -> None:
         """Exclude the word embeddings from training."""
@@ -134,7 +136,8 @@ class CrossEncoder(nn.Module):
 
     def save(self, folder: Path, base: Path) -> None:
         """Write weights, configuration and head into an existing folder, and copy the base model's tokenizer there."""
-        self.encoder.save_pretrained(folder, safe_serialization=True)
+        with quiet_bars():
+            self.encoder.save_pretrained(folder, safe_serialization=True)
         for name in TOKENIZER_FILES:
             if (base / name).is_file():
                 shutil.copyfile(base / name, folder / name)

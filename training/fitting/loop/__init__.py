@@ -1,4 +1,4 @@
-"""The optimiser loop: losses, schedule, precision, the guard against divergence, snapshots.
+"""The optimiser loop: losses, schedule, precision, the guard against divergence, snapshots, several processes.
 
 Must not know files of rows, thresholds or cards.
 """

@@ -23,6 +23,7 @@ from training.fitting.loop.optimizer import Optimizer
 from training.fitting.loop.precision import resolve_precision, training_device
 from training.fitting.loop.schedule import evaluation_steps, rate_factor
 from training.fitting.loop.snapshots import Snapshots
+from training.fitting.loop.team import ALONE, Order, Team
 from training.fitting.recipe import TrainingSection
 from training.fitting.rows.row_facts import NO_FACTS, RowFacts
 from training.fitting.rows.sampling import training_batches
@@ -32,6 +33,8 @@ from training.progress import Meter, Pace
 from training.threads import use_free_cores
 
 log = logging.getLogger(__name__)
+
+_RANK_SEEDS = 1_000_003  # difference of the seeds of two processes, which draw different dropout
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,25 @@ class Outcome:
     dev_logits: NDArray[np.float32]
 
 
+def token_ids(*parts: Examples) -> list[int]:
+    """Return the ids of all tokens of some examples."""
+    return sorted({i for part in parts for pair in part.pairs for i in pair.input_ids})
+
+
 class FineTuner:
-    """Trains one model on one set of examples; `work` holds the snapshot from which an interrupted run resumes."""
+    """Trains one model on one set of examples; `work` holds the snapshot from which an interrupted run resumes.
+
+    The leader of a team calls `run`, the other processes `follow`.
+    """
 
     def __init__(
-        self, model: CrossEncoder, tokenizer: PairTokenizer, section: TrainingSection, seed: int, work: Path
+        self,
+        model: CrossEncoder,
+        tokenizer: PairTokenizer,
+        section: TrainingSection,
+        seed: int,
+        work: Path,
+        team: Team = ALONE,
     ) -> None:
         self.device = training_device()
         self.model = model.to(self.device)
@@ -87,7 +104,10 @@ class FineTuner:
         self.precision = resolve_precision(section.precision, self.device, model.encoder.config.model_type)
         if section.gradient_checkpointing:
             self.model.checkpoint_layers()
-        self._snapshots = Snapshots(work, self.device, use_free_cores())
+        self._team = team
+        self._snapshots = Snapshots(
+            work, self.device, use_free_cores() if team.size == 1 else torch.get_num_threads(), team
+        )
         self._guard = Guard()
         self._evaluations: list[Evaluation] = []
         self._logits = torch.zeros(0)
@@ -97,49 +117,70 @@ class FineTuner:
 
     def run(self, train: Examples, dev: Examples) -> Outcome:
         """Train to the end or the early stop; the model then has the weights with the best dev AUC."""
-        with used_rows(self.model, (i for part in (train, dev) for pair in part.pairs for i in pair.input_ids)):
-            self._optimizer = Optimizer(self.model, self.section, self.precision, self.device)
-            self._run(train, dev)
+        with used_rows(self.model, token_ids(train, dev)):
+            batches, begun = self._begin(train)
+            pairs, done = sum(map(len, batches)), sum(map(len, batches[:begun]))
+            with Meter("training", pairs, "pairs", done, Pace("pairs")) as meter:
+                self._lead(train, dev, batches, begun, meter)
             return self._finish(dev)
 
-    def _run(self, train: Examples, dev: Examples) -> None:
-        batches = training_batches([len(pair) for pair in train.pairs], train.facts, self.section, self.seed)
-        steps = len(batches)
-        if not steps:
-            self._evaluate(0, dev)
-        marks = evaluation_steps(steps, self.section.evaluations)
-        torch.manual_seed(self.seed)
-        begun = self._restore()
-        pairs, done = sum(map(len, batches)), sum(map(len, batches[:begun]))
-        with Meter("training", pairs, "pairs", done, Pace("pairs")) as meter:
-            for step in range(begun, steps):
-                self._optimizer.set_rate(rate_factor(step, steps, self.section.warmup_share))
-                loss = self._step(train, batches[step], step + 1)
-                meter.advance(len(batches[step]), f"loss {loss:.3f}")
-                with meter.paused():
-                    if step + 1 in marks:
-                        self._evaluate(step + 1, dev)
-                    if self._snapshots.due:
-                        self._snapshot(step + 1)
-                if self._out_of_patience():
-                    log.info("early stop after step %d: no better dev AUC in %d", step + 1, self.section.patience)
+    def follow(self, train: Examples, ids: Sequence[int]) -> None:
+        """Compute this process's share of the batches until the leader ends the run; `ids` as of its `run`."""
+        with used_rows(self.model, ids):
+            batches, begun = self._begin(train)
+            for step in range(begun, len(batches)):
+                self._step(train, batches, step)
+                order = self._team.order()
+                if order is Order.SNAPSHOT:
+                    self._snapshots.take_part()
+                elif order is Order.STOP:
                     break
 
-    def _step(self, train: Examples, rows: list[int], step: int) -> float:
+    def _begin(self, train: Examples) -> tuple[list[list[int]], int]:
+        """Return the batches of the whole run, and the number of those that are done already."""
+        self._optimizer = Optimizer(self.model, self.section, self.precision, self.device, self._team)
+        torch.manual_seed(self.seed + _RANK_SEEDS * self._team.rank)
+        begun = self._restore()
+        self._team.spread([*self.model.parameters(), *self.model.buffers()])
+        return training_batches([len(pair) for pair in train.pairs], train.facts, self.section, self.seed), begun
+
+    def _lead(self, train: Examples, dev: Examples, batches: Sequence[list[int]], begun: int, meter: Meter) -> None:
+        if not batches:
+            self._evaluate(0, dev)
+        marks = evaluation_steps(len(batches), self.section.evaluations)
+        for step in range(begun, len(batches)):
+            loss, norm = self._step(train, batches, step)
+            self._guard.after_step(step + 1, loss, norm)
+            self._loss_sum, self._loss_steps = self._loss_sum + loss, self._loss_steps + 1
+            meter.advance(len(batches[step]), f"loss {loss:.3f}")
+            with meter.paused():
+                if step + 1 in marks:
+                    self._evaluate(step + 1, dev)
+                if self._out_of_patience():
+                    self._team.order(Order.STOP)
+                    log.info("early stop after step %d: no better dev AUC in %d", step + 1, self.section.patience)
+                    break
+                if self._team.order(Order.SNAPSHOT if self._snapshots.due else Order.GO_ON) is Order.SNAPSHOT:
+                    self._snapshot(step + 1)
+
+    def _step(self, train: Examples, batches: Sequence[list[int]], step: int) -> tuple[float, float]:
+        """Train on a batch; return its loss and the norm of its gradient, over all processes."""
+        self._optimizer.set_rate(rate_factor(step, len(batches), self.section.warmup_share))
         self.model.train()
         values: list[float] = []
-        norm = self._optimizer.step(self._losses(train, rows, values))
-        value = sum(values)
-        self._guard.after_step(step, value, norm)
-        self._loss_sum, self._loss_steps = self._loss_sum + value, self._loss_steps + 1
-        return value
+        norm = self._optimizer.step(self._losses(train, batches[step], values))
+        return self._team.total(sum(values)), norm
 
-    def _losses(self, train: Examples, rows: list[int], values: list[float]) -> Iterator[Tensor]:
-        """Yield the losses of a batch's parts, which add up to its own, and put their values into `values`."""
-        size = self.section.micro_batch_size or len(rows)
+    def _losses(self, train: Examples, batch: list[int], values: list[float]) -> Iterator[Tensor]:
+        """Yield the losses of the parts of a process's share; those of all add up to the batch's.
+
+        Their values are put into `values`.
+        """
+        rows = self._team.share(batch)
+        size = self.section.micro_batch_size or max(1, len(rows))
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
-            loss = self._loss(train, part) * (len(part) / len(rows))
+            loss = self._loss(train, part) * (len(part) / len(batch))
             values.append(float(loss.detach()))
             yield loss
             del loss  # with its graph, before the next part is computed

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from relevance.model.heads import HeadKind
+from training.fitting.loop.team import ALONE, Team
 from training.fitting.recipe import TrainingSection
 from training.models.cross_encoder import CrossEncoder
 from training.models.used_rows import UsedRows
@@ -21,8 +22,16 @@ class Optimizer:
     SparseAdam), so a step does not read millions of weights that it does not change. They have no weight decay.
     """
 
-    def __init__(self, model: CrossEncoder, section: TrainingSection, precision: str, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: CrossEncoder,
+        section: TrainingSection,
+        precision: str,
+        device: torch.device,
+        team: Team = ALONE,
+    ) -> None:
         dense, sparse = parameter_groups(model, section)
+        self._team, self._dense, self._sparse = team, *map(_members, (dense, sparse))
         self._optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(dense, fused=True)]
         self._optimizers += [torch.optim.SparseAdam(sparse)] if sparse else []
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -30,16 +39,18 @@ class Optimizer:
     def step(self, losses: Iterable[Tensor]) -> float:
         """Move the weights along the gradient of the losses' sum; return the gradient's norm before it is clipped.
 
-        Each loss is released before the next is drawn, so a generator needs the memory of one alone.
+        The losses of all processes of the team count. Each loss is released before the next is drawn, so a generator
+        needs the memory of one alone.
         """
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
         for loss in losses:
             self._scaler.scale(loss).backward()
             del loss
+        self._team.sum_gradients(self._dense, self._sparse)
         for optimizer in self._optimizers:
             self._scaler.unscale_(optimizer)
-        norm = clip_gradients([parameter for group in self._groups() for parameter in group["params"]])
+        norm = clip_gradients([*self._dense, *self._sparse])
         for optimizer in self._optimizers:
             self._scaler.step(optimizer)
         self._scaler.update()
@@ -63,6 +74,10 @@ class Optimizer:
     def _groups(self) -> Iterator[dict[str, Any]]:
         for optimizer in self._optimizers:
             yield from optimizer.param_groups
+
+
+def _members(groups: Iterable[dict[str, Any]]) -> list[Tensor]:
+    return [parameter for group in groups for parameter in group["params"]]
 
 
 def clip_gradients(parameters: list[Tensor], most: float = MOST_GRADIENT_NORM) -> float:

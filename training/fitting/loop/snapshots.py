@@ -11,6 +11,7 @@ from torch import Tensor
 
 from relevance.errors import CheckpointError
 from relevance.storage.files import whole_file
+from training.fitting.loop.team import ALONE, Team
 
 STATE_FILE = "state.pt"
 # Least seconds between two snapshots, largest share of the time that is spent on writing them, and largest mean rate
@@ -21,10 +22,10 @@ SNAPSHOT_BYTES_A_SECOND = 8e6
 
 
 class Snapshots:
-    """The snapshot in a work folder: random state and threads, and whatever else a run needs to go on."""
+    """The snapshot in a work folder: random states and threads, and whatever else a run needs to go on."""
 
-    def __init__(self, work: Path, device: torch.device, threads: int) -> None:
-        self._path, self._device, self._threads = work / STATE_FILE, device, threads
+    def __init__(self, work: Path, device: torch.device, threads: int, team: Team = ALONE) -> None:
+        self._path, self._device, self._threads, self._team = work / STATE_FILE, device, threads, team
         self._saved_at, self._wait_seconds = time.monotonic(), SNAPSHOT_SECONDS
 
     @property
@@ -33,14 +34,18 @@ class Snapshots:
         return time.monotonic() - self._saved_at > self._wait_seconds
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a snapshot in place of the last one."""
-        cuda = torch.cuda.get_rng_state_all() if self._device.type == "cuda" else []
-        whole = state | {"rng": torch.get_rng_state(), "cuda_rng": cuda, "threads": self._threads}
+        """Write a snapshot in place of the last one. The other processes of the team call `take_part` meanwhile."""
+        whole = state | self.take_part() | {"threads": self._threads}
         begun, size = time.monotonic(), _tensor_bytes(whole)
         with whole_file(self._path, size) as path:
             torch.save(whole, path)
         self._saved_at = time.monotonic()
         self._wait_seconds = snapshot_wait(self._saved_at - begun, size)
+
+    def take_part(self) -> dict[str, list[Tensor]]:
+        """Return the random states of all processes, by rank."""
+        own = torch.cuda.get_rng_state() if self._device.type == "cuda" else torch.empty(0, dtype=torch.uint8)
+        return {"rng": self._team.gather(torch.get_rng_state()), "cuda_rng": self._team.gather(own)}
 
     def load(self) -> dict[str, Any] | None:
         """Return the last snapshot's state, if there is one, and set random state and threads by it."""
@@ -55,9 +60,9 @@ class Snapshots:
         if not os.environ.get("OMP_NUM_THREADS"):  # another number gives other last digits
             self._threads = int(state["threads"])
             torch.set_num_threads(self._threads)
-        torch.set_rng_state(state["rng"].cpu())
-        if state["cuda_rng"] and self._device.type == "cuda":
-            torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
+        torch.set_rng_state(state["rng"][self._team.rank].cpu())
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"][self._team.rank].cpu())
         return dict(state)
 
 

@@ -18,6 +18,7 @@ from relevance.text.tokenization import answer_ids
 from training.models.base.answers import answer_rows
 from training.models.base.base_models import BaseModel, load_base_decoder, load_base_encoder, load_base_tokenizer
 from training.models.base.packaged import PROVENANCE_FILE
+from training.models.base.quiet import quiet_bars
 from training.models.base.vocabulary import check_scripts, needed_ids, trimmed_tokenizer
 
 _STACK_NAMES = ("layer", "layers", "h")
@@ -80,7 +81,7 @@ def prepare_encoder(base: BaseModel, out: Path, options: EncoderOptions) -> Enco
         tokenizer = trimmed_tokenizer(tokenizer, kept)
         select_word_embeddings(model, kept)
     report = EncoderReport(out, base, before, _size(model, absent))
-    with whole_folder(out) as folder:
+    with whole_folder(out) as folder, quiet_bars():
         weights = {key: value for key, value in model.state_dict().items() if key not in absent}
         model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
         tokenizer.save_pretrained(folder)

@@ -1,8 +1,11 @@
-"""Filters for warnings of transformers that are wrong or expected here, active only around a call."""
+"""Filters for what transformers writes that is wrong or expected here, active only around a call."""
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
+
+from transformers.utils import logging as transformers_logging
 
 
 def quiet_tokenizers() -> contextlib.AbstractContextManager[None]:
@@ -10,9 +13,25 @@ def quiet_tokenizers() -> contextlib.AbstractContextManager[None]:
     return _without("transformers.tokenization_utils_base", "incorrect regex pattern")
 
 
-def quiet_weights() -> contextlib.AbstractContextManager[None]:
-    """Silence warnings of weights that are missing or left over: a fresh head, an unused pooler."""
-    return _without("transformers.modeling_utils", "newly initialized", "were not used when initializing")
+@contextlib.contextmanager
+def quiet_weights() -> Iterator[None]:
+    """Silence warnings of weights that are missing or left over: a fresh head, an unused pooler. No bars either."""
+    texts = ("newly initialized", "were not used when initializing", "LOAD REPORT")  # the last from transformers 5 on
+    with _without("transformers.modeling_utils", *texts), quiet_bars():
+        yield
+
+
+@contextlib.contextmanager
+def quiet_bars() -> Iterator[None]:
+    """Leave out the bars that transformers 5 draws while it reads or writes weights, unless stderr is a terminal."""
+    if sys.stderr.isatty() or not transformers_logging.is_progress_bar_enabled():
+        yield
+        return
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.enable_progress_bar()
 
 
 @contextlib.contextmanager

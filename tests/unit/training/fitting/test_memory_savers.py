@@ -48,7 +48,7 @@ def gradients_of_a_step(made, tmp_path, size):
     examples = Examples(pairs, [i % 2 for i in range(10)], [0.1 * i for i in range(10)], [1.0 + i for i in range(10)])
     with used_rows(model, (i for pair in pairs for i in pair.input_ids)):
         tuner._optimizer = Optimizer(model, section, "fp32", torch.device("cpu"))
-        loss = tuner._step(examples, list(range(10)), 1)
+        loss, _ = tuner._step(examples, [list(range(10))], 0)
         found = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     return loss, {name: value.to_dense() if value.is_sparse else value for name, value in found.items()}
 

@@ -17,6 +17,7 @@ from training.fitting.recipe import Recipe
 from training.models.cross_encoder import CrossEncoder
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # in DeBERTa and ModernBERT
+SHARED = ("steps", "weights", "gradients", "optimizer", "kept", "evaluation")
 TOLERANCE = 0.15  # of a run's peak, with an allocator that gives freed memory back
 
 
@@ -89,6 +90,14 @@ def test_parts_and_layers_computed_twice_need_fewer_activations(tmp_path):
     assert (whole.rows, parts.rows) == (16, 4)
     assert parts.activations < 0.5 * whole.activations
     assert twice.activations < 0.9 * whole.activations
+
+
+def test_processes_divide_the_activations_and_nothing_else(tmp_path):
+    base = tiny_model(tmp_path / "base", "bert")
+    one, eight = planned(base, tmp_path), planned(base, tmp_path, training={"processes": 8})
+    assert (one.processes, one.rows, eight.processes, eight.rows) == (1, 16, 8, 2)
+    assert eight.activations < 0.2 * one.activations
+    assert [getattr(eight, part) for part in SHARED] == [getattr(one, part) for part in SHARED]
 
 
 def test_the_command_prints_a_plan_and_writes_nothing(tmp_path):
