@@ -18,7 +18,7 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="A folder written by `relevance train`.")],
     bundle: Annotated[Path, typer.Argument(help="The bundle folder to make; appears whole or not at all.")],
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], typer.Option(help="fp32 anywhere, fp16 for GPU, dynamic int8 for CPU.")
+        Literal["fp32", "fp16", "int8"], typer.Option(help="fp32 anywhere, fp16 for GPU, int8 for CPU.")
     ] = "fp32",
     max_logit_difference: Annotated[
         float | None,

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from export.checkpoint import Checkpoint
-from export.onnx import versions, write_onnx
+from export.int8 import quantize
+from export.onnx import head_nodes, versions, write_onnx
 from export.tracing import OUTPUT_NAME
 from export.verifying import label_findings
 from relevance.errors import CheckpointError, ParityError
@@ -39,7 +40,7 @@ class Limits:
 DEFAULT_LIMITS: dict[Precision, Limits] = {
     "fp32": Limits(max_logit_difference=1e-3, max_f1_difference=0.005, golden_tolerance=0.02),
     "fp16": Limits(max_logit_difference=0.1, max_f1_difference=0.01, golden_tolerance=0.2),
-    "int8": Limits(max_logit_difference=2.0, max_f1_difference=0.02, golden_tolerance=0.5),
+    "int8": Limits(max_logit_difference=0.5, max_f1_difference=0.02, golden_tolerance=0.2),
 }
 
 
@@ -83,7 +84,10 @@ def export_bundle(
         )
         if source.inputs.prior is not None:
             shutil.copyfile(checkpoint / PRIOR_FILE, folder / PRIOR_FILE)
-        logits = BundleSession.start(Bundle(folder, draft, (), source.inputs.prior), device=device).logits(tokens)
+        bundle = Bundle(folder, draft, (), source.inputs.prior)
+        if precision == "int8":
+            quantize(bundle, tokens, [g.language for g in golden], head_nodes(folder / MODEL_FILE))
+        logits = BundleSession.start(bundle, device=device).logits(tokens)
         found = [*label_findings(draft, golden, logits), *source.inputs.findings(pairs)]
         if without_prior:
             found.append(_cost(golden, whole.logits(whole.inputs.encode(pairs)), logits))

@@ -1,4 +1,4 @@
-"""A scorer to an ONNX file: its raw graph, then the transformer fusions and reduced precision of onnxruntime."""
+"""A scorer to an ONNX file: its raw graph, then the transformer fusions and the fp16 of onnxruntime."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -8,7 +8,6 @@ from pathlib import Path
 import onnx
 import onnxruntime
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.onnx_model import OnnxModel
 from onnxruntime.transformers.optimizer import optimize_model
@@ -39,7 +38,7 @@ class Graph:
 
 
 def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> Graph:
-    """Write `path` in a precision, with all fusions that onnxruntime offers for the architecture.
+    """Write `path` with all fusions that onnxruntime offers for the architecture, in fp16, or else in fp32.
 
     Raises CheckpointError where the architecture cannot be exported, or the model is too large for one file.
     """
@@ -52,9 +51,6 @@ def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> Graph:
     raw = path.with_suffix(".raw.onnx")
     opset = trace(scorer, raw)
     graph = _optimize(scorer, raw, path, precision, opset)
-    if precision == "int8":
-        path.replace(raw)
-        _quantize(raw, path)
     raw.unlink(missing_ok=True)
     return graph
 
@@ -86,29 +82,10 @@ def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision, opset
     return Graph(fusions, tuple(entry.name for entry in model.get_graph_inputs_excluding_initializers()), opset)
 
 
-def _quantize(source: Path, path: Path) -> None:
-    """Quantise weights to 8 bits, with one scale for each channel; activations are quantised at run time (dynamic).
-
-    The head stays fp32, unless it is the architecture's own (stock). The matrix products after a GELU stay fp32 too:
-    no 8-bit scale fits the outliers of a GELU (docs/log.md: they cause half of the error).
-    """
-    quantize_dynamic(
-        source,
-        path,
-        nodes_to_exclude=_kept_in_float(onnx.load(str(source)).graph),
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        reduce_range=True,  # without VNNI, sums of two 8-bit products overflow 16 bits in AVX2
-        op_types_to_quantize=["MatMul", "Attention", "Gather"],
-        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # shapes end at the fused operators
-    )
-
-
-def _kept_in_float(graph: onnx.GraphProto) -> list[str]:
-    """Return the names of the head's nodes and of the matrix products that read a GELU's output."""
-    activated = {name for node in graph.node if "Gelu" in node.op_type for name in node.output}
-    behind = [node.name for node in graph.node if node.op_type == "MatMul" and not activated.isdisjoint(node.input)]
-    return [node.name for node in graph.node if _of_head(node)] + behind
+def head_nodes(path: Path) -> frozenset[str]:
+    """Return the names of the nodes of the head, unless it is the architecture's own (stock)."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return frozenset(node.name for node in graph.node if _of_head(node))
 
 
 def _of_head(node: onnx.NodeProto) -> bool:

@@ -25,7 +25,7 @@ STEPS = {
     "First steps": ("demo",),
     "Rows": ("sample", "data", "translate", "convert-translator", "negatives", "validate", "apply-review"),
     "Models": ("encoder", "import", "train", "evaluate", "pipeline", "ablate"),
-    "Bundles": ("export", "cascade", "verify"),
+    "Bundles": ("export", "precisions", "cascade", "verify"),
     "Scores": ("score", "serve"),
     "Operation": ("settings", "keys"),
 }

@@ -12,6 +12,7 @@ from training.commands.import_model import import_model
 from training.commands.models import encoder, train
 from training.commands.negatives import negatives
 from training.commands.pipeline import pipeline
+from training.commands.precisions import precisions
 from training.commands.sample import sample
 from training.commands.score import score
 from training.commands.translate import convert_translator, translate
@@ -24,6 +25,6 @@ app.add_typer(data, name="data")
 app.add_typer(pipeline, name="pipeline")
 for command in (ablate, demo, evaluate, score, train):
     app.command()(command)
-for command in (apply_review, convert_translator, encoder, negatives, sample, translate, validate):
+for command in (apply_review, convert_translator, encoder, negatives, precisions, sample, translate, validate):
     app.command(command.__name__.replace("_", "-"))(locks_output("out")(command))
 app.command("import")(locks_output("out")(import_model))

@@ -142,7 +142,7 @@ def test_a_decoder_without_separator_refuses_the_paired_head(tmp_path):
         checkpoint(tmp_path, "qwen2", "paired")
 
 
-@pytest.mark.parametrize(("precision", "operator"), [("fp16", "Attention"), ("int8", "DynamicQuantizeLinear")])
+@pytest.mark.parametrize(("precision", "operator"), [("fp16", "Attention"), ("int8", "MatMulIntegerToFloat")])
 def test_reduced_precisions(tmp_path, precision, operator):
     source = checkpoint(tmp_path)
     manifest = exported(source, tmp_path / "bundle", precision)
