@@ -68,7 +68,7 @@ def make_cascade(
     with whole_folder(out) as folder:
         for name, bundle in zip(STAGES, bundles, strict=True):
             (folder / name).mkdir()
-            for file in (MANIFEST_FILE, *hashed_files(bundle.manifest)):
+            for file in (MANIFEST_FILE, *hashed_files(bundle.folder, bundle.manifest)):
                 shutil.copyfile(bundle.folder / file, folder / name / file)
         rule = CascadeRule(bundles[0].manifest, bundles[1].manifest, summary.band)
         golden, tolerance = _golden(rule, first, second, rows)

@@ -11,6 +11,8 @@ Knows no checkpoints.
 """
 
 import logging
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +23,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from relevance.model.bundle import MODEL_FILE, Bundle
-from relevance.model.session import BundleSession, Logits, onnxruntime
+from export.graph_files import save_graph
+from relevance.model.bundle import DATA_FILE, MODEL_FILE, Bundle
+from relevance.model.session import BundleSession, Logits, onnxruntime, session_options
 from relevance.text.tokenization import TokenizedPair
 
 log = logging.getLogger(__name__)
@@ -77,13 +80,16 @@ def quantize(bundle: Bundle, pairs: Sequence[TokenizedPair], languages: Sequence
     None do, unless the 99th percentile of the shifts of the pairs' scores is over `LARGEST_SHIFT`: then those with the
     largest errors, 1, 2, 4, ... of them, until it is not. The nodes of the `head` stay fp32.
     """
-    path, fp32 = bundle.folder / MODEL_FILE, bundle.folder / "fp32.onnx"
+    path, apart = bundle.folder / MODEL_FILE, bundle.folder / "fp32"
     expected = _logits(bundle, pairs)
-    path.replace(fp32)
+    apart.mkdir()
+    for name in (MODEL_FILE, DATA_FILE):
+        if (bundle.folder / name).is_file():
+            (bundle.folder / name).replace(apart / name)
     chosen = pairs[:: -(-len(pairs) // CALIBRATION_PAIRS)]
     arrays = [bundle.tokenizer().collate([pair]) for pair in chosen]  # one pair at a time: padding is no calibration
     names = bundle.manifest.input_names
-    quantizer = StaticQuantizer(fp32, [{name: each[name] for name in names} for each in arrays], head)
+    quantizer = StaticQuantizer(apart / MODEL_FILE, [{name: each[name] for name in names} for each in arrays], head)
     in_float = 0
     while True:
         quantizer.write(path, in_float)
@@ -91,7 +97,7 @@ def quantize(bundle: Bundle, pairs: Sequence[TokenizedPair], languages: Sequence
         shift = float(np.quantile(np.abs(scores[1] - scores[0]), 0.99))
         log.info("int8: %d of %d inputs in fp32, shift of scores %.4f", in_float, len(quantizer), shift)
         if shift <= LARGEST_SHIFT or in_float == len(quantizer):
-            fp32.unlink()
+            shutil.rmtree(apart)
             return in_float
         in_float = min(max(1, 2 * in_float), len(quantizer))
 
@@ -133,7 +139,7 @@ class StaticQuantizer:
             else:
                 rewriter.nodes.append(node)
         rewriter.finish(model)
-        onnx.save(model, str(out))
+        save_graph(model, out)
 
 
 class _Rewriter:
@@ -202,33 +208,31 @@ def _products(source: Path, kept: frozenset[str]) -> dict[str, list[NodeProto]]:
     weights = {each.name: each for each in graph.initializer}
     found: dict[str, list[NodeProto]] = {}
     for node in graph.node:
-        if node.name not in kept and node.op_type == "MatMul" and _is_matrix(weights.get(node.input[1])):
+        if node.op_type != "MatMul" or node.name in kept or node.input[0] in weights:
+            continue
+        if _is_matrix(weights.get(node.input[1])):
             found.setdefault(node.input[0], []).append(NodeProto.FromString(node.SerializeToString()))
     return found
 
 
 def _observe(source: Path, names: Sequence[str], batches: Sequence[Feeds]) -> dict[str, Observed]:
     """Run the graph and return what it gives at the named tensors [B, T, C]."""
-    probe = source.with_suffix(".probe.onnx")
     model = onnx.load(str(source))
     model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
-    onnx.save(model, str(probe))
-    del model
-    try:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(str(probe), options, providers=["CPUExecutionProvider"])
-        rng, found = np.random.default_rng(0), dict[str, Observed]()
-        for feeds in batches:
-            for name, value in zip(names, session.run(list(names), dict(feeds)), strict=True):
-                rows = value.reshape(-1, value.shape[-1])
-                low, high = rows.min(axis=0), rows.max(axis=0)
-                seen = found.setdefault(name, Observed(low, high))
-                seen.low, seen.high = np.minimum(seen.low, low), np.maximum(seen.high, high)
-                seen.rows.append(rows[rng.permutation(len(rows))[:ROWS_A_PAIR]])
-        return found
-    finally:
-        probe.unlink()
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        probe = Path(folder) / MODEL_FILE
+        save_graph(model, probe)
+        del model
+        session = onnxruntime.InferenceSession(str(probe), session_options(), providers=["CPUExecutionProvider"])
+    rng, found = np.random.default_rng(0), dict[str, Observed]()
+    for feeds in batches:
+        for name, value in zip(names, session.run(list(names), dict(feeds)), strict=True):
+            rows = value.reshape(-1, value.shape[-1])
+            low, high = rows.min(axis=0), rows.max(axis=0)
+            seen = found.setdefault(name, Observed(low, high))
+            seen.low, seen.high = np.minimum(seen.low, low), np.maximum(seen.high, high)
+            seen.rows.append(rows[rng.permutation(len(rows))[:ROWS_A_PAIR]])
+    return found
 
 
 def _fit(observed: Observed, weights: Floats) -> Fitted:

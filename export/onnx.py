@@ -1,5 +1,6 @@
 """A scorer to an ONNX file: its raw graph, then the transformer fusions and the fp16 of onnxruntime."""
 
+import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.onnx_model import OnnxModel
 from onnxruntime.transformers.optimizer import optimize_model
 
+from export import graph_files
 from export.checkpoint import Scorer
 from export.cpukernels import use_fast_cpu_kernels
 from export.firsttoken import keep_first_token
@@ -19,7 +21,6 @@ from export.tracing import OPTIMUM_OPSET, trace
 from relevance.errors import CheckpointError
 from relevance.model.bundle import Precision
 
-LARGEST_GRAPH = 2**31 - 2**20  # protobuf ends at 2 GiB
 # Architectures whose graphs onnxruntime's optimiser fuses correctly; other graphs get only the fusions that the session
 # makes when it loads them (the optimiser's rotary fusion breaks Qwen2 graphs of optimum, for example).
 FUSED_FAMILIES = frozenset({"bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"})
@@ -40,19 +41,19 @@ class Graph:
 def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> Graph:
     """Write `path` with all fusions that onnxruntime offers for the architecture, in fp16, or else in fp32.
 
-    Raises CheckpointError where the architecture cannot be exported, or the model is too large for one file.
+    Weights past 2 GiB go to a file beside it. Raises CheckpointError where the architecture cannot be exported, or the
+    model is too large for the conversion to fp16.
     """
     size = sum(p.numel() * p.element_size() for p in scorer.parameters())
-    if size > LARGEST_GRAPH:
+    if precision == "fp16" and size > graph_files.LARGEST_FILE:
         raise CheckpointError(
-            f"model of {size / 2**30:.1f} GiB in fp32: expected at most 2 GiB, what one ONNX file holds; "
-            "keep fewer layers or trim the vocabulary (`relevance encoder`)"
+            f"model of {size / 2**30:.1f} GiB in fp32: the conversion to fp16 holds at most 2 GiB; expected "
+            "--precision fp32 or int8, fewer layers, or a smaller vocabulary (`relevance encoder`)"
         )
-    raw = path.with_suffix(".raw.onnx")
-    opset = trace(scorer, raw)
-    graph = _optimize(scorer, raw, path, precision, opset)
-    raw.unlink(missing_ok=True)
-    return graph
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        raw = Path(folder) / "raw.onnx"
+        opset = trace(scorer, raw)
+        return _optimize(scorer, raw, path, precision, opset)
 
 
 def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision, opset: int) -> Graph:
@@ -78,7 +79,8 @@ def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision, opset
         fusions["first token only"] = shortened
     if precision == "fp16":
         model.convert_float_to_float16(keep_io_types=True)
-    model.save_model_to_file(str(path))
+    model.topological_sort()
+    graph_files.save_graph(model.model, path)
     return Graph(fusions, tuple(entry.name for entry in model.get_graph_inputs_excluding_initializers()), opset)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from export import graph_files
 from export.checkpoint import Scorer
 from relevance.errors import CheckpointError
 
@@ -109,7 +110,7 @@ def _by_torch(scorer: Scorer, path: Path) -> None:
                 dynamic_shapes=shapes,
                 opset_version=TORCH_OPSET,
                 dynamo=True,
-                external_data=False,
+                external_data=sum(p.nbytes for p in scorer.parameters()) > graph_files.LARGEST_FILE,
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:

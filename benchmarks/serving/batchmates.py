@@ -1,9 +1,8 @@
 """How far a pair's score depends on its batch: `python benchmarks/serving/batchmates.py BUNDLE.. --rows ROWS --out OUT`
 
-An int8 bundle scales its activations by the largest value of a whole batch: the same pair scores a little differently
-beside other pairs. Each of some pairs is scored alone, then in random batches of random size; told is how far its score
-and its logit move. Rows are as `relevance score` reads them. An fp32 bundle shows what padding alone does. No timing:
-other processes may run.
+Padding moves the last bits of a score, and rounding to 8 bits makes that visible. Each of some pairs is scored alone,
+then in random batches of random size; told is how far its score and its logit move. Rows are as `relevance score` reads
+them. An fp32 bundle shows what padding alone does. No timing: other processes may run.
 """
 
 import argparse
@@ -17,17 +16,17 @@ from relevance.model.bundle import Bundle
 from relevance.model.session import BundleSession
 from relevance.text.tokenization import TokenizedPair
 
-PROBES, BATCHES, MOST_MATES = 4, 1000, 31
+PROBES, MOST_MATES = 4, 31
 
 
-def shifts(session: BundleSession, pool: list[TokenizedPair], seed: int) -> dict[str, float | int]:
-    """Return how far score and logit of each of the first PROBES pairs move over BATCHES random batches each."""
+def shifts(session: BundleSession, pool: list[TokenizedPair], batches: int, seed: int) -> dict[str, float | int]:
+    """Return how far score and logit of each of the first PROBES pairs move over random batches."""
     rng = np.random.default_rng(seed)
     mates = pool[PROBES:]
-    logits = np.zeros((PROBES, BATCHES + 1))
+    logits = np.zeros((PROBES, batches + 1))
     for probe, pair in enumerate(pool[:PROBES]):
         logits[probe, 0] = session.logits([pair])[0]
-        for number in range(1, BATCHES + 1):
+        for number in range(1, batches + 1):
             chosen = rng.choice(len(mates), size=int(rng.integers(1, MOST_MATES + 1)), replace=False)
             logits[probe, number] = session.logits([pair, *(mates[each] for each in chosen)])[0]
     scores = session.bundle.manifest.scores(logits)
@@ -46,6 +45,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, nargs="+", help="bundles of one task, as int8 and fp32 of one checkpoint")
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--batches", type=int, default=1000, help="of each pair")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     results = []
@@ -53,8 +53,8 @@ def main() -> None:
         bundle = Bundle.open(folder)
         session = BundleSession.open(bundle, threads=1, device="cpu")
         pool = session.inputs.encode(pairs_of(given.rows, bundle))
-        results.append(model_of(bundle) | shifts(session, pool, given.seed))
-    counts = {"pairs": PROBES, "batches_a_pair": BATCHES, "most_others_in_a_batch": MOST_MATES}
+        results.append(model_of(bundle) | shifts(session, pool, given.batches, given.seed))
+    counts = {"pairs": PROBES, "batches_a_pair": given.batches, "most_others_in_a_batch": MOST_MATES}
     write(about(sys.argv[1:]) | counts | {"bundles": results}, given.out)
 
 

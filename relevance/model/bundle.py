@@ -1,9 +1,10 @@
 """The bundle: one folder per task with all that scoring needs. It is written whole or not at all, and verifiable.
 
-`model.onnx`, `tokenizer.json`, `golden.jsonl`, `manifest.json`, and `prior.json` if the model reads a category prior.
-A cascade has `golden.jsonl`, `manifest.json` and the bundles of its stages, `small` and `large`. The manifest holds the
-sha256 of the others and a digest of itself, so that any altered byte is found. Golden pairs carry the logits that the
-model gave at export; a loader scores them again and compares. Knows no onnxruntime. See docs/bundle.md.
+`model.onnx`, `tokenizer.json`, `golden.jsonl`, `manifest.json`; `prior.json` if the model reads a category prior, and
+`model.onnx.data` if its weights are too large for one ONNX file. A cascade has `golden.jsonl`, `manifest.json` and the
+bundles of its stages, `small` and `large`. The manifest holds the sha256 of the others and a digest of itself, so that
+any altered byte is found. Golden pairs carry the logits that the model gave at export; a loader scores them again and
+compares. Knows no onnxruntime. See docs/bundle.md.
 """
 
 import hashlib
@@ -29,6 +30,7 @@ from relevance.text.tokenization import PairTokenizer
 SCHEMA_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
+DATA_FILE = "model.onnx.data"
 GOLDEN_FILE = "golden.jsonl"
 VERSION_DIGITS = 12
 MAX_FILE_BYTES = 64 * 1024 * 1024  # of the manifest and of the golden pairs, which take some kilobytes
@@ -183,7 +185,7 @@ def write_bundle_files(folder: Path, manifest: Manifest, golden: Sequence[Golden
     """
     text = "".join(pair.model_dump_json() + "\n" for pair in golden)
     (folder / GOLDEN_FILE).write_text(text, encoding="utf-8")
-    hashes = {name: sha256_of(folder / name) for name in hashed_files(manifest)}
+    hashes = {name: sha256_of(folder / name) for name in hashed_files(folder, manifest)}
     sealed = manifest.model_copy(update={"sha256": hashes}).sealed()
     (folder / MANIFEST_FILE).write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return sealed
@@ -199,21 +201,28 @@ def stated_version(folder: Path) -> str | None:
     return digest[:VERSION_DIGITS] if isinstance(digest, str) else None
 
 
-def hashed_files(manifest: Manifest) -> tuple[str, ...]:
-    """Return the names of the files whose sha256 the manifest holds; those of a cascade's stages hold their own."""
+def hashed_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of the files whose sha256 the manifest holds; those of a cascade's stages hold their own.
+
+    The file of weights is one of them if the manifest or the folder has it.
+    """
     if manifest.cascade is not None:
         return (GOLDEN_FILE, *(f"{name}/{MANIFEST_FILE}" for name in STAGES))
-    return (MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE, *((PRIOR_FILE,) if manifest.head.prior else ()))
+    prior = (PRIOR_FILE,) if manifest.head.prior else ()
+    weights = (DATA_FILE,) if DATA_FILE in manifest.sha256 or (folder / DATA_FILE).exists() else ()
+    return (MODEL_FILE, *weights, TOKENIZER_FILE, GOLDEN_FILE, *prior)
 
 
 def verify_hashes(folder: Path, manifest: Manifest) -> None:
     """Raise BundleError naming every file that is missing or whose sha256 differs from the manifest's."""
     faults = []
-    for name in hashed_files(manifest):
-        expected = manifest.sha256.get(name, "(none in the manifest)")
+    for name in hashed_files(folder, manifest):
+        expected = manifest.sha256.get(name)
         path = _path(folder, name)
         if not path.is_file():
             faults.append(f"{name} is missing")
+        elif expected is None:
+            faults.append(f"{name} is there, and the manifest has no sha256 of it")
         elif (found := _sha256(folder, name)) != expected:
             faults.append(f"{name} has sha256 {found[:12]}..., expected {expected[:12]}...")
     if faults:

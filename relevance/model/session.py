@@ -146,6 +146,16 @@ def open_session(
 
     Raises BundleError where the graph does not load.
     """
+    try:
+        return onnxruntime.InferenceSession(
+            str(bundle.folder / MODEL_FILE), session_options(threads), providers=list(providers)
+        )
+    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class
+        raise BundleError(f"bundle {bundle.folder}: {MODEL_FILE} does not load: {error}") from None
+
+
+def session_options(threads: int = 0) -> onnxruntime.SessionOptions:
+    """Return the options of all sessions; `threads` 0 means every usable core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or usable_cores()
     options.inter_op_num_threads = 1
@@ -154,10 +164,7 @@ def open_session(
     options.enable_mem_pattern = False  # plans memory for shapes seen before; here they hardly ever recur
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning starves other threads
-    try:
-        return onnxruntime.InferenceSession(str(bundle.folder / MODEL_FILE), options, providers=list(providers))
-    except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class
-        raise BundleError(f"bundle {bundle.folder}: {MODEL_FILE} does not load: {error}") from None
+    return options
 
 
 def graph_names(session: onnxruntime.InferenceSession) -> tuple[set[str], set[str]]:

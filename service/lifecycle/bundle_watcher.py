@@ -5,9 +5,10 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from relevance.model.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, stated_version
+from relevance.model.bundle import DATA_FILE, GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, stated_version
 from relevance.model.card import TOKENIZER_FILE
 from relevance.model.cascade import STAGES
+from relevance.model.prior import PRIOR_FILE
 from relevance.tasks import Task
 from service.errors import BundleRefusedError, ConflictError, UnavailableError
 from service.lifecycle.rollout import Rollout
@@ -15,7 +16,9 @@ from service.lifecycle.rollout import Rollout
 log = logging.getLogger(__name__)
 
 FILES = (MANIFEST_FILE, MODEL_FILE, TOKENIZER_FILE, GOLDEN_FILE)
+FURTHER_FILES = (DATA_FILE, PRIOR_FILE)  # of some bundles
 CASCADE_FILES = (MANIFEST_FILE, GOLDEN_FILE, *(f"{stage}/{name}" for stage in STAGES for name in FILES))
+CASCADE_FURTHER = tuple(f"{stage}/{name}" for stage in STAGES for name in FURTHER_FILES)
 
 Mark = tuple[Path, tuple[tuple[int, int, int], ...]]
 
@@ -27,7 +30,10 @@ def mark_of(folder: Path) -> Mark | None:
     """
     try:
         real = folder.resolve(strict=True)
-        found = [(real / name).stat() for name in (CASCADE_FILES if (real / STAGES[0]).is_dir() else FILES)]
+        cascade = (real / STAGES[0]).is_dir()
+        found = [(real / name).stat() for name in (CASCADE_FILES if cascade else FILES)]
+        further = (real / name for name in (CASCADE_FURTHER if cascade else FURTHER_FILES))
+        found += [path.stat() for path in further if path.exists()]
     except (OSError, RuntimeError):  # RuntimeError: a loop of symbolic links
         return None
     return real, tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in found)

@@ -1,6 +1,5 @@
 """Checks before training that the model can be trained and will end in a bundle."""
 
-from torch import nn
 from transformers import AutoConfig, PretrainedConfig
 
 from relevance.errors import ConfigError
@@ -14,7 +13,6 @@ SERVABLE |= {"gemma3_text", "llama", "modernbert", "mpnet", "qwen2", "qwen3", "r
 SERVABLE |= {"xlm-roberta-xl"}
 NO_EXPORT = "it has no ONNX export here"
 REFUSED = {"xlnet": NO_EXPORT} | dict.fromkeys(("mt5", "t5", "umt5"), "it is an encoder-decoder")
-LARGEST_GRAPH = 2**31 - 2**20  # bytes in fp32: protobuf ends at 2 GiB
 # Their positions begin after the padding id.
 COUNT_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta", "xlm-roberta-xl"})
 
@@ -38,16 +36,6 @@ def check_prompt(recipe: Recipe, base: BaseModel) -> None:
         tokenizer = load_base_tokenizer(base)
         answer_ids(tokenizer.backend_tokenizer, prompt)
         PairTokenizer(tokenizer.backend_tokenizer, recipe.training.max_length, 0, prompt)
-
-
-def check_size(model: nn.Module, base: str) -> None:
-    """Raise ConfigError where a model is larger than one ONNX file can be."""
-    size = 4 * sum(parameter.numel() for parameter in model.parameters())
-    if size > LARGEST_GRAPH:
-        raise ConfigError(
-            f"base model {base}: {size / 2**30:.1f} GiB in fp32, a bundle holds at most 2 GiB; keep fewer layers "
-            "(encoder.layers), trim the vocabulary (encoder.trim_vocabulary), or take a smaller model"
-        )
 
 
 def check_lengths(recipe: Recipe, config: PretrainedConfig, tokenizer: PairTokenizer) -> None:

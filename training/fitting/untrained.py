@@ -11,7 +11,7 @@ from relevance.text.tokenization import PairTokenizer
 from training.fitting.loop.finetune import Examples, FineTuner
 from training.fitting.loop.team import Team
 from training.fitting.recipe import Recipe
-from training.fitting.servable import check_lengths, check_size
+from training.fitting.servable import check_lengths
 from training.models.cross_encoder import CrossEncoder, load_tokenizer
 from training.models.lora import Adapter
 
@@ -31,7 +31,6 @@ def untrained(recipe: Recipe, encoder: Path) -> Untrained:
     check_lengths(recipe, AutoConfig.from_pretrained(encoder), tokenizer)
     levels = recipe.format.level_separator if recipe.task is Task.QC else ""
     model = CrossEncoder.from_base(encoder, tokenizer, recipe.decided_head, levels)
-    check_size(model, recipe.base_model)
     if recipe.encoder.freeze_word_embeddings:
         model.freeze_word_embeddings()
     adapter = Adapter(model, recipe.lora, encoder) if recipe.lora.rank else None

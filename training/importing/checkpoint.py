@@ -22,7 +22,7 @@ from relevance.storage.outputs import check_outputs
 from relevance.tasks import LabeledPair, Pair
 from relevance.text.formatting import PairFormat
 from training.data.provenance import now, source_commit
-from training.fitting.servable import LARGEST_GRAPH, check_family
+from training.fitting.servable import check_family
 from training.importing.options import ImportOptions
 from training.importing.reranker import Reranker, load_reranker
 from training.models.base.quiet import quiet_bars
@@ -44,7 +44,6 @@ def import_reranker(model: str, out: Path, options: ImportOptions, *, overwrite:
     check_outputs([out], [Path(model)], overwrite=overwrite)
     reranker = load_reranker(model)
     check_family(reranker.base)
-    _warn_of_size(reranker)
     label = _label(reranker, options.label)
     length = _length(reranker, options.max_length)
     form = PairFormat(
@@ -82,17 +81,6 @@ def built_in_pairs() -> Iterator[LabeledPair]:
     for number, row in enumerate(rows, start=1):
         for label, name in ((1, "relevant"), (0, "irrelevant")):
             yield LabeledPair(Pair(row["query"], row[name], row["language"]), label, str(number))
-
-
-def _warn_of_size(reranker: Reranker) -> None:
-    size = 4 * sum(parameter.numel() for parameter in reranker.model.parameters())
-    if size > LARGEST_GRAPH:
-        log.warning(
-            "%s: %.1f GiB in fp32; `relevance export` writes graphs of at most 2 GiB, so this model cannot be "
-            "served yet",
-            reranker.base.name,
-            size / 2**30,
-        )
 
 
 def _label(reranker: Reranker, wanted: str | None) -> int:

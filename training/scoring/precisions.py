@@ -174,7 +174,7 @@ def _measure(ways: Sequence[_Way], rows: Sequence[LabeledPair]) -> list[Measured
             Measured(
                 precision=way.bundle.manifest.precision,
                 runtime=way.runtime,
-                megabytes=(way.bundle.folder / MODEL_FILE).stat().st_size / 1e6,
+                megabytes=sum(path.stat().st_size for path in way.bundle.folder.glob(f"{MODEL_FILE}*")) / 1e6,
                 pairs_per_second=len(pairs) / spent,
                 times_fp32=typical[0] / spent,
                 largest_logit_difference=float(np.abs(own - logits[0]).max()),

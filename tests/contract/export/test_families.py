@@ -143,11 +143,3 @@ def test_what_cannot_be_served_is_refused_before_training(tmp_path, family):
     with pytest.raises(ConfigError, match=rf"architecture '{family}' cannot be served, it .*; use one of XLM-R"):
         train(Job(recipe(base), rows(), rows(24), tmp_path / "out"))
     assert {path.name for path in tmp_path.iterdir()} == {"base"}
-
-
-def test_a_graph_over_two_gib_is_refused_before_training(tmp_path, monkeypatch):
-    base = tiny_model(tmp_path / "base")
-    monkeypatch.setattr(servable, "LARGEST_GRAPH", 1000)
-    with pytest.raises(ConfigError, match=r"a bundle holds at most 2 GiB; keep fewer layers"):
-        train(Job(recipe(base), rows(), rows(24), tmp_path / "out"))
-    assert not (tmp_path / "out").exists()

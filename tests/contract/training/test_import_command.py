@@ -198,12 +198,6 @@ def test_an_output_that_is_there_is_kept(tmp_path):
     assert (tmp_path / "out/mine.txt").read_text() == "x"
 
 
-def test_a_model_that_is_too_large_to_export_is_named(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(checkpoint, "LARGEST_GRAPH", 1000)
-    imported(tiny_reranker(tmp_path / "model"), tmp_path / "checkpoint")
-    assert "model: 0.0 GiB in fp32; `relevance export` writes graphs of at most 2 GiB" in caplog.text
-
-
 def test_token_types_that_the_library_does_not_give_the_model_are_left_out(tmp_path):
     model = tiny_reranker(tmp_path / "model")
     config = json.loads((model / "tokenizer_config.json").read_text())

@@ -9,7 +9,11 @@ from packaging.utils import canonicalize_name
 
 from tests import ROOT
 
-LOCKS = {"service-cpu": ("serve", "tracing"), "service-gpu": ("serve-gpu", "tracing")}
+LOCKS = {
+    "service-cpu": ("serve", "tracing"),
+    "service-gpu": ("serve-gpu", "tracing"),
+    "training": ("train", "serve", "lora"),
+}
 ENVIRONMENT = {"python_version": "3.11", "python_full_version": "3.11.0", "sys_platform": "linux", "extra": ""}
 ENVIRONMENT |= {"platform_system": "Linux", "platform_machine": "x86_64", "os_name": "posix"}
 ENVIRONMENT |= {"implementation_name": "cpython", "platform_python_implementation": "CPython"}
