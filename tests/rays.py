@@ -13,7 +13,7 @@ def local_ray(cpus):
     """Start it as `relevance score --ray local` does."""
     import ray.data
 
-    from training.scoring.on_ray import started
+    from training.scoring.ray_start import started
 
     with started("local", cpus):
         yield ray

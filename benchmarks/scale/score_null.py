@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, which is no p
 
 from score_ray import make
 
-from tests.tiny import tiny_bundle
 from training.data.files.writers import write_file
 from training.data.provenance import now, source_commit
 
@@ -75,7 +74,14 @@ def main() -> None:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="relevance-null-") as name:
         folder = Path(name)
-        tiny_bundle(folder / "bundle", hidden=1)
+        made = f"from tests.tiny import tiny_bundle; tiny_bundle(Path({str(folder / 'bundle')!r}), hidden=1)"
+        oldest = list(codes.values())[-1]  # newer code reads the bundles of older code
+        subprocess.run(
+            [sys.executable, "-c", f"from pathlib import Path; {made}"],
+            cwd=oldest,
+            env=os.environ | {"PYTHONPATH": str(oldest)},
+            check=True,
+        )
         for shape, (candidates, suffix) in SHAPES.items():
             files = folder / f"few{suffix}", folder / f"all{suffix}"
             for file, rows in zip(files, (FEW, options.rows), strict=True):

@@ -7,11 +7,7 @@ a run that ends goes on at the first shard without scores. Ray is imported when 
 
 import contextlib
 import logging
-import os
-import secrets
 import socket
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +20,18 @@ from relevance import errors
 from relevance.errors import BundleError, MachineError, RelevanceError
 from relevance.model.bundle import Bundle, Manifest
 from relevance.scorer import Scorer
+from relevance.storage.files import writing
 from training.scoring.options import ScoreOptions
+from training.scoring.ray_start import check_address, first_line, started
 from training.scoring.shards import score_rows
-from training.scoring.staged import StagedRows
+from training.scoring.staged import ShardRows, StagedRows
 from training.scoring.work import SHARD
 
 log = logging.getLogger(__name__)
 
-OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray started here; the smallest that Ray takes is 75 MiB
 MOST_TASKS = 4096  # tasks that Ray keeps account of; above it, a task has several shards
-CONNECT_SECONDS = 10.0
-STALLED_SECONDS = 600.0  # without a finished shard: nodes are gone and no others come, or a shard kills every actor
+STALLED_SECONDS = 600.0  # without a finished shard: nodes are gone and no others come
+MOST_ATTEMPTS = 4  # of a shard, which each end the process of its actor
 
 
 @dataclass(frozen=True)
@@ -108,11 +105,30 @@ class _ShardActor:
         if not error:
             try:
                 rows = self._staged.shard(index)
-                tokens = self._scorer.tokenize(rows.queries, rows.candidates, rows.languages)
-                found = score_rows(self._scorer, rows, tokens).tobytes()
+                with attempt(self._staged.path.with_name(f"attempts-{index:06d}"), rows):
+                    tokens = self._scorer.tokenize(rows.queries, rows.candidates, rows.languages)
+                    found = score_rows(self._scorer, rows, tokens).tobytes()
             except RelevanceError as problem:
                 error = _text(problem)
         return {"shard": [index], "scores": [found], "error": [error]}
+
+
+@contextlib.contextmanager
+def attempt(file: Path, rows: ShardRows) -> Iterator[None]:
+    """Count the attempts at a shard in a file beside its rows, which stays where the process ends within the block.
+
+    Raises MachineError at once where as many attempts as may be have ended their processes.
+    """
+    ended = file.stat().st_size if file.exists() else 0
+    if ended >= MOST_ATTEMPTS:
+        raise MachineError(
+            f"shard {rows.index}: {ended} actors ended, each while it scored rows {rows.places[0] + 1} to "
+            f"{rows.places[-1] + 1} of the input; expected an actor with enough memory, or rows that do not end it"
+        )
+    with writing(file), file.open("ab") as stream:
+        stream.write(b"x")
+    yield
+    file.unlink(missing_ok=True)
 
 
 def _text(error: RelevanceError) -> str:
@@ -145,52 +161,6 @@ def _results(task: _Task, shards: Iterable[int], options: ScoreOptions) -> Itera
         yield from zip(batch["shard"].tolist(), batch["scores"], batch["error"], strict=True)
 
 
-def check_address(address: str) -> None:
-    """Raise MachineError where nothing listens at HOST:PORT; Ray itself would wait for minutes."""
-    if address in ("local", "auto"):
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise MachineError(f"--ray {address}: no cluster answers ({error}); expected the address of its head") from None
-
-
-@contextlib.contextmanager
-def started(address: str, cpus: int) -> Iterator[None]:
-    """Connect to a cluster by its address, or start a Ray on this machine (`local`) and stop it at the end.
-
-    One that this process has started before is used as it is. A local Ray listens on 127.0.0.1 alone, has no dashboard
-    and sends no statistics. Raises MachineError where Ray does not start or no cluster answers.
-    """
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    with contextlib.ExitStack() as stack:
-        # Ray prints which workers died, at the end too; results go to standard output.
-        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        if address == "local":
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray writes one into the home folder
-            folder = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="relevance-ray-", ignore_cleanup_errors=True)
-            )
-            own = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-            own |= {"_node_ip_address": "127.0.0.1", "_temp_dir": folder}
-        else:
-            own = {}
-        stack.callback(ray.shutdown)
-        try:
-            ray.init(address, **own, **quiet)
-        except Exception as error:  # errors of its start share no base class
-            raise MachineError(f"--ray {address}: Ray does not start: {_first_line(error)}") from error
-        yield
-
-
 @contextlib.contextmanager
 def _named_errors() -> Iterator[None]:
     """Turn Ray's errors into MachineError."""
@@ -201,9 +171,5 @@ def _named_errors() -> Iterator[None]:
         yield
     except (RayError, ExecutionTimeoutError, SystemException) as error:
         raise MachineError(
-            f"Ray: {type(error).__name__}: {_first_line(error)}; finished shards are kept: repeat the command"
+            f"Ray: {type(error).__name__}: {first_line(error)}; finished shards are kept: repeat the command"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

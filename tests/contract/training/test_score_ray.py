@@ -138,3 +138,36 @@ def test_a_full_disk_ends_the_run_and_the_same_command_goes_on(inputs, tmp_path)
     done = subprocess.run(command(inputs, out), capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == (inputs / "alone.jsonl").read_bytes()
+
+
+ENDING = """
+import os, signal, sys
+def watch(event, arguments):
+    if event == "os.remove" and str(arguments[0]).endswith("attempts-000002"):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(watch)
+"""
+
+
+def test_a_shard_that_always_ends_its_actor_ends_the_run_and_is_named(inputs, tmp_path):
+    """Every process that scores the third shard is killed when it has scored it, before it can return the scores."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(ENDING)
+    paths = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
+    out = tmp_path / "out.jsonl"
+    started = command(inputs, out, "--ray", "local", "--actors", "1")
+    done = subprocess.run(
+        started,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert done.returncode == 5, done.stderr
+    assert "shard 2: 4 actors ended, each while it scored rows 81 to 120 of the input" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert finished(out) >= 2
+    done = subprocess.run(command(inputs, out), capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == (inputs / "alone.jsonl").read_bytes()

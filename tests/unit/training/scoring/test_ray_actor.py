@@ -7,7 +7,7 @@ from relevance.errors import BundleError, MachineError
 from relevance.scorer import Scorer
 from tests.tiny import tiny_bundle
 from training.data.pair_blocks import PairBlock
-from training.scoring.on_ray import _error, _ShardActor, _Task
+from training.scoring.on_ray import MOST_ATTEMPTS, _error, _ShardActor, _Task, attempt
 from training.scoring.shards import score_rows
 from training.scoring.staged import StagedRows, staging
 from training.scoring.work import SHARD
@@ -29,6 +29,30 @@ def rows(tmp_path):
     with staging(path, 3, with_records=False) as made:
         made.add(BLOCK)
     return path
+
+
+@pytest.mark.parametrize(("ended", "fails"), [(0, False), (MOST_ATTEMPTS - 1, False), (MOST_ATTEMPTS, True)])
+def test_a_shard_that_ended_its_actor_too_often_is_named(scorer, rows, ended, fails):
+    file = rows.with_name("attempts-000000")
+    file.write_bytes(b"x" * ended)
+    scores, error = called(scorer, rows)
+    assert (scores == b"") == fails
+    assert file.exists() == fails
+    if fails:
+        with pytest.raises(
+            MachineError, match=r"shard 0: 4 actors ended, each while it scored rows 5 to 8 of the input"
+        ):
+            raise _error(error)
+
+
+def test_an_attempt_whose_process_ends_counts(tmp_path, rows):
+    shard, file = StagedRows(rows).shard(0), tmp_path / "attempts"
+    for number in range(MOST_ATTEMPTS):
+        lasting = attempt(file, shard)
+        lasting.__enter__()  # never left, as in a process that is killed
+        assert file.stat().st_size == number + 1
+    with pytest.raises(MachineError, match="4 actors ended"), attempt(file, shard):
+        raise AssertionError
 
 
 def called(scorer, rows, bundle=None, digest=None):

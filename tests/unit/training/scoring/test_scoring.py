@@ -27,7 +27,6 @@ from training.data.files.writers import Columns, write_file, write_objects, writ
 from training.data.pair_blocks import PairBlock
 from training.scoring import output
 from training.scoring.input import Source
-from training.scoring.on_ray import check_address
 from training.scoring.options import ScoreOptions
 from training.scoring.run import NO_SCORE, _mark, score_file
 from training.scoring.staged import StagedRows, staging
@@ -465,9 +464,3 @@ def test_a_json_output_has_the_lines_of_records_and_scores_written_together(bund
     lines = [json_line(record | {"note": each["note"]}) for record, each in zip(plain, odd, strict=True)]
     assert (tmp_path / "plain.jsonl").read_bytes() == b"".join(lines)
     assert (tmp_path / "plain.json").read_bytes() == b"[\n" + b",\n".join(line[:-1] for line in lines) + b"\n]\n"
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:99999"])
-def test_an_address_without_a_cluster_is_named_at_once(address):
-    with pytest.raises(MachineError, match=f"--ray {address}: no cluster answers"):
-        check_address(address)
