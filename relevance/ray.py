@@ -8,16 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from relevance.errors import ConfigError, InputError
+from relevance.errors import InputError
 from relevance.model.session import Device
-from relevance.scorer import Scorer
-from relevance.tasks import SCORE_FIELDS, UNKNOWN_LANGUAGE, Task
-
-MAX_FAULTS = 5  # shown in a message
-QUERY, CANDIDATE, LANGUAGE = "query", "candidate", "language"
+from relevance.scorer import BatchScorer, Scorer
 
 
 class BundleScorer:
@@ -50,15 +45,12 @@ class BundleScorer:
         comes before the names of the added columns. `threads` should be the actor's `num_cpus`; `device` auto means
         CUDA if the actor has a GPU (`num_gpus=1`). Raises ConfigError for an unknown key of `columns`.
         """
-        self._scorer = Scorer.open(bundle, threads=threads, device=device, max_batch_tokens=max_batch_tokens)
-        self._columns = _columns(self._scorer.manifest.task, columns or {})
-        self._needs_language = LANGUAGE in (columns or {})
-        self._added = [f"{prefix}{name}" for name in SCORE_FIELDS]
+        self._batches = BatchScorer.open(bundle, columns or {}, prefix, (threads, device, max_batch_tokens))
 
     @property
     def scorer(self) -> Scorer:
         """The opened scorer."""
-        return self._scorer
+        return self._batches.scorer
 
     def __call__(self, batch: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the batch with the added columns.
@@ -66,48 +58,12 @@ class BundleScorer:
         Raises InputError for a batch that is no mapping of columns, a missing column, a column to be added that is
         there already, and for queries or candidates that are no text or blank: these are counted, and five are shown.
         """
-        queries, candidates, languages = self._texts(batch)
-        found = self._scorer.score_tokens(self._scorer.tokenize(queries, candidates, languages))
-        versions = np.full(len(found), self._scorer.manifest.version, dtype=object)
-        values = (found.scores, found.labels, found.truncated, versions)
-        return dict(batch) | dict(zip(self._added, values, strict=True))
-
-    def _texts(self, batch: Any) -> tuple[list[str], list[str], list[str]]:
-        if not isinstance(batch, Mapping):
-            kind = f"{type(batch).__module__.partition('.')[0]}.{type(batch).__name__}"
-            raise InputError(f"batch: is a {kind}; expected columns of arrays, batch_format='numpy'")
-        if taken := [name for name in self._added if name in batch]:
-            raise InputError(f"batch: has the columns {taken} already; expected other names, see prefix")
-        query, candidate = (self._column(batch, field) for field in (QUERY, CANDIDATE))
-        if self._columns[LANGUAGE] in batch or self._needs_language:
-            languages = [str(code) if code else UNKNOWN_LANGUAGE for code in self._column(batch, LANGUAGE)]
-        else:
-            languages = [UNKNOWN_LANGUAGE] * len(query)
-        self._check(query, candidate)
-        return query, candidate, languages
-
-    def _column(self, batch: Mapping[str, NDArray[Any]], field: str) -> list[Any]:
-        name = self._columns[field]
-        if name not in batch:
-            raise InputError(f"batch: column {name!r} is missing; columns found: {sorted(batch)}; see columns")
-        found: list[Any] = batch[name].tolist()
-        return found
-
-    def _check(self, query: list[Any], candidate: list[Any]) -> None:
-        faults = [
-            f"row {place} of the batch, {self._columns[field]}: {value!r:.100}"
-            for field, values in ((QUERY, query), (CANDIDATE, candidate))
-            for place, value in enumerate(values)
-            if not isinstance(value, str) or not value.strip()
-        ]
-        if faults:
-            more = f"; and {len(faults) - MAX_FAULTS} more" if len(faults) > MAX_FAULTS else ""
-            shown = "; ".join(faults[:MAX_FAULTS])
-            raise InputError(f"{len(faults)} bad values, expected texts that are not blank: {shown}{more}")
+        _check_columns(batch)
+        texts = {field: batch[name].tolist() for field, name in self._batches.columns.read_of(batch).items()}
+        return dict(batch) | self._batches.added(texts)
 
 
-def _columns(task: Task, given: Mapping[str, str]) -> dict[str, str]:
-    usual = {QUERY: "origin_query", CANDIDATE: task.candidate_field, LANGUAGE: "language"}
-    if unknown := sorted(given.keys() - usual.keys()):
-        raise ConfigError(f"columns: {unknown} unknown; expected names for {sorted(usual)}")
-    return usual | dict(given)
+def _check_columns(batch: Any) -> None:
+    if not isinstance(batch, Mapping):
+        kind = f"{type(batch).__module__.partition('.')[0]}.{type(batch).__name__}"
+        raise InputError(f"batch: is a {kind}; expected columns of arrays, batch_format='numpy'")

@@ -3,7 +3,7 @@
 For notebooks, batch jobs, and Ray or Spark workers: a pickled scorer opens its bundle again on the worker.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -11,15 +11,16 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from relevance.errors import BundleError, InputError
+from relevance.errors import BundleError, ConfigError, InputError
 from relevance.model.bundle import Bundle, Manifest
 from relevance.model.cascade_session import PairModel, open_model
 from relevance.model.session import Device
 from relevance.model.text_cache import TextCache
-from relevance.tasks import Pair
+from relevance.tasks import SCORE_FIELDS, UNKNOWN_LANGUAGE, Pair, Task
 from relevance.text.token_columns import TokenColumns
 
 MAX_FAULTS = 5  # shown in a message
+QUERY, CANDIDATE, LANGUAGE = "query", "candidate", "language"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,6 +126,80 @@ class Scorer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (str(self._model.bundle.folder), self.manifest.version, *self._options)
+
+
+class Columns:
+    """The names of the columns that are read of a batch and of those that are added to it."""
+
+    def __init__(self, task: Task, given: Mapping[str, str], prefix: str) -> None:
+        """Take the names of `query`, `candidate` and `language` where they are not the usual ones.
+
+        Those are `origin_query`, the task's own (`category_path`, `item_title` or `document`) and `language`. A batch
+        may lack the last one if it is not among the `given`. Raises ConfigError for an unknown key.
+        """
+        usual = {QUERY: "origin_query", CANDIDATE: task.candidate_field, LANGUAGE: "language"}
+        if unknown := sorted(given.keys() - usual.keys()):
+            raise ConfigError(f"columns: {unknown} unknown; expected names for {sorted(usual)}")
+        self.names = usual | dict(given)
+        self._needed = {QUERY, CANDIDATE, *given}
+        self.added = [f"{prefix}{name}" for name in SCORE_FIELDS]
+
+    def read_of(self, found: Iterable[str]) -> dict[str, str]:
+        """Return the columns to read, by field, of a batch with the columns `found`.
+
+        Raises InputError where one is missing, or one that is to be added is there already.
+        """
+        found = set(found)
+        if taken := [name for name in self.added if name in found]:
+            raise InputError(f"batch: has the columns {taken} already; expected other names, see prefix")
+        for field, name in self.names.items():
+            if name not in found and field in self._needed:
+                raise InputError(f"batch: column {name!r} is missing; columns found: {sorted(found)}; see columns")
+        return {field: name for field, name in self.names.items() if name in found}
+
+
+class BatchScorer:
+    """Adds the scores of a bundle to batches of columns."""
+
+    def __init__(self, scorer: Scorer, columns: Columns) -> None:
+        """Wrap an opened scorer; use `open`."""
+        self.scorer, self.columns = scorer, columns
+
+    @classmethod
+    def open(
+        cls, bundle: str | Path, columns: Mapping[str, str], prefix: str, options: tuple[int, Device, int | None]
+    ) -> Self:
+        """Open a bundle folder with threads, device and batch tokens. Errors as `Scorer.open` and `Columns`."""
+        threads, device, max_batch_tokens = options
+        scorer = Scorer.open(bundle, threads=threads, device=device, max_batch_tokens=max_batch_tokens)
+        return cls(scorer, Columns(scorer.manifest.task, columns, prefix))
+
+    def added(self, texts: Mapping[str, list[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the added columns of N rows by name. `texts` are the columns read, lists [N] by field.
+
+        They are score float64 in [0, 1], label int64, truncated bool and the model's version. Raises InputError for
+        queries or candidates that are no text or blank: these are counted, and five are shown.
+        """
+        queries, candidates = texts[QUERY], texts[CANDIDATE]
+        self._check({QUERY: queries, CANDIDATE: candidates})
+        languages = [UNKNOWN_LANGUAGE] * len(queries)
+        if LANGUAGE in texts:
+            languages = [str(code) if code else UNKNOWN_LANGUAGE for code in texts[LANGUAGE]]
+        found = self.scorer.score_tokens(self.scorer.tokenize(queries, candidates, languages))
+        versions = np.full(len(found), self.scorer.manifest.version, dtype=object)
+        return dict(zip(self.columns.added, (found.scores, found.labels, found.truncated, versions), strict=True))
+
+    def _check(self, texts: Mapping[str, list[Any]]) -> None:
+        faults = [
+            f"row {place} of the batch, {self.columns.names[field]}: {value!r:.100}"
+            for field, values in texts.items()
+            for place, value in enumerate(values)
+            if not isinstance(value, str) or not value.strip()
+        ]
+        if faults:
+            more = f"; and {len(faults) - MAX_FAULTS} more" if len(faults) > MAX_FAULTS else ""
+            shown = "; ".join(faults[:MAX_FAULTS])
+            raise InputError(f"{len(faults)} bad values, expected texts that are not blank: {shown}{more}")
 
 
 def _reopen(folder: str, version: str, threads: int, device: Device, max_batch_tokens: int | None) -> Scorer:
