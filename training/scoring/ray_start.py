@@ -44,8 +44,12 @@ def _found_by_ray() -> str:
 
     try:
         found: str | None = canonicalize_bootstrap_address("auto")
-    except (ConnectionError, ValueError) as error:
-        raise MachineError(f"--ray auto: Ray finds no cluster: {first_line(error)}") from None
+    except ConnectionError:
+        raise MachineError(
+            "--ray auto: Ray finds no cluster; expected a node of one here, RAY_ADDRESS or --ray HOST:PORT"
+        ) from None
+    except ValueError as error:
+        raise MachineError(f"--ray auto: RAY_ADDRESS: {first_line(error)}; expected HOST:PORT") from None
     if found is None:
         raise MachineError("--ray auto: RAY_ADDRESS is local; expected a cluster, or --ray local")
     return found

@@ -93,6 +93,6 @@ def test_a_bundle_that_changes_before_the_job_runs_ends_it(spark, tmp_path):
 
 
 def test_nothing_imports_spark_unless_asked():
-    code = "import relevance.spark, relevance.ray, relevance.cli, sys; print({'pyspark', 'ray', 'pyarrow'} & {*sys.modules})"
+    code = "import relevance.spark, relevance.cli, sys; print({'pyspark', 'ray', 'pyarrow'} & {*sys.modules})"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "set()\n"

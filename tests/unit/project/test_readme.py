@@ -69,7 +69,9 @@ def test_scale_figures_are_those_of_the_results():
     assert f"{result['total_seconds']:.0f} s and {result['peak_mib']:.0f} MiB" in QUALITY
     null = json.loads((ROOT / "benchmarks" / "scale" / "score_null.json").read_text())
     batch = (ROOT / "docs" / "batch.md").read_text(encoding="utf-8")
-    assert f"{null['cpu_microseconds_a_pair']:.0f} µs of CPU a pair" in batch
+    for shape, runs in null["shapes"].items():
+        before, now = (runs[name]["cpu_microseconds_a_pair"] for name in ("before", "now"))
+        assert f"| {shape} | {before:.0f} µs | {now:.0f} µs | {1e6 / now:,.0f} |" in batch
 
 
 def test_comparison_and_pressure_figures_are_those_of_the_results():
