@@ -167,7 +167,8 @@ def _by_likeness(rows: Rows) -> np.ndarray:
 def english(options: argparse.Namespace) -> dict[str, Rows]:
     """Return English training and dev rows: split before they are damaged, so that all arms have the same queries."""
     rows = draw(home_depot("train"), options.rows, 0)
-    return split_pairs(rows, fractions={"train": 0.9, "dev": 0.1}, seed=0)
+    parts = split_pairs(rows, fractions={"train": 0.9, "dev": 0.1}, seed=0)
+    return {name: list(part) for name, part in parts.items()}
 
 
 def english_files(name: str, parts: dict[str, Rows]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Arguments and options of several commands."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -12,6 +12,7 @@ from relevance.tasks import LabeledPair, Task
 from training.commands.flat import Fields
 from training.data.files.reading import ReadOptions
 from training.data.files.writers import say
+from training.data.rows import ReadResult
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +71,20 @@ class PairFiles:
 
     def read(self, file: Path, task: Task, out: Path, role: str) -> list[LabeledPair]:
         """Return the rows of a file. Skipped rows are written to `OUT.bad_rows.ROLE.jsonl`."""
-        return list(self.store(file, task, out, role))
+        from training.data.dataset import read_pairs
+
+        return list(self._read(read_pairs, file, task, out.parent / f"{out.name}.bad_rows.{role}.jsonl"))
 
     def store(self, file: Path, task: Task, out: Path, role: str) -> Sequence[LabeledPair]:
         """Return the same rows in temporary files."""
         from training.data.dataset import store_pairs
 
-        bad_rows_file = out.parent / f"{out.name}.bad_rows.{role}.jsonl" if self.skip_bad_rows else None
-        found = store_pairs(file, task, reading=self.reading, bad_rows_file=bad_rows_file)
+        return self._read(store_pairs, file, task, out.parent / f"{out.name}.bad_rows.{role}.jsonl")
+
+    def _read(
+        self, read: Callable[..., ReadResult[LabeledPair]], file: Path, task: Task, bad_rows: Path
+    ) -> Sequence[LabeledPair]:
+        found = read(file, task, reading=self.reading, bad_rows_file=bad_rows if self.skip_bad_rows else None)
         if found.report.bad_rows:
-            log.warning("%s: %d bad rows skipped, written to %s", file, len(found.report.bad_rows), bad_rows_file)
+            log.warning("%s: %d bad rows skipped, written to %s", file, len(found.report.bad_rows), bad_rows)
         return found.rows

@@ -12,8 +12,9 @@ of JSON arrays are counted from 1. A row without `id` takes its number as id, on
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from relevance.errors import InputError
@@ -37,8 +38,7 @@ def read_pairs(
     bad_rows_file: Path | str | None = None,
 ) -> ReadResult[LabeledPair]:
     """Read a labelled file into memory; arguments and errors as for `read_rows`, but ids may repeat unseen."""
-    found = store_pairs(path, task, reading=reading, bad_rows_file=bad_rows_file)
-    return ReadResult(list(found.rows), found.report)
+    return _pairs(_Reader(Path(path), task, reading, bad_rows_file), list)
 
 
 def store_pairs(
@@ -53,12 +53,7 @@ def store_pairs(
     Arguments and errors as for `read_pairs`, and MachineError if the disk is full. With `reading.clicks` all rows are
     in memory once, since the prior of their rates is fitted to all.
     """
-    if reading.clicks:
-        found = read_rows(path, task, reading=reading, bad_rows_file=bad_rows_file)
-        return ReadResult(stored(row.labeled() for row in found.rows), found.report)
-    reader = _Reader(Path(path), task, reading, bad_rows_file)
-    rows = stored(row.labeled() for row in reader.rows(require_labels=True))
-    return ReadResult(rows, reader.report())
+    return _pairs(_Reader(Path(path), task, reading, bad_rows_file), stored)
 
 
 def read_rows(
@@ -81,8 +76,14 @@ def read_rows(
     reader = _Reader(Path(path), task, reading, bad_rows_file)
     good = list(reader.rows(require_labels))
     repeated = [key for key, count in Counter(row.id for row in good).items() if count > 1]
-    report = replace(reader.report(), repeated_ids=tuple(repeated))
-    return ReadResult(with_rates(good, BetaPrior.parse(reading.clicks)) if reading.clicks else good, report)
+    return ReadResult(good, replace(reader.report, repeated_ids=tuple(repeated)))
+
+
+def _pairs(
+    reader: "_Reader", hold: Callable[[Iterator[LabeledPair]], Sequence[LabeledPair]]
+) -> ReadResult[LabeledPair]:
+    rows = hold(row.labeled() for row in reader.rows(require_labels=True))
+    return ReadResult(rows, reader.report)
 
 
 class _Reader:
@@ -97,7 +98,15 @@ class _Reader:
         self._bad: list[BadRow] = []
 
     def rows(self, require_labels: bool) -> Iterator[Row]:
-        """Yield the good rows."""
+        """Return the good rows; those of click counts with the rates that all of them give."""
+        good = self._good_rows(require_labels)
+        if self._reading.clicks:
+            all_rows = list(good)
+            _ = self.report  # bad rows are reported before counts that fit no prior
+            good = iter(with_rates(all_rows, BetaPrior.parse(self._reading.clicks)))
+        return good
+
+    def _good_rows(self, require_labels: bool) -> Iterator[Row]:
         for row in iter_rows(self._path, self._task, reading=self._reading, require_labels=require_labels):
             if isinstance(row, Row):
                 self._good += 1
@@ -105,8 +114,9 @@ class _Reader:
             else:
                 self._bad.append(row)
 
+    @cached_property
     def report(self) -> ReadReport:
-        """Write the file of bad rows and return the report on all rows; raise where the bad ones are an error."""
+        """The report on all rows, which were read; writes the file of bad rows, and raises where they are an error."""
         if not self._good:
             raise_if_column_missing(self._path, self._bad)
         report = ReadReport(str(self._path), self._good + len(self._bad), tuple(self._bad))

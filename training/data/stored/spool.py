@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BUCKET_ROWS = 32_768  # a few tens of MiB as Python objects
 MOST_BUCKETS = 512  # more would make their pieces too small to be read fast
+_PIECE_ROWS = 256  # on average, that are written to a bucket at once
 _IN_MEMORY = 4 * 2**20
 
 
@@ -46,6 +47,7 @@ class Spool:
         self._file = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115
         weakref.finalize(self, self._file.close)
         self._end = 0
+        self._waiting: list[tuple[pa.RecordBatch, NDArray[np.integer]]] = []
         self._pieces: list[list[tuple[int, int, int]]] = [[] for _ in range(buckets)]  # offset, bytes, rows
 
     @property
@@ -55,6 +57,7 @@ class Spool:
 
     def sizes(self, bucket: int) -> list[int]:
         """Return the rows of each batch of a bucket."""
+        self._settle()
         return [rows for _, _, rows in self._pieces[bucket]]
 
     def add(self, batch: pa.RecordBatch, bucket: int = 0) -> None:
@@ -76,12 +79,26 @@ class Spool:
         self._end += content.size
 
     def scatter(self, batch: pa.RecordBatch, numbers: NDArray[np.integer]) -> None:
-        """Append each row of a batch to the bucket beside it [N], in their order."""
+        """Append each row of a batch to the bucket beside it [N], in their order; MachineError as `add`.
+
+        Rows wait in memory until there are enough for every bucket: many small pieces would take long.
+        """
         if self.buckets == 1:
             self.add(batch)
             return
+        self._waiting.append((batch, numbers))
+        if sum(len(each) for _, each in self._waiting) >= _PIECE_ROWS * self.buckets:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Write the rows that wait."""
+        if not self._waiting:
+            return
+        batches, parts = zip(*self._waiting, strict=True)
+        self._waiting = []
+        numbers = np.concatenate(parts)
         order = np.argsort(numbers, kind="stable")
-        ordered = batch.take(pa.array(order))
+        ordered = pa.concat_batches(batches).take(pa.array(order))
         counts = np.bincount(numbers, minlength=self.buckets)
         ends = np.cumsum(counts)
         for bucket in np.flatnonzero(counts).tolist():
@@ -89,12 +106,14 @@ class Spool:
 
     def batch(self, bucket: int, number: int) -> pa.RecordBatch:
         """Return one batch of a bucket."""
+        self._settle()
         offset, size, _ = self._pieces[bucket][number]
         self._file.seek(offset)
         return pa.ipc.read_record_batch(pa.py_buffer(self._file.read(size)), self.schema)
 
     def batches(self, bucket: int = 0) -> Iterator[pa.RecordBatch]:
         """Yield the batches of a bucket."""
+        self._settle()
         return (self.batch(bucket, number) for number in range(len(self._pieces[bucket])))
 
     def whole(self, bucket: int) -> pa.RecordBatch:

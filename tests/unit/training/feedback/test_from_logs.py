@@ -13,6 +13,7 @@ from relevance.tasks import Task
 from service.feedback.entries import Event
 from tests.feedback_logs import CLICK, JUDGEMENT, SHOWN, Log
 from training.data.dataset import read_pairs
+from training.data.files import lines
 from training.data.files.reading import ReadOptions
 from training.data.files.writers import write_file
 from training.data.labels.clicks import BetaPrior
@@ -312,7 +313,8 @@ def test_counts_are_those_of_a_plain_count(log):
     assert _random_log(log, 300) == counts(log)
 
 
-def test_memory_does_not_grow_with_the_log(tmp_path):
+def test_memory_does_not_grow_with_the_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 1 << 14)  # both logs are longer than what is read at once
     peaks = []
     for lists in (200, 4000):
         log = Log(tmp_path / str(lists) / "log")
