@@ -25,8 +25,8 @@ from training.data.dataset import read_rows
 from training.data.files.json_lines import json_line
 from training.data.files.writers import Columns, write_file, write_objects, write_records
 from training.data.pair_blocks import PairBlock
-from training.scoring import output
-from training.scoring.input import Source
+from training.scoring import output, run
+from training.scoring.input import Source, survey
 from training.scoring.options import ScoreOptions
 from training.scoring.run import NO_SCORE, _mark, score_file
 from training.scoring.staged import StagedRows, staging
@@ -315,6 +315,19 @@ def test_finished_shards_are_not_scored_again(bundle, tmp_path, monkeypatch):
     assert (report.rows, report.resumed) == (30, 14)
     assert scores(tmp_path / "out.jsonl") == [0.25] * 7 + scores(tmp_path / "alone.jsonl")[7:]
     assert not (tmp_path / ".out.jsonl.work").exists()
+
+
+@pytest.mark.parametrize(("prefix", "surveys"), [("", 0), ("new_", 1)])
+def test_a_survey_that_ended_is_not_repeated_unless_the_output_is_another(
+    bundle, tmp_path, monkeypatch, prefix, surveys
+):
+    interrupted(bundle, tmp_path, monkeypatch)
+    seen = []
+    monkeypatch.setattr(run, "survey", lambda *arguments: seen.append(arguments) or survey(*arguments))
+    options = OPTIONS.model_copy(update={"prefix": prefix})
+    report = score_file(bundle, tmp_path / "in.jsonl", tmp_path / "out.jsonl", options)
+    assert (report.rows, report.resumed, len(seen)) == (30, 14, surveys)
+    assert [record[f"{prefix}score"] for record in read(tmp_path / "out.jsonl")][:7] == [0.25] * 7
 
 
 OTHER_OPTIONS = {"shard_rows": 8, "max_batch_tokens": 300, "threads": 2}
