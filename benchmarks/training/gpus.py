@@ -27,7 +27,7 @@ SHAPES = {
         "vocab_size": 250002,
         "hidden_size": 1024,
         "intermediate_size": 4096,
-        "num_hidden_layers": 12,  # of 24: a bundle holds at most 2 GiB in fp32
+        "num_hidden_layers": 24,
         "num_attention_heads": 16,
         "max_position_embeddings": 514,
     },
@@ -36,7 +36,7 @@ SHAPES = {
         "vocab_size": 151936,
         "hidden_size": 1024,
         "intermediate_size": 3072,
-        "num_hidden_layers": 24,  # of 28, likewise
+        "num_hidden_layers": 28,
         "num_attention_heads": 16,
         "num_key_value_heads": 8,
         "head_dim": 128,
