@@ -10,7 +10,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 DEMO := build/demo
 OBSERVABILITY := tests/e2e/test_observability.py
 
-.PHONY: demo models test lint unit image setup clients transformers5 clean
+.PHONY: demo models test lint unit docs image setup clients transformers5 clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -53,6 +53,10 @@ unit: $(VENV)/.installed-dev
 		--ignore $(OBSERVABILITY) tests/e2e tests/contract tests/unit || failed=1; \
 	wait $$alerts || failed=1; echo "== $(OBSERVABILITY)"; cat build/observability.log; \
 	exit $$failed
+
+# The site of the docs, build/site/index.html; a broken link is an error.
+docs: $(VENV)/.installed-dev
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python docs/site/build.py
 
 # Other rerankers' clients, in an environment of their own: some hundred packages, for tests/contract/service/api/test_real_clients.py.
 clients: .venv-clients/.installed

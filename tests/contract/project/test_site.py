@@ -1,0 +1,82 @@
+"""The site of the docs: every link and anchor leads somewhere, and nothing is asked of another host."""
+
+import functools
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests import ROOT
+from tests.browser import INSTALLED, TIMEOUT_MILLISECONDS, chromium, tab
+
+SITE = ROOT / "build" / "site"
+# What a browser loads by itself; links that people click may lead anywhere.
+LOADED = re.compile(r"<(?:script|img|iframe|link)[^>]+(?:src|href)=[\"']?(?:https?:)?//", re.IGNORECASE)
+OF_STYLES = re.compile(r"(?:url\(|@import )[\"']?(?:https?:)?//")
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site():
+    pytest.importorskip("material", reason="needs the extra docs")
+    command = [sys.executable, ROOT / "docs" / "site" / "build.py"]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return SITE
+
+
+@pytest.fixture(scope="module")
+def url(site):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_no_file_of_the_site_asks_another_host_for_anything(site):
+    pages, styles = list(site.rglob("*.html")), list(site.rglob("*.css"))
+    assert len(pages) > 40
+    assert styles
+    assert [page for page in pages if LOADED.search(page.read_text(encoding="utf-8"))] == []
+    assert [style for style in styles if OF_STYLES.search(style.read_text(encoding="utf-8"))] == []
+
+
+def test_every_page_of_the_docs_is_on_the_site(site):
+    pages = {page.relative_to(ROOT / "docs").with_suffix("") for page in (ROOT / "docs").rglob("*.md")}
+    built = {page.relative_to(site / "docs").with_suffix("") for page in (site / "docs").rglob("*.html")}
+    assert {page for page in pages if page.name != "README"} <= built
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs chromium, playwright and axe-playwright-python")
+def test_search_finds_a_page_and_diagrams_are_drawn(url):
+    from playwright.sync_api import expect
+
+    with chromium() as browser, tab(browser, url, "wide", "dark") as opened:
+        opened.go("/docs/architecture.html")
+        diagram = opened.page.get_by_alt_text("Diagram").first
+        expect(diagram).to_have_js_property("complete", True, timeout=TIMEOUT_MILLISECONDS)
+        assert diagram.evaluate("image => image.naturalWidth") > 0
+        assert opened.overflow() == 0
+        opened.page.locator("input.md-search__input").fill("golden pairs")
+        opened.page.locator(".md-search-result__item").first.wait_for()
+        assert opened.faults == []
+
+
+def test_lists_after_a_paragraph_and_named_fences_are_read_as_github_does():
+    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs" / "site" / "hooks.py")
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    assert hooks.with_blank_lines("text:\n- one\n- two\n  more\n1. x") == "text:\n\n- one\n- two\n  more\n1. x"
+    assert hooks.with_blank_lines("```\ntext\n- one\n```") == "```\ntext\n- one\n```"
+    assert hooks.NAMED_FENCE.sub(r"\1", '```json a-name\n{"a": 1}\n```') == '```json\n{"a": 1}\n```'
