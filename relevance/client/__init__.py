@@ -1,9 +1,10 @@
-"""The Python client of the service: scores and re-ranks, retries, and keeps to a budget. Needs the extra `client`.
+"""The Python client of the service: scores, re-ranks and feedback, with retries and budgets. Needs the extra `client`.
 
 Must not know models or tokens, and nothing of the service but its HTTP.
 """
 
 from relevance.client.clients import BULK_ROWS, AsyncClient, Client
+from relevance.client.feedback import FeedbackEvent, FeedbackResult
 from relevance.client.rerank import RerankPolicy, RerankResult
 from relevance.client.types import (
     AnswerError,
@@ -30,6 +31,8 @@ __all__ = [
     "Client",
     "ClientError",
     "DeadlineError",
+    "FeedbackEvent",
+    "FeedbackResult",
     "MixedModelsError",
     "OverloadedError",
     "RefusedError",

@@ -20,6 +20,7 @@ from relevance.client.arguments import (
     checked_url,
 )
 from relevance.client.exchange import Call, Exchange, Question, deadline_in, httpx
+from relevance.client.feedback import FeedbackEvent, FeedbackResult, feedback_question
 from relevance.client.rerank import RerankAnswer, RerankPolicy, RerankResult, checked_budget
 from relevance.client.types import BulkScore, ClientError, RetryPolicy, ScoreResult
 from relevance.tasks import UNKNOWN_LANGUAGE, Pair
@@ -79,6 +80,14 @@ class Calls:
             {"task": str(task), "pairs": [_pair(pair) for pair in chunk]}
             for chunk in self._chunks(checked_pairs(pairs))
         ]
+
+    def feedback(
+        self, request_id: str, events: Sequence[FeedbackEvent], query: str | None, timeout_seconds: float | None
+    ) -> Exchange[FeedbackResult]:
+        """Return the request that sends feedback on a scored request. Its deadline counts from now."""
+        limit = checked_seconds("timeout_seconds", timeout_seconds)
+        deadline = deadline_in(self._timeout_seconds if timeout_seconds is None else limit)
+        return Exchange(feedback_question(request_id, events, query), uuid.uuid4().hex, self._retry, deadline)
 
     def rerank(
         self,

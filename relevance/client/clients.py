@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from relevance.client.arguments import checked_count, key_headers
 from relevance.client.calls import BULK_ROWS, Body, Calls
 from relevance.client.exchange import Answer, Exchange, httpx
+from relevance.client.feedback import FeedbackEvent, FeedbackResult
 from relevance.client.loop_thread import LoopThread
 from relevance.client.rerank import RerankPolicy, RerankResult, RerankStats
 from relevance.client.reranking import Reranking
@@ -101,6 +102,20 @@ class Client(AbstractContextManager["Client"]):
     def rerank_stats(self) -> RerankStats:
         """How the calls of `rerank` ended so far."""
         return self._reranking.counter.stats
+
+    def feedback(
+        self,
+        request_id: str,
+        events: Sequence[FeedbackEvent],
+        *,
+        query: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> FeedbackResult:
+        """Send what users or judges did with the candidates of a scored request (`request_id` of its result).
+
+        `query` is needed where requests of this id had several queries. Raises ConfigError and ClientError.
+        """
+        return self._send(self._calls.feedback(request_id, events, query, timeout_seconds))
 
     def close(self) -> None:
         """Close the connections."""
@@ -216,6 +231,20 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
     def rerank_stats(self) -> RerankStats:
         """How the calls of `rerank` ended so far."""
         return self._reranking.counter.stats
+
+    async def feedback(
+        self,
+        request_id: str,
+        events: Sequence[FeedbackEvent],
+        *,
+        query: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> FeedbackResult:
+        """Send what users or judges did with the candidates of a scored request (`request_id` of its result).
+
+        `query` is needed where requests of this id had several queries. Raises ConfigError and ClientError.
+        """
+        return await self._sender.send(self._calls.feedback(request_id, events, query, timeout_seconds))
 
     async def aclose(self) -> None:
         """Close the connections."""

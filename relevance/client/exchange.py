@@ -138,7 +138,7 @@ class Exchange(Generic[Answer]):
             return self._question.read(response, response.headers.get("x-request-id", self._request_id))
         except (KeyError, TypeError, ValueError) as error:
             raise AnswerError(
-                f"{response.request.url}: no scores in the answer ({type(error).__name__}: {error}); expected one of "
+                f"{response.request.url}: malformed answer ({type(error).__name__}: {error}); expected one of "
                 "the relevance service",
                 self._request_id,
                 self.attempts,
