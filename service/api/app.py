@@ -9,9 +9,11 @@ from fastapi import FastAPI
 
 from relevance.tasks import Task
 from relevance.version import project_version
-from service.api import health, kserve, score
+from service.api import health, score
 from service.api.bulk import route
 from service.api.feedback import route as feedback
+from service.api.kserve import health as kserve
+from service.api.kserve import infer
 from service.api.middleware import RequestMiddleware
 from service.api.models import routes as models
 from service.api.page.routes import docs_router, files_router, home_router
@@ -59,7 +61,7 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
-    for shape in (score, models, health, route, cohere, jina, tei, predict, kserve, feedback):
+    for shape in (score, models, health, route, cohere, jina, tei, predict, kserve, infer, feedback):
         app.include_router(shape.router)
     for router in (docs_router(), files_router(admin=False), *([home_router()] if settings.page else [])):
         app.include_router(router)

@@ -30,6 +30,7 @@ class ProblemKeys(StrEnum):
     NONE = "none"
     COHERE = "cohere"
     TEI = "tei"
+    KSERVE = "kserve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class RoutePolicies:
 
     unknown: Policy
     _by_path: dict[str, Policy] = field(default_factory=dict)
-    _patterns: list[tuple[re.Pattern[str], Policy]] = field(default_factory=list)
+    _patterns: list[tuple[re.Pattern[str], str, Policy]] = field(default_factory=list)
     _prefixed: re.Pattern[str] = field(init=False)
 
     @classmethod
@@ -118,7 +119,7 @@ class RoutePolicies:
         if self._by_path.setdefault(route.path, policy) != policy:
             raise RuntimeError(f"route {route.path}: two policies; expected one for all its methods")
         if route.param_convertors:
-            self._patterns.append((route.path_regex, policy))
+            self._patterns.append((route.path_regex, route.path, policy))
 
     def find(self, path: str) -> Target:
         """Return the route of a request's path."""
@@ -127,8 +128,9 @@ class RoutePolicies:
             return Target(path, path if policy.named else OTHER, policy)
         if match := self._prefixed.fullmatch(path):
             return Target(match["path"], match["path"], self._by_path[match["path"]], match["model"])
-        policy = next((each for pattern, each in self._patterns if pattern.match(path)), self.unknown)
-        return Target(path, OTHER, policy)
+        found = ((template, each) for pattern, template, each in self._patterns if pattern.match(path))
+        template, policy = next(found, (OTHER, self.unknown))
+        return Target(path, template if policy.named else OTHER, policy)
 
     @property
     def labels(self) -> list[str]:

@@ -105,6 +105,8 @@ def _vendor_keys(keys: ProblemKeys, kind: Kind, detail: str) -> dict[str, str]:
     """Return the keys under which clients of a route's vendor look for an error."""
     if keys is ProblemKeys.COHERE:
         return {"message": detail}
+    if keys is ProblemKeys.KSERVE:
+        return {"error": detail}
     if keys is ProblemKeys.TEI:
         return {"error": detail, "error_type": TEI_TYPES.get(kind.status, "Validation")}
     return {}

@@ -48,13 +48,13 @@ class JsonRoute(APIRoute):
             parts = [piece async for piece in request.stream() if piece]
             if parts:
                 check_json(request)
-            request = JsonRequest(request, bool(parts), await _parsed(parts, service_of(request)))
+            request = JsonRequest(request, bool(parts), await parsed(parts, service_of(request)))
             return await handle(request)
 
         return parse_and_handle
 
 
-async def _parsed(parts: list[bytes], service: Service) -> Any:
+async def parsed(parts: list[bytes], service: Service) -> Any:
     """Return the JSON of a body, its sizes checked. Empties `parts`, so that the bytes are freed once parsed."""
     if not parts:
         return None

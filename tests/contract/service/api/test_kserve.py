@@ -51,6 +51,7 @@ def test_model_is_found_by_name_or_task_and_version(client, versions, name):
     assert metadata["inputs"] == [
         {"name": "query", "datatype": "BYTES", "shape": [-1]},
         {"name": "candidate", "datatype": "BYTES", "shape": [-1]},
+        {"name": "language", "datatype": "BYTES", "shape": [-1]},
     ]
     assert [(each["name"], each["datatype"]) for each in metadata["outputs"]] == [("score", "FP64"), ("label", "INT64")]
     assert found(client, path + "/ready") == {"name": "tiny-qi-2", "ready": True}

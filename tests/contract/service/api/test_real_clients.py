@@ -103,6 +103,19 @@ def test_kserve_client_reads_health(url):
     }
 
 
+@needs_clients
+def test_triton_client_infers_by_binary_and_json_tensors(url, expected):
+    cases = ran(PYTHON, "triton_client.py", url, url)["cases"]
+    texts = [(place, expected[place]) for place in (0, 2, 4)]  # the others are blank or too long for this route
+    order = sorted(texts, key=lambda each: -each[1])
+    for case in ("binary", "json", "by version", "compressed"):
+        assert [place for place, _ in cases[case]] == [place for place, _ in order], case
+        assert [score for _, score in cases[case]] == pytest.approx([score for _, score in order], abs=1e-5), case
+    assert cases["refusal"] == "candidate[0]: blank, expected text"
+    assert cases["ready"]
+    assert cases["inputs"] == ["query", "candidate", "language"]
+
+
 @pytest.mark.skipif(shutil.which("java") is None, reason="needs java")
 def test_java_client_ranks(url, expected):
     body = json.dumps({"query": QUERY, "documents": DOCUMENTS})

@@ -12,6 +12,7 @@ from service.settings import Settings
 
 SETTINGS = Settings()
 INTERACTIVE = ["/v1/score", "/v2/rerank", "/v1/rerank", "/rerank", "/predict"]
+INFER = ["/v2/models/{name}/infer", "/v2/models/{name}/versions/{model_version}/infer"]
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_scoring_routes_and_no_others_take_large_bodies(app):
     policies = app.state.policies
     limits = {path: policies.find(path).policy.max_body_bytes(SETTINGS, "POST") for path in app.openapi()["paths"]}
     large = {path for path, limit in limits.items() if limit == SETTINGS.max_body_bytes}
-    assert large == {*INTERACTIVE, *[f"/models/{{model}}{path}" for path in INTERACTIVE[1:]]}
+    assert large == {*INTERACTIVE, *INFER, *[f"/models/{{model}}{path}" for path in INTERACTIVE[1:]]}
     assert [path for path, limit in limits.items() if limit is None] == ["/v1/score/bulk"]
     assert {limits[path] for path in {*limits} - large - {"/v1/score/bulk"}} == {SMALL_BODY_BYTES}
 

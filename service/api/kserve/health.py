@@ -1,4 +1,4 @@
-"""Health and metadata by the Open Inference Protocol (KServe v2); the other routes score.
+"""Health and metadata by the Open Inference Protocol (KServe v2).
 
 https://github.com/kserve/open-inference-protocol, inference_rest.md. Its error objects have the key `error`:
 here they are problem details with that key added.
@@ -15,10 +15,10 @@ from relevance.errors import RelevanceError
 from relevance.version import project_version
 from service.api.body.json_route import JsonRoute
 from service.api.context import service_of
+from service.api.kserve.served import find
 from service.api.policy import PROBE, SCORE_KEY
 from service.api.problems import PROBLEMS, on_relevance_error
 from service.errors import UnavailableError, UnknownTaskError
-from service.scoring.served_model import ServedModel
 
 PLATFORM = "onnxruntime_onnx"
 ANY = -1  # a dimension of any size
@@ -60,7 +60,7 @@ class Tensor(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """What a model is called, and what goes in and out. A pair is one query and one candidate, as text."""
+    """What a model is called, and what goes in and out. `language` may be left out."""
 
     name: str
     versions: list[str]
@@ -78,7 +78,7 @@ NOT_THERE: dict[int | str, dict[str, Any]] = {404: PROBLEMS[404], 503: PROBLEMS[
 @SCORE_KEY
 async def server_metadata() -> ServerMetadata:
     """Say what the server is."""
-    return ServerMetadata(name="relevance", version=project_version(), extensions=[])
+    return ServerMetadata(name="relevance", version=project_version(), extensions=["binary_tensor_data"])
 
 
 @router.get("/health/live", response_model=Live, responses=NOT_READY)
@@ -131,14 +131,14 @@ async def version_ready(name: str, model_version: str, request: Request) -> Resp
 
 async def _metadata(request: Request, name: str, model_version: str | None) -> Response:
     try:
-        manifest = _find(request, name, model_version).manifest
+        manifest = find(service_of(request), name, model_version).manifest
     except (UnknownTaskError, UnavailableError) as error:
         return await _problem(request, error)
     metadata = ModelMetadata(
         name=manifest.name,
         versions=[manifest.version],
         platform=PLATFORM,
-        inputs=[Tensor(name=part, datatype="BYTES", shape=[ANY]) for part in ("query", "candidate")],
+        inputs=[Tensor(name=part, datatype="BYTES", shape=[ANY]) for part in ("query", "candidate", "language")],
         outputs=[
             Tensor(name="score", datatype="FP64", shape=[ANY]),
             Tensor(name="label", datatype="INT64", shape=[ANY]),
@@ -150,7 +150,7 @@ async def _metadata(request: Request, name: str, model_version: str | None) -> R
 async def _readiness(request: Request, name: str, model_version: str | None) -> Response:
     service = service_of(request)
     try:
-        model = _find(request, name, model_version)
+        model = find(service, name, model_version)
         if service.draining or not model.alive:
             raise UnavailableError(service.obstacle or f"model {name!r} can no longer score")
     except UnknownTaskError as error:
@@ -158,24 +158,6 @@ async def _readiness(request: Request, name: str, model_version: str | None) -> 
     except UnavailableError as error:
         return await _problem(request, error, name=name, ready=False)
     return JSONResponse(ModelReady(name=model.manifest.name, ready=True).model_dump())
-
-
-def _find(request: Request, name: str, model_version: str | None) -> ServedModel:
-    """Return a model by its name or task, and by its version where one is given.
-
-    Raises UnavailableError while bundles are still loading, else UnknownTaskError for what is not served.
-    """
-    service = service_of(request)
-    for task, model in service.models.items():
-        if name in (task.value, model.manifest.name) and model_version in (None, model.manifest.version):
-            return model
-    if not service.settled.is_set() or service.failure is not None:
-        raise UnavailableError(service.obstacle or "no model is loaded")
-    asked = f"{name[:100]!r}" + (f" version {model_version[:100]!r}" if model_version else "")
-    served = ", ".join(
-        f"{model.manifest.name!r} version {model.manifest.version!r}" for model in service.models.values()
-    )
-    raise UnknownTaskError(f"model {asked} is not served here; expected {served}")
 
 
 async def _problem(request: Request, error: RelevanceError, **also: Any) -> Response:
