@@ -58,7 +58,7 @@ unit: $(VENV)/.installed-dev
 
 # The site of the docs, build/site/index.html; a broken link is an error.
 docs: $(VENV)/.installed-dev
-	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python docs/site/build.py
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python docs/site/pages.py
 
 # Other rerankers' clients, in an environment of their own: some hundred packages, for tests/contract/service/api/test_real_clients.py.
 clients: .venv-clients/.installed

@@ -9,9 +9,9 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
-from hooks import BLOCK, DIAGRAMS, picture_name  # noqa: E402
+from hooks import BLOCK, DIAGRAMS, picture_name  # noqa: E402 - the folders above are searched first
+from pages import ROOT, pages  # noqa: E402
 
-from build import ROOT, pages  # noqa: E402 - the folders above are searched first
 from tests.browser import chromium  # noqa: E402
 
 DRAW = """async (text) => {

@@ -28,7 +28,7 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def site():
     pytest.importorskip("material", reason="needs the extra docs")
-    command = [sys.executable, ROOT / "docs" / "site" / "build.py"]
+    command = [sys.executable, ROOT / "docs" / "site" / "pages.py"]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

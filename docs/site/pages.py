@@ -1,4 +1,4 @@
-"""Builds the site of the docs into build/site: `python docs/site/build.py`, or `make docs`. Needs the extra `docs`.
+"""Builds the site of the docs into build/site: `python docs/site/pages.py`, or `make docs`. Needs the extra `docs`.
 
 The pages lie all over the repository and link to one another and to results. So they are staged first, in folders as in
 the repository, with every file that they link to; then mkdocs builds them, and its warnings are errors.
