@@ -36,7 +36,7 @@ class FeedbackEvent:
             raise ConfigError(
                 f"index {self.index!r} and candidate {self.candidate!r}: expected one of them, to name the candidate"
             )
-        if (self.grade is not None) != (self.type == FeedbackType.JUDGEMENT):
+        if (self.grade is not None) != (self.type == "judgement"):
             raise ConfigError(f"grade {self.grade!r} with type {self.type!r}: expected a grade for a judgement only")
 
     def body(self) -> dict[str, Any]:

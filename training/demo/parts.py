@@ -18,7 +18,7 @@ from relevance.text.formatting import FORMAT_VERSION
 from training.fitting.recipe import Recipe
 
 TASKS = (Task.QC, Task.QI)
-UNTUNED_TRAIN_ROWS = 1000  # the start of a head needs few rows,
+UNTUNED_TRAIN_ROWS = 400  # the start of a head needs few rows,
 UNTUNED_DEV_ROWS = 260  # and people wait for it
 RECIPES = Path(__file__).parent
 

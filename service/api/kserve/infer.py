@@ -43,7 +43,7 @@ EXAMPLE: JsonDict = {
 class OutputParameters(BaseModel):
     """How one output is returned."""
 
-    binary_data: bool | None = Field(None, strict=True, description="true: as bytes behind the JSON")
+    binary_data: bool | None = Field(default=None, strict=True, description="true: as bytes behind the JSON")
 
 
 class WantedOutput(BaseModel):
@@ -56,7 +56,7 @@ class WantedOutput(BaseModel):
 class InferParameters(BaseModel):
     """How the outputs are returned that have no parameter of their own."""
 
-    binary_data_output: bool = Field(False, strict=True)
+    binary_data_output: bool = Field(default=False, strict=True)
 
 
 class InferBody(BaseModel):

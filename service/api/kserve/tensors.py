@@ -24,7 +24,7 @@ class TensorParameters(BaseModel):
     """What is said of one tensor; other parameters are ignored."""
 
     binary_data_size: int | None = Field(
-        None, strict=True, ge=0, description="bytes of the tensor behind the JSON; no `data` then"
+        default=None, strict=True, ge=0, description="bytes of the tensor behind the JSON; no `data` then"
     )
 
 
@@ -82,7 +82,8 @@ def _flat(name: str, data: list[Any]) -> list[str]:
 
 
 def _decoded(name: str, content: bytes) -> list[str]:
-    found, place = [], 0
+    found: list[str] = []
+    place = 0
     while place < len(content):
         if place + LENGTH.size > len(content):
             raise InvalidRequestError(f"input {name!r}: its bytes end within the length of element {len(found)}")
