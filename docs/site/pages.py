@@ -18,8 +18,9 @@ NAMED = re.compile(r"\S+\.md$", re.MULTILINE)
 
 
 def pages() -> list[str]:
-    """Return the pages that the configuration names, as paths in the repository."""
-    return NAMED.findall(CONFIG.read_text(encoding="utf-8").partition("\nnav:")[2])
+    """Return the pages as paths in the repository: those that the configuration names, and all below docs."""
+    named = NAMED.findall(CONFIG.read_text(encoding="utf-8").partition("\nnav:")[2])
+    return sorted({*named, *(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md"))})
 
 
 def stage() -> None:
