@@ -87,7 +87,8 @@ def quantize(bundle: Bundle, pairs: Sequence[TokenizedPair], languages: Sequence
         if (bundle.folder / name).is_file():
             (bundle.folder / name).replace(apart / name)
     chosen = pairs[:: -(-len(pairs) // CALIBRATION_PAIRS)]
-    arrays = [bundle.tokenizer().collate([pair]) for pair in chosen]  # one pair at a time: padding is no calibration
+    tokenizer = bundle.tokenizer()
+    arrays = [tokenizer.collate([pair]) for pair in chosen]  # one pair at a time: padding is no calibration
     names = bundle.manifest.input_names
     quantizer = StaticQuantizer(apart / MODEL_FILE, [{name: each[name] for name in names} for each in arrays], head)
     in_float = 0
