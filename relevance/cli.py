@@ -26,7 +26,7 @@ STEPS = {
     "Rows": ("sample", "data", "translate", "convert-translator", "negatives", "validate", "apply-review"),
     "Models": ("encoder", "import", "train", "evaluate", "pipeline", "ablate"),
     "Bundles": ("export", "precisions", "cascade", "verify"),
-    "Scores": ("score", "serve"),
+    "Scores": ("score", "ask", "serve"),
     "Operation": ("settings", "keys"),
 }
 ORDER = {command: (title, place) for title, commands in STEPS.items() for place, command in enumerate(commands)}

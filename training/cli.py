@@ -4,6 +4,7 @@ import typer
 
 from relevance.storage.locks import locks_output
 from training.commands.ablate import ablate
+from training.commands.ask import ask
 from training.commands.data import data
 from training.commands.demo import demo
 from training.commands.evaluate import evaluate
@@ -23,7 +24,7 @@ data.command("from-logs")(locks_output("out")(from_logs))
 data.command()(interleaving)
 app.add_typer(data, name="data")
 app.add_typer(pipeline, name="pipeline")
-for command in (ablate, demo, evaluate, score, train):
+for command in (ablate, ask, demo, evaluate, score, train):
     app.command()(command)
 for command in (apply_review, convert_translator, encoder, negatives, precisions, sample, translate, validate):
     app.command(command.__name__.replace("_", "-"))(locks_output("out")(command))

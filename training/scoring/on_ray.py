@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from relevance import errors
 from relevance.errors import BundleError, MachineError, RelevanceError
-from relevance.model.bundle import Bundle, Manifest
+from relevance.model.bundle import Bundle
 from relevance.scorer import Scorer
 from relevance.storage.files import writing
 from training.scoring.options import ScoreOptions
 from training.scoring.ray_start import check_address, first_line, started
-from training.scoring.shards import score_rows
+from training.scoring.shards import ModelId, score_rows
 from training.scoring.staged import ShardRows, StagedRows
 from training.scoring.work import SHARD
 
@@ -50,9 +50,9 @@ class RayRunner:
         return cls(Bundle.open(folder.absolute()), options)
 
     @property
-    def manifest(self) -> Manifest:
-        """The bundle's manifest."""
-        return self.bundle.manifest
+    def model(self) -> ModelId:
+        """What scores."""
+        return ModelId.of(self.bundle.manifest)
 
     @property
     def device(self) -> str:
@@ -69,7 +69,7 @@ class RayRunner:
             return
         options = self.options
         opening = {"threads": options.threads, "device": self.device, "max_batch_tokens": options.max_batch_tokens}
-        task = _Task(str(self.bundle.folder), self.manifest.digest, str(staged.path.absolute()), opening)
+        task = _Task(str(self.bundle.folder), self.model.digest, str(staged.path.absolute()), opening)
         with started(options.ray or "local", options.actors * options.threads), _named_errors():
             for index, found, error in _results(task, waiting, options):
                 if error:

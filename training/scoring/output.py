@@ -29,7 +29,7 @@ def needs_records(out: Path, options: ScoreOptions) -> bool:
 def write_output(path: Path, out: Path, shards: Shards, columns: Columns, options: ScoreOptions) -> Counter[str]:
     """Write the output of the type of `out` to `path`; return how many rows are positive and how many truncated."""
     counts: Counter[str] = Counter(positive=0, truncated=0)
-    version = shards.runner.manifest.version
+    version = shards.runner.model.version
     kind = output_type(out)
 
     def added(scored: Scored) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _objects(shards: Shards, options: ScoreOptions) -> Iterator[list[bytes]]:
     score, label, truncated, version = (json.dumps(name) for name in options.added)
     head = f", {score}: ".encode()
     tails = [
-        f", {label}: {one}, {truncated}: {cut}, {version}: {json.dumps(shards.runner.manifest.version)}}}".encode()
+        f", {label}: {one}, {truncated}: {cut}, {version}: {json.dumps(shards.runner.model.version)}}}".encode()
         for one in (0, 1)
         for cut in ("false", "true")
     ]
@@ -77,7 +77,7 @@ def _tail(kept: NDArray[np.void]) -> list[int]:
 def _columns(shards: Shards, options: ScoreOptions) -> Iterator[pa.RecordBatch]:
     """Yield place, score, label, truncated and version of the rows of each shard."""
     for _, kept in shards.finished():
-        version = pa.array([shards.runner.manifest.version] * len(kept), pa.string())
+        version = pa.array([shards.runner.model.version] * len(kept), pa.string())
         arrays = [pa.array(kept[name]) for name in ("place", "score", "label", "truncated")]
         arrays[2] = arrays[2].cast(pa.int64())
         yield pa.RecordBatch.from_arrays([*arrays, version], names=["place", *options.added])

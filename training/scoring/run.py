@@ -7,6 +7,7 @@ options alone: an interrupted run that goes on ends with the same bytes as one l
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -45,7 +46,7 @@ class ScoreReport(BaseModel):
     out: str
     task: Task
     model_version: str
-    device: Literal["cpu", "cuda"]
+    device: Literal["cpu", "cuda", "endpoint"]
     rows: int
     resumed: int
     positive: int
@@ -72,25 +73,32 @@ def score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOptions
     Raises ConfigError where `out` may not be written, InputError for the file, BundleError for the bundle and
     MachineError where the device, the disk or another process is in the way.
     """
-    _check_paths(file, out, bundle_folder, options)
+    began = time.monotonic()
+    check_paths(file, out, [bundle_folder], options)
+    runner, options = _runner(bundle_folder, options)
+    report = score_by(runner, f"bundle {bundle_folder}", file, out, options)
+    return report.model_copy(update={"total_seconds": round(time.monotonic() - began, 3)})
+
+
+def score_by(runner: Runner, what: str, file: Path, out: Path, options: ScoreOptions) -> ScoreReport:
+    """Score the rows of `file` by an opened runner, `what` in messages, as `score_file` does."""
     if out != STANDARD:
-        return _score_file(bundle_folder, file, out, options)
+        return _score_file(runner, what, file, out, options)
     with output_file(out) as whole:
-        report = _score_file(bundle_folder, file, whole.with_suffix(".jsonl"), options)
+        report = _score_file(runner, what, file, whole.with_suffix(".jsonl"), options)
         whole.with_suffix(".jsonl").replace(whole)
     return report.model_copy(update={"out": str(out)})
 
 
-def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOptions) -> ScoreReport:
+def _score_file(runner: Runner, what: str, file: Path, out: Path, options: ScoreOptions) -> ScoreReport:
     began = time.monotonic()
-    runner, options = _runner(bundle_folder, options)
-    source = Source(file, runner.manifest.task, options.reading)
+    source = Source(file, runner.model.task, options.reading)
     mark = _mark(source, runner, options)
     if options.submission:
         _check_member(options.submission, source.task, out, options)
     with open_work(out) as work:
         check_outputs([out], overwrite=options.overwrite)  # again: a run that ended since may have written it
-        staged, found = _surveyed(work, mark, source, out, options, bundle_folder)
+        staged, found = _surveyed(work, mark, source, out, options, what)
         bad_rows_file = _write_bad_rows(source, out, found.bad)
         shards = Shards(source, staged, work, runner, options.shard_rows, found.good)
         scoring_began = time.monotonic()
@@ -106,7 +114,7 @@ def _score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOption
         file=str(file),
         out=str(out),
         task=source.task,
-        model_version=runner.manifest.version,
+        model_version=runner.model.version,
         device=runner.device,
         rows=found.good,
         resumed=resumed,
@@ -130,10 +138,10 @@ def _runner(bundle: Path, options: ScoreOptions) -> tuple[Runner, ScoreOptions]:
     return RayRunner.open(bundle, options), options
 
 
-def _check_paths(file: Path, out: Path, bundle: Path, options: ScoreOptions) -> None:
+def check_paths(file: Path, out: Path, folders: Sequence[Path], options: ScoreOptions) -> None:
     """Raise ConfigError or InputError for paths, before the model is opened."""
     parts_of(file)
-    inputs = [file, bundle]
+    inputs = [file, *folders]
     check_files([out], inputs, overwrite=options.overwrite)
     if out.is_dir():
         raise ConfigError(f"output {out}: is a folder; expected a file")
@@ -155,7 +163,7 @@ def _check_member(path: Path, task: Task, out: Path, options: ScoreOptions) -> N
 
 
 def _surveyed(
-    work: Work, mark: str, source: Source, out: Path, options: ScoreOptions, bundle: Path
+    work: Work, mark: str, source: Source, out: Path, options: ScoreOptions, what: str
 ) -> tuple[StagedRows, Survey]:
     """Return the staged rows of a source and its survey, of an interrupted run if it got so far. Errors as `survey`."""
     with_records = needs_records(out, options)
@@ -171,7 +179,7 @@ def _surveyed(
             task = source.task
             raise InputError(
                 f"{error}\n(read as {task.upper()} pairs, {QUERY_FIELD} and {task.candidate_field}, which is what "
-                f"bundle {bundle} scores)"
+                f"{what} scores)"
             ) from None
         write_text(report, found.model_dump_json())
     work.begin(mark, staged.path.name, report.name)
@@ -204,4 +212,4 @@ def _mark(source: Source, runner: Runner, options: ScoreOptions) -> str:
     code = code_key("training.scoring.run:_score_file")
     parts = parts_of(source.path)
     files = [text for part in parts for text in (part.suffix, part.compression, sha256_of(part.path))]
-    return fingerprint(runner.manifest.digest, runner.device, how, reading, code, *files)
+    return fingerprint(runner.model.digest, runner.device, how, reading, code, *files)

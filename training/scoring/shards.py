@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from relevance.errors import MachineError
 from relevance.model.bundle import Manifest
 from relevance.scorer import ReadPairs, Scorer
+from relevance.tasks import Task
 from training.progress import Meter
 from training.scoring.input import Source
 from training.scoring.staged import ShardRows, StagedRows
@@ -29,16 +30,29 @@ class Scored(NamedTuple):
     truncated: bool
 
 
+class ModelId(NamedTuple):
+    """What scores: its task, the version that rows carry, and the digest of all that its scores depend on."""
+
+    task: Task
+    version: str
+    digest: str
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "ModelId":
+        """Return that of a bundle."""
+        return cls(manifest.task, manifest.version, manifest.digest)
+
+
 class Runner(Protocol):
-    """Scores shards: in this process (`LocalRunner`) or on Ray (`RayRunner`)."""
+    """Scores shards: in this process (`LocalRunner`), on Ray (`RayRunner`) or by an endpoint (`EndpointRunner`)."""
 
     @property
-    def manifest(self) -> Manifest:
-        """The bundle's manifest."""
+    def model(self) -> ModelId:
+        """What scores."""
 
     @property
     def device(self) -> str:
-        """Where the model runs: `cpu` or `cuda`."""
+        """Where the model runs: `cpu`, `cuda` or `endpoint`."""
 
     def run(self, shards: Iterable[int], staged: StagedRows) -> Iterator[tuple[int, NDArray[np.void]]]:
         """Yield index and scores, of dtype SHARD [rows], of the shards with these indexes, in any order."""
@@ -111,9 +125,9 @@ class LocalRunner:
     scorer: Scorer
 
     @property
-    def manifest(self) -> Manifest:
-        """The bundle's manifest."""
-        return self.scorer.manifest
+    def model(self) -> ModelId:
+        """What scores."""
+        return ModelId.of(self.scorer.manifest)
 
     @property
     def device(self) -> str:

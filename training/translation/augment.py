@@ -45,7 +45,7 @@ def augment(
 
     `held_out` are the rows of dev and test; without targets in the options, the targets are the languages that they
     have and `rows` lack. The same rows, options and translations give the same result. Raises ConfigError, before it
-    translates anything, for a target that no translator supports; TranslationStoppedError if a translator is down; and
+    translates anything, for a target that no translator supports; StoppedError if a translator is down; and
     BudgetSpentError unless options.at_budget is `keep`. Finished translations are in the chain's cache.
     """
     begun = time.monotonic()

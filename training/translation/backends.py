@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from relevance.errors import ConfigError
 from relevance.model.card import explain
 from relevance.secrets import without_secrets
+from training.endpoint.options import model_and_url
 from training.translation.translator import Translator
 
 EXPECTED = "expected memory:FILE[,FILE], ctranslate2:FOLDER or openai:MODEL@URL"
@@ -73,20 +74,11 @@ def _translator(name: str, settings: Mapping[str, Mapping[str, Any]], skip_bad: 
             from training.translation.openai import OpenAITranslator
             from training.translation.openai_options import OpenAIOptions
 
-            model, url = _model_and_url(rest)
+            model, url = model_and_url(rest)
             return OpenAITranslator(OpenAIOptions(**{"model": model, "url": url, **settings.get(kind, {})}))
     except ValidationError as error:
         raise ConfigError(f"backend {_shown(name)!r}: {explain(error)}") from None
     raise ConfigError(f"backend {_shown(name)!r}: {EXPECTED}")
-
-
-def _model_and_url(text: str) -> tuple[str, str]:
-    """Split MODEL@URL at the `@` before the URL; a model's name may hold one too."""
-    model, mark, url = text.partition("@http")
-    if mark:
-        return model, f"http{url}"
-    model, _, url = text.rpartition("@")
-    return model, url
 
 
 def _shown(name: str) -> str:

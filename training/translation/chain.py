@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training.data.disk_cache import DiskCache
-from training.translation.translator import BudgetSpentError, Cost, TranslationStoppedError, Translator
+from training.endpoint.budget import Cost
+from training.endpoint.errors import BudgetSpentError, StoppedError
+from training.translation.translator import Translator
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class TranslatorChain:
     ) -> dict[str, Translation]:
         """Return the translations of those texts that have one.
 
-        Raises TranslationStoppedError, which names the cache of the finished work, if a translator cannot go on. With
+        Raises StoppedError, which names the cache of the finished work, if a translator cannot go on. With
         `keep_at_budget` a spent budget is no error: `spent` then holds the reason, and finished texts are returned.
         """
         found: dict[str, Translation] = {}
@@ -74,7 +76,7 @@ class TranslatorChain:
         stopped = None
         try:
             answers = dict(zip(texts, translator.translate(texts, source, target), strict=True))
-        except TranslationStoppedError as error:
+        except StoppedError as error:
             stopped = error
             answers = {texts[n]: text for n, text in error.done.items()}
         if self._cache is not None and translator.key is not None:

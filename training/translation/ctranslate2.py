@@ -16,10 +16,11 @@ from relevance.errors import ConfigError, MachineError
 from relevance.storage.files import whole_folder
 from relevance.storage.strict import StrictModel
 from training.data.provenance import content_of
+from training.endpoint.budget import Cost
+from training.endpoint.errors import StoppedError
 from training.models.base.quiet import quiet_tokenizers
 from training.sources import code_key
 from training.translation.families import Family, family_of
-from training.translation.translator import Cost, TranslationStoppedError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -98,7 +99,7 @@ class CTranslate2Translator:
                 max_decoding_length=self._options.longest_tokens,
             )
         except RuntimeError as error:
-            raise TranslationStoppedError(f"{self.name}: {error}; expected room on the device") from error
+            raise StoppedError(f"{self.name}: {error}; expected room on the device") from error
         return [self._text(result.hypotheses[0], len(prefix)) for result in results]
 
     def _tokens(self, text: str, source: str, code: str) -> list[str]:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relevance.tasks import UNKNOWN_LANGUAGE, query_key
+from training.endpoint.budget import Cost
 from training.translation.memory_files import Unit, read_units
-from training.translation.translator import Cost
 
 
 class MemoryTranslator:

@@ -5,17 +5,19 @@ object, then for plain text). The whole items of a broken answer are kept; the o
 """
 
 import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Any
 
 from relevance.errors import ConfigError, RelevanceError
+from training.endpoint.budget import Budget, Cost
+from training.endpoint.client import EndpointClient, RefusedError, upper_bound
+from training.endpoint.errors import StoppedError
 from training.sources import code_key
-from training.translation.budget import Budget, Prices
-from training.translation.chat_client import ChatClient, RefusedError, upper_bound
 from training.translation.openai_options import SHAPING, OpenAIOptions
 from training.translation.replies import MODES, messages, response_format, translations_in
-from training.translation.translator import Cost, TranslationStoppedError
 
 log = logging.getLogger(__name__)
 
@@ -23,17 +25,14 @@ _REPLY_FRAME_TOKENS = 64  # what an answer holds around its translations
 
 
 class OpenAITranslator:
-    """Translates by chat requests. Errors of `translate` are those of `ChatClient.ask`; close() ends connections."""
+    """Translates by chat requests. `translate` raises as `EndpointClient.ask` does; close() ends connections."""
 
     def __init__(self, options: OpenAIOptions) -> None:
-        if options.budget_money and not (options.price_per_million_prompt or options.price_per_million_completion):
-            raise ConfigError(f"budget_money {options.budget_money:g}: no prices are set; expected price_per_million_*")
         self.name = f"openai:{options.model}"
         self.batch_size = options.texts_per_request * options.concurrency
         self._options = options
-        prices = Prices(options.price_per_million_prompt, options.price_per_million_completion)
-        self._budget = Budget(prices, options.budget_tokens, options.budget_money)
-        self._client = ChatClient(options, self._budget)
+        self._budget = Budget(options)
+        self._client = EndpointClient(options, self._budget, "translator")
         self.close = self._client.close
         self._mode = 0
 
@@ -43,7 +42,8 @@ class OpenAITranslator:
 
         The URL is not in it, so that a server may move; nor is how often and how fast is asked, or what it may cost.
         """
-        shaping = self._options.model_dump_json(include=set(SHAPING))
+        options = self._options.model_dump(mode="json")
+        shaping = json.dumps({name: options[name] for name in SHAPING}, ensure_ascii=False, separators=(",", ":"))
         code = code_key("training.translation.replies:messages", "training.translation.replies:translations_in")
         digest = hashlib.sha256(f"{shaping} {code}".encode()).hexdigest()
         return f"{self.name} {digest[:16]}"
@@ -79,7 +79,7 @@ class OpenAITranslator:
             pool.shutdown(cancel_futures=True)  # after an error, batches that have not begun never do
         errors = [error for batch in batches if not batch.cancelled() and (error := batch.exception())]
         if errors and done and isinstance(errors[0], RelevanceError):
-            kind = type(errors[0]) if isinstance(errors[0], TranslationStoppedError) else TranslationStoppedError
+            kind = type(errors[0]) if isinstance(errors[0], StoppedError) else StoppedError
             raise kind(str(errors[0]), done) from errors[0]
         if errors:
             raise errors[0]
@@ -103,14 +103,22 @@ class OpenAITranslator:
                 "temperature": self._options.temperature,
                 self._options.max_tokens_field: room,
                 **response_format(MODES[mode]),
-                **self._options.extra_body,
             }
-            body = {name: value for name, value in body.items() if value is not None}
+            body = self._options.with_extra(body)
             try:
-                reply = self._client.ask(body, upper_bound(body, room))
+                reply = _text(self._client.ask("/chat/completions", body, upper_bound(body, room)))
             except RefusedError as error:
                 if mode == len(MODES) - 1:
                     raise ConfigError(f"{error}; expected a server that takes plain chat requests") from None
                 self._mode = max(self._mode, mode + 1)
                 continue
             return translations_in(reply, len(texts))
+
+
+def _text(content: Any) -> str | None:
+    """Return the first choice's text; a body of another shape is a reply without text."""
+    try:
+        text = content["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return text if isinstance(text, str) else None

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from relevance.storage.strict import StrictModel
-from training.translation.translator import Cost
+from training.endpoint.budget import Cost
 
 
 class Rejection(StrictModel):

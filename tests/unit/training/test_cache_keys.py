@@ -30,6 +30,7 @@ OTHER_OPTIONS = {
     "tokens_per_text": 12,
     "extra_body": {"top_p": 0.5},
     "max_tokens_field": "max_completion_tokens",
+    "budget_requests": 9,
     "budget_tokens": 9,
     "budget_money": 2.0,
     "price_per_million_prompt": 3.0,

@@ -11,12 +11,13 @@ from relevance.errors import ConfigError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.data.dataset import read_pairs
 from training.data.splits import leaks, split_pairs, write_pairs
+from training.endpoint.budget import Cost
+from training.endpoint.errors import BudgetSpentError
 from training.translation.augment import augment
 from training.translation.chain import TranslatorChain
 from training.translation.memory import MemoryTranslator
 from training.translation.memory_files import Unit
 from training.translation.options import GateOptions, TranslationOptions
-from training.translation.translator import BudgetSpentError, Cost
 
 PLAIN = GateOptions(language=False, similarity=None)
 WORDS = ["red", "blue", "green", "black", "white", "gold", "pink", "grey", "brown", "navy", "lime", "teal"]

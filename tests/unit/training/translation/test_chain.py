@@ -3,10 +3,11 @@
 import pytest
 
 from training.data.disk_cache import DiskCache
+from training.endpoint.budget import Cost
+from training.endpoint.errors import BudgetSpentError, StoppedError
 from training.translation.chain import TranslatorChain
 from training.translation.memory import MemoryTranslator
 from training.translation.memory_files import Unit
-from training.translation.translator import BudgetSpentError, Cost, TranslationStoppedError
 
 
 class Counting:
@@ -14,7 +15,7 @@ class Counting:
 
     name, batch_size, cost = "counting", 2, Cost()
 
-    def __init__(self, key="counting 1", never=(), stop_at=None, error=TranslationStoppedError):
+    def __init__(self, key="counting 1", never=(), stop_at=None, error=StoppedError):
         self.key, self.never, self.stop_at, self.error = key, never, stop_at, error
         self.asked = []
 
@@ -72,7 +73,7 @@ def test_later_translators_get_what_earlier_ones_lack():
 
 def test_what_a_stopped_translator_finished_is_kept(tmp_path):
     with DiskCache(tmp_path / "c", "translation cache") as cache:
-        with pytest.raises(TranslationStoppedError, match=r"down; 3 translations are kept in .*same command"):
+        with pytest.raises(StoppedError, match=r"down; 3 translations are kept in .*same command"):
             TranslatorChain([Counting(stop_at=3)], cache).translate(["a", "b", "c", "d"], "en", "de")
         again = Counting()
         assert len(TranslatorChain([again], cache).translate(["a", "b", "c", "d"], "en", "de")) == 4

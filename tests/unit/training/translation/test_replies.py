@@ -5,9 +5,10 @@ import threading
 
 import pytest
 
-from training.translation.budget import Budget, Prices, Usage
+from training.endpoint.budget import Budget, Usage
+from training.endpoint.errors import BudgetSpentError
+from training.endpoint.options import EndpointOptions
 from training.translation.replies import messages, response_format, translations_in
-from training.translation.translator import BudgetSpentError
 
 WHOLE = json.dumps({"translations": [{"n": 0, "text": "eins  {2}"}, {"n": 1, "text": "zwei"}]})
 
@@ -45,7 +46,7 @@ def test_modes_ask_for_less_and_less_structure():
 
 
 def test_a_reservation_waits_for_others_and_fails_when_there_are_none():
-    budget = Budget(Prices(), most_tokens=100)
+    budget = Budget(EndpointOptions(model="m", url="http://x/v1", budget_tokens=100))
     first, second = Usage(50, 20), Usage(20, 20)
     budget.reserve(first)
     waiting = threading.Thread(target=budget.reserve, args=(second,))
@@ -60,3 +61,12 @@ def test_a_reservation_waits_for_others_and_fails_when_there_are_none():
     assert budget.cost.prompt_tokens == 10
     with pytest.raises(BudgetSpentError, match="55 tokens"):
         budget.reserve(Usage(46, 0))
+
+
+def test_budget_of_requests_counts_every_attempt():
+    budget = Budget(EndpointOptions(model="m", url="http://x/v1", budget_requests=2))
+    for used in (Usage(1, 1), None):
+        budget.reserve(Usage(5, 5))
+        budget.settle(Usage(5, 5), used)
+    with pytest.raises(BudgetSpentError, match="the budget of 2 requests is spent: 12 tokens"):
+        budget.reserve(Usage(1, 1))

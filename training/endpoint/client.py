@@ -1,7 +1,7 @@
-"""Requests to an OpenAI-compatible chat endpoint: the `openai` client and its retries, within a budget.
+"""Requests to an OpenAI-compatible endpoint: the `openai` client and its retries, within a budget.
 
-Knows HTTP and what its failures mean; knows nothing of translation. The API key comes from the environment, is sent to
-the one URL only and is never in a message or a log.
+Knows HTTP and what its failures mean; knows nothing of what is asked. The API key comes from the environment, is sent
+to the one URL only and is never in a message or a log.
 """
 
 import json
@@ -13,9 +13,9 @@ import openai
 
 from relevance.errors import ConfigError, RelevanceError
 from relevance.secrets import bearer
-from training.translation.budget import NOTHING, Budget, Usage
-from training.translation.openai_options import OpenAIOptions
-from training.translation.translator import BudgetSpentError, TranslationStoppedError
+from training.endpoint.budget import NOTHING, Budget, Usage
+from training.endpoint.errors import BudgetSpentError, StoppedError
+from training.endpoint.options import EndpointOptions
 
 # The request never reached a server, so that it costs nothing.
 _UNREACHED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
@@ -32,11 +32,14 @@ class RefusedError(Exception):
     """The server refuses a request as it is (HTTP 400, 415 or 422): another form of it may pass."""
 
 
-class ChatClient:
-    """Sends chat requests, also from several threads at once. ConfigError where the key's variable is not set."""
+class EndpointClient:
+    """Sends requests, also from several threads at once. ConfigError where the key's variable is not set.
 
-    def __init__(self, options: OpenAIOptions, budget: Budget) -> None:
-        self._options = options
+    `what` names the model's part in messages, as in "translator".
+    """
+
+    def __init__(self, options: EndpointOptions, budget: Budget, what: str) -> None:
+        self._options, self._what = options, what
         self._key = _key_from(options.api_key_variable)
         headers = bearer(f"environment variable {options.api_key_variable}", self._key) if self._key else {}
         self._http = _BudgetedHttp(budget, headers, options.concurrency)
@@ -52,37 +55,35 @@ class ChatClient:
         """Close all connections."""
         self._http.close()
 
-    def ask(self, body: dict[str, Any], most: Usage) -> str | None:
-        """Return the text of the reply, None where it has none; `most` is all that one attempt can use.
+    def ask(self, path: str, body: dict[str, Any], most: Usage) -> Any:
+        """Return the JSON of the reply to a request to a path below the URL; `most` is all that one attempt can use.
 
         Raises RefusedError where another form may pass, ConfigError for a wrong key, URL or model, BudgetSpentError,
-        and TranslationStoppedError where the server is down, too slow or asks for too long a wait.
+        and StoppedError where the server is down, too slow or asks for too long a wait.
         """
         headers = {_MOST_HEADER: f"{most.prompt_tokens} {most.completion_tokens}"}
         try:
-            reply = self._client.post(
-                "/chat/completions", body=body, cast_to=httpx2.Response, options={"headers": headers}
-            )
+            reply = self._client.post(path, body=body, cast_to=httpx2.Response, options={"headers": headers})
         except openai.APIStatusError as error:
-            raise self._failure(error.response) from None
+            raise self._failure(path, error.response) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__
             what = "cannot be reached" if isinstance(cause, _UNREACHED) else "the connection broke or timed out"
-            raise TranslationStoppedError(
+            raise StoppedError(
                 f"{self._named()}: {what} ({self._clean(str(cause) or type(cause).__name__)}), "
                 f"{self._options.attempts} times in a row; expected an answer"
             ) from None
-        except _StoppedError as error:
+        except _CarriedError as error:
             raise error.reason from None
-        return _text(reply.json())
+        return reply.json()
 
-    def _failure(self, response: httpx2.Response) -> Exception:
+    def _failure(self, path: str, response: httpx2.Response) -> Exception:
         status, said = response.status_code, self._clean(" ".join(response.text.split()))[:_SHOWN]
         what = f"{self._named()}: HTTP {status}" + (f" ({said})" if said else "")
         if status in _RETRIED or status >= 500:
             wait = response.headers.get("retry-after")
             asks = f" and asks to wait {wait} s" if wait else ""
-            return TranslationStoppedError(f"{what}{asks}, in up to {self._options.attempts} attempts")
+            return StoppedError(f"{what}{asks}, in up to {self._options.attempts} attempts")
         if status in (401, 403):
             variable = self._options.api_key_variable
             held = f"the key in ${variable}" if variable else "no key (name its variable with api_key_variable)"
@@ -90,17 +91,17 @@ class ChatClient:
         if status in (400, 415, 422):
             return RefusedError(what)
         return ConfigError(
-            f"{what}; expected an OpenAI-compatible endpoint at {self._options.url}/chat/completions that has the model"
+            f"{what}; expected an OpenAI-compatible endpoint at {self._options.url}{path} that has the model"
         )
 
     def _clean(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
 
     def _named(self) -> str:
-        return f"translator {self._options.model!r} at {self._options.url}"
+        return f"{self._what} {self._options.model!r} at {self._options.url}"
 
 
-class _StoppedError(openai.OpenAIError):
+class _CarriedError(openai.OpenAIError):
     """Carries an error of ours through the openai client, which retries all errors but its own."""
 
     def __init__(self, reason: RelevanceError) -> None:
@@ -123,7 +124,7 @@ class _BudgetedHttp(httpx2.Client):
         try:
             self._budget.reserve(most)
         except BudgetSpentError as error:
-            raise _StoppedError(error) from None
+            raise _CarriedError(error) from None
         used = None
         try:
             response = super().send(request, **options)
@@ -138,7 +139,9 @@ class _BudgetedHttp(httpx2.Client):
 
 def upper_bound(body: dict[str, Any], completion_tokens: int) -> Usage:
     """Return the most that a request can use: tokenizers of bytes never make more tokens than there are bytes."""
-    return Usage(len(json.dumps(body["messages"], ensure_ascii=False).encode()), completion_tokens)
+    return Usage(
+        len(json.dumps(body.get("messages", body.get("prompt")), ensure_ascii=False).encode()), completion_tokens
+    )
 
 
 def _key_from(variable: str | None) -> str | None:
@@ -146,7 +149,7 @@ def _key_from(variable: str | None) -> str | None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise ConfigError(f"environment variable {variable}: not set; expected the API key of the translator")
+        raise ConfigError(f"environment variable {variable}: not set; expected the API key of the endpoint")
     return key
 
 
@@ -163,12 +166,3 @@ def _usage(response: httpx2.Response, most: Usage) -> Usage:
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
     whole = [count for count in counts if isinstance(count, int) and count >= 0]
     return Usage(*whole) if len(whole) == 2 else most
-
-
-def _text(content: Any) -> str | None:
-    """Return the first choice's text; a body of another shape is a reply without text."""
-    try:
-        text = content["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError):
-        return None
-    return text if isinstance(text, str) else None

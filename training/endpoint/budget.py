@@ -2,8 +2,29 @@
 
 import threading
 from dataclasses import dataclass
+from typing import Self
 
-from training.translation.translator import BudgetSpentError, Cost
+from relevance.storage.strict import StrictModel
+from training.endpoint.errors import BudgetSpentError
+from training.endpoint.options import EndpointOptions
+
+
+class Cost(StrictModel):
+    """What was spent: requests, tokens in and out, and money in the unit of the prices (0 where none are set).
+
+    `charged_tokens` is what counts against a budget: tokens that the server reported, and for requests whose answer
+    was lost the most that they can have used.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    charged_tokens: int = 0
+    money: float = 0.0
+
+    def __add__(self, other: Self) -> "Cost":
+        """Return the sum, field by field."""
+        return Cost(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +38,6 @@ class Usage:
 NOTHING = Usage(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Money per million tokens, in and out."""
-
-    prompt: float = 0.0
-    completion: float = 0.0
-
-
 class Budget:
     """Counts what is spent; safe to use from several threads.
 
@@ -32,8 +45,8 @@ class Budget:
     waits for them, since most cost less than they reserved. If none is running, the budget is spent.
     """
 
-    def __init__(self, prices: Prices, most_tokens: int | None = None, most_money: float | None = None) -> None:
-        self._prices, self._most_tokens, self._most_money = prices, most_tokens, most_money
+    def __init__(self, options: EndpointOptions) -> None:
+        self._options = options
         self._reserved: list[Usage] = []
         self._changed = threading.Condition()
         self.cost = Cost()
@@ -51,7 +64,6 @@ class Budget:
         charged = used or reserved
         cost = self._cost_of(charged).model_copy(
             update={
-                "requests": 1,
                 "prompt_tokens": used.prompt_tokens if used else 0,
                 "completion_tokens": used.completion_tokens if used else 0,
             }
@@ -62,19 +74,27 @@ class Budget:
             self._changed.notify_all()
 
     def _cost_of(self, usage: Usage) -> Cost:
-        money = usage.prompt_tokens * self._prices.prompt + usage.completion_tokens * self._prices.completion
-        return Cost(charged_tokens=usage.prompt_tokens + usage.completion_tokens, money=money / 1e6)
+        of = self._options
+        money = usage.prompt_tokens * of.price_per_million_prompt
+        money += usage.completion_tokens * of.price_per_million_completion
+        tokens = usage.prompt_tokens + usage.completion_tokens
+        return Cost(requests=1, charged_tokens=tokens, money=money / 1e6)
 
     def _fits(self, most: Usage) -> bool:
-        total = sum(map(self._cost_of, [*self._reserved, most]), self.cost)
-        within_tokens = self._most_tokens is None or total.charged_tokens <= self._most_tokens
-        return within_tokens and (self._most_money is None or total.money <= self._most_money)
+        total, of = sum(map(self._cost_of, [*self._reserved, most]), self.cost), self._options
+        limits = (
+            (total.requests, of.budget_requests),
+            (total.charged_tokens, of.budget_tokens),
+            (total.money, of.budget_money),
+        )
+        return all(limit is None or spent <= limit for spent, limit in limits)
 
     def _spent(self) -> str:
-        tokens = None if self._most_tokens is None else f"{self._most_tokens:,} tokens"
-        money = None if self._most_money is None else f"{self._most_money:g} of money"
-        named = " and ".join(filter(None, (tokens, money)))
-        cost = self.cost
+        of, cost = self._options, self.cost
+        requests = None if of.budget_requests is None else f"{of.budget_requests:,} requests"
+        tokens = None if of.budget_tokens is None else f"{of.budget_tokens:,} tokens"
+        money = None if of.budget_money is None else f"{of.budget_money:g} of money"
+        named = " and ".join(filter(None, (requests, tokens, money)))
         return (
             f"the budget of {named} is spent: {cost.charged_tokens:,} tokens, {cost.money:g} of money in "
             f"{cost.requests} requests"

@@ -1,0 +1,209 @@
+"""Scores pairs by what a language model behind an OpenAI-compatible endpoint answers: yes or no.
+
+The prompt is that of `relevance.text.prompt`. The score of a pair is P(yes) / (P(yes) + P(no)) among the likeliest
+first tokens of the answer, whatever their case and the white space around them (arXiv 2510.21671 has the softmax over
+both logits, which is the same). Answers are kept on disk, so that no pair is paid for twice.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from relevance.errors import ConfigError
+from relevance.tasks import Task
+from relevance.text.prompt import Prompt, default_prompt
+from training.data.disk_cache import DiskCache
+from training.endpoint.budget import Budget
+from training.endpoint.client import EndpointClient, RefusedError, upper_bound
+from training.endpoint.errors import StoppedError
+from training.endpoint.options import EndpointOptions
+from training.scoring.shards import ModelId
+
+MOST_UNDECIDED = 0.5  # of the first pairs; above it, the model does not answer the prompt with one word
+FIRST_PAIRS = 20
+PATHS = {"chat": "/chat/completions", "completions": "/completions"}
+Sides = Mapping[str, float]  # the log-probability of each of the likeliest first tokens
+
+
+class AskOptions(EndpointOptions):
+    """How a language model is asked about pairs."""
+
+    api: Literal["chat", "completions"] = Field(
+        "chat", description="chat: the prompt is a user's message; completions: the model continues it"
+    )
+    text: str | None = Field(
+        None, description="the whole prompt with {query} and {candidate}; absent: that of the task, as in recipes"
+    )
+    steps: bool = Field(False, description="without text: a four-step instruction before the question")
+    yes: str = Field("yes", min_length=1, description="the answer of label 1; one token of the model")
+    no: str = Field("no", min_length=1, description="the answer of label 0; one token of the model")
+    top_logprobs: int = Field(20, gt=1, description="likeliest tokens that the server is asked for; many take up to 20")
+
+    @field_validator("extra_body", mode="before")
+    @classmethod
+    def _from_texts(cls, given: Any) -> Any:
+        """Read the values of NAME=VALUE options as JSON, where they are."""
+        return {name: _json(value) for name, value in given.items()} if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _prompt_is_whole(self) -> Self:
+        if _word(self.yes) == _word(self.no):
+            raise ValueError(f"both answers are {self.yes!r}: expected two different words")
+        if self.text is not None:
+            try:
+                Prompt(text=self.text, yes=self.yes, no=self.no)
+            except ValidationError as error:
+                raise ValueError(error.errors()[0]["msg"]) from None
+        return self
+
+    def prompt(self, task: Task) -> Prompt:
+        """Return the prompt of a task."""
+        return Prompt(text=self.text or default_prompt(task, steps=self.steps), yes=self.yes, no=self.no)
+
+
+class Teacher:
+    """A language model that is asked about pairs of a task. Used from one thread; asks from several."""
+
+    def __init__(self, options: AskOptions, task: Task, cache: DiskCache) -> None:
+        self.undecided = self.known = 0  # pairs that the model gave neither answer for; pairs that the cache knew
+        self.budget = Budget(options)
+        self._options, self._cache, self._prompt = options, cache, options.prompt(task)
+        self._client = EndpointClient(options, self.budget, "teacher")
+        self.close = self._client.close
+        shaping = {name: getattr(options, name) for name in ("model", "api", "top_logprobs", "extra_body")}
+        shaping["max_tokens_field"] = options.max_tokens_field
+        content = json.dumps([shaping, self._prompt.model_dump()], sort_keys=True, ensure_ascii=False)
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        self.model = ModelId(task, f"{options.model} {digest[:12]}", digest)
+
+    def scores(self, queries: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
+        """Return the scores [N] of pairs, given as columns; 0.5 where the model gives neither answer.
+
+        Raises StoppedError where the server is down or the budget is spent, ConfigError where it gives no
+        log-probabilities or mostly other answers. What was answered before is kept.
+        """
+        before, between, after = self._prompt.parts
+        both = zip(queries, candidates, strict=True)
+        texts = [f"{before}{query}{between}{candidate}{after}" for query, candidate in both]
+        space = ("teacher", self.model.digest)
+        found: dict[str, Any] = self._cache.get(space, list(dict.fromkeys(texts)))
+        self.known += len(found)
+        for text, value in self._asked([text for text in dict.fromkeys(texts) if text not in found]):
+            self._cache.put(space, {text: value})
+            found[text] = value
+            self._check_decided(list(found.values()))
+        scores = np.array([0.5 if found[text] is None else found[text] for text in texts], dtype=np.float64)
+        self.undecided += sum(found[text] is None for text in texts)
+        return scores
+
+    def _asked(self, texts: Sequence[str]) -> Iterator[tuple[str, float | None]]:
+        """Yield each text with the score of its answer, as answers come. After an error nothing more is asked."""
+        if not texts:
+            return
+        pool = ThreadPoolExecutor(self._options.concurrency)
+        waiting: dict[Future[float | None], str] = {pool.submit(self._ask, text): text for text in texts}
+        told, error = set(), None
+        try:
+            for done in as_completed(waiting):
+                if error := done.exception():
+                    break
+                told.add(done)
+                yield waiting[done], done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+        if error is not None:
+            for done in waiting.keys() - told:  # those that were under way are paid for
+                if not done.cancelled() and done.exception() is None:
+                    yield waiting[done], done.result()
+            raise self._kept(error)
+
+    def _ask(self, text: str) -> float | None:
+        options = self._options
+        body = {"model": options.model, "temperature": 0, options.max_tokens_field: 1}
+        if options.api == "chat":
+            body |= {"messages": [{"role": "user", "content": text}], "logprobs": True}
+            body["top_logprobs"] = options.top_logprobs
+        else:
+            body |= {"prompt": text, "logprobs": options.top_logprobs}
+        body = options.with_extra(body)
+        try:
+            reply = self._client.ask(PATHS[options.api], body, upper_bound(body, 1))
+        except RefusedError as error:
+            raise ConfigError(
+                f"{error}; expected an endpoint that gives {options.top_logprobs} log-probabilities"
+            ) from None
+        sides = READ[options.api](reply)
+        if not sides:
+            raise ConfigError(
+                f"teacher {options.model!r} at {options.url}: its answer has no log-probabilities; expected a server "
+                "that gives them (logprobs), see the option api"
+            )
+        return score_of(sides, self._prompt)
+
+    def _check_decided(self, values: Sequence[float | None]) -> None:
+        first = values[:FIRST_PAIRS]
+        if len(first) == FIRST_PAIRS and sum(value is None for value in first) > MOST_UNDECIDED * FIRST_PAIRS:
+            raise ConfigError(
+                f"teacher {self._options.model!r}: its answers to most of {FIRST_PAIRS} pairs begin with neither "
+                f"{self._prompt.yes!r} nor {self._prompt.no!r}; expected a model that answers the prompt with one word"
+            )
+
+    def _kept(self, error: BaseException) -> BaseException:
+        if not isinstance(error, StoppedError):
+            return error
+        kept = f"{len(self._cache)} answers are kept in {self._cache.path}: the same command goes on from there"
+        return type(error)(f"{error}; {kept}")
+
+
+def score_of(sides: Sides, prompt: Prompt) -> float | None:
+    """Return P(yes) / (P(yes) + P(no)); None where neither is among the likeliest tokens.
+
+    One that is not among them has at most the probability of the least likely one that is.
+    """
+    sums = {_word(prompt.yes): 0.0, _word(prompt.no): 0.0}
+    for token, logprob in sides.items():
+        if _word(token) in sums:
+            sums[_word(token)] += math.exp(logprob)
+    if not any(sums.values()):
+        return None
+    least = math.exp(min(sides.values()))
+    yes, no = (value or least for value in sums.values())
+    return yes / (yes + no)
+
+
+def _word(token: str) -> str:
+    """Return a token without the white space around it, and without the signs that vocabularies write for it."""
+    return token.strip(" \t\n▁Ġ").casefold()
+
+
+def _json(value: Any) -> Any:
+    with contextlib.suppress(TypeError, ValueError):
+        return json.loads(value)
+    return value
+
+
+def _of_chat(reply: Any) -> Sides:
+    try:
+        first = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        return {str(each["token"]): float(each["logprob"]) for each in first}
+    except (KeyError, IndexError, TypeError, ValueError):
+        return {}
+
+
+def _of_completions(reply: Any) -> Sides:
+    try:
+        first = reply["choices"][0]["logprobs"]["top_logprobs"][0]
+        return {str(token): float(logprob) for token, logprob in first.items()}
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+READ: dict[str, Callable[[Any], Sides]] = {"chat": _of_chat, "completions": _of_completions}
