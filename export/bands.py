@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from relevance.errors import InputError
 from relevance.evaluation.metrics import f1
-from relevance.model.cascade import Band, StageF1
+from relevance.model.cascade import Band, Scale, StageF1
 from relevance.tasks import query_key
 
 MOST_EDGES = 600  # tried on each side of the threshold; between them lie equally many rows
 FOLDS = 5
+NEWTON_STEPS = 50
 MARGIN = 0.01  # beyond the outermost distance of the rows, in logits
 
 Flags = NDArray[np.bool_]
@@ -38,6 +40,35 @@ class StageScores:
         found = {"small": small, "large": self.large, "cascade": both}
         measured = {name: f1(self.labels, labels) for name, labels in found.items()}
         return StageF1(rows=len(self.labels), passed_on=float(passed.mean()), **measured)
+
+
+def common_scale(small: Floats, large: Floats, labels: Flags) -> Scale:
+    """Return how logits [N] of the small model are put on the scale of the large model's, by labels [N].
+
+    Raises InputError for a model whose logits do not rise with the labels.
+    """
+    (slope, offset), (large_slope, large_offset) = (_platt(logits, labels) for logits in (small, large))
+    for name, found in (("small", slope), ("large", large_slope)):
+        if found <= 0:
+            raise InputError(
+                f"the {name} model's scores do not rise with the labels of the rows; expected a better one"
+            )
+    return Scale(slope=slope / large_slope, offset=(offset - large_offset) / large_slope)
+
+
+def _platt(logits: Floats, labels: Flags) -> tuple[float, float]:
+    """Return slope and offset of the logistic regression of labels [N] on logits [N], by Newton's method.
+
+    Two further rows, one of each label at either end, keep the slope finite where the logits part the labels.
+    """
+    ends = [logits.min(), logits.max()]
+    x = np.stack([np.concatenate([logits, ends]), np.ones(len(logits) + 2)])
+    y, found = np.concatenate([labels, [True, False]]).astype(np.float64), np.zeros(2)
+    for _ in range(NEWTON_STEPS):
+        p = 1 / (1 + np.exp(-np.clip(found @ x, -30, 30)))
+        hessian = (x * (p * (1 - p) + 1e-9)) @ x.T + 1e-6 * np.eye(2)
+        found = found - np.linalg.solve(hessian, x @ (p - y))
+    return float(found[0]), float(found[1])
 
 
 def choose_band(scores: StageScores, max_f1_loss: float) -> Band:

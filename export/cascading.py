@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from export.bands import StageScores, choose_band, held_out
+from export.bands import StageScores, choose_band, common_scale, held_out
 from export.dev_rows import DevRows
 from relevance.errors import ConfigError, InputError
 from relevance.evaluation.metrics import Scored, evaluate
@@ -70,7 +70,7 @@ def make_cascade(
             (folder / name).mkdir()
             for file in (MANIFEST_FILE, *hashed_files(bundle.folder, bundle.manifest)):
                 shutil.copyfile(bundle.folder / file, folder / name / file)
-        rule = CascadeRule(bundles[0].manifest, bundles[1].manifest, summary.band)
+        rule = CascadeRule(bundles[0].manifest, bundles[1].manifest, summary.scale, summary.band)
         golden, tolerance = _golden(rule, first, second, rows)
         manifest = card.model_copy(update={"cascade": summary, "golden_tolerance": tolerance, "sha256": {}})
         sealed = write_bundle_files(folder, Manifest.model_validate(dict(manifest)), golden)
@@ -103,19 +103,22 @@ def _chosen(small: _Stage, large: _Stage, rows: DevRows, max_f1_loss: float) -> 
     first, second = small.bundle.manifest, large.bundle.manifest
     languages = rows.languages
     large_labels = second.labels(second.scores(large.logits, languages), languages)
-    distances = CascadeRule(first, second, Band(below=0, above=0)).distances(small.logits, languages)
+    calibrated = [m.calibration.logits(s.logits, languages) for m, s in ((first, small), (second, large))]
+    scale = common_scale(*calibrated, rows.labels)
+    distances = CascadeRule(first, second, scale, Band(below=0, above=0)).distances(small.logits, languages)
     scores = StageScores(rows.labels, distances, large_labels)
     band = choose_band(scores, max_f1_loss)
     summary = CascadeSummary(
         versions={SMALL: first.version, LARGE: second.version},
         names={SMALL: first.name, LARGE: second.name},
+        scale=scale,
         band=band,
         max_f1_loss=max_f1_loss,
         chosen_on=scores.passing(band.holds(distances)),
         held_out=held_out(scores, [pair.query for pair in rows.pairs], max_f1_loss),
         small_cost=small.seconds / large.seconds,
     )
-    logits = _logits(CascadeRule(first, second, band), small.logits, large.logits, languages)
+    logits = _logits(CascadeRule(first, second, scale, band), small.logits, large.logits, languages)
     found = _card(first, second, rows, logits)
     return second.model_copy(update=found | {"findings": (*found["findings"], *_doubts(summary))}), summary
 
@@ -156,11 +159,11 @@ def _golden(rule: CascadeRule, small: _Stage, large: _Stage, rows: DevRows) -> t
     another one does not.
     """
     languages = rows.languages
-    models = (rule.small, small.bundle.manifest), (rule.large, large.bundle.manifest)
-    tolerance = max(abs(card.calibration.scale) * manifest.golden_tolerance for card, manifest in models)
+    of_large = abs(rule.large.calibration.scale) * large.bundle.manifest.golden_tolerance
+    tolerance = max(rule.worth(small.bundle.manifest.golden_tolerance), of_large)
     distances, logits = rule.distances(small.logits, languages), _logits(rule, small.logits, large.logits, languages)
     edges = np.abs(distances[:, None] - [-rule.band.below, rule.band.above]).min(axis=1)
-    margin = 2 * max(tolerance, abs(rule.small.calibration.scale) * BF16_TOLERANCE)
+    margin = 2 * max(tolerance, rule.worth(BF16_TOLERANCE))
     is_safe, passed = edges > margin, rule.band.holds(distances)
     places: list[int] = []
     for language in sorted(set(languages)):

@@ -36,7 +36,8 @@ def write_dev(file: Path, small: Path, large: Path, count: int = 600) -> Path:
         scorer = Scorer.open(folder, device="cpu", threads=1)
         cuts = scorer.manifest.thresholds([pair.language for pair in pairs])
         distances.append(scorer.score(pairs).logits - np.log(cuts / (1 - cuts)))
-    truth = distances[0] / distances[0].std() + 2 * distances[1] / distances[1].std() + rng.normal(size=count)
+    truth = sum(weight * each / each.std() for weight, each in zip((1.0, 1.5), distances, strict=True))
+    truth = truth + 0.5 * rng.normal(size=count) - 1.0
     field = Scorer.open(small, device="cpu", threads=1).manifest.task.candidate_field
     rows = [
         {"origin_query": pair.query, field: pair.candidate, "language": pair.language, "label": int(value > 0)}
@@ -46,7 +47,7 @@ def write_dev(file: Path, small: Path, large: Path, count: int = 600) -> Path:
     return file
 
 
-def tiny_cascade(root: Path, max_f1_loss: float = 0.05, task: Task = Task.QC) -> Manifest:
+def tiny_cascade(root: Path, max_f1_loss: float = 0.002, task: Task = Task.QC) -> Manifest:
     """Write `root/small`, `root/large`, `root/dev.jsonl` and the cascade `root/both`; return its manifest."""
     small, large = two_bundles(root, task)
     return make_cascade(small, large, root / "both", write_dev(root / "dev.jsonl", small, large), max_f1_loss)

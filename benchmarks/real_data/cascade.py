@@ -1,9 +1,10 @@
 """Cost and quality of a cascade on real data: `python benchmarks/real_data/cascade.py qc --small 3 --large 12`.
 
-Trains two models of so many layers (or keeps those of build/), exports both, and makes a cascade for each stated loss
-of F1 by `relevance cascade`'s own function, on the rows that choose. Reports on the dev rows: F1, accuracy and AUC
-beside those of both models, paired differences with intervals over queries, and CPU time on one thread. Needs
-../shared/data. Writes `cascade_SETTING.json` in this folder and prints its table.
+Trains two models of so many layers (or keeps those of build/), exports both, makes a cascade by `relevance cascade`'s
+own function on the rows that choose, and runs it. Other bands are computed from both models' logits: those of further
+losses of F1, and those that pass on a share of the pairs. Reports on the dev rows: F1, accuracy and AUC beside those of
+both models, paired differences with intervals over queries, and CPU time on one thread. Needs ../shared/data. Writes
+`cascade_SETTING.json` in this folder and prints its table.
 """
 
 import argparse
@@ -20,10 +21,14 @@ from numpy.typing import NDArray
 from rows import DATA, ROOT, Parts, Rows, machine, parts
 from run import trained
 
+from export.bands import StageScores, choose_band
 from export.cascading import make_cascade
 from export.exporting import DEFAULT_LIMITS, export_bundle
 from relevance.evaluation.intervals import cluster_weights, interval
 from relevance.evaluation.metrics import always_yes_f1, auc, f1, weighted_auc, weighted_f1
+from relevance.model.bundle import Bundle
+from relevance.model.card import Calibration
+from relevance.model.cascade import Band, CascadeRule, Scale
 from relevance.scorer import Scorer, Scores
 from relevance.tasks import Task
 from training.data.groups import linked_groups
@@ -31,7 +36,9 @@ from training.data.provenance import now, source_commit
 
 HERE = Path(__file__).parent
 BUILD = ROOT / "build" / "real_data"
-LOSSES = (0.0, 0.001, 0.003, 0.01, 0.02)
+LOSSES = (0.0, 0.001, 0.003, 0.005, 0.01, 0.02)
+SHARES = (0.1, 0.25, 0.5, 0.75)
+LOSS = 0.003  # of the cascade that is made and run; the others are computed from both models' logits
 RESAMPLES = 1000
 
 Floats = NDArray[np.float64]
@@ -45,7 +52,10 @@ def bundle_of(layers: int, arguments: argparse.Namespace, rows: Parts) -> tuple[
     recipe = ROOT / "configs" / f"{arguments.setting[:2]}.toml"
     run = trained(recipe, [*keys, *own], rows, BUILD / name, arguments.keep)
     out = BUILD / f"{name}-bundle"
-    export_bundle(BUILD / name, out, "fp32", DEFAULT_LIMITS["fp32"], overwrite=True)
+    made = json.loads((BUILD / name / "card.json").read_text(encoding="utf-8"))["created"]
+    known = out / "manifest.json"
+    if not (known.is_file() and json.loads(known.read_text(encoding="utf-8"))["created"] == made):
+        export_bundle(BUILD / name, out, "fp32", DEFAULT_LIMITS["fp32"], overwrite=True)
     return out, run
 
 
@@ -114,24 +124,57 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def measured(bundles: dict[str, Path], parts_of: Parts, task: Task, losses: Sequence[float]) -> dict[str, Any]:
-    """Make a cascade for each loss, and return the figures of all models on the rows to report."""
-    dev, rows = write_rows(BUILD / "cascade-dev.jsonl", parts_of.choosing, task), parts_of.report
+def measured(bundles: dict[str, Path], given: Parts, task: Task) -> dict[str, Any]:
+    """Return the figures of both models, of a cascade that is made and run, and of the bands of further losses."""
+    dev, rows = write_rows(BUILD / "cascade-dev.jsonl", given.choosing, task), given.report
     runs = {name: scored(folder, rows) for name, folder in bundles.items()}
     large, seconds = runs["large"]
     found = {}
     for name, (scores, spent) in runs.items():
         speed = {"cost": spent / seconds, "pairs_per_second": len(rows) / spent}
         found[name] = figures(rows, scores, large) | speed
-    for loss in losses:
-        folder = BUILD / "cascade-bundle"
-        summary = make_cascade(bundles["small"], bundles["large"], folder, dev, loss, overwrite=True).cascade
-        scores, spent = scored(folder, rows)
-        answered = np.isclose(scores.scores, large.scores, atol=1e-6)
-        speed = {"cost": spent / seconds, "pairs_per_second": len(rows) / spent, "passed_on": float(answered.mean())}
-        chosen = {"max_f1_loss": loss, "cascade": summary.model_dump(mode="json")}
-        found[f"cascade, loss {loss:g}"] = figures(rows, scores, large) | speed | chosen
+    folder = BUILD / "cascade-bundle"
+    summary = make_cascade(bundles["small"], bundles["large"], folder, dev, LOSS, overwrite=True).cascade
+    scores, spent = scored(folder, rows)
+    passed = float(np.isclose(scores.scores, large.scores, atol=1e-6).mean())
+    speed = {"cost": spent / seconds, "pairs_per_second": len(rows) / spent, "passed_on": passed}
+    chosen = {"max_f1_loss": LOSS, "cascade": summary.model_dump(mode="json")}
+    found[f"cascade, loss {LOSS:g}"] = figures(rows, scores, large) | speed | chosen
+    choosing = {name: scored(folder, given.choosing)[0] for name, folder in bundles.items()}
+    logits = {name: run[0] for name, run in runs.items()}
+    for name, band in bands(bundles, given, choosing, summary.scale).items():
+        both, passed_on = with_band(bundles, given, logits, summary.scale, band)
+        cost = {"cost": found["small"]["cost"] + passed_on, "passed_on": passed_on}
+        found[name] = figures(rows, both, large) | cost | {"band": band.model_dump()}
     return found
+
+
+def bands(bundles: dict[str, Path], given: Parts, choosing: dict[str, Scores], scale: Scale) -> dict[str, Band]:
+    """Return the bands of LOSSES, and those that pass on SHARES of the rows that choose, nearest to the threshold."""
+    small, large = (Bundle.open(bundles[name]).manifest for name in ("small", "large"))
+    labels = np.array([row.label for row in given.choosing], dtype=np.bool_)
+    languages = [row.pair.language for row in given.choosing]
+    distances = CascadeRule(small, large, scale, Band(below=0, above=0)).distances(choosing["small"].logits, languages)
+    scores = StageScores(labels, distances, choosing["large"].labels.astype(np.bool_))
+    found = {f"computed, loss {loss:g}": choose_band(scores, loss) for loss in LOSSES}
+    for share in SHARES:
+        width = float(np.quantile(np.abs(distances), share))
+        found[f"computed, nearest {share:.0%}"] = Band(below=width, above=width)
+    return found
+
+
+def with_band(
+    bundles: dict[str, Path], given: Parts, reported: dict[str, Scores], scale: Scale, band: Band
+) -> tuple[Scores, float]:
+    """Return what a cascade with a band gives the rows to report: scores, and the share passed on."""
+    small, large = (Bundle.open(bundles[name]).manifest for name in ("small", "large"))
+    rule, languages = CascadeRule(small, large, scale, band), [row.pair.language for row in given.report]
+    logits, passed = rule.first(reported["small"].logits, languages)
+    logits = np.where(passed, rule.second(reported["large"].logits, languages), logits)
+    card = large.model_copy(update={"calibration": Calibration()})
+    scores = card.scores(logits)
+    found = Scores(scores, card.labels(scores, languages).astype(np.int64), logits, passed)
+    return found, float(passed.mean())
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -162,7 +205,7 @@ def main(arguments: Sequence[str]) -> None:
         "cost": "CPU time on one thread for the rows to report, by that of the large model",
         "always_yes_f1": always_yes_f1(labels),
         "training": {name: run for name, (_, run) in made.items()},
-        "models": measured({name: folder for name, (folder, _) in made.items()}, rows, task, LOSSES),
+        "models": measured({name: folder for name, (folder, _) in made.items()}, rows, task),
     }
     target = HERE / f"cascade_{options.setting}.json"
     target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

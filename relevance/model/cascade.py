@@ -1,9 +1,9 @@
 """A cascade: a small model scores every pair, and a larger one those again that the small one is not sure of.
 
-Both are bundles of one task. A pair's distance is its calibrated logit by the small model minus the logit of that
-model's threshold in the pair's language: below 0 its label is 0. Distances inside the band are passed on to the large
-model, whose score counts. A pair outside keeps its label and its distance, now from the large model's threshold. So all
-scores of a cascade have one threshold in each language, the large model's. Knows no files, no runtime and no rows.
+Both are bundles of one task. The small model's logits are put on the scale of the large one's (`Scale`), where both say
+the same of a pair's odds. A pair's distance is that logit minus the logit of the large model's threshold in the pair's
+language. Distances inside the band are passed on to the large model, whose score counts. So all scores of a cascade are
+on one scale and have one threshold in each language, the large model's. Knows no files, no runtime and no rows.
 
 The rule of Viola and Jones (2001) and of Wang et al. 2011 ("A cascade ranking model"), for two stages and one band.
 """
@@ -26,8 +26,18 @@ Flags = NDArray[np.bool_]
 _LEAST_THRESHOLD = 1e-7  # thresholds of exactly 0 or 1 have no logit
 
 
+class Scale(StrictModel):
+    """Puts calibrated logits of the small model on the scale of the large one's: slope * logit + offset.
+
+    From a logistic regression of the labels on either model's logits (Platt 1999): equal logits are equal odds.
+    """
+
+    slope: float = Field(gt=0)
+    offset: float
+
+
 class Band(StrictModel):
-    """The distances that are passed on: from `-below` up to, not including, `above`, in logits of the small model."""
+    """The distances that are passed on: from `-below` up to, not including, `above`."""
 
     below: float = Field(ge=0)
     above: float = Field(ge=0)
@@ -62,6 +72,7 @@ class CascadeSummary(StrictModel):
 
     versions: dict[str, str] = Field(description="version of each stage's bundle: `small` and `large`")
     names: dict[str, str]
+    scale: Scale
     band: Band
     max_f1_loss: float = Field(ge=0, description="loss of F1 against the large model that the band was chosen for")
     chosen_on: StageF1
@@ -80,21 +91,28 @@ class CascadeRule:
 
     small: ModelCard
     large: ModelCard
+    scale: Scale
     band: Band
 
     def distances(self, logits: ArrayLike, languages: Sequence[str]) -> Floats:
-        """Return the distances [N] of the small model's logits [N] from its thresholds in these languages [N]."""
-        return self.small.calibration.logits(logits, languages) - _logits(self.small.thresholds(languages))
+        """Return the distances [N] of the small model's logits [N] from the thresholds of these languages [N]."""
+        return self._scaled(logits, languages) - _logits(self.large.thresholds(languages))
 
     def first(self, logits: ArrayLike, languages: Sequence[str]) -> tuple[NDArray[np.float32], Flags]:
         """Return the cascade's logits [N] by the small model's logits [N], and which pairs [N] are passed on."""
-        distances = self.distances(logits, languages)
-        moved = distances + _logits(self.large.thresholds(languages))
-        return moved.astype(np.float32), self.band.holds(distances)
+        passed = self.band.holds(self.distances(logits, languages))
+        return self._scaled(logits, languages).astype(np.float32), passed
 
     def second(self, logits: ArrayLike, languages: Sequence[str]) -> NDArray[np.float32]:
         """Return the cascade's logits [N] by the large model's logits [N] of pairs that were passed on."""
         return self.large.calibration.logits(logits, languages).astype(np.float32)
+
+    def worth(self, difference: float) -> float:
+        """Return what a difference of the small model's own logits is on the cascade's scale."""
+        return self.scale.slope * abs(self.small.calibration.scale) * difference
+
+    def _scaled(self, logits: ArrayLike, languages: Sequence[str]) -> Floats:
+        return self.scale.slope * self.small.calibration.logits(logits, languages) + self.scale.offset
 
 
 def _logits(scores: Floats) -> Floats:

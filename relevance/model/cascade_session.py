@@ -93,4 +93,5 @@ def rule_of(bundle: Bundle) -> CascadeRule:
     if bundle.manifest.cascade is None:
         raise ValueError(f"bundle {bundle.folder}: is one model, expected a cascade")
     small, large = bundle.stages
-    return CascadeRule(small.manifest, large.manifest, bundle.manifest.cascade.band)
+    summary = bundle.manifest.cascade
+    return CascadeRule(small.manifest, large.manifest, summary.scale, summary.band)

@@ -177,8 +177,7 @@ def check_golden(bundle: Bundle, rule: CascadeRule, small: Engine, large: Engine
 
     Raises BundleError past the larger tolerance of both engines.
     """
-    engines = (rule.small, small), (rule.large, large)
-    tolerance = max(abs(card.calibration.scale) * engine.golden_tolerance for card, engine in engines)
+    tolerance = max(rule.worth(small.golden_tolerance), abs(rule.large.calibration.scale) * large.golden_tolerance)
     pairs = [golden.pair for golden in bundle.golden]
     languages = [pair.language for pair in pairs]
     logits, passed = rule.first(small.logits(small.inputs.encode(pairs)), languages)

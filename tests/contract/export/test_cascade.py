@@ -42,8 +42,9 @@ def scorer(folder, **options):
 def expected(root, pairs):
     """Return the logits and which pairs are passed on, from the two bundles alone."""
     small, large = (scorer(root / name) for name in ("small", "large"))
-    band = Bundle.open(root / "both").manifest.cascade.band
-    rule, languages = CascadeRule(small.manifest, large.manifest, band), [pair.language for pair in pairs]
+    summary = Bundle.open(root / "both").manifest.cascade
+    rule = CascadeRule(small.manifest, large.manifest, summary.scale, summary.band)
+    languages = [pair.language for pair in pairs]
     logits, passed = rule.first(small.score(pairs).logits, languages)
     return np.where(passed, rule.second(large.score(pairs).logits, languages), logits), passed
 
@@ -55,7 +56,8 @@ def test_scorer_gives_the_score_of_the_model_that_answers(root):
     large = scorer(root / "large").score(PAIRS)
     np.testing.assert_allclose(found.scores[passed], large.scores[passed], atol=1e-6)
     assert found.labels[passed].tolist() == large.labels[passed].tolist()
-    assert found.labels[~passed].tolist() == scorer(root / "small").score(PAIRS).labels[~passed].tolist()
+    order = np.argsort(scorer(root / "small").score(PAIRS).logits[~passed], kind="stable")
+    assert (np.diff(found.scores[~passed][order]) >= -1e-6).all()
 
 
 def test_batches_change_no_score(root):
@@ -87,7 +89,7 @@ def test_manifest_says_what_the_band_was_chosen_by(root):
     )
     assert (manifest.name, manifest.task, summary.versions) == ("tiny-qc-1-cascade", Task.QC, versions)
     assert summary.chosen_on.rows == summary.held_out.rows == sum(manifest.dev_rows.values()) == 600
-    assert 0 <= summary.chosen_on.loss <= summary.max_f1_loss == 0.05
+    assert summary.chosen_on.loss <= summary.max_f1_loss == 0.002
     assert manifest.metrics.all.f1.value == pytest.approx(summary.chosen_on.cascade)
     assert manifest.cosine_gains == {}
 
@@ -101,8 +103,9 @@ def test_golden_pairs_are_of_both_kinds_and_far_from_the_edges(root):
         ("ja", False),
         ("en", False),
     }
-    small, band = scorer(root / "small"), bundle.manifest.cascade.band
-    rule = CascadeRule(small.manifest, bundle.manifest, band)
+    small, summary = scorer(root / "small"), bundle.manifest.cascade
+    band = summary.band
+    rule = CascadeRule(small.manifest, bundle.manifest, summary.scale, band)
     distances = rule.distances(small.score(pairs).logits, [pair.language for pair in pairs])
     edges = [-band.below, band.above]
     assert np.abs(distances[:, None] - edges).min() > 2 * bundle.manifest.golden_tolerance - 1e-4
@@ -115,7 +118,7 @@ def test_verify_opens_a_cascade(root):
 def test_command_makes_what_score_and_verify_read(root, tmp_path):
     made = relevance(
         *("cascade", root / "small", root / "large", tmp_path / "both", "--dev", root / "dev.jsonl"),
-        *("--max-f1-loss", "0.05"),
+        *("--max-f1-loss", "0.002"),
     )
     assert made.returncode == 0, made.stderr
     assert "pairs passed on, cost" in made.stdout

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.bands import StageScores, choose_band, held_out
+from export.bands import StageScores, choose_band, common_scale, held_out
+from relevance.errors import InputError
 from relevance.evaluation.metrics import f1
 from relevance.model.cascade import Band
 
@@ -68,3 +69,22 @@ def test_held_out_bands_are_chosen_without_the_rows_that_they_are_measured_on():
     assert apart.rows == chosen.rows
     assert (apart.small, apart.large) == (chosen.small, chosen.large)
     assert apart.loss > chosen.loss == pytest.approx(0, abs=1e-9)
+
+
+def test_scale_gives_equal_logits_equal_odds():
+    rng = np.random.default_rng(3)
+    odds = rng.normal(size=40_000)
+    labels = rng.random(len(odds)) < 1 / (1 + np.exp(-odds))
+    scale = common_scale((odds - 0.4) / 1.5, 0.5 * odds + 1, labels)  # both know the odds, on scales of their own
+    assert (scale.slope, scale.offset) == (pytest.approx(0.75, abs=0.02), pytest.approx(1.2, abs=0.02))
+
+
+def test_labels_that_logits_part_leave_the_scale_finite():
+    logits = np.array([-2.0, -1.0, 1.0, 2.0])
+    assert common_scale(logits, logits, logits > 0).slope == pytest.approx(1)
+
+
+def test_model_worse_than_chance_is_named():
+    logits = np.linspace(-2, 2, 50)
+    with pytest.raises(InputError, match="the small model's scores do not rise"):
+        common_scale(-logits, logits, logits > 0)
