@@ -42,7 +42,7 @@ def ask(
     options: Annotated[ScoreOptions, Fields("reading", "prefix", "shard_rows", "skip_bad_rows")],
     output: Output,
 ) -> None:
-    """Score a file by what a language model behind an endpoint answers, yes or no: a teacher for `training.teacher`.
+    """Score a file by what a language model behind an endpoint answers, yes or no: a teacher for `teacher` of a recipe.
 
     No pair is paid for twice: to resume an interrupted run, or one whose budget is spent, repeat the command.
     """
