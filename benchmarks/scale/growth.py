@@ -34,7 +34,8 @@ TASK = Task.QC
 
 def run_stage(stage: str, work: Path) -> dict[str, Any]:
     """Run one stage on the files of a folder; return the rows that went in and came out."""
-    from training.cleaning import CleaningOptions, Tags, clean
+    from training.cleaning.options import CleaningOptions, Tags
+    from training.cleaning.stage import clean
     from training.data.dataset import store_pairs
     from training.data.groups import iter_groups
     from training.data.splits import split_pairs, summarize

@@ -144,7 +144,8 @@ def run_stage(stage: str, task: Task, folder: Path, mining: Mapping[str, Any]) -
 
 
 def _clean(rows: Sequence[LabeledPair], task: Task) -> Done:
-    from training.cleaning import CleaningOptions, clean
+    from training.cleaning.options import CleaningOptions
+    from training.cleaning.stage import clean
 
     cleaned, report = clean(rows, task, CleaningOptions())
     outcomes = report.tags.outcomes if report.tags else {}

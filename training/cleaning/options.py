@@ -6,7 +6,7 @@ from pydantic import Field
 
 from relevance.languages import LanguageCode
 from relevance.storage.strict import StrictModel
-from training.data.votes.merging import Contradictions
+from training.data.votes.contradictions import Contradictions
 
 
 class Tags(StrEnum):

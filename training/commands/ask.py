@@ -10,8 +10,7 @@ from relevance.errors import ConfigError
 from relevance.tasks import Task
 from training.commands.flat import Fields, checked, flattened
 from training.commands.options import ROWS_HELP, Output
-from training.scoring.options import ScoreOptions
-from training.scoring.teacher import AskOptions
+from training.scoring.options import AskOptions, ScoreOptions
 
 
 class Options(AskOptions):

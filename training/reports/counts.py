@@ -18,7 +18,8 @@ from training.cleaning.tags import TagCounts
 from training.data.stored.buckets import TEXT, bucket_numbers
 from training.data.stored.rows import batches_of
 from training.data.stored.spool import Spool, buckets_for
-from training.data.votes.merging import Contradictions, VoteMerger
+from training.data.votes.contradictions import Contradictions
+from training.data.votes.merging import VoteMerger
 from training.reports.density import TextSample, density
 from training.reports.figures import LanguageFigures, Leak
 from training.text.languages import TagJudge

@@ -1,14 +1,18 @@
-"""How a file is scored: the options of the command."""
+"""How a file is scored: the options of the commands `score` and `ask`."""
 
+import contextlib
+import json
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from relevance.errors import ConfigError
-from relevance.tasks import SCORE_FIELDS
+from relevance.tasks import SCORE_FIELDS, Task
+from relevance.text.prompt import Prompt, default_prompt
 from training.data.files.reading import AS_IT_COMES, ReadOptions
+from training.endpoint.options import EndpointOptions
 
 
 class ScoreOptions(BaseModel):
@@ -60,3 +64,50 @@ class ScoreOptions(BaseModel):
         """The names of the added fields."""
         score, label, truncated, version = (f"{self.prefix}{name}" for name in SCORE_FIELDS)
         return score, label, truncated, version
+
+
+class AskOptions(EndpointOptions):
+    """How a language model is asked about pairs."""
+
+    api: Literal["chat", "completions"] = Field(
+        "chat", description="chat: the prompt is a user's message; completions: the model continues it"
+    )
+    text: str | None = Field(
+        None, description="the whole prompt with {query} and {candidate}; absent: that of the task, as in recipes"
+    )
+    steps: bool = Field(False, description="without text: a four-step instruction before the question")
+    yes: str = Field("yes", min_length=1, description="the answer of label 1; one token of the model")
+    no: str = Field("no", min_length=1, description="the answer of label 0; one token of the model")
+    top_logprobs: int = Field(20, gt=1, description="likeliest tokens that the server is asked for; many take up to 20")
+
+    @field_validator("extra_body", mode="before")
+    @classmethod
+    def _from_texts(cls, given: Any) -> Any:
+        """Read the values of NAME=VALUE options as JSON, where they are."""
+        return {name: _json(value) for name, value in given.items()} if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _prompt_is_whole(self) -> Self:
+        if bare_word(self.yes) == bare_word(self.no):
+            raise ValueError(f"both answers are {self.yes!r}: expected two different words")
+        if self.text is not None:
+            try:
+                Prompt(text=self.text, yes=self.yes, no=self.no)
+            except ValidationError as error:
+                raise ValueError(error.errors()[0]["msg"]) from None
+        return self
+
+    def prompt(self, task: Task) -> Prompt:
+        """Return the prompt of a task."""
+        return Prompt(text=self.text or default_prompt(task, steps=self.steps), yes=self.yes, no=self.no)
+
+
+def bare_word(token: str) -> str:
+    """Return a token without the white space around it, and without the signs that vocabularies write for it."""
+    return token.strip(" \t\n▁Ġ").casefold()
+
+
+def _json(value: Any) -> Any:
+    with contextlib.suppress(TypeError, ValueError):
+        return json.loads(value)
+    return value

@@ -5,68 +5,30 @@ first tokens of the answer, whatever their case and the white space around them 
 both logits, which is the same). Answers are kept on disk, so that no pair is paid for twice.
 """
 
-import contextlib
 import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, field_validator, model_validator
 
 from relevance.errors import ConfigError
 from relevance.tasks import Task
-from relevance.text.prompt import Prompt, default_prompt
+from relevance.text.prompt import Prompt
 from training.data.disk_cache import DiskCache
 from training.endpoint.budget import Budget
 from training.endpoint.client import EndpointClient, RefusedError, upper_bound
 from training.endpoint.errors import StoppedError
-from training.endpoint.options import EndpointOptions
+from training.scoring.options import AskOptions, bare_word
 from training.scoring.shards import ModelId
 
 MOST_UNDECIDED = 0.5  # of the first pairs; above it, the model does not answer the prompt with one word
 FIRST_PAIRS = 20
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 Sides = Mapping[str, float]  # the log-probability of each of the likeliest first tokens
-
-
-class AskOptions(EndpointOptions):
-    """How a language model is asked about pairs."""
-
-    api: Literal["chat", "completions"] = Field(
-        "chat", description="chat: the prompt is a user's message; completions: the model continues it"
-    )
-    text: str | None = Field(
-        None, description="the whole prompt with {query} and {candidate}; absent: that of the task, as in recipes"
-    )
-    steps: bool = Field(False, description="without text: a four-step instruction before the question")
-    yes: str = Field("yes", min_length=1, description="the answer of label 1; one token of the model")
-    no: str = Field("no", min_length=1, description="the answer of label 0; one token of the model")
-    top_logprobs: int = Field(20, gt=1, description="likeliest tokens that the server is asked for; many take up to 20")
-
-    @field_validator("extra_body", mode="before")
-    @classmethod
-    def _from_texts(cls, given: Any) -> Any:
-        """Read the values of NAME=VALUE options as JSON, where they are."""
-        return {name: _json(value) for name, value in given.items()} if isinstance(given, dict) else given
-
-    @model_validator(mode="after")
-    def _prompt_is_whole(self) -> Self:
-        if _word(self.yes) == _word(self.no):
-            raise ValueError(f"both answers are {self.yes!r}: expected two different words")
-        if self.text is not None:
-            try:
-                Prompt(text=self.text, yes=self.yes, no=self.no)
-            except ValidationError as error:
-                raise ValueError(error.errors()[0]["msg"]) from None
-        return self
-
-    def prompt(self, task: Task) -> Prompt:
-        """Return the prompt of a task."""
-        return Prompt(text=self.text or default_prompt(task, steps=self.steps), yes=self.yes, no=self.no)
 
 
 class Teacher:
@@ -168,26 +130,15 @@ def score_of(sides: Sides, prompt: Prompt) -> float | None:
 
     One that is not among them has at most the probability of the least likely one that is.
     """
-    sums = {_word(prompt.yes): 0.0, _word(prompt.no): 0.0}
+    sums = {bare_word(prompt.yes): 0.0, bare_word(prompt.no): 0.0}
     for token, logprob in sides.items():
-        if _word(token) in sums:
-            sums[_word(token)] += math.exp(logprob)
+        if bare_word(token) in sums:
+            sums[bare_word(token)] += math.exp(logprob)
     if not any(sums.values()):
         return None
     least = math.exp(min(sides.values()))
     yes, no = (value or least for value in sums.values())
     return yes / (yes + no)
-
-
-def _word(token: str) -> str:
-    """Return a token without the white space around it, and without the signs that vocabularies write for it."""
-    return token.strip(" \t\n▁Ġ").casefold()
-
-
-def _json(value: Any) -> Any:
-    with contextlib.suppress(TypeError, ValueError):
-        return json.loads(value)
-    return value
 
 
 def _of_chat(reply: Any) -> Sides:

@@ -16,8 +16,7 @@ from tests.models import tiny_config, tiny_tokenizer
 from training.data.teacher import teacher_logits
 from training.endpoint.errors import BudgetSpentError, StoppedError
 from training.scoring.asking import ask_file
-from training.scoring.options import ScoreOptions
-from training.scoring.teacher import AskOptions
+from training.scoring.options import AskOptions, ScoreOptions
 
 WORDS = ("red", "shoes", "cups", "家", "garden")
 PROMPT = "Query: {query}\nItem: {candidate}\nAnswer:"

@@ -19,7 +19,6 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 import pyarrow as pa
@@ -43,22 +42,12 @@ from training.data.labels.weights import (
 from training.data.stored.batches import mentions, to_batch, to_rows
 from training.data.stored.buckets import PLACED
 from training.data.votes.ballots import ROUNDING, Ballot
+from training.data.votes.contradictions import Contradictions
 
 TAGGED_LANGUAGE = "tagged_language"  # the extra that keeps the language tag of the file, if cleaning changed it
 _LABELS = "label_"  # begins the names of all extras that change what a row's vote is
 _SHOWN = 20
 _SHOWN_IDS = 20
-
-
-class Contradictions(StrEnum):
-    """What to do with pairs that have votes for both labels.
-
-    MERGE keeps each as one row, MAJORITY drops ties, DROP drops all of them.
-    """
-
-    MERGE = "merge"
-    MAJORITY = "majority"
-    DROP = "drop"
 
 
 class Contradiction(BaseModel):

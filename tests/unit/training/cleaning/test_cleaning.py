@@ -13,11 +13,13 @@ from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Pair, Task
 from relevance.text.formatting import PairFormat, find_separator, path_levels
 from tests import SHARED_DATA
-from training.cleaning import CleaningOptions, Contradictions, Tags, clean
+from training.cleaning.options import CleaningOptions, Tags
+from training.cleaning.stage import clean
 from training.data.dataset import read_pairs
 from training.data.extras import own_ids, source_ids
 from training.data.groups import linked_groups
 from training.data.splits import write_pairs
+from training.data.votes.contradictions import Contradictions
 from training.text.languages import Outcome, check_tags
 
 NO_TAGS = CleaningOptions(tags=Tags.OFF)

@@ -29,6 +29,7 @@ from training.scoring import output, run
 from training.scoring.input import Source, survey
 from training.scoring.options import ScoreOptions
 from training.scoring.run import NO_SCORE, _mark, score_file
+from training.scoring.shards import LocalRunner
 from training.scoring.staged import StagedRows, staging
 from training.scoring.work import Work
 
@@ -336,10 +337,10 @@ OTHER_OPTIONS = {"shard_rows": 8, "max_batch_tokens": 300, "threads": 2}
 @pytest.mark.parametrize("field", ScoreOptions.model_fields)
 def test_every_option_that_changes_scores_is_in_the_mark(bundle, tmp_path, field):
     source = Source(write(tmp_path / "in.jsonl", rows()), Task.QC)
-    session = Scorer.open(bundle, threads=1, device="cpu")
+    runner = LocalRunner(Scorer.open(bundle, threads=1, device="cpu"))
     other = OPTIONS.model_copy(update={field: OTHER_OPTIONS.get(field, "x")})
     assert (field in OTHER_OPTIONS) == (field not in NO_SCORE | {"device", "reading"})
-    assert (_mark(source, session, OPTIONS) != _mark(source, session, other)) == (field in OTHER_OPTIONS)
+    assert (_mark(source, runner, OPTIONS) != _mark(source, runner, other)) == (field in OTHER_OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -348,9 +349,9 @@ def test_every_option_that_changes_scores_is_in_the_mark(bundle, tmp_path, field
 )
 def test_how_the_file_is_read_is_in_the_mark(bundle, tmp_path, field, value):
     source = Source(write(tmp_path / "in.jsonl", rows()), Task.QC)
-    session = Scorer.open(bundle, threads=1, device="cpu")
+    runner = LocalRunner(Scorer.open(bundle, threads=1, device="cpu"))
     other = replace(source, reading=source.reading.model_copy(update={field: value}))
-    assert _mark(source, session, OPTIONS) != _mark(other, session, OPTIONS)
+    assert _mark(source, runner, OPTIONS) != _mark(other, runner, OPTIONS)
 
 
 @pytest.mark.parametrize("change", ["file", "bundle", "options"])

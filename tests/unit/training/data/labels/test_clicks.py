@@ -14,7 +14,7 @@ from training.data.files.reading import ReadOptions
 from training.data.labels.clicks import BetaPrior
 from training.data.labels.weights import label_shares, label_votes, label_weights
 from training.data.rows import BadRowsError
-from training.data.votes.merging import Contradictions
+from training.data.votes.contradictions import Contradictions
 
 
 def log_file(path, *counts, **columns):

@@ -9,7 +9,8 @@ import pytest
 
 from relevance.errors import InputError, MachineError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
-from training.cleaning import CleaningOptions, Tags, clean
+from training.cleaning.options import CleaningOptions, Tags
+from training.cleaning.stage import clean
 from training.data.groups import iter_groups
 from training.data.splits import split_pairs
 from training.data.stored import spool
