@@ -18,8 +18,9 @@ from tests.tiny import tiny_bundle
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    tiny_bundle(tmp_path_factory.mktemp("bundle") / "qc")
-    return Bundle.open(tmp_path_factory.getbasetemp() / "bundle0" / "qc")
+    folder = tmp_path_factory.mktemp("bundle") / "qc"
+    tiny_bundle(folder)
+    return Bundle.open(folder)
 
 
 def feeds(bundle, pairs):
