@@ -185,7 +185,7 @@ def _gain(part: Part) -> str:
 
 
 def _tell(text: str) -> None:
-    print(text, flush=True)
+    print(f"{text}\n", end="", flush=True)  # in one write: exports report from threads of their own
 
 
 def _hints(url: str) -> str:
