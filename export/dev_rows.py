@@ -32,12 +32,13 @@ class DevRows:
     def read(cls, file: Path, task: Task) -> "DevRows":
         """Read rows of a task. Raises InputError that names bad lines, or labels of one class only."""
         try:
-            lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+            text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{file}: cannot be read ({error}); expected JSON lines in UTF-8") from None
-        found = [_row(line, task) for line in lines]
-        faults = [f"line {number}: {row}" for number, row in enumerate(found, start=1) if isinstance(row, str)]
-        rows = [row for row in found if not isinstance(row, str)]
+        lines = enumerate(text.split("\n"), start=1)
+        found = [(number, _row(line, task)) for number, line in lines if line.strip()]
+        faults = [f"line {number}: {row}" for number, row in found if isinstance(row, str)]
+        rows = [row for _, row in found if not isinstance(row, str)]
         if faults:
             shown = "; ".join(faults[:MAX_FAULTS])
             raise InputError(

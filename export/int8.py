@@ -181,8 +181,8 @@ class _Rewriter:
             self._add(f"{table}_int8", integers)
             self._add(f"{table}_scales", scales)
         self.nodes += [
-            helper.make_node("Gather", [f"{table}_int8", ids], [f"{out}_int8"], f"{out}_int8"),
-            helper.make_node("Cast", [f"{out}_int8"], [f"{out}_rows"], f"{out}_rows", to=TensorProto.FLOAT),
+            helper.make_node("Gather", [f"{table}_int8", ids], [f"{out}_row_int8"], f"{out}_row_int8"),
+            helper.make_node("Cast", [f"{out}_row_int8"], [f"{out}_rows"], f"{out}_rows", to=TensorProto.FLOAT),
             helper.make_node("Gather", [f"{table}_scales", ids], [f"{out}_scales"], f"{out}_scales"),
             helper.make_node("Mul", [f"{out}_rows", f"{out}_scales"], [out], node.name),
         ]

@@ -38,6 +38,9 @@ class FeedbackEvent:
             )
         if (self.grade is not None) != (self.type == "judgement"):
             raise ConfigError(f"grade {self.grade!r} with type {self.type!r}: expected a grade for a judgement only")
+        if self.annotator is not None and self.type != "judgement":
+            fault = "expected an annotator for a judgement only"
+            raise ConfigError(f"annotator {self.annotator!r} with type {self.type!r}: {fault}")
 
     def body(self) -> dict[str, Any]:
         """Return the event as JSON."""

@@ -94,6 +94,8 @@ def _compile(bundle: Bundle, options: dict[str, Any]) -> "openvino.CompiledModel
         raise MachineError(
             "OpenVINO: the package openvino is not installed; expected it from the extra `serve-openvino`"
         ) from None
+    except ImportError as error:  # a library that it needs is missing or of another version
+        raise MachineError(f"OpenVINO: the package openvino does not load: {error}") from None
     try:
         return openvino.Core().compile_model(str(bundle.folder / MODEL_FILE), "CPU", options)
     except RuntimeError as error:  # all of OpenVINO's errors

@@ -75,7 +75,7 @@ def openvino_engine(bundle: Bundle, cpu: CpuOptions) -> OpenVinoEngine | None:
         return None
     try:
         return OpenVinoEngine(bundle, cpu.threads, cpu.runs)
-    except BundleError as error:
+    except (BundleError, MachineError) as error:
         if required:
             raise
         log.warning(f"OpenVINO is not used, onnxruntime is: {error}")

@@ -68,8 +68,9 @@ class Processes:
         with self._lock:
             self.stopping.set()
         for child in self._children:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGINT)
+            if child.poll() is None:  # the number of one that has ended may be another process's by now
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGINT)
         for child in self._children:
             try:
                 child.wait(END_SECONDS)

@@ -161,7 +161,8 @@ def _demo(folder: Path, recipes: Path) -> Iterator[Demo]:
             _tell(f"\nStopped. The same command goes on from here; what is done is kept in {folder}.")
             sys.exit(INTERRUPTED)
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave a service behind
+            for each in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, signal.SIG_IGN)  # a second signal must not leave a service behind
             demo.end()
 
 

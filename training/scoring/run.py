@@ -82,16 +82,18 @@ def score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOptions
 
 def score_by(runner: Runner, what: str, file: Path, out: Path, options: ScoreOptions) -> ScoreReport:
     """Score the rows of `file` by an opened runner, `what` in messages, as `score_file` does."""
+    bad_file = _bad_rows_file(file, out)
     if out != STANDARD:
-        return _score_file(runner, what, file, out, options)
+        return _score_file(runner, what, (file, out, bad_file), options)
     with output_file(out) as whole:
-        report = _score_file(runner, what, file, whole.with_suffix(".jsonl"), options)
+        report = _score_file(runner, what, (file, whole.with_suffix(".jsonl"), bad_file), options)
         whole.with_suffix(".jsonl").replace(whole)
     return report.model_copy(update={"out": str(out)})
 
 
-def _score_file(runner: Runner, what: str, file: Path, out: Path, options: ScoreOptions) -> ScoreReport:
-    began = time.monotonic()
+def _score_file(runner: Runner, what: str, paths: tuple[Path, Path, Path], options: ScoreOptions) -> ScoreReport:
+    """Score a file; `paths` are the file, the output and the file of bad rows."""
+    began, (file, out, bad_file) = time.monotonic(), paths
     source = Source(file, runner.model.task, options.reading)
     mark = _mark(source, runner, options)
     if options.submission:
@@ -99,7 +101,7 @@ def _score_file(runner: Runner, what: str, file: Path, out: Path, options: Score
     with open_work(out) as work:
         check_outputs([out], overwrite=options.overwrite)  # again: a run that ended since may have written it
         staged, found = _surveyed(work, mark, source, out, options, what)
-        bad_rows_file = _write_bad_rows(source, out, found.bad)
+        bad_rows_file = _write_bad_rows(source, bad_file, found.bad)
         shards = Shards(source, staged, work, runner, options.shard_rows, found.good)
         scoring_began = time.monotonic()
         resumed = shards.score()
@@ -192,9 +194,8 @@ def _bad_rows_file(file: Path, out: Path) -> Path:
     return beside.parent / f"{beside.name}.bad_rows.{stem}.jsonl"
 
 
-def _write_bad_rows(source: Source, out: Path, count: int) -> Path | None:
-    """Write the bad rows beside the output, or remove what an earlier run wrote there when there are none."""
-    target = _bad_rows_file(source.path, out)
+def _write_bad_rows(source: Source, target: Path, count: int) -> Path | None:
+    """Write the bad rows to a file, or remove what an earlier run wrote there when there are none."""
     if not count:
         target.unlink(missing_ok=True)
         return None

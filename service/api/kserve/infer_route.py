@@ -17,6 +17,7 @@ from service.errors import InvalidRequestError, MediaTypeError
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 BINARY_TYPE = "application/octet-stream"
+MOST_DIGITS = 18  # of a length; `int` refuses thousands of them
 
 
 class InferRequest(JsonRequest):
@@ -59,7 +60,7 @@ def _divided(request: Request, body: bytes) -> tuple[bytes, bytes]:
     length = request.headers.get(HEADER_LENGTH)
     if length is None:
         return body, b""
-    if not length.isdecimal() or int(length) > len(body):
+    if not length.isdecimal() or len(length) > MOST_DIGITS or int(length) > len(body):
         fault = f"expected a number, at most the {len(body)} bytes of the body"
         raise InvalidRequestError(f"{HEADER_LENGTH} {length[:100]!r}: {fault}")
     return body[: int(length)], body[int(length) :]

@@ -185,6 +185,7 @@ def test_stages_that_do_not_belong_together_are_named(root, tmp_path):
     ("line", "message"),
     [
         ("not json", "1 bad rows of 601; .*line 601: no JSON"),
+        ("\n\nnot json", "1 bad rows of 601; .*line 603: no JSON"),
         ('{"origin_query": "a", "category_path": "b", "label": 2}', "label 2"),
         ('{"origin_query": "a", "category_path": "b"}', "label None"),
         ('{"origin_query": "a", "item_title": "b", "label": 1}', "category_path and label 0 or 1"),

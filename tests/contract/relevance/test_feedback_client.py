@@ -70,6 +70,7 @@ def test_request_outside_the_share_is_told_and_a_service_without_a_log_refuses(b
         ({"type": "click", "index": 0, "candidate": "cup"}, "index 0 and candidate 'cup': expected one of them"),
         ({"type": "judgement", "index": 0}, "grade None with type 'judgement': expected a grade for a judgement only"),
         ({"type": "click", "index": 0, "grade": 1}, "grade 1 with type 'click'"),
+        ({"type": "click", "index": 0, "annotator": "a"}, "annotator 'a' with type 'click'"),
     ],
 )
 def test_event_that_the_service_does_not_take_is_refused_here(event, fault):

@@ -224,6 +224,20 @@ def test_rows_go_from_command_to_command(place):
     assert sorted(path.name for path in place.iterdir()) == ["bundle", "memory.tsv", "rows.jsonl"]
 
 
+def test_bad_rows_are_kept_where_the_scores_go_to_standard_output(place, monkeypatch):
+    monkeypatch.chdir(place)
+    tiny_bundle(place / "bundle")
+    bad = b'{"origin_query": "", "category_path": "b"}\n'
+    good = b'{"origin_query": "a", "category_path": "b", "language": "en"}\n'
+    options = ("--threads", 1, "--device", "cpu", "--skip-bad-rows")
+    scored = relevance("score", "bundle", "-", "-", *options, content=good + bad)
+    assert scored.returncode == 0, scored.stderr
+    assert len(scored.stdout.splitlines()) == 1
+    kept = place / "standard-output.bad_rows.standard-input.jsonl"
+    assert len(kept.read_text().splitlines()) == 1
+    assert kept.name.encode() in scored.stderr
+
+
 def test_standard_input_is_read_once(place):
     message = refused("train", CONFIG, place / "out", "--train", "-", "--dev", "-", folder=place)
     assert "standard input is named twice" in message

@@ -117,7 +117,11 @@ class Spool:
         return (self.batch(bucket, number) for number in range(len(self._pieces[bucket])))
 
     def whole(self, bucket: int) -> pa.RecordBatch:
-        """Return all rows of a bucket as one batch."""
+        """Return all rows of a bucket as one batch. MachineError for more than 2 GiB of one column's text."""
         table = pa.Table.from_batches(self.batches(bucket), self.schema).combine_chunks()
         found = table.to_batches()
+        if len(found) > 1:
+            raise MachineError(
+                f"bucket {bucket}: {len(table):,} rows have over 2 GiB of text in a column; expected less"
+            )
         return found[0] if found else pa.RecordBatch.from_pylist([], self.schema)

@@ -128,11 +128,11 @@ def test_damaged_bytes_are_named(client, content, detail):
     assert detail in answer.json()["error"]
 
 
-@pytest.mark.parametrize("length", ["999999", "-1", "x"])
+@pytest.mark.parametrize("length", ["999999", "-1", "x", "9" * 5000])
 def test_header_length_that_does_not_fit_is_refused(client, length):
     answer = client.post("/v2/models/qi/infer", json=request(*WHOLE), headers={HEADER: length})
     assert answer.status_code == 422
-    assert f"{HEADER} '{length}': expected a number, at most the" in answer.json()["error"]
+    assert f"{HEADER} '{length[:100]}': expected a number, at most the" in answer.json()["error"]
 
 
 def test_other_types_models_and_sizes_have_their_own_status(client):
