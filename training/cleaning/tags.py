@@ -107,7 +107,7 @@ def most_first(counts: Counter[str]) -> dict[str, int]:
 
 
 def _tagged(bucket: pa.RecordBatch) -> list[Tagged]:
-    return list(zip(bucket.column("query").to_pylist(), tags_of(bucket), strict=True))
+    return list(zip(bucket.column("query").to_pylist(), tags_of(bucket).to_pylist(), strict=True))
 
 
 def _may_change(verdict: Verdict, tags: Tags) -> bool:

@@ -28,6 +28,7 @@ SCHEMA = pa.schema(
         "extra": pa.string(),
     }
 )
+_AS_JSON = json.JSONEncoder(ensure_ascii=False, default=str)
 T = TypeVar("T")
 
 
@@ -63,7 +64,7 @@ def packed(extra: dict[str, Any]) -> str | None:
     """Return extras as JSON text; None where there are none."""
     if not extra:
         return None
-    text = json.dumps(extra, ensure_ascii=False, default=str)
+    text = _AS_JSON.encode(extra)
     if text.isascii():
         return text
     try:

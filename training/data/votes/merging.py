@@ -16,36 +16,31 @@ Merging merged rows gives the same result as merging all rows at once.
 """
 
 import heapq
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from relevance.tasks import LabeledPair, query_key
 from training.data.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, own_ids, source_ids
 from training.data.labels.clicks import CLICKS, IMPRESSIONS
-from training.data.labels.weights import (
-    HALF,
-    LABEL_CUT,
-    LABEL_SHARE,
-    LABEL_VOTES,
-    LABEL_WEIGHT,
-    label_cuts,
-    label_shares,
-    label_votes,
-    label_weights,
-)
-from training.data.stored.batches import mentions, to_batch, to_rows
+from training.data.labels.weights import LABEL_CUT, LABEL_SHARE, LABEL_VOTES, LABEL_WEIGHT
+from training.data.stored.batches import mentions, packed, to_rows
 from training.data.stored.buckets import PLACED
-from training.data.votes.ballots import ROUNDING, Ballot
+from training.data.votes.ballots import LABELS, Ballots
 from training.data.votes.contradictions import Contradictions
 
 TAGGED_LANGUAGE = "tagged_language"  # the extra that keeps the language tag of the file, if cleaning changed it
-_LABELS = "label_"  # begins the names of all extras that change what a row's vote is
+# What a row of several has of its own or not at all.
+_REPLACED = frozenset(
+    {LABEL_WEIGHT, LABEL_SHARE, LABEL_VOTES, LABEL_CUT, MERGED_IDS, MERGED_SOURCE_IDS, CLICKS, IMPRESSIONS}
+)
+_SPECIAL = "|".join((LABELS, MERGED_IDS, MERGED_SOURCE_IDS, CLICKS, IMPRESSIONS, SOURCE_ID))  # in extras that are read
 _SHOWN = 20
 _SHOWN_IDS = 20
 
@@ -100,10 +95,10 @@ class VoteMerger:
         InputError if a `label_weight`, `label_share`, `label_votes` or `label_cut` is out of range.
         """
         pairs = _pair_numbers(bucket)
-        voting = (np.bincount(pairs)[pairs] > 1) | mentions(bucket, _LABELS)
+        voting = (np.bincount(pairs)[pairs] > 1) | mentions(bucket, LABELS)
         yield bucket.filter(pa.array(~voting)).select(PLACED.names)
         if voting.any():
-            yield self._merged(bucket.filter(pa.array(voting)))
+            yield self._merged(_Voters(bucket.filter(pa.array(voting)).select(PLACED.names), pairs[voting]))
 
     def report(self) -> VoteReport:
         """Return what was merged so far."""
@@ -111,121 +106,133 @@ class VoteMerger:
         counts = {name: self._counts[name] for name in VoteReport.model_fields if name != "examples"}
         return VoteReport(**counts, examples=tuple(example for _, example in first))
 
-    def _merged(self, bucket: pa.RecordBatch) -> pa.RecordBatch:
-        rows, places = to_rows(bucket), bucket.column("place").to_pylist()
-        ballots = _ballots(rows)
-        members: defaultdict[int, list[int]] = defaultdict(list)
-        for at, pair in enumerate(_pair_numbers(bucket).tolist()):
-            members[pair].append(at)
-        groups = [_Group(at, _counted([ballots[n] for n in at])) for at in members.values()]
-        left = [group for group in groups if not _is_dropped(group.ballot, self._action)]
-        self._count(rows, groups, len(groups) - len(left))
-        both = ((places[group.places[0]], group) for group in groups if group.ballot.has_both)
-        for place, group in heapq.nsmallest(_SHOWN, both, key=lambda item: item[0]):
-            self._examples.append((place, _shown(rows, group)))
-        kept = [places[group.first(rows)] for group in left]
-        return to_batch([group.row(rows) for group in left]).append_column("place", pa.array(kept, pa.int64()))
+    def _merged(self, voters: "_Voters") -> pa.RecordBatch:
+        ballots = voters.ballots
+        dropped = np.zeros(len(voters.sizes), dtype=bool)
+        if self._action is not Contradictions.MERGE:
+            dropped = ballots.has_both & (ballots.is_tie if self._action is Contradictions.MAJORITY else True)
+        self._count(voters, int(dropped.sum()))
+        both = np.flatnonzero(ballots.has_both).tolist()
+        for pair in heapq.nsmallest(_SHOWN, both, key=voters.place):
+            self._examples.append((voters.place(pair), voters.shown(pair)))
+        return voters.merged(np.flatnonzero(~dropped))
 
-    def _count(self, rows: Sequence[LabeledPair], groups: Sequence["_Group"], dropped: int) -> None:
-        voted = [group for group in groups if group.ballot.votes > 1]
-        both = [group for group in groups if group.ballot.has_both]
+    def _count(self, voters: "_Voters", dropped: int) -> None:
+        ballots = voters.ballots
+        voted, both = ballots.votes > 1, ballots.has_both
         self._counts.update(
-            merged_rows=len(rows) - len(groups),
-            voted_pairs=len(voted),
-            votes=sum(group.ballot.votes for group in voted),
-            contradictory_pairs=len(both),
-            contradictory_votes=sum(group.ballot.votes for group in both),
-            ties=sum(group.ballot.is_tie for group in both),
+            merged_rows=voters.rows.num_rows - len(voters.sizes),
+            voted_pairs=int(voted.sum()),
+            votes=int(ballots.votes[voted].sum()),
+            contradictory_pairs=int(both.sum()),
+            contradictory_votes=int(ballots.votes[both].sum()),
+            ties=int((ballots.is_tie & both).sum()),
             dropped=dropped,
         )
 
 
-def tags_of(batch: pa.RecordBatch) -> list[str]:
+def tags_of(batch: pa.RecordBatch) -> pa.StringArray:
     """Return the language tag [N] of each row in its file, even if cleaning changed it since."""
-    tags = batch.column("language").to_pylist()
-    for at in np.flatnonzero(mentions(batch, TAGGED_LANGUAGE)).tolist():
-        tags[at] = tag_of(to_rows(batch.slice(at, 1))[0])
-    return tags
+    tags, changed = batch.column("language"), mentions(batch, TAGGED_LANGUAGE)
+    if not changed.any():
+        return tags
+    found = [tag_of(row) for row in to_rows(batch.filter(pa.array(changed)))]
+    return pc.replace_with_mask(tags, pa.array(changed), pa.array(found, pa.string()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The indices of the rows of one pair, and the sum of their votes."""
+class _Voters:
+    """Rows (PLACED) that vote, by place, and the votes on each of their pairs [G]. `sizes` [G] counts a pair's rows.
 
-    places: list[int]
-    ballot: Ballot
+    Only rows whose extras refer to others, or say what a label is worth, become Python objects.
+    """
 
-    def first(self, rows: Sequence[LabeledPair]) -> int:
-        """Return the index of the row that remains: the first original one."""
-        return next((at for at in self.places if SOURCE_ID not in rows[at].extra), self.places[0])
+    def __init__(self, rows: pa.RecordBatch, pairs: NDArray[np.int64]) -> None:
+        self.rows = rows
+        _, numbers, self.sizes = np.unique(pairs, return_inverse=True, return_counts=True)
+        self._order = np.argsort(numbers, kind="stable")  # the rows of a pair side by side
+        self._ends = np.cumsum(self.sizes)
+        self.ballots = Ballots.of(rows, numbers)
+        found = pc.match_substring_regex(rows.column("extra"), _SPECIAL)
+        special = np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), dtype=bool)
+        self._is_special = np.bincount(numbers, special) > 0
+        at = np.flatnonzero(self._is_special[numbers] & (self.sizes[numbers] > 1))
+        self._read = dict(zip(at.tolist(), to_rows(rows.take(pa.array(at))), strict=True))
+        made = np.zeros(rows.num_rows, dtype=np.int64)
+        made[[n for n, row in self._read.items() if SOURCE_ID in row.extra]] = rows.num_rows
+        first = np.full(len(self.sizes), 2 * rows.num_rows)
+        np.minimum.at(first, numbers, made + np.arange(rows.num_rows))
+        self._kept = first % max(rows.num_rows, 1)  # the row of each pair that remains: the first original one
 
-    def row(self, rows: Sequence[LabeledPair]) -> LabeledPair:
-        """Return the one row of the pair."""
-        kept = rows[self.first(rows)]
-        if len(self.places) == 1:
-            return kept
-        members = [rows[at] for at in self.places]
-        ids = dict.fromkeys(name for row in members for name in own_ids(row) if name != kept.id)
-        sources = dict.fromkeys(name for row in members for name in source_ids(row))
-        changed = {
-            LABEL_WEIGHT,
-            LABEL_SHARE,
-            LABEL_VOTES,
-            LABEL_CUT,
-            MERGED_IDS,
-            MERGED_SOURCE_IDS,
-            CLICKS,
-            IMPRESSIONS,
-        }
-        extra = {name: value for name, value in kept.extra.items() if name not in changed}
-        extra |= {LABEL_SHARE: self.ballot.share, LABEL_VOTES: self.ballot.votes}
-        if self.ballot.label_weight < 1:
-            extra[LABEL_WEIGHT] = self.ballot.label_weight
-        if abs(self.ballot.cut - HALF) > ROUNDING:
-            extra[LABEL_CUT] = self.ballot.cut
-        further = [name for name in sources if name != str(extra.get(SOURCE_ID))]
-        extra |= {MERGED_IDS: list(ids)} if ids else {}
-        extra |= {MERGED_SOURCE_IDS: further} if further else {}
-        return replace(kept, label=self.ballot.label, extra=extra)
+    def place(self, pair: int) -> int:
+        """Return the place of the first row of a pair."""
+        return int(self.rows.column("place")[self._members(pair)[0]].as_py())
+
+    def shown(self, pair: int) -> Contradiction:
+        """Return a pair with both labels as an example."""
+        members = to_rows(self.rows.take(pa.array(self._members(pair))))
+        positive = round(float(self.ballots.positive[pair]))
+        return Contradiction(
+            query=members[0].pair.query,
+            candidate=members[0].pair.candidate,
+            positive=positive,
+            negative=int(self.ballots.votes[pair]) - positive,
+            ids=tuple(name for row in members for name in own_ids(row))[:_SHOWN_IDS],
+        )
+
+    def merged(self, pairs: NDArray[np.int64]) -> pa.RecordBatch:
+        """Return the one row (PLACED) of each of some pairs."""
+        kept = self.rows.take(pa.array(self._kept[pairs]))
+        several = self.sizes[pairs] > 1
+        ids, texts = self.rows.column("id").to_pylist(), kept.column("extra").to_pylist()
+        for at in np.flatnonzero(several).tolist():
+            texts[at] = self._extra(int(pairs[at]), texts[at], ids)
+        labels = np.where(several, self.ballots.label[pairs], kept.column("label").to_numpy())
+        columns = {"label": pa.array(labels, pa.int8()), "extra": pa.array(texts, pa.string())}
+        return pa.RecordBatch.from_arrays(
+            [columns.get(name, kept.column(name)) for name in PLACED.names], schema=PLACED
+        )
+
+    def _members(self, pair: int) -> list[int]:
+        end = int(self._ends[pair])
+        return self._order[end - int(self.sizes[pair]) : end].tolist()
+
+    def _extra(self, pair: int, text: str | None, ids: list[bytes]) -> str | None:
+        """Return the extras of the one row of several, as JSON, given those of the row that remains."""
+        kept, members = int(self._kept[pair]), self._members(pair)
+        if self._is_special[pair]:
+            return packed(_merged_extra(self._read[kept], [self._read[at] for at in members], self._votes(pair)))
+        others = dict.fromkeys(ids[at].decode("utf-8", "surrogatepass") for at in members if ids[at] != ids[kept])
+        added = packed(self._votes(pair) | ({MERGED_IDS: list(others)} if others else {}))
+        return added if text is None or added is None else f"{text[:-1]}, {added[1:]}"
+
+    def _votes(self, pair: int) -> dict[str, Any]:
+        """Return the extras that say what the label of a pair is worth."""
+        ballots = self.ballots
+        votes: dict[str, Any] = {LABEL_SHARE: float(ballots.share[pair]), LABEL_VOTES: int(ballots.votes[pair])}
+        if ballots.label_weight[pair] < 1:
+            votes[LABEL_WEIGHT] = float(ballots.label_weight[pair])
+        if ballots.is_rate[pair]:
+            votes[LABEL_CUT] = float(ballots.cut[pair])
+        return votes
+
+
+def _merged_extra(kept: LabeledPair, members: Sequence[LabeledPair], votes: dict[str, Any]) -> dict[str, Any]:
+    """Return the extras of the one row of several: those of the row that remains, the votes, and the others' ids."""
+    ids = dict.fromkeys(name for row in members for name in own_ids(row) if name != kept.id)
+    sources = dict.fromkeys(name for row in members for name in source_ids(row))
+    extra = {name: value for name, value in kept.extra.items() if name not in _REPLACED} | votes
+    further = [name for name in sources if name != str(extra.get(SOURCE_ID))]
+    extra |= {MERGED_IDS: list(ids)} if ids else {}
+    return extra | ({MERGED_SOURCE_IDS: further} if further else {})
 
 
 def _pair_numbers(bucket: pa.RecordBatch) -> NDArray[np.int64]:
-    """Return the number [N] of each row's (query, candidate, language tag) in a bucket, in the order of first rows."""
+    """Return the number [N] of each row's (query, candidate, language tag) in a bucket."""
+    keys, tags = bucket.column("key").dictionary_encode(), tags_of(bucket).dictionary_encode()
     candidates = bucket.column("candidate").dictionary_encode()
-    keys: dict[str, int] = {}
-    known = np.array([keys.setdefault(query_key(text), len(keys)) for text in candidates.dictionary.to_pylist()])
-    numbers = known[candidates.indices.to_numpy()] if bucket.num_rows else known
-    pairs: dict[tuple[str, int, str], int] = {}
-    rows = zip(bucket.column("key").to_pylist(), numbers.tolist(), tags_of(bucket), strict=True)
-    return np.fromiter((pairs.setdefault(row, len(pairs)) for row in rows), np.int64, bucket.num_rows)
-
-
-def _ballots(rows: Sequence[LabeledPair]) -> list[Ballot]:
-    columns = zip(label_shares(rows), label_votes(rows), label_weights(rows), label_cuts(rows), strict=True)
-    return [
-        Ballot(votes, share * votes, weight * votes, share * weight * votes, cut * votes)
-        for share, votes, weight, cut in columns
-    ]
-
-
-def _counted(ballots: Sequence[Ballot]) -> Ballot:
-    """Return all votes as one ballot."""
-    return Ballot(*map(sum, zip(*ballots, strict=True)))
-
-
-def _is_dropped(ballot: Ballot, action: Contradictions) -> bool:
-    if action is Contradictions.MERGE or not ballot.has_both:
-        return False
-    return action is Contradictions.DROP or ballot.is_tie
-
-
-def _shown(rows: Sequence[LabeledPair], group: _Group) -> Contradiction:
-    members = [rows[at] for at in group.places]
-    positive = round(group.ballot.positive)
-    return Contradiction(
-        query=members[0].pair.query,
-        candidate=members[0].pair.candidate,
-        positive=positive,
-        negative=group.ballot.votes - positive,
-        ids=tuple(name for row in members for name in own_ids(row))[:_SHOWN_IDS],
-    )
+    found: dict[str, int] = {}
+    known = [found.setdefault(query_key(text), len(found)) for text in candidates.dictionary.to_pylist()]
+    numbers = np.array(known, dtype=np.int64)[candidates.indices.to_numpy()]
+    numbers += keys.indices.to_numpy().astype(np.int64) * len(found)
+    numbers = numbers * len(tags.dictionary) + tags.indices.to_numpy()
+    return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
