@@ -11,52 +11,28 @@ import argparse
 import json
 import logging
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from rows import DATA, ROOT, Parts, Rows, machine, parts
-from run import trained
+from bundles import BUILD, bundle_of, paired, scored
+from rows import DATA, Parts, Rows, machine, parts
 
 from export.bands import StageScores, choose_band
 from export.cascading import make_cascade
-from export.exporting import DEFAULT_LIMITS, export_bundle
-from relevance.evaluation.intervals import cluster_weights, interval
-from relevance.evaluation.metrics import always_yes_f1, auc, f1, weighted_auc, weighted_f1
+from relevance.evaluation.metrics import always_yes_f1
 from relevance.model.bundle import Bundle
 from relevance.model.card import Calibration
 from relevance.model.cascade import Band, CascadeRule, Scale
-from relevance.scorer import Scorer, Scores
+from relevance.scorer import Scores
 from relevance.tasks import Task
-from training.data.groups import linked_groups
 from training.data.provenance import now, source_commit
 
 HERE = Path(__file__).parent
-BUILD = ROOT / "build" / "real_data"
 LOSSES = (0.0, 0.001, 0.003, 0.005, 0.01, 0.02)
 SHARES = (0.1, 0.25, 0.5, 0.75)
 LOSS = 0.003  # of the cascade that is made and run; the others are computed from both models' logits
-RESAMPLES = 1000
-
-Floats = NDArray[np.float64]
-
-
-def bundle_of(layers: int, arguments: argparse.Namespace, rows: Parts) -> tuple[Path, dict[str, Any]]:
-    """Return the bundle of a model of so many layers and how it was trained."""
-    name = f"cascade-{arguments.setting}-{layers}"
-    keys = [*arguments.overrides, f"encoder.layers={layers}"]
-    own = arguments.small_set if layers == arguments.small else []
-    recipe = ROOT / "configs" / f"{arguments.setting[:2]}.toml"
-    run = trained(recipe, [*keys, *own], rows, BUILD / name, arguments.keep)
-    out = BUILD / f"{name}-bundle"
-    made = json.loads((BUILD / name / "card.json").read_text(encoding="utf-8"))["created"]
-    known = out / "manifest.json"
-    if not (known.is_file() and json.loads(known.read_text(encoding="utf-8"))["created"] == made):
-        export_bundle(BUILD / name, out, "fp32", DEFAULT_LIMITS["fp32"], overwrite=True)
-    return out, run
 
 
 def write_rows(file: Path, rows: Rows, task: Task) -> Path:
@@ -74,41 +50,6 @@ def write_rows(file: Path, rows: Rows, task: Task) -> Path:
     return file
 
 
-def scored(folder: Path, rows: Rows) -> tuple[Scores, float]:
-    """Return the scores of rows and their CPU time in seconds, on one thread."""
-    scorer, pairs = Scorer.open(folder, device="cpu", threads=1), [row.pair for row in rows]
-    scorer.score(pairs[:64])
-    began = time.process_time()
-    found = scorer.score(pairs)
-    return found, time.process_time() - began
-
-
-def figures(rows: Rows, found: Scores, large: Scores) -> dict[str, Any]:
-    """Return the metrics of a model, and its differences from the large one: paired, intervals over queries."""
-    labels = np.array([row.label for row in rows], dtype=np.float64)
-    clusters = np.unique(np.asarray(linked_groups(rows), dtype=object).astype(str), return_inverse=True)[1]
-    both = [(each.labels.astype(np.float64), np.unique(each.scores, return_inverse=True)[1]) for each in (found, large)]
-
-    def measure(weights: Floats) -> Floats:
-        ours, theirs = (
-            np.stack([weighted_f1(labels, predicted, weights), weighted_auc(labels, ranks, weights)])
-            for predicted, ranks in both
-        )
-        return ours - theirs
-
-    draws = np.concatenate([measure(w) for w in cluster_weights(clusters, RESAMPLES, 0)], axis=1)
-    values = measure(np.ones((1, len(labels))))[:, 0]
-    differences = [interval(value, draw).model_dump() for value, draw in zip(values, draws, strict=True)]
-    return {
-        "f1": f1(labels, found.labels),
-        "accuracy": float((found.labels == labels).mean()),
-        "auc": auc(labels, found.scores),
-        "labels_as_large": float((found.labels == large.labels).mean()),
-        "f1_less_large": differences[0],
-        "auc_less_large": differences[1],
-    }
-
-
 def table(result: dict[str, Any]) -> str:
     """Return a Markdown table of a result."""
     lines = [
@@ -119,7 +60,15 @@ def table(result: dict[str, Any]) -> str:
         passed = f"{each['passed_on']:.0%}" if "passed_on" in each else ""
         gaps = [each[key] for key in ("f1_less_large", "auc_less_large")]
         shown = [f"{gap['value']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]" for gap in gaps]
-        cells = [name, passed, f"{each['cost']:.2f}", f"{each['f1']:.4f}", shown[0], f"{each['auc']:.4f}", shown[1]]
+        cells = [
+            name,
+            passed,
+            f"{each['cost']:.2f}",
+            f"{each['f1']:.4f}",
+            shown[0],
+            f"{each['auc']['value']:.4f}",
+            shown[1],
+        ]
         lines.append(f"| {' | '.join(cells)} | {each['labels_as_large']:.1%} |")
     return "\n".join(lines)
 
@@ -132,20 +81,20 @@ def measured(bundles: dict[str, Path], given: Parts, task: Task) -> dict[str, An
     found = {}
     for name, (scores, spent) in runs.items():
         speed = {"cost": spent / seconds, "pairs_per_second": len(rows) / spent}
-        found[name] = figures(rows, scores, large) | speed
+        found[name] = paired(rows, scores, {"large": large}) | speed
     folder = BUILD / "cascade-bundle"
     summary = make_cascade(bundles["small"], bundles["large"], folder, dev, LOSS, overwrite=True).cascade
     scores, spent = scored(folder, rows)
     passed = float(np.isclose(scores.scores, large.scores, atol=1e-6).mean())
     speed = {"cost": spent / seconds, "pairs_per_second": len(rows) / spent, "passed_on": passed}
     chosen = {"max_f1_loss": LOSS, "cascade": summary.model_dump(mode="json")}
-    found[f"cascade, loss {LOSS:g}"] = figures(rows, scores, large) | speed | chosen
+    found[f"cascade, loss {LOSS:g}"] = paired(rows, scores, {"large": large}) | speed | chosen
     choosing = {name: scored(folder, given.choosing)[0] for name, folder in bundles.items()}
     logits = {name: run[0] for name, run in runs.items()}
     for name, band in bands(bundles, given, choosing, summary.scale).items():
         both, passed_on = with_band(bundles, given, logits, summary.scale, band)
         cost = {"cost": found["small"]["cost"] + passed_on, "passed_on": passed_on}
-        found[name] = figures(rows, both, large) | cost | {"band": band.model_dump()}
+        found[name] = paired(rows, both, {"large": large}) | cost | {"band": band.model_dump()}
     return found
 
 
@@ -193,7 +142,11 @@ def main(arguments: Sequence[str]) -> None:
     if not DATA.is_dir():
         sys.exit(f"error: no {DATA}; expected the real data beside the project")
     rows, task = parts(options.setting, options.max_rows, 0), Task(options.setting)
-    made = {name: bundle_of(getattr(options, name), options, rows) for name in ("small", "large")}
+    made = {}
+    for name, own in (("small", options.small_set), ("large", [])):
+        layers = getattr(options, name)
+        keys = [*options.overrides, f"encoder.layers={layers}", *own]
+        made[name] = bundle_of(f"cascade-{options.setting}-{layers}", options.setting, keys, rows, options.keep)
     labels = [row.label for row in rows.report]
     result = {
         "command": f"python benchmarks/real_data/cascade.py {' '.join(arguments)}",
