@@ -32,7 +32,7 @@ def trace(scorer: Scorer, path: Path) -> int:
 
     Weights past 2 GiB lie in files beside it.
     """
-    make = _optimum_config(scorer.config.model_type)
+    make = optimum_config(scorer.config.model_type)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # notes on constants and deprecations; parity is checked afterwards
         if make is not None:
@@ -42,13 +42,11 @@ def trace(scorer: Scorer, path: Path) -> int:
         return TORCH_OPSET
 
 
-def optimum_exports(family: str) -> bool:
-    """Return whether optimum is installed, fits the installed transformers, and exports an architecture."""
-    return _optimum_config(family) is not None
+def optimum_config(family: str) -> Callable[[Any], Any] | None:
+    """Return what makes optimum's export configuration of an architecture.
 
-
-def _optimum_config(family: str) -> Callable[[Any], Any] | None:
-    """Return what makes optimum's export configuration of an architecture; None where there is none."""
+    None where optimum is not installed, does not fit the installed transformers, or does not export it.
+    """
     try:
         from optimum.exporters.onnx import export  # noqa: F401 - registers the architectures
         from optimum.exporters.tasks import TasksManager

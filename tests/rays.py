@@ -11,9 +11,10 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip 
 @contextlib.contextmanager
 def local_ray(cpus):
     """Start it as `relevance score --ray local` does."""
-    import ray.data
+    from training.scoring.ray_start import set_patience, started
 
-    from training.scoring.ray_start import started
+    set_patience()
+    import ray.data
 
     with started("local", cpus):
         yield ray

@@ -4,9 +4,9 @@
 kernel that imports onnxruntime. Knows no rows, no HTTP and no scheduling.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,13 +130,11 @@ class BundleSession:
     def _run(self, arrays: Arrays) -> Logits:
         """Return the logits [B] of one batch."""
         manifest = self.bundle.manifest
-        count = len(arrays["input_ids"])
         try:
             (found,) = self.session.run([manifest.output_name], {name: arrays[name] for name in manifest.input_names})
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class
-            size = f"{count} pairs of {arrays['input_ids'].shape[1]} tokens"
-            raise MachineError(f"bundle {self.bundle.folder}: a batch of {size} does not run: {error}") from None
-        return checked_logits(self.bundle, found, count)
+            raise run_error(self.bundle, arrays, error) from None
+        return checked_logits(self.bundle, found, len(arrays["input_ids"]))
 
 
 def open_session(
@@ -191,6 +189,12 @@ def checked_logits(bundle: Bundle, found: NDArray[np.floating], count: int) -> L
     if not np.isfinite(logits).all():
         raise BundleError(f"bundle {bundle.folder}: {(~np.isfinite(logits)).sum()} logits are not finite")
     return logits
+
+
+def run_error(bundle: Bundle, arrays: Mapping[str, NDArray[Any]], error: Exception | str) -> MachineError:
+    """Return the error of a batch on which the runtime failed, for example out of memory."""
+    rows, width = arrays["input_ids"].shape
+    return MachineError(f"bundle {bundle.folder}: a batch of {rows} pairs of {width} tokens does not run: {error}")
 
 
 def self_test(

@@ -66,14 +66,15 @@ def _held(out: Path, lock: Path) -> int:
             holder = os.read(handle, 64).decode(errors="replace").strip() or "unknown"
             os.close(handle)
             raise MachineError(f"{out}: in use by process {holder}; expected no other run that writes it") from None
-        if _is_at(handle, lock):
+        if is_at(handle, lock):
             os.truncate(handle, 0)
             os.write(handle, str(os.getpid()).encode())
             return handle
         os.close(handle)  # its last holder removed the file between opening and locking
 
 
-def _is_at(handle: int, path: Path) -> bool:
+def is_at(handle: int, path: Path) -> bool:
+    """Return whether an open file is still the one at `path`: another process may have removed or replaced it."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from relevance.storage.locks import is_at
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -80,15 +81,28 @@ class LogFiles:
         used = sum(file.stat().st_size for file in self._folder.glob("*.jsonl*"))
         if used >= self._settings.feedback_folder_bytes:
             raise FolderFullError
-        host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        self._number += 1
-        self._path = self._folder / f"{HIDDEN}{stamp}-{host}-{os.getpid()}-{self._number}.jsonl"
-        self._file = file = io.FileIO(self._path, "x+")  # a container's processes may share host name, id and second
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._file = file = self._created()
         self._bytes, self._until = 0, time.monotonic() + self._settings.feedback_file_seconds
         return file
+
+    def _created(self) -> io.FileIO:
+        """Make a file, and lock it where the file system has locks."""
+        host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+        while True:
+            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+            self._number += 1
+            self._path = self._folder / f"{HIDDEN}{stamp}-{host}-{os.getpid()}-{self._number}.jsonl"
+            file = io.FileIO(self._path, "x+")  # a container's processes may share host name, id and second
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()  # another process has just found it without a lock, and adopts it
+                continue
+            except OSError:
+                return file  # a file system without locks
+            if is_at(file.fileno(), self._path):
+                return file
+            file.close()  # another process adopted it before it was locked, and removed it: it was empty
 
 
 @contextlib.contextmanager
@@ -96,7 +110,7 @@ def _locked(path: Path) -> Iterator[io.FileIO]:
     """Lock a file that is still at its path. Raises BlockingIOError, FileNotFoundError or another OSError."""
     with io.FileIO(path, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        if not is_at(file.fileno(), path):
             raise FileNotFoundError(path)
         yield file
 

@@ -10,9 +10,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from relevance.errors import BundleError, MachineError
+from relevance.errors import BundleError, MachineError, RelevanceError
 from relevance.model.bundle import Bundle
-from relevance.model.session import check_names, checked_logits, graph_names, open_session, self_test
+from relevance.model.session import check_names, checked_logits, graph_names, open_session, run_error, self_test
 from relevance.text.tokenization import TokenizedPair
 from service.batch_shape import CPU_SHAPE, GPU_SHAPE, BatchShape
 from service.runtime.cuda_graphs import OPENING, Feeds, GraphRunner, buckets_of
@@ -62,7 +62,7 @@ class Engine:
     def logits(self, pairs: Sequence[TokenizedPair], width: int = 0) -> NDArray[np.float32]:
         """Return logits [B] of pairs as one batch, padded to the longest pair, or to `width` if that is longer.
 
-        Raises BundleError for a logit that is not finite.
+        Raises BundleError for a logit that is not finite, MachineError where the runtime fails.
         """
         manifest = self.bundle.manifest
         arrays = self.tokenizer.collate(pairs, width)
@@ -71,7 +71,12 @@ class Engine:
             with self._lock:  # runs are concurrent
                 self.unknown_tokens += unknown
         feeds = {name: arrays[name] for name in manifest.input_names}
-        found = self._run(feeds)
+        try:
+            found = self._run(feeds)
+        except RelevanceError:
+            raise
+        except Exception as error:
+            raise run_error(self.bundle, feeds, error) from error
         return checked_logits(self.bundle, found, len(pairs))
 
     def _run(self, feeds: Feeds) -> NDArray[np.floating]:

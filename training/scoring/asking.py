@@ -24,11 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class AskReport(ScoreReport):
-    """What asking did, beside the scores. `known` pairs were in the cache and cost nothing."""
+    """What asking did, beside the scores. `cost` and `known` are of this run, without one that it resumes."""
 
     cost: Cost
-    known: int
-    undecided: int = Field(description="pairs that the model answered with neither word; their score is 0.5")
+    known: int = Field(description="pairs whose answer was in the cache and cost nothing; equal pairs count once")
 
     def text(self) -> str:
         """Return the report in words."""
@@ -49,7 +48,8 @@ class EndpointRunner:
         """Yield the shards' scores, in order."""
         for shard in map(staged.shard, shards):
             kept = np.zeros(len(shard.places), dtype=SHARD)
-            kept["place"], kept["score"] = shard.places, self._teacher.scores(shard.queries, shard.candidates)
+            kept["place"] = shard.places
+            kept["score"], kept["undecided"] = self._teacher.scores(shard.queries, shard.candidates)
             kept["label"] = kept["score"] >= 0.5
             yield shard.index, kept
 
@@ -70,11 +70,11 @@ def ask_file(
     check_paths(file, out, [], options)
     with DiskCache(answers_file(out, cache), "answers") as kept, closing(Teacher(asking, task, kept)) as teacher:
         report = score_by(EndpointRunner(teacher), f"teacher {asking.model!r}", file, out, options)
-    if teacher.undecided:
+    if report.undecided:
         log.warning(
             "%s: %d pairs were answered with neither %r nor %r; their score is 0.5",
-            *(out, teacher.undecided, asking.yes, asking.no),
+            *(out, report.undecided, asking.yes, asking.no),
         )
-    own = {"cost": teacher.budget.cost, "known": teacher.known, "undecided": teacher.undecided}
+    own = {"cost": teacher.budget.cost, "known": teacher.known}
     total = {"total_seconds": round(time.monotonic() - began, 3)}
     return AskReport(**(report.model_dump() | own | total))

@@ -22,7 +22,7 @@ from relevance.model.bundle import Bundle
 from relevance.scorer import Scorer
 from relevance.storage.files import writing
 from training.scoring.options import ScoreOptions
-from training.scoring.ray_start import check_address, first_line, started
+from training.scoring.ray_start import check_address, first_line, set_patience, started
 from training.scoring.shards import ModelId, score_rows
 from training.scoring.staged import ShardRows, StagedRows
 from training.scoring.work import SHARD
@@ -44,6 +44,8 @@ class RayRunner:
     @classmethod
     def open(cls, folder: Path, options: ScoreOptions) -> Self:
         """Open the bundle without a session, to know its task and digest. Raises BundleError as `Bundle.open` does."""
+        if options.ray == "local":
+            set_patience()
         import ray.data  # noqa: F401 - a missing package shows before the file is read
 
         check_address(options.ray or "local")
@@ -170,6 +172,4 @@ def _named_errors() -> Iterator[None]:
     try:
         yield
     except (RayError, ExecutionTimeoutError, SystemException) as error:
-        raise MachineError(
-            f"Ray: {type(error).__name__}: {first_line(error)}; finished shards are kept: repeat the command"
-        ) from error
+        raise MachineError(f"Ray: {type(error).__name__}: {first_line(error)}") from error

@@ -27,8 +27,8 @@ def needs_records(out: Path, options: ScoreOptions) -> bool:
 
 
 def write_output(path: Path, out: Path, shards: Shards, columns: Columns, options: ScoreOptions) -> Counter[str]:
-    """Write the output of the type of `out` to `path`; return how many rows are positive and how many truncated."""
-    counts: Counter[str] = Counter(positive=0, truncated=0)
+    """Write the output of the type of `out` to `path`; return how many rows are positive, truncated and undecided."""
+    counts: Counter[str] = Counter()
     version = shards.runner.model.version
     kind = output_type(out)
 
@@ -38,6 +38,7 @@ def write_output(path: Path, out: Path, shards: Shards, columns: Columns, option
     for _, kept in shards.finished():
         counts["positive"] += int(kept["label"].sum())
         counts["truncated"] += int(kept["truncated"].sum())
+        counts["undecided"] += int(kept["undecided"].sum())
     with whole_file(path) as beside:
         if is_joined(out, shards.source):
             write_joined(beside, shards.source, _columns(shards, options))

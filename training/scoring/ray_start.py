@@ -9,16 +9,32 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
 from relevance.errors import MachineError
+from relevance.storage.locks import is_at
 
 OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray started here; the smallest that Ray takes is 75 MiB
 CONNECT_SECONDS = 10.0
 FOLDER = "relevance-ray-"  # a folder of a Ray started here, and the lock beside it that its driver holds
 LOCK = ".lock"
+# How long a Ray started here waits for its own processes, by its variables; by default it gives up after 30 to 100 s,
+# which a busy machine needs. Read when Ray is imported.
+PATIENCE = {
+    "RAY_gcs_server_port_wait_time_s": "600",
+    "RAY_raylet_start_wait_time_s": "600",
+    "RAY_agent_register_timeout_ms": "600000",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_raylet_client_num_connect_attempts": "600",  # one a second
+}
+
+
+def set_patience(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let a Ray started here take its time. To be called before Ray is imported. A value that the user set stays."""
+    for name, value in PATIENCE.items():
+        environment.setdefault(name, value)
 
 
 def check_address(address: str) -> None:
@@ -95,16 +111,29 @@ def own_folder(parent: Path) -> Iterator[Path]:
     """
     for lock in parent.glob(f"{FOLDER}*{LOCK}"):
         _remove_if_left(lock)
-    handle, name = tempfile.mkstemp(LOCK, FOLDER, parent)
-    lock, folder = Path(name), Path(name.removesuffix(LOCK))
+    handle, lock = _held(parent)
+    folder = _folder_of(lock)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         folder.mkdir(mode=0o700)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         lock.unlink(missing_ok=True)
         os.close(handle)
+
+
+def _held(parent: Path) -> tuple[int, Path]:
+    """Make a lock file and lock it; return its handle and path."""
+    while True:
+        handle, name = tempfile.mkstemp(LOCK, FOLDER, parent)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if is_at(handle, Path(name)):
+            return handle, Path(name)
+        os.close(handle)  # before it was locked, another process took it for one that a killed process had left
+
+
+def _folder_of(lock: Path) -> Path:
+    return lock.with_name(lock.name.removesuffix(LOCK))
 
 
 def _remove_if_left(lock: Path) -> None:
@@ -114,7 +143,7 @@ def _remove_if_left(lock: Path) -> None:
         return  # it has just gone, or is another user's
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(lock.with_name(lock.name.removesuffix(LOCK)), ignore_errors=True)
+        shutil.rmtree(_folder_of(lock), ignore_errors=True)
         lock.unlink(missing_ok=True)
     except BlockingIOError:
         pass  # its process lives

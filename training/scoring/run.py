@@ -9,7 +9,7 @@ options alone: an interrupted run that goes on ends with the same bytes as one l
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,6 +51,7 @@ class ScoreReport(BaseModel):
     resumed: int
     positive: int
     truncated: int
+    undecided: int = Field(description="pairs that a language model answered with neither word; their score is 0.5")
     bad_rows: int
     bad_rows_file: str | None
     scoring_seconds: float = Field(description="time of the scoring pass alone")
@@ -82,23 +83,32 @@ def score_file(bundle_folder: Path, file: Path, out: Path, options: ScoreOptions
 
 def score_by(runner: Runner, what: str, file: Path, out: Path, options: ScoreOptions) -> ScoreReport:
     """Score the rows of `file` by an opened runner, `what` in messages, as `score_file` does."""
-    bad_file = _bad_rows_file(file, out)
+    paths = _Paths(file, out, _bad_rows_file(file, out))
     if out != STANDARD:
-        return _score_file(runner, what, (file, out, bad_file), options)
+        return _score_file(runner, what, paths, options)
     with output_file(out) as whole:
-        report = _score_file(runner, what, (file, whole.with_suffix(".jsonl"), bad_file), options)
-        whole.with_suffix(".jsonl").replace(whole)
+        lines = whole.with_suffix(".jsonl")
+        report = _score_file(runner, what, paths._replace(out=lines, lasting=False), options)
+        lines.replace(whole)
     return report.model_copy(update={"out": str(out)})
 
 
-def _score_file(runner: Runner, what: str, paths: tuple[Path, Path, Path], options: ScoreOptions) -> ScoreReport:
-    """Score a file; `paths` are the file, the output and the file of bad rows."""
-    began, (file, out, bad_file) = time.monotonic(), paths
+class _Paths(NamedTuple):
+    """The files of a run. `lasting`: the folder of `out` outlasts the command."""
+
+    file: Path
+    out: Path
+    bad_rows: Path
+    lasting: bool = True
+
+
+def _score_file(runner: Runner, what: str, paths: _Paths, options: ScoreOptions) -> ScoreReport:
+    began, (file, out, bad_file, lasting) = time.monotonic(), paths
     source = Source(file, runner.model.task, options.reading)
     mark = _mark(source, runner, options)
     if options.submission:
         _check_member(options.submission, source.task, out, options)
-    with open_work(out) as work:
+    with open_work(out, lasting=lasting) as work:
         check_outputs([out], overwrite=options.overwrite)  # again: a run that ended since may have written it
         staged, found = _surveyed(work, mark, source, out, options, what)
         bad_rows_file = _write_bad_rows(source, bad_file, found.bad)
@@ -122,6 +132,7 @@ def _score_file(runner: Runner, what: str, paths: tuple[Path, Path, Path], optio
         resumed=resumed,
         positive=counts["positive"],
         truncated=counts["truncated"],
+        undecided=counts["undecided"],
         bad_rows=found.bad,
         bad_rows_file=str(bad_rows_file) if bad_rows_file else None,
         scoring_seconds=round(scoring_seconds, 3),

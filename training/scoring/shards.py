@@ -98,7 +98,7 @@ class Shards:
 
     def scored(self) -> Iterator[Scored]:
         """Yield the scores of every good row, in the order of the file. Errors as `finished`."""
-        return (Scored._make(row) for _, kept in self.finished() for row in kept.tolist())
+        return (Scored._make(row) for _, kept in self.finished() for row in kept[list(Scored._fields)].tolist())
 
     def records(self) -> Iterator[tuple[Scored, dict[str, Any]]]:
         """Yield the scores of every good row with the record as the file has it."""

@@ -35,7 +35,7 @@ class Teacher:
     """A language model that is asked about pairs of a task. Used from one thread; asks from several."""
 
     def __init__(self, options: AskOptions, task: Task, cache: DiskCache) -> None:
-        self.undecided = self.known = 0  # pairs that the model gave neither answer for; pairs that the cache knew
+        self.known = 0  # pairs whose answer the cache had
         self.budget = Budget(options)
         self._options, self._cache, self._prompt = options, cache, options.prompt(task)
         self._client = EndpointClient(options, self.budget, "teacher")
@@ -46,8 +46,10 @@ class Teacher:
         digest = hashlib.sha256(content.encode()).hexdigest()
         self.model = ModelId(task, f"{options.model} {digest[:12]}", digest)
 
-    def scores(self, queries: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
-        """Return the scores [N] of pairs, given as columns; 0.5 where the model gives neither answer.
+    def scores(
+        self, queries: Sequence[str], candidates: Sequence[str]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the scores [N] of pairs, given as columns, and where [N] the model gave neither answer: 0.5.
 
         Raises StoppedError where the server is down or the budget is spent, ConfigError where it gives no
         log-probabilities or mostly other answers. What was answered before is kept.
@@ -62,9 +64,9 @@ class Teacher:
             self._cache.put(space, {text: value})
             found[text] = value
             self._check_decided(list(found.values()))
-        scores = np.array([0.5 if found[text] is None else found[text] for text in texts], dtype=np.float64)
-        self.undecided += sum(found[text] is None for text in texts)
-        return scores
+        scores = np.array([found[text] for text in texts], dtype=np.float64)  # None becomes NaN
+        undecided = np.isnan(scores)
+        return np.where(undecided, 0.5, scores), undecided
 
     def _asked(self, texts: Sequence[str]) -> Iterator[tuple[str, float | None]]:
         """Yield each text with the score of its answer, as answers come. After an error nothing more is asked."""

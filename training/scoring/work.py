@@ -17,8 +17,9 @@ from relevance.storage.outputs import write_text
 
 log = logging.getLogger(__name__)
 
-# `place` is the row's place among all rows, by which its record is found again.
-SHARD = np.dtype([("place", "<i8"), ("score", "<f8"), ("label", "u1"), ("truncated", "?")])
+# `place` is the row's place among all rows, by which its record is found again. `undecided`: a language model answered
+# with neither word.
+SHARD = np.dtype([("place", "<i8"), ("score", "<f8"), ("label", "u1"), ("truncated", "?"), ("undecided", "?")])
 FINGERPRINT_FILE = "fingerprint"
 SHARDS = "shard-*.npy"
 
@@ -74,8 +75,10 @@ def work_folder(out: Path) -> Path:
 
 
 @contextmanager
-def open_work(out: Path) -> Iterator[Work]:
+def open_work(out: Path, *, lasting: bool = True) -> Iterator[Work]:
     """Open the work folder of `out`; remove it when the block ends well or holds no finished shard, else keep it.
+
+    `lasting` false: `out` itself lies in a temporary folder, so that nothing is kept after an error.
 
     Raises MachineError where the folder cannot be made or another process writes the same output.
     """
@@ -87,7 +90,7 @@ def open_work(out: Path) -> Iterator[Work]:
             with writing(out, temporary=folder):
                 yield Work(folder)
         except Exception:
-            if any(folder.glob(SHARDS)):
+            if lasting and any(folder.glob(SHARDS)):
                 log.info("finished shards are kept in %s: the same command goes on from there", folder)
             else:
                 shutil.rmtree(folder)

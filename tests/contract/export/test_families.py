@@ -119,9 +119,9 @@ def test_the_table_of_families_says_what_the_code_does():
         assert kinds == ", ".join(KINDS[kind] for name, kind in FAMILIES if name == tried)
         assert (train_, serve) == ("yes", "yes")
         assert int8 == ("yes" if tried in INT8 else "not tried")
-        if tracing.optimum_exports("bert"):  # else torch's exporter writes them all
+        if tracing.optimum_config("bert"):  # else torch's exporter writes them all
             written = {"gemma3": "gemma3_text"}.get(family, family)  # its text model alone
-            assert export_ == ("optimum" if tracing.optimum_exports(written) else "torch")
+            assert export_ == ("optimum" if tracing.optimum_config(written) else "torch")
 
 
 def test_the_exporter_of_torch_names_what_it_cannot_export(tmp_path):

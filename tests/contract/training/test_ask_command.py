@@ -1,6 +1,7 @@
 """`relevance ask` against a real language model with random weights behind a real HTTP endpoint."""
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from relevance.errors import ConfigError, InputError
+from relevance.storage.outputs import STANDARD
 from relevance.tasks import Task
 from tests.commands import relevance
 from tests.lm_server import lm_server
@@ -136,6 +138,29 @@ def test_pairs_without_either_answer_are_undecided_and_many_are_an_error(server,
     file.write_text("".join(json.dumps(row) + "\n" for row in more), encoding="utf-8")
     with pytest.raises(ConfigError, match="most of 20 pairs begin with neither 'never' nor 'said'"):
         ask(server, file, tmp_path / "more.jsonl", yes="never", no="said")
+
+
+def test_undecided_pairs_of_an_interrupted_run_count_after_it_goes_on(server, file, tmp_path, caplog):
+    """Four rows a shard: the first run ends in its third shard, the second one asks about the rest alone."""
+    shards = ScoreOptions(shard_rows=4)
+    caplog.set_level(logging.INFO)
+    asked = options(server, yes="never", no="said", budget_requests=9, concurrency=1)
+    with pytest.raises(BudgetSpentError):
+        ask_file(asked, Task.QI, file, tmp_path / "out.jsonl", shards)
+    assert "finished shards are kept" in caplog.text
+    report = ask_file(options(server, yes="never", no="said"), Task.QI, file, tmp_path / "out.jsonl", shards)
+    assert (report.rows, report.resumed, report.undecided) == (12, 8, 12)
+    assert "12 pairs were answered with neither" in caplog.text
+
+
+def test_nothing_is_said_to_be_kept_of_scores_for_standard_output(server, file, tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level(logging.INFO)
+    asked = options(server, budget_requests=9, concurrency=1)
+    with pytest.raises(BudgetSpentError, match=r"9 answers are kept in standard-output\.answers\.sqlite"):
+        ask_file(asked, Task.QI, file, STANDARD, ScoreOptions(shard_rows=4))
+    assert "shards are kept" not in caplog.text
+    assert {path.name for path in tmp_path.iterdir()} == {file.name, "standard-output.answers.sqlite"}
 
 
 def test_server_without_log_probabilities_is_named(server, file, tmp_path):

@@ -14,9 +14,9 @@ import pytest
 from tests.rays import needs_ray
 from tests.tiny import tiny_bundle
 
-pytestmark = [needs_ray, pytest.mark.timeout(1800)]  # Ray takes minutes to start on a busy machine
+pytestmark = [needs_ray, pytest.mark.timeout(3600)]  # Ray takes minutes to start on a busy machine
 SHARD_ROWS, SHARDS = 40, 30
-WAIT_SECONDS = 500
+WAIT_SECONDS = 1500
 
 
 @pytest.fixture(scope="module")

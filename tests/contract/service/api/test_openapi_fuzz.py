@@ -9,6 +9,7 @@ from tests.serving import running
 from tests.tiny import tiny_bundle
 
 
+@pytest.mark.timeout(3600)  # half a minute on an idle core
 @pytest.mark.skipif(not INSTALLED, reason="needs the package schemathesis")
 def test_every_route_keeps_to_the_openapi_page(tmp_path):
     bundles = {task: tmp_path / task for task in ("qc", "qi")}
@@ -17,7 +18,7 @@ def test_every_route_keeps_to_the_openapi_page(tmp_path):
     secret = new_secret()
     (tmp_path / "keys.toml").write_text(entry("fuzz", secret, ["score"]))
     with running(bundles, api_keys=tmp_path / "keys.toml", threads=1) as process:
-        report = fuzz(process.wait_ready(), secret, examples=12, seed=1, seconds=120)
+        report = fuzz(process.wait_ready(), secret, examples=12, seed=1)
         assert process.child.poll() is None
     assert report.exit_code == 0, report.output
     assert report.operations >= 17

@@ -47,6 +47,16 @@ def test_threads_that_share_a_model_get_their_own_logits(bundle):
     assert together == alone * 5
 
 
+@pytest.mark.parametrize("threads", [1, 2])  # with one, OpenVINO's own `infer` returns the logits of the run before
+def test_a_run_that_fails_is_an_error_whatever_the_threads(bundle, threads):
+    model = OpenVinoModel(bundle, threads=threads)
+    good = feeds(bundle, bundle.inputs().encode([golden.pair for golden in bundle.golden]))
+    model.run(good)
+    rows, width = good["input_ids"].shape
+    with pytest.raises(MachineError, match=rf"qc: a batch of {rows} pairs of {width} tokens does not run: OpenVINO: "):
+        model.run(good | {"attention_mask": good["attention_mask"][:, :3]})
+
+
 def test_a_graph_with_an_unknown_operator_is_named(bundle, tmp_path):
     tiny_bundle(tmp_path / "qc")
     model = onnx.load(tmp_path / "qc" / MODEL_FILE)

@@ -1,11 +1,13 @@
 """The log's files are whole, its memory and its folder are bounded, and what is lost is counted."""
 
 import contextlib
+import fcntl
 import json
 import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
@@ -215,6 +217,30 @@ def test_a_start_publishes_the_whole_lines_of_ended_writers_only(tmp_path, metri
     opened(tmp_path, metrics).close()
     assert len(published(tmp_path)) == 2
     assert not list(tmp_path.glob(".feedback-*"))
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_new_file_that_another_process_adopts_before_it_is_locked_is_made_again(tmp_path, monkeypatch, held):
+    """Two processes start at once. `held`: the other one still has the lock when this one asks for it."""
+    flock, others = fcntl.flock, []
+
+    def late(file, how):
+        if not others:
+            others.append(LogFiles(tmp_path, Settings()))
+            if not held:
+                others[0].adopt()
+                return flock(file, how)
+            with Path(file.name).open("rb+") as other:
+                flock(other, how)
+                return flock(file, how)
+        return flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    files = LogFiles(tmp_path, Settings())
+    files.write(b"{}\n")
+    files.publish()
+    (file,) = published(tmp_path)
+    assert file.read_bytes() == b"{}\n"
 
 
 def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path):

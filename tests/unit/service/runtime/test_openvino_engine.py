@@ -2,16 +2,22 @@
 
 import logging
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
+from prometheus_client import generate_latest
 
 from relevance import Scorer
 from relevance.errors import BundleError, MachineError
 from relevance.model import openvino_model
-from relevance.model.bundle import Bundle, write_bundle_files
+from relevance.model.bundle import MODEL_FILE, Bundle, write_bundle_files
 from relevance.model.openvino_model import BF16_TOLERANCE
 from relevance.tasks import Task
 from service.batch_shape import CPU_SHAPE, OPENVINO_SHAPE
+from service.observability.metrics import Metrics
 from service.runtime.openvino_engine import CpuOptions, openvino_engine
+from service.scoring.model_metrics import ModelMetrics, Role
 from service.scoring.served_model import open_engine
 from service.settings import Settings
 from tests.serving import in_process
@@ -59,6 +65,9 @@ def test_a_bundle_that_disagrees_runs_in_onnxruntime_and_the_log_says_why(bundle
     with caplog.at_level(logging.WARNING):
         engine = open_engine(other, Settings(cpu_runtime="auto", device="cpu"))
     assert engine.runtime == "onnxruntime"
+    metrics = Metrics([Task.QC], [], [], [])
+    ModelMetrics(metrics, other.manifest, engine.device, engine.runtime).set_role(Role.ACTIVE)
+    assert 'role="active",runtime="onnxruntime"' in generate_latest(metrics.registry).decode()
     assert "OpenVINO is not used, onnxruntime is: bundle" in caplog.text
     assert f"within {BF16_TOLERANCE}" in caplog.text
 
@@ -66,6 +75,26 @@ def test_a_bundle_that_disagrees_runs_in_onnxruntime_and_the_log_says_why(bundle
 def test_a_bundle_that_disagrees_is_refused_where_openvino_is_required(bundle, processor):
     with pytest.raises(BundleError, match="golden pair 1 scored"):
         openvino_engine(off_by(bundle, 2 * BF16_TOLERANCE), CpuOptions("openvino"))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_bundle_that_openvino_cannot_run_is_left_to_onnxruntime_and_the_log_says_why(
+    bundle, processor, caplog, threads
+):
+    """The graph compiles, but a run fails: seven numbers are added to the logits of four golden pairs."""
+    model = onnx.load(bundle.folder / MODEL_FILE)
+    next(node for node in model.graph.node if "logits" in node.output).output[0] = "raw"
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(7, dtype=np.float32), "seven"))
+    model.graph.node.append(helper.make_node("Add", ["raw", "seven"], ["logits"]))
+    onnx.save(model, bundle.folder / MODEL_FILE)
+    assert openvino_engine(bundle, CpuOptions("auto", threads)) is None
+    assert f"onnxruntime is: bundle {bundle.folder}: a batch of 4 pairs of" in caplog.text
+    for opened in (
+        lambda: openvino_engine(bundle, CpuOptions("openvino", threads)),
+        lambda: open_engine(bundle, Settings(cpu_runtime="onnxruntime", device="cpu")),
+    ):
+        with pytest.raises(MachineError, match=r"a batch of 4 pairs of .* does not run"):
+            opened()
 
 
 def test_a_processor_without_bf16_takes_onnxruntime_or_refuses(bundle, monkeypatch):

@@ -1,5 +1,6 @@
 """How a Ray is found and what a killed one leaves: tests/contract/training/test_score_ray.py starts one."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 
 from relevance.errors import MachineError
 from tests.rays import needs_ray
+from training.scoring import ray_start
 from training.scoring.ray_start import check_address, own_folder
 
 OWNER = """
@@ -71,3 +73,46 @@ def test_the_folder_of_a_killed_process_goes_with_the_next_one_and_others_stay(t
             owner.kill()
             owner.wait()
             owner.stdout.close()
+
+
+def test_a_lock_that_another_process_took_for_a_left_one_is_made_again(tmp_path, monkeypatch):
+    """Two commands start at once: the second one sweeps between the first one's making of its lock and locking it."""
+    flock, swept = ray_start.fcntl.flock, []
+
+    def late(handle, how):
+        if not swept:
+            (made,) = tmp_path.iterdir()
+            swept.append(made)
+            ray_start._remove_if_left(made)
+        flock(handle, how)
+
+    monkeypatch.setattr(ray_start.fcntl, "flock", late)
+    with own_folder(tmp_path) as folder:
+        lock = folder.with_name(f"{folder.name}.lock")
+        assert swept != [lock]
+        assert sorted(tmp_path.iterdir()) == [folder, lock]
+        ray_start._remove_if_left(lock)  # it is held
+        assert folder.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+PATIENT = """
+from pathlib import Path
+from training.scoring.on_ray import RayRunner
+from training.scoring.options import ScoreOptions
+try:
+    RayRunner.open(Path("no bundle"), ScoreOptions(ray="local"))
+except Exception as error:
+    assert "no bundle" in str(error), error
+from ray._raylet import Config
+print(Config.worker_register_timeout_seconds())
+"""
+
+
+@needs_ray
+def test_a_ray_of_this_machine_waits_longer_for_its_processes_and_keeps_what_the_user_set():
+    for given, seconds in ({}, "600"), ({"RAY_worker_register_timeout_seconds": "90"}, "90"):
+        told = subprocess.run(
+            [sys.executable, "-c", PATIENT], env=os.environ | given, capture_output=True, text=True, check=False
+        )
+        assert told.stdout == f"{seconds}\n", told.stderr
