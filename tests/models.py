@@ -39,8 +39,8 @@ TIKTOKEN_SPLIT = (
 KINDS = ("wordpiece", "unigram", "tiktoken", "fallback")
 
 
-def real_tokenizer(kind: str) -> Tokenizer:
-    """Return a tokenizer of a kind that real models have, trained on WORDS; SPECIAL have the ids 0 to 3.
+def real_tokenizer(kind: str, texts: Sequence[str] = WORDS, size: int = VOCABULARY) -> Tokenizer:
+    """Return a tokenizer of a kind that real models have, trained on texts; SPECIAL have the ids 0 to 3.
 
     `wordpiece`: BERT; `unigram`: XLM-R, DeBERTa-v3; `tiktoken`: Qwen, Llama 3; `fallback` (BPE with bytes for unknown
     characters): Gemma, Llama 2, mmBERT.
@@ -49,13 +49,13 @@ def real_tokenizer(kind: str) -> Tokenizer:
         tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer: Any = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=SPECIAL, show_progress=False)
+        trainer: Any = trainers.WordPieceTrainer(vocab_size=size, special_tokens=SPECIAL, show_progress=False)
     elif kind == "unigram":
         tokenizer = Tokenizer(models.Unigram())
         tokenizer.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()])
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
         trainer = trainers.UnigramTrainer(
-            vocab_size=VOCABULARY, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False
+            vocab_size=size, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False
         )
     elif kind == "tiktoken":
         tokenizer = Tokenizer(models.BPE(ignore_merges=True))
@@ -66,15 +66,15 @@ def real_tokenizer(kind: str) -> Tokenizer:
         )
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(
-            vocab_size=VOCABULARY, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+            vocab_size=size, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
         )
     else:
         tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
         tokenizer.normalizer = normalizers.Replace(" ", "▁")
         tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
         every = [f"<0x{byte:02X}>" for byte in range(256)]
-        trainer = trainers.BpeTrainer(vocab_size=2 * VOCABULARY, special_tokens=[*SPECIAL, *every], show_progress=False)
-    tokenizer.train_from_iterator(WORDS, trainer)
+        trainer = trainers.BpeTrainer(vocab_size=2 * size, special_tokens=[*SPECIAL, *every], show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
 
@@ -197,6 +197,39 @@ def tiny_language_model(folder: Path, family: str = "qwen3", *, tied: bool = Fal
     config.vocab_size, config.tie_word_embeddings = tokenizer.get_vocab_size(), tied
     config.max_position_embeddings, config.initializer_range = positions, 0.3  # so that scores depend on the texts
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
+QWEN3_RERANKER = (  # the prompt that its makers document
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+    f"<Instruct>: {INSTRUCTION}\n<Query>: {{query}}\n<Document>: {{candidate}}<|im_end|>\n<|im_start|>assistant\n"
+    "<think>\n\n</think>\n\n"
+)
+
+
+def tiny_asked_reranker(folder: Path, family: str = "qwen3", *, classifier: bool = False) -> Path:
+    """Write a random decoder as Qwen3-Reranker is one: it answers yes or no, or was converted to a classifier.
+
+    Its byte-level BPE splits words as Qwen's does, and has tokens that hold a sign and the line break behind it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = [*WORDS, *[f"{QWEN3_RERANKER} shoes?\n cups!\n yes no\nyes\nno"] * 9]
+    tokenizer = real_tokenizer("tiktoken", texts, 2 * VOCABULARY)
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    tokenizer.add_tokens(["<think>", "</think>"])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="</s>",
+        pad_token="<pad>",
+        model_input_names=["input_ids", "attention_mask"],
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = tiny_config(family, tokenizer.get_vocab_size())
+    config.update({"max_position_embeddings": 512, "initializer_range": 0.3, "num_labels": 1})
+    kind = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
+    kind.from_config(config).save_pretrained(folder)
     return folder
 
 

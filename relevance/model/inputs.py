@@ -131,7 +131,7 @@ class PairInputs:
 
     def query(self, query: str, language: str) -> tuple[str, QueryLetters | None]:
         """Return a query's text, and what it contributes to the features of its pairs."""
-        text = f"{self.tokenizer.leads[0]}{self.format.query_text(query, language)}"
+        text = f"{self.tokenizer.leads[0]}{self.format.query_text(query, language)}{self.tokenizer.query_tail}"
         return text, QueryLetters.of(query) if self.overlap else None
 
     def candidate(self, candidate: str) -> tuple[str, CandidateFeatures]:

@@ -35,6 +35,10 @@ class Prompt(StrictModel):
     text: str = Field(description="the whole prompt; {query} and {candidate} stand in it once each, in this order")
     yes: str = Field(" yes", min_length=1, description="the answer of label 1: one token after the prompt")
     no: str = Field(" no", min_length=1, description="the answer of label 0: one token after the prompt")
+    breaks_with_query: bool = Field(
+        False,
+        description="line breaks behind the query are tokenised with it, as in one text: models trained elsewhere",
+    )
 
     @model_validator(mode="after")
     def _has_both_places(self) -> Self:
@@ -53,9 +57,16 @@ class Prompt(StrictModel):
         return before, between, after
 
     @property
+    def query_tail(self) -> str:
+        """The line breaks behind the query that are tokenised with it: many vocabularies join them to a sign (`?`)."""
+        between = self.parts[1]
+        return between[: len(between) - len(between.lstrip("\r\n"))] if self.breaks_with_query else ""
+
+    @property
     def texts(self) -> tuple[str, ...]:
         """The parts as they are tokenised; the last one with either answer. Spaces before a text belong to it."""
         before, between, after = self.parts
+        between = between.removeprefix(self.query_tail)
         return before.rstrip(" "), between.rstrip(" "), after + self.yes, after + self.no
 
 

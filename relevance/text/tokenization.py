@@ -75,6 +75,7 @@ class PairTokenizer:
         self.leads = (
             ("", "") if prompt is None else _leads(tokenizer, prompt)
         )  # before a query's and a candidate's text
+        self.query_tail = "" if prompt is None else prompt.query_tail  # behind a query's text
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
         self.unknown_id = _unknown_id(tokenizer)
@@ -219,9 +220,10 @@ def _prompt_template(tokenizer: Tokenizer, prompt: Prompt) -> PairTemplate:
     """Return the tokens of a prompt around a pair. Marks such as `<|im_start|>` in its text are special tokens.
 
     What the tokenizer puts before every text (`<s>`) begins the prompt, unless the prompt begins with it itself. Spaces
-    before a text are tokenised with it: see `_leads`.
+    before a text are tokenised with it: see `_leads`. So may be line breaks behind the query: see `Prompt.query_tail`.
     """
     before, between, after = prompt.parts
+    between = between.removeprefix(prompt.query_tail)
     whole, alone = (tokenizer.encode("a", add_special_tokens=special).ids for special in (True, False))
     begin = whole[: _find(whole, alone, 0)]
     prefix, middle, suffix = (

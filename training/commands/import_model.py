@@ -12,15 +12,15 @@ from training.importing.options import ImportOptions
 
 @flattened
 def import_model(
-    model: Annotated[str, typer.Argument(help="A local folder or a hub id: a classifier of pairs, or a CrossEncoder.")],
+    model: Annotated[str, typer.Argument(help="A local folder or a hub id: classifier, language model, CrossEncoder.")],
     out: Annotated[Path, typer.Argument(help="The checkpoint folder to make; appears whole or not at all.")],
     options: Annotated[ImportOptions, Fields()],
     output: Output,
 ) -> None:
     """Turn a re-ranker that was trained elsewhere into a checkpoint, to export and serve like any other.
 
-    Reads models of sentence-transformers (CrossEncoder) and of transformers (AutoModelForSequenceClassification).
-    Activation, labels, length and prompt come from their own files. Checks that logits agree within 1e-4.
+    Reads models of sentence-transformers (CrossEncoder) and of transformers: classifiers and language models that
+    answer yes or no. Activation, labels, length and prompt come from their own files. Checks that logits agree.
     """
     from training.importing.checkpoint import import_reranker
 

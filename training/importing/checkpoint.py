@@ -1,7 +1,8 @@
 """From a re-ranker to a checkpoint folder that the other commands read, once both have been found to agree.
 
-The folder is that of `relevance train` with the architecture's own classifier as its head. Its dev pairs are built in
-(pairs.tsv): they show that the model is read right, not how good it is.
+The folder is that of `relevance train` with the architecture's own classifier as its head, or with the two rows of a
+language model's head that belong to its answers. Its dev pairs are built in (pairs.tsv): they show that the model is
+read right, not how good it is.
 """
 
 import csv
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from relevance.errors import ConfigError, ParityError
-from relevance.model.card import DEV_PAIRS_FILE, TOKENIZER_FILE, ModelCard
+from relevance.model.card import DEV_PAIRS_FILE, HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.model.heads import HeadKind, HeadSpec
 from relevance.model.inputs import PairInputs
 from relevance.storage.files import whole_folder
@@ -25,6 +27,7 @@ from training.data.provenance import now, source_commit
 from training.fitting.servable import check_family
 from training.importing.options import ImportOptions
 from training.importing.reranker import Reranker, load_reranker
+from training.models.base.answers import answer_rows
 from training.models.base.quiet import quiet_bars
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
 
@@ -42,25 +45,24 @@ def import_reranker(model: str, out: Path, options: ImportOptions, *, overwrite:
     library by more than 1e-4 on the built-in pairs.
     """
     check_outputs([out], [Path(model)], overwrite=overwrite)
-    reranker = load_reranker(model)
+    reranker = load_reranker(model, options)
     check_family(reranker.base)
     label = _label(reranker, options.label)
     length = _length(reranker, options.max_length)
-    form = PairFormat(
-        as_is=True,
-        query_prefix=reranker.prompt if options.prompt is None else options.prompt,
-        candidate_prefix=options.candidate_prefix,
-    )
+    form = PairFormat(as_is=True, query_prefix=reranker.prefix, candidate_prefix=options.candidate_prefix)
     card = _card(reranker, options, form, label, length)
+    head = {} if reranker.answers is None else answer_rows(reranker.model, reranker.answers)
     rows = list(built_in_pairs())
-    texts = [form.texts(card.task, row.pair) for row in rows]
-    expected = card.head.stock_logits(torch.from_numpy(reranker.outputs(texts, length))).numpy()
     with whole_folder(out) as folder, quiet_bars():
         reranker.tokenizer.save_pretrained(folder)
         if "token_type_ids" not in reranker.tokenizer.model_input_names:
             _zero_types(folder / TOKENIZER_FILE)
-        reranker.model.save_pretrained(folder, safe_serialization=True)
         _check_prompt(folder, card)
+        texts = [form.texts(card.task, row.pair) for row in rows]
+        expected = card.head.stock_logits(torch.from_numpy(reranker.outputs(texts, length))).numpy()
+        (reranker.model.base_model if head else reranker.model).save_pretrained(folder, safe_serialization=True)
+        if head:
+            save_file(head, folder / HEAD_FILE)
         card.save(folder)
         lines = (
             json.dumps({"query": p.query, "candidate": p.candidate, "language": p.language, "label": row.label})
@@ -116,13 +118,13 @@ def _card(reranker: Reranker, options: ImportOptions, form: PairFormat, label: i
     # Several outputs are shares of one (softmax), unless the model's files say that each has a sigmoid of its own.
     own_sigmoid = config.problem_type == "multi_label_classification" or reranker.activation == "sigmoid"
     head = HeadSpec(
-        kind=HeadKind.STOCK,
+        kind=HeadKind.STOCK if reranker.answers is None else HeadKind.YES_NO,
         hidden_size=config.get_text_config().hidden_size,
         label=label,
         softmax=len(reranker.labels) == 1 or not own_sigmoid,
     )
     stated = {"model": base.name, "revision": base.revision, "labels": reranker.labels}
-    stated |= {"activation": reranker.activation or None, "prompt": reranker.prompt}
+    stated |= {"activation": reranker.activation or None}
     if (activation := reranker.activation) not in ("", "sigmoid") and len(reranker.labels) == 1:
         log.info("its own activation is %s; scores here are the sigmoid of its output, in the same order", activation)
     return ModelCard(
@@ -132,6 +134,7 @@ def _card(reranker: Reranker, options: ImportOptions, form: PairFormat, label: i
         max_length=max_length,
         pad_id=reranker.tokenizer.pad_token_id,
         head=head,
+        prompt=reranker.prompt,
         threshold=options.threshold,
         metrics_on="none: the model was trained elsewhere and imported",
         base_model=base.name,
@@ -152,7 +155,7 @@ def _zero_types(path: Path) -> None:
 
 def _check_prompt(folder: Path, card: ModelCard) -> None:
     """Raise ConfigError where prompt and prefix leave no room for the texts."""
-    tokenizer = load_tokenizer(folder, card.max_length)
+    tokenizer = load_tokenizer(folder, card.max_length, card.prompt)
     form = card.format
     ids = tokenizer.encode_texts([form.query_prefix, form.candidate_prefix])
     taken = sum(map(len, ids)) + tokenizer.template.overhead

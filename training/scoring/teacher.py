@@ -42,7 +42,8 @@ class Teacher:
         self.close = self._client.close
         shaping = {name: getattr(options, name) for name in ("model", "api", "top_logprobs", "extra_body")}
         shaping["max_tokens_field"] = options.max_tokens_field
-        content = json.dumps([shaping, self._prompt.model_dump()], sort_keys=True, ensure_ascii=False)
+        asked = self._prompt.model_dump(include={"text", "yes", "no"})  # tokens are the server's own
+        content = json.dumps([shaping, asked], sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(content.encode()).hexdigest()
         self.model = ModelId(task, f"{options.model} {digest[:12]}", digest)
 

@@ -180,7 +180,7 @@ def test_further_modules_are_refused(tmp_path):
     model = tiny_reranker(tmp_path / "model")
     kinds = [{"type": "a.Transformer"}, {"type": "b.Dense"}]
     (model / "modules.json").write_text(json.dumps(kinds))
-    refused(tmp_path, ConfigError, "its modules are Transformer, Dense; expected a classifier alone")
+    refused(tmp_path, ConfigError, "its modules are Transformer, Dense; expected a model of pairs alone")
 
 
 def test_a_checkpoint_that_disagrees_is_not_written(tmp_path, monkeypatch):

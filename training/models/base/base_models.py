@@ -39,7 +39,7 @@ ACCEPTED = (
     f"expected {PACKAGED_PREFIX}{PACKAGED[0]}, a local model folder ({FOLDER_CONTENT}), or the id of a hub model that "
     "can be reached"
 )
-NEEDED = "head.kind 'yes_no' needs a language model such as Qwen3 or Llama, with its head"
+NEEDED = "a yes_no head needs a language model such as Qwen3 or Llama, with its head"
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _CONTENT_SUFFIXES = {".json", ".txt", ".model"}  # configuration, tokenizer and vocabulary: all that shapes scores

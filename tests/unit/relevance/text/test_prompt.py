@@ -8,7 +8,7 @@ from relevance.tasks import Pair, Task
 from relevance.text.formatting import PairFormat
 from relevance.text.prompt import Prompt, default_prompt
 from relevance.text.tokenization import PairTokenizer, answer_ids
-from tests.models import tiny_language_model
+from tests.models import tiny_asked_reranker, tiny_language_model
 
 PROMPT = Prompt(text="<|im_start|>Query: {query}\nItem: {candidate}<|im_end|>\nAnswer:")
 
@@ -32,6 +32,17 @@ def test_a_prompt_is_tokenised_as_one_text(file):
     assert pair.input_ids == Tokenizer.from_file(str(file)).encode(text).ids
     assert set(pair.token_type_ids) == {0}
     assert not pair.truncated
+
+
+def test_line_breaks_behind_the_query_are_tokenised_with_it_where_the_prompt_says_so(tmp_path):
+    file = tiny_asked_reranker(tmp_path) / "tokenizer.json"
+    prompt = Prompt(text="Query: {query}\n\nItem: {candidate}", yes="yes", no="no")
+    joined = prompt.model_copy(update={"breaks_with_query": True})
+    pair = Pair("shoes?", "cups!")
+    whole = Tokenizer.from_file(str(file)).encode("Query: shoes?\n\nItem: cups!").ids
+    assert inputs(file, prompt=joined).encode([pair])[0].input_ids == whole
+    assert inputs(file, prompt=prompt).encode([pair])[0].input_ids != whole  # one token is a sign and a break
+    assert [prompt.texts[1], joined.texts[1]] == ["\n\nItem:", "Item:"]
 
 
 def test_a_prompt_that_begins_with_the_tokenizers_own_mark_has_it_once(file):
