@@ -67,8 +67,8 @@ def make_cascade(
     card, summary = _chosen(first, second, rows, max_f1_loss)
     with whole_folder(out) as folder:
         for name, bundle in zip(STAGES, bundles, strict=True):
-            (folder / name).mkdir()
             for file in (MANIFEST_FILE, *hashed_files(bundle.folder, bundle.manifest)):
+                (folder / name / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(bundle.folder / file, folder / name / file)
         rule = CascadeRule(bundles[0].manifest, bundles[1].manifest, summary.scale, summary.band)
         golden, tolerance = _golden(rule, first, second, rows)

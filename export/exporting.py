@@ -18,6 +18,7 @@ from relevance.evaluation.metrics import auc, f1
 from relevance.model.bundle import MODEL_FILE, Bundle, Golden, Manifest, Parity, Precision, write_bundle_files
 from relevance.model.card import DEV_PAIRS_FILE, TOKENIZER_FILE
 from relevance.model.prior import PRIOR_FILE
+from relevance.model.reports import EXPECTED, MAX_REPORT_BYTES, REPORTS_FOLDER, is_report, report_files
 from relevance.model.session import BundleSession, Device, Logits
 from relevance.storage.files import whole_folder
 from relevance.storage.locks import locks_output
@@ -82,6 +83,7 @@ def export_bundle(
             tools=versions(),
             sha256={},
         )
+        _copy_reports(checkpoint, folder)
         if source.inputs.prior is not None:
             shutil.copyfile(checkpoint / PRIOR_FILE, folder / PRIOR_FILE)
         bundle = Bundle(folder, draft, (), source.inputs.prior)
@@ -141,6 +143,20 @@ def _cost(golden: list[Golden], before: Logits, after: Logits) -> str:
         f"without the category prior: AUC on {len(golden)} pairs, without and with it: {measured}; thresholds, "
         "calibration and metrics of the card are those with it: measure again by `relevance evaluate`"
     )
+
+
+def _copy_reports(checkpoint: Path, folder: Path) -> None:
+    """Copy the checkpoint's reports. Raises CheckpointError for a name that no report has, or one that is too large."""
+    for file in report_files(checkpoint):
+        source = checkpoint / file
+        if not is_report(file):
+            raise CheckpointError(f"checkpoint {checkpoint}: report {source.name!r}: expected a name of {EXPECTED}")
+        if (size := source.stat().st_size) > MAX_REPORT_BYTES:
+            raise CheckpointError(
+                f"checkpoint {checkpoint}: {file} has {size} bytes, expected {MAX_REPORT_BYTES} at most"
+            )
+        (folder / REPORTS_FOLDER).mkdir(exist_ok=True)
+        shutil.copyfile(source, folder / file)
 
 
 def _read_dev_pairs(checkpoint: Path) -> list[Golden]:

@@ -19,6 +19,10 @@ class UnknownTaskError(InputError):
     """No bundle of this task is served."""
 
 
+class UnknownReportError(InputError):
+    """No loaded model has this version or report, or the file of the report is no longer as it was."""
+
+
 class TooLargeError(InputError):
     """The body, the number of pairs or a text is over its limit."""
 

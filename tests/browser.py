@@ -51,7 +51,7 @@ class Tab:
         return str(session.send("Runtime.evaluate", asked)["result"]["value"])
 
     def _is_ours(self, url: str) -> bool:
-        return url.startswith("data:") or urlsplit(url).netloc == urlsplit(self.url).netloc
+        return url.startswith(("data:", f"blob:{self.url}")) or urlsplit(url).netloc == urlsplit(self.url).netloc
 
     def _note(self, is_fault: bool, text: str) -> None:
         if is_fault:

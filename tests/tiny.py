@@ -3,6 +3,7 @@
 The graph is an embedding, `depth` square layers, the mean over the tokens and a linear layer. Depth makes it slow.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from relevance.evaluation.intervals import Interval
 from relevance.evaluation.soundness import CosineGain
-from relevance.model.bundle import MODEL_FILE, Golden, Manifest, Parity, write_bundle_files
+from relevance.model.bundle import MODEL_FILE, Bundle, Golden, Manifest, Parity, write_bundle_files
 from relevance.model.card import TOKENIZER_FILE
 from relevance.model.heads import HeadKind, HeadSpec
 from relevance.model.inputs import PairInputs
 from relevance.model.prior import CategoryPrior
+from relevance.model.reports import REPORTS_FOLDER
 from relevance.storage.files import whole_folder
 from relevance.tasks import Pair, Task
 from relevance.text.formatting import PairFormat
@@ -157,3 +159,12 @@ def _manifest(task: Task, seed: int, hidden: int, prior: CategoryPrior | None) -
         parity=parity,
         sha256={},
     )
+
+
+def add_reports(folder: Path, reports: Mapping[str, str]) -> Manifest:
+    """Put reports (name to HTML) into a bundle, as an export of a checkpoint with them does; return its manifest."""
+    bundle = Bundle.open(folder)
+    for name, text in reports.items():
+        (folder / REPORTS_FOLDER).mkdir(exist_ok=True)
+        (folder / REPORTS_FOLDER / name).write_text(text, encoding="utf-8")
+    return write_bundle_files(folder, bundle.manifest, bundle.golden)

@@ -1,10 +1,10 @@
 """The bundle: one folder per task with all that scoring needs. It is written whole or not at all, and verifiable.
 
-`model.onnx`, `tokenizer.json`, `golden.jsonl`, `manifest.json`; `prior.json` if the model reads a category prior, and
-`model.onnx.data` if its weights are too large for one ONNX file. A cascade has `golden.jsonl`, `manifest.json` and the
-bundles of its stages, `small` and `large`. The manifest holds the sha256 of the others and a digest of itself, so that
-any altered byte is found. Golden pairs carry the logits that the model gave at export; a loader scores them again and
-compares. Knows no onnxruntime. See docs/bundle.md.
+`model.onnx`, `tokenizer.json`, `golden.jsonl`, `manifest.json`; `prior.json` if the model reads a category prior,
+`model.onnx.data` if its weights are too large for one ONNX file, and reports (relevance.model.reports). A cascade has
+`golden.jsonl`, `manifest.json` and the bundles of its stages, `small` and `large`. The manifest holds the sha256 of the
+others and a digest of itself, so that any altered byte is found. Golden pairs carry the logits that the model gave at
+export; a loader scores them again and compares. Knows no onnxruntime. See docs/bundle.md.
 """
 
 import hashlib
@@ -17,10 +17,12 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError
 
 from relevance.errors import BundleError
+from relevance.model.bundle_files import path_in, read_file, read_unchanged, verify_hashes
 from relevance.model.card import TOKENIZER_FILE, ModelCard, explain
 from relevance.model.cascade import STAGES, CascadeSummary
 from relevance.model.inputs import PairInputs
 from relevance.model.prior import PRIOR_FILE, CategoryPrior
+from relevance.model.reports import MAX_REPORT_BYTES, REPORTS_FOLDER, report_files, report_names
 from relevance.storage.files import sha256_of
 from relevance.storage.strict import StrictModel
 from relevance.tasks import Pair
@@ -33,7 +35,6 @@ MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 GOLDEN_FILE = "golden.jsonl"
 VERSION_DIGITS = 12
-MAX_FILE_BYTES = 64 * 1024 * 1024  # of the manifest and of the golden pairs, which take some kilobytes
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -87,6 +88,11 @@ class Manifest(ModelCard):
         """The model version that answers carry: the first 12 digits of the digest."""
         return self.digest[:VERSION_DIGITS]
 
+    @property
+    def reports(self) -> tuple[str, ...]:
+        """The names of the bundle's reports, as `data.html`."""
+        return report_names(self.sha256)
+
     def content_digest(self) -> str:
         """Return the sha256 of everything in the manifest but `digest`, as sorted JSON."""
         return _digest_of(self.model_dump(mode="json"))
@@ -118,8 +124,8 @@ class Bundle:
             manifest = _read_manifest(folder)
         except RecursionError:
             raise BundleError(f"bundle {folder}: {MANIFEST_FILE} is nested too deeply; it is damaged") from None
-        verify_hashes(folder, manifest)
-        lines = _read(folder, GOLDEN_FILE).split(b"\n")
+        verify_hashes(folder, hashed_files(folder, manifest), manifest.sha256)
+        lines = read_file(folder, GOLDEN_FILE).split(b"\n")
         try:
             golden = [Golden.model_validate_json(line) for line in lines if line]
         except ValidationError as error:
@@ -130,7 +136,7 @@ class Bundle:
 
     @classmethod
     def _open_stage(cls, folder: Path, name: str, cascade: Manifest) -> Self:
-        stage = cls.open(_path(folder, name))
+        stage = cls.open(path_in(folder, name))
         found = stage.manifest
         if found.cascade is not None or found.task is not cascade.task:
             kind = "a cascade" if found.cascade is not None else "one model"
@@ -157,6 +163,11 @@ class Bundle:
         mine, others = [(m.sha256[TOKENIZER_FILE], m.max_length, m.pad_id, m.prompt) for m in (self.manifest, owner)]
         if mine == others:
             self._borrowed = tokenizer
+
+    def report(self, name: str) -> bytes:
+        """Return a report, one of the manifest's. Raises BundleError if it is gone or altered since, or too large."""
+        file = f"{REPORTS_FOLDER}/{name}"
+        return read_unchanged(self.folder, file, self.manifest.sha256[file], MAX_REPORT_BYTES)
 
     def check_golden(self, logits: Sequence[float], tolerance: float | None = None) -> float:
         """Return the largest difference between `logits` and the golden ones.
@@ -194,7 +205,7 @@ def write_bundle_files(folder: Path, manifest: Manifest, golden: Sequence[Golden
 def stated_version(folder: Path) -> str | None:
     """Return the version in a bundle's manifest, unchecked; None if it cannot be read."""
     try:
-        raw = json.loads(_read(folder, MANIFEST_FILE)) if _path(folder, MANIFEST_FILE).is_file() else None
+        raw = json.loads(read_file(folder, MANIFEST_FILE)) if path_in(folder, MANIFEST_FILE).is_file() else None
     except (BundleError, ValueError, RecursionError):
         return None
     digest = raw.get("digest") if isinstance(raw, dict) else None
@@ -204,64 +215,20 @@ def stated_version(folder: Path) -> str | None:
 def hashed_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:
     """Return the names of the files whose sha256 the manifest holds; those of a cascade's stages hold their own.
 
-    The file of weights is one of them if the manifest or the folder has it.
+    The file of weights and reports are among them if the manifest or the folder has them.
     """
+    listed = (name for name in manifest.sha256 if name.startswith(f"{REPORTS_FOLDER}/"))
+    reports = sorted({*listed, *report_files(folder)})
     if manifest.cascade is not None:
-        return (GOLDEN_FILE, *(f"{name}/{MANIFEST_FILE}" for name in STAGES))
+        return (GOLDEN_FILE, *(f"{name}/{MANIFEST_FILE}" for name in STAGES), *reports)
     prior = (PRIOR_FILE,) if manifest.head.prior else ()
     weights = (DATA_FILE,) if DATA_FILE in manifest.sha256 or (folder / DATA_FILE).exists() else ()
-    return (MODEL_FILE, *weights, TOKENIZER_FILE, GOLDEN_FILE, *prior)
-
-
-def verify_hashes(folder: Path, manifest: Manifest) -> None:
-    """Raise BundleError naming every file that is missing or whose sha256 differs from the manifest's."""
-    faults = []
-    for name in hashed_files(folder, manifest):
-        expected = manifest.sha256.get(name)
-        path = _path(folder, name)
-        if not path.is_file():
-            faults.append(f"{name} is missing")
-        elif expected is None:
-            faults.append(f"{name} is there, and the manifest has no sha256 of it")
-        elif (found := _sha256(folder, name)) != expected:
-            faults.append(f"{name} has sha256 {found[:12]}..., expected {expected[:12]}...")
-    if faults:
-        raise BundleError(f"bundle {folder}: {'; '.join(faults)}; the bundle is damaged or altered, export it again")
-
-
-def _path(folder: Path, name: str) -> Path:
-    """Return the path of a bundle's file. Raises BundleError for a link that leads out of the bundle's folder."""
-    path = folder / name
-    try:
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            raise BundleError(f"bundle {folder}: {name} is a link out of its folder; expected a file in it")
-    except (OSError, RuntimeError):  # a cycle of links
-        raise BundleError(f"bundle {folder}: {name} is a link that leads nowhere; expected a file") from None
-    return path
-
-
-def _read(folder: Path, name: str) -> bytes:
-    """Return the bytes of a small file. Raises BundleError if it cannot be read or is too large."""
-    try:
-        with _path(folder, name).open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise BundleError(f"bundle {folder}: {name}: {error.strerror}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise BundleError(f"bundle {folder}: {name} is larger than {MAX_FILE_BYTES} bytes")
-    return content
-
-
-def _sha256(folder: Path, name: str) -> str:
-    try:
-        return sha256_of(folder / name)
-    except OSError as error:
-        raise BundleError(f"bundle {folder}: {name}: {error.strerror}") from None
+    return (MODEL_FILE, *weights, TOKENIZER_FILE, GOLDEN_FILE, *prior, *reports)
 
 
 def _read_prior(folder: Path) -> CategoryPrior:
     try:
-        return CategoryPrior.model_validate_json(_read(folder, PRIOR_FILE))
+        return CategoryPrior.model_validate_json(read_file(folder, PRIOR_FILE))
     except ValidationError as error:
         raise BundleError(f"bundle {folder}: {PRIOR_FILE}: {explain(error)}") from None
 
@@ -273,10 +240,10 @@ def _digest_of(content: Mapping[str, Any]) -> str:
 
 
 def _read_manifest(folder: Path) -> Manifest:
-    if not _path(folder, MANIFEST_FILE).is_file():
+    if not path_in(folder, MANIFEST_FILE).is_file():
         raise BundleError(f"bundle {folder}: no {MANIFEST_FILE}; expected a folder written by `relevance export`")
     try:
-        raw = json.loads(_read(folder, MANIFEST_FILE))
+        raw = json.loads(read_file(folder, MANIFEST_FILE))
         json.dumps(raw, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except ValueError as error:
         raise BundleError(f"bundle {folder}: {MANIFEST_FILE} is no JSON ({error}); the bundle is damaged") from None

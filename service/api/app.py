@@ -16,7 +16,7 @@ from service.api.kserve import health as kserve
 from service.api.kserve import infer
 from service.api.middleware import RequestMiddleware
 from service.api.models import routes as models
-from service.api.page.routes import docs_router, files_router, home_router
+from service.api.page.routes import docs_router, page_routers
 from service.api.policy import MODEL_PREFIX, SCORE_KEY, RoutePolicies
 from service.api.problems import PROBLEMS, REASONS, STATUSES, handle_problems
 from service.api.recording import RequestRecorder
@@ -63,7 +63,7 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
     app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
     for shape in (score, models, health, route, cohere, jina, tei, predict, kserve, infer, feedback):
         app.include_router(shape.router)
-    for router in (docs_router(), files_router(admin=False), *([home_router()] if settings.page else [])):
+    for router in (docs_router(), *page_routers(settings, admin=False)):
         app.include_router(router)
     policies = RoutePolicies.of(app, unknown=SCORE_KEY)
     metrics = Metrics(bundles, policies.labels, policies.scoring, policies.timed)

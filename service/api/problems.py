@@ -39,6 +39,7 @@ KINDS: Mapping[type[RelevanceError], Kind] = {
     errors.BulkOffError: Kind(403, "bulk_off", "Bulk scoring is switched off"),
     errors.FeedbackOffError: Kind(403, "feedback_off", "The feedback log is switched off"),
     errors.ForbiddenError: Kind(403, "forbidden", "The API key does not have the scope"),
+    errors.UnknownReportError: Kind(404, "unknown_report", "No loaded model has this report"),
     errors.UnknownTaskError: Kind(404, "unknown_task", "The task is not served here"),
     errors.TooSlowError: Kind(408, "too_slow", "The caller sends or reads too slowly"),
     errors.TooLargeError: Kind(413, "too_large", "The request is over a limit"),

@@ -1,19 +1,28 @@
-"""A study for people: Markdown tables, and a plot (SVG) of the differences."""
+"""A study for people: Markdown tables, a plot (SVG) of the differences, and a page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from markupsafe import Markup
+
+from relevance.evaluation.intervals import Interval
 from training.ablation.study import ArmResult, Study
-from training.reports.charts import IntervalRow, interval_chart
+from training.reports.charts import Dot, IntervalRow, dot_chart, interval_chart
+from training.reports.template import render_page
 
 PARTS = ("all", "seen", "unseen")
+_SECTIONS = {
+    "differences": "What each strategy adds",
+    "recoveries": "What is won back",
+    "arms": "The arms",
+    "languages": "By language",
+}
 
 
 def markdown(study: Study) -> str:
     """Return a table of the arms, a line each, then one of the comparisons, then one of what was recovered."""
     parts = _parts(study)
     aucs = [f"AUC {part}" for part in parts]
-    arms = [[arm.name, _rows(arm), *_aucs(arm, parts), *_f1(arm, study)] for arm in study.arms]
-    tables = [_table(["training", "rows", *aucs, "F1 (always-yes)", "F1, tuned less 0.5"], arms)]
+    tables = [_table(["training", "rows", *aucs, "F1 (always-yes)", "F1, tuned less 0.5"], _arm_rows(study, parts))]
     if study.comparisons:
         rows = [[c.arm, c.against, *(f"{c.auc[part]:+.3f}" for part in parts)] for c in study.comparisons]
         tables.append(_table(["difference of AUC", "against", *parts], rows))
@@ -25,8 +34,7 @@ def markdown(study: Study) -> str:
 
 def by_language(study: Study) -> str:
     """Return a Markdown table of AUC by language, a line an arm."""
-    languages = [name for name in study.always_yes_f1 if name not in PARTS]
-    return _table(["AUC", *languages], [[arm.name, *_aucs(arm, languages)] for arm in study.arms])
+    return _table(["AUC", *_languages(study)], _language_rows(study))
 
 
 def plot(study: Study, title: str) -> str:
@@ -42,6 +50,68 @@ def plot(study: Study, title: str) -> str:
         }
         rows.append(IntervalRow(each.arm, f"against {each.against}", known))
     return interval_chart(title, rows, list(names.values()))
+
+
+def page(study: Study, name: str) -> str:
+    """Return the study as a page (HTML) of its own, in the look of the other reports."""
+    shown = {"differences": bool(study.comparisons), "recoveries": bool(study.recoveries)}
+    return render_page(
+        "study.html",
+        title=f"Ablation of {name}",
+        study=study,
+        parts=_parts(study),
+        sections={key: heading for key, heading in _SECTIONS.items() if shown.get(key, True)},
+        show=_Shown(study),
+    )
+
+
+class _Shown:
+    """What the template asks for: charts, and cells of tables."""
+
+    def __init__(self, study: Study) -> None:
+        self._study, self._parts = study, _parts(study)
+
+    def differences(self, part: str) -> Markup:
+        """Return the differences of AUC in a slice as a chart."""
+        found = [(each, each.auc[part]) for each in self._study.comparisons]
+        dots = [
+            Dot.of(f"{each.arm} against {each.against}", auc.value, (auc.low, auc.high))
+            for each, auc in found
+            if auc.value is not None
+        ]
+        return Markup(dot_chart(f"Difference of AUC, {part}", dots, 0, above=True))
+
+    def cells(self, found: Mapping[str, Interval], form: str) -> list[str]:
+        """Return the value of each slice with its interval."""
+        return [format(found[part], form) for part in self._parts]
+
+    def arm_columns(self) -> list[str]:
+        """Return the names of the columns of `arms`."""
+        return ["rows", *(f"AUC {part}" for part in self._parts), "F1 (always-yes)", "F1, tuned less 0.5"]
+
+    def arms(self) -> list[list[str]]:
+        """Return a row of a table for each arm."""
+        return _arm_rows(self._study, self._parts)
+
+    def languages(self) -> list[str]:
+        """Return the languages of the test rows."""
+        return _languages(self._study)
+
+    def by_language(self) -> list[list[str]]:
+        """Return a row of a table for each arm: AUC by language."""
+        return _language_rows(self._study)
+
+
+def _arm_rows(study: Study, parts: Sequence[str]) -> list[list[str]]:
+    return [[arm.name, _rows(arm), *_aucs(arm, parts), *_f1(arm, study)] for arm in study.arms]
+
+
+def _languages(study: Study) -> list[str]:
+    return [name for name in study.always_yes_f1 if name not in PARTS]
+
+
+def _language_rows(study: Study) -> list[list[str]]:
+    return [[arm.name, *_aucs(arm, _languages(study))] for arm in study.arms]
 
 
 def _parts(study: Study) -> list[str]:

@@ -19,7 +19,7 @@ from training.commands.pipeline import RecipeData
 @flattened
 def ablate(
     recipe: Annotated[Path, typer.Argument(help="A TOML recipe with a section for each strategy.")],
-    out: Annotated[Path, typer.Argument(help="The folder to work in; gets study.json, study.md and study.svg.")],
+    out: Annotated[Path, typer.Argument(help="The folder to work in; gets study.json, study.md, .svg and .html.")],
     data: RecipeData,
     seeds: Annotated[int, typer.Option(help="Runs of each arm.", min=1)] = 3,
     only: Annotated[list[str] | None, typer.Option(help="Run only this arm and the baseline; repeat.")] = None,
@@ -31,7 +31,7 @@ def ablate(
     once. To resume an interrupted study, repeat the command. `--set model=probe` gives a rough result in minutes.
     """
     from training.ablation.arms import standard_arms
-    from training.ablation.report import by_language, markdown, plot
+    from training.ablation.report import by_language, markdown, page, plot
     from training.ablation.study import run_study
     from training.pipeline.store import Store
 
@@ -45,6 +45,7 @@ def ablate(
         write_text(out / "study.json", json.dumps(content, indent=1) + "\n")
         write_text(out / "study.md", markdown(study) + "\n" + by_language(study))
         write_text(out / "study.svg", plot(study, title))
+        write_text(out / "study.html", page(study, chosen.name))
     print(json.dumps(content) if as_json else markdown(study))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relevance.errors import InputError
+from relevance.model.reports import REPORTS_FOLDER
 from relevance.storage.outputs import write_text
 from training.commands.flat import flattened
 from training.commands.options import ROWS_HELP, Output, PairFiles
@@ -29,7 +30,10 @@ class Further:
     against: Annotated[
         list[Path] | None, typer.Option(help="Another checkpoint or bundle of the task to compare with; repeat.")
     ] = None
-    page: Annotated[Path | None, typer.Option(help="Write a report page to this file (.html).")] = None
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Write a report page to this file (.html); in CHECKPOINT/reports, export takes it along."),
+    ] = None
 
 
 @flattened
@@ -51,7 +55,8 @@ def evaluate(
     from training.reports.evaluation import Evaluation, Run, analyse
 
     others = further.against or []
-    check_files([], [file, model, *others], others=[further.page], overwrite=output.overwrite)
+    read = [] if _is_report_of(model, further.page) else [model]
+    check_files([], [file, *read, *others], others=[further.page], overwrite=output.overwrite)
     check_ending(further.page, ".html", ".htm")
     task = card_of(model).task
     for folder in others:
@@ -85,6 +90,14 @@ def print_metrics(report: "Report", title: str, as_json: bool, *further: "Render
         print(report.model_dump_json())
     else:
         Console(width=140, highlight=False, markup=False).print(report_tables(report, title), *further, sep="\n")
+
+
+def _is_report_of(model: Path, page: Path | None) -> bool:
+    """Return whether a page goes into the reports of a checkpoint; a bundle is complete, so nothing goes into it."""
+    from relevance.model.bundle import MANIFEST_FILE
+
+    is_bundle = (model / MANIFEST_FILE).is_file()
+    return page is not None and not is_bundle and page.resolve().parent == (model / REPORTS_FOLDER).resolve()
 
 
 def _warn_of_findings(run: "Run", file: Path) -> None:

@@ -22,6 +22,7 @@ from training.data.groups import linked_groups
 from training.data.rankings import lists_of
 from training.fitting.evaluation.calibration import Dev, Tuned, tune, with_findings, with_tuning
 from training.fitting.evaluation.thresholds import seen_languages
+from training.pipeline.reports import write_reports
 from training.pipeline.stage_run import (
     BUNDLE,
     CHECKPOINT,
@@ -94,7 +95,10 @@ def evaluate_stage(run: StageRun) -> Report:
 
 
 def card(run: StageRun) -> Report:
-    """Make a checkpoint of the trained weights, as hard links, under a card that holds what was tuned and measured."""
+    """Make a checkpoint of the trained weights, as hard links, under a card that holds what was tuned and measured.
+
+    In it stand the reports, which export takes along.
+    """
     from training.fitting.checkpoint import dev_cosines
 
     trained, out = run.path(CHECKPOINT), run.work / CHECKPOINT
@@ -112,6 +116,8 @@ def card(run: StageRun) -> Report:
     rows = Dev(dev["label"], dev["language"], dev["group"], dev["logit"], dev_cosines(trained))
     after = with_tuning(ModelCard.model_validate(dict(before) | named), tuned, rows)
     with_findings(after, rows).save(out)
+    on = measured["evaluated_on"]
+    write_reports(run, out, on, read_logits(run.path(TEST_LOGITS))["logit"] if on == "test" else dev["logit"])
     return {"threshold": tuned.threshold}
 
 

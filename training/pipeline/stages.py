@@ -83,7 +83,13 @@ STAGES = {
     "evaluate": Stage(
         model.evaluate_stage, ("task", "seed"), (DEV, TEST, DEV_LOGITS, TEST_LOGITS, _SEEN, "calibrate"), ()
     ),
-    "card": Stage(model.card, ("name",), (CHECKPOINT, DEV_LOGITS, "calibrate", "evaluate"), (CHECKPOINT,), _fine_tunes),
+    "card": Stage(
+        model.card,
+        ("name", "task"),
+        (*_ROWS, CHECKPOINT, DEV_LOGITS, TEST_LOGITS, "calibrate", "evaluate"),
+        (CHECKPOINT,),
+        _fine_tunes,
+    ),
     "export": Stage(model.export, ("export",), (CHECKPOINT,), (BUNDLE,), _exports),
 }
 ROW_STAGES = tuple(name for name, stage in STAGES.items() if TRAIN in stage.outputs)

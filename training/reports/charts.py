@@ -35,6 +35,7 @@ _STYLE = {
 }
 _MOST_POINTS = 30  # with a dot for each
 _ABOVE = {"textcoords": "offset points", "ha": "right", "color": SOFT}
+_OVER = {"textcoords": "offset points", "ha": "left", "color": INK, "annotation_clip": False}
 _BESIDE = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
@@ -65,6 +66,12 @@ class Dot:
     low: float
     value: float
     high: float
+
+    @classmethod
+    def of(cls, label: str, value: float, ends: tuple[float | None, float | None]) -> "Dot":
+        """Return the dot of a value whose interval may be missing."""
+        low, high = (value if end is None else end for end in ends)
+        return cls(label, low, value, high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +148,25 @@ def histogram(title: str, counts: Sequence[int], labels: Sequence[str]) -> str:
 
 
 @_drawing()
-def dot_chart(title: str, dots: Sequence[Dot], line: float) -> str:
-    """Return rows for a page: a dot with its interval in each, and an upright line at `line`."""
-    figure = _figure(480, 40 + 24 * len(dots))
+def dot_chart(title: str, dots: Sequence[Dot], line: float, *, above: bool = False) -> str:
+    """Return rows for a page: a dot with its interval in each, and an upright line at `line`.
+
+    With `above`, labels stand above their rows, where long ones have room.
+    """
+    figure = _figure(480, 40 + (44 if above else 24) * len(dots))
     axes = figure.add_subplot()
     axes.axvline(line, color=SOFT, linewidth=1, linestyle="dashed")
     for place, dot in enumerate(dots):
         axes.plot([dot.low, dot.high], [place, place], color=SERIES[0], linewidth=2, clip_on=False)
         _point(axes, dot.value, place)
-    axes.set_yticks(range(len(dots)), [_shortened(dot.label) for dot in dots])
-    axes.set_ylim(max(len(dots), 1) - 0.5, -0.5)
+    if above:
+        for place, dot in enumerate(dots):
+            axes.annotate(_plain(dot.label), (0, place), (0, 8), **_OVER, xycoords=("axes fraction", "data"))
+        axes.set_yticks([])
+        axes.locator_params(axis="x", nbins=5)
+    else:
+        axes.set_yticks(range(len(dots)), [_shortened(dot.label) for dot in dots])
+    axes.set_ylim(max(len(dots), 1) - 0.5, -0.9 if above else -0.5)
     _plain_axes(axes)
     return _inline(figure, title)
 

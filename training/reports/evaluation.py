@@ -24,6 +24,7 @@ from training.reports.curves import (
 )
 from training.reports.mistakes import Mistake, worst
 
+_TIMED_ROWS = 256
 _TOKENS = ((1, 2), (3, 4), (5, 6), (7, 9), (10, 14))  # bins of query lengths
 
 
@@ -48,7 +49,7 @@ class Evaluation(Report):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One model, its logits [N] of rows [N], the seconds that they took, and the rows with scores and thresholds."""
+    """One model, its logits [N] of rows [N], the seconds that they take, and the rows with scores and thresholds."""
 
     model: OpenedModel
     rows: Sequence[LabeledPair]
@@ -60,9 +61,20 @@ class Run:
     def of(cls, folder: Path, rows: Sequence[LabeledPair]) -> "Run":
         """Open a checkpoint or a bundle and score the rows. Raises CheckpointError or BundleError."""
         model = OpenedModel.open(folder)
-        start = time.perf_counter()
-        logits = model.logits(rows)
-        seconds = time.perf_counter() - start
+        logits, seconds = _timed(model, rows)
+        return cls._joined(model, rows, logits, seconds)
+
+    @classmethod
+    def of_logits(cls, folder: Path, rows: Sequence[LabeledPair], logits: NDArray[np.floating]) -> "Run":
+        """Open a model whose logits [N] of the rows [N] are known; only the first rows are scored, to time them."""
+        model, few = OpenedModel.open(folder), rows[:_TIMED_ROWS]
+        seconds = _timed(model, few)[1] * len(rows) / len(few)
+        return cls._joined(model, rows, logits, seconds)
+
+    @classmethod
+    def _joined(
+        cls, model: OpenedModel, rows: Sequence[LabeledPair], logits: NDArray[np.floating], seconds: float
+    ) -> "Run":
         scores = model.card.scores(logits, [row.pair.language for row in rows])
         return cls(model, rows, logits, seconds, scored_rows(rows, scores, model.card))
 
@@ -90,6 +102,13 @@ def analyse(run: Run, seed: int = 0) -> Analysis:
         mistakes=tuple(worst(rows, scored, run.logits, lambda some: run.model.logits(some, "errors, a word left out"))),
         pairs_per_second=len(rows) / max(run.seconds, 1e-9),
     )
+
+
+def _timed(model: OpenedModel, rows: Sequence[LabeledPair]) -> tuple[NDArray[np.floating], float]:
+    """Return the logits [N] of rows [N] and the seconds that they took."""
+    start = time.perf_counter()
+    logits = model.logits(rows)
+    return logits, time.perf_counter() - start
 
 
 def _slices(scored: Scored, names: Mapping[int, str], values: Sequence[int], seed: int) -> dict[str, Slice]:

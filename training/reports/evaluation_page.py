@@ -114,9 +114,5 @@ class _Shown:
 
 
 def _dots(title: str, found: Mapping[str, Interval], line: float) -> Markup:
-    dots = [
-        Dot(name, value if each.low is None else each.low, value, value if each.high is None else each.high)
-        for name, each in found.items()
-        if (value := each.value) is not None
-    ]
+    dots = [Dot.of(name, each.value, (each.low, each.high)) for name, each in found.items() if each.value is not None]
     return Markup(charts.dot_chart(title, dots, line) if dots else "")

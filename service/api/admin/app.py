@@ -15,7 +15,7 @@ from service.api.admin import routes
 from service.api.admin.local import is_of_this_machine
 from service.api.admin.routes import ADMIN_KEY
 from service.api.middleware import RequestMiddleware
-from service.api.page.routes import files_router, home_router
+from service.api.page.routes import page_routers
 from service.api.policy import RoutePolicies
 from service.api.problems import handle_problems
 from service.api.recording import record_admin_request
@@ -37,7 +37,7 @@ def create_admin_app(service: Service, roots: Sequence[Path]) -> FastAPI:
     app.include_router(routes.router)
     for path, endpoint in (("/healthz", health.health), ("/readyz", health.ready), ("/metrics", health.metrics)):
         app.add_api_route(path, endpoint)
-    for router in (files_router(admin=True), *([home_router()] if service.settings.page else [])):
+    for router in page_routers(service.settings, admin=True):
         app.include_router(router)
     policies = app.state.policies = RoutePolicies.of(app, unknown=ADMIN_KEY)
     app.add_middleware(RequestMiddleware, service=service, policies=policies, record=record_admin_request)

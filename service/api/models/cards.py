@@ -47,13 +47,14 @@ class ServedCard(BaseModel):
     score_histogram: tuple[int, ...] = Field(description="dev scores in each twentieth of [0, 1]")
     language_histograms: dict[str, Histogram]
     dev_rows: dict[str, int]
+    reports: tuple[str, ...] = Field(description="names of the reports in the bundle, which the page opens")
 
     @classmethod
     def of(cls, model: ServedModel, role: Role, rollout: Rollout) -> Self:
         """Describe a model in its role."""
         trial = rollout.challenger if role is Role.CHALLENGER else None
         manifest = model.manifest
-        own = {"role", "mode", "share", "version", "device", "runtime", "rerank_advice"}
+        own = {"role", "mode", "share", "version", "device", "runtime", "rerank_advice", "reports"}
         return cls(
             **{name: getattr(manifest, name) for name in cls.model_fields if name not in own},
             role=role,
@@ -63,6 +64,7 @@ class ServedCard(BaseModel):
             device=model.device,
             runtime=model.runtime,
             rerank_advice=manifest.rerank_advice,
+            reports=manifest.reports,
         )
 
 

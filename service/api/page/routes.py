@@ -4,15 +4,19 @@
 whether more models will be there soon.
 """
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.api.context import service_of
+from service.api.page import reports
 from service.api.page.files import PageFile, page_files
 from service.api.policy import Policy
 from service.auth.key_file import Scope
+from service.settings import Settings
 
 OPEN = Policy(None, traced=False)
 FOLDER = "/page"
@@ -27,6 +31,11 @@ HEADERS = {
     "Cache-Control": "no-cache",  # a browser keeps the files and asks whether they have changed
     "Vary": "Accept-Encoding",
 }
+# A frame has the policy of the page around it, and the style of a report stands in the report.
+AROUND_REPORT = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; frame-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 class KeysNeeded(BaseModel):
@@ -45,8 +54,14 @@ class PageConfig(BaseModel):
     loading: bool = Field(description="whether bundles given at start are still being loaded and tested")
 
 
-def home_router() -> APIRouter:
-    """Return the route of the page itself, `/`."""
+def page_routers(settings: Settings, *, admin: bool) -> list[APIRouter]:
+    """Return the routers of the page; where it is turned off, only that of the files, which `/docs` needs."""
+    whole = [_home_router(), reports.router] if settings.page else []
+    return [*whole, _files_router(admin=admin)]  # its pattern takes what the others leave
+
+
+def _home_router() -> APIRouter:
+    """Return the routes of the page itself, `/`, and of the page around a report, `/report`."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
@@ -54,6 +69,12 @@ def home_router() -> APIRouter:
     async def home(request: Request) -> Response:
         """Return the page."""
         return _answer(request, page_files()["index.html"])
+
+    @router.get("/report")
+    @OPEN
+    async def report(request: Request) -> Response:
+        """Return the page that fetches a report, with the key of the tab, and shows it in a frame."""
+        return _answer(request, page_files()["report.html"], HEADERS | {"Content-Security-Policy": AROUND_REPORT})
 
     return router
 
@@ -71,7 +92,7 @@ def docs_router() -> APIRouter:
     return router
 
 
-def files_router(*, admin: bool) -> APIRouter:
+def _files_router(*, admin: bool) -> APIRouter:
     """Return the routes of what both pages need: their files, and what they must know of this interface."""
     router = APIRouter(prefix=FOLDER, include_in_schema=False)
 
@@ -96,11 +117,12 @@ def files_router(*, admin: bool) -> APIRouter:
     return router
 
 
-def _answer(request: Request, file: PageFile) -> Response:
+def _answer(request: Request, file: PageFile, headers: Mapping[str, str] = HEADERS) -> Response:
     """Return a file, compressed where the browser takes that; 304 where it has this version already."""
-    headers = HEADERS | {"ETag": file.etag}
+    headers = {**headers, "ETag": file.etag}
     if file.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     if "gzip" not in request.headers.get("accept-encoding", ""):
         return Response(file.content, headers=headers, media_type=file.media_type)
-    return Response(file.compressed, headers=headers | {"Content-Encoding": "gzip"}, media_type=file.media_type)
+    packed = headers | {"Content-Encoding": "gzip"}
+    return Response(file.compressed, headers=packed, media_type=file.media_type)

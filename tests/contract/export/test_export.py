@@ -14,6 +14,7 @@ from relevance.errors import CheckpointError, ConfigError, ParityError
 from relevance.model.bundle import MODEL_FILE, Bundle
 from relevance.model.card import ModelCard
 from relevance.model.prior import NO_EVIDENCE, PRIOR_FILE, CategoryPrior
+from relevance.model.reports import MAX_REPORT_BYTES
 from relevance.storage.files import sha256_of
 from relevance.tasks import Pair, Task
 from relevance.text.formatting import PairFormat
@@ -80,6 +81,25 @@ def test_encoders_and_heads_survive_export(tmp_path, family, typed, kind):
     operators = {node.op_type for node in onnx.load(tmp_path / "bundle" / MODEL_FILE).graph.node}
     assert {"MultiHeadAttention", "LayerNormalization"} <= operators
     assert not {"Attention", "SkipLayerNormalization", "BiasGelu"} & operators
+
+
+def test_reports_of_the_checkpoint_go_along_and_wrong_ones_are_named(tmp_path):
+    source = checkpoint(tmp_path)
+    (source / "reports").mkdir()
+    (source / "reports/test.html").write_text("<p>rows")
+    (source / "reports/notes.txt").write_text("no report")
+    manifest = exported(source, tmp_path / "bundle")
+    assert manifest.reports == ("test.html",)
+    assert Bundle.open(tmp_path / "bundle").report("test.html") == b"<p>rows"
+    assert [path.name for path in (tmp_path / "bundle/reports").iterdir()] == ["test.html"]
+    (source / "reports/my page.html").write_text("")
+    with pytest.raises(CheckpointError, match=r"report 'my page\.html': expected a name of letters"):
+        exported(source, tmp_path / "other")
+    (source / "reports/my page.html").unlink()
+    (source / "reports/large.html").write_bytes(b"x" * (MAX_REPORT_BYTES + 1))
+    with pytest.raises(CheckpointError, match=r"reports/large\.html has 16777217 bytes, expected 16777216 at most"):
+        exported(source, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_session_does_not_bring_the_slow_kernels_back(tmp_path):

@@ -206,7 +206,11 @@ def test_tuning_is_in_the_card_and_leaves_the_trained_checkpoint_as_it_was(folde
 
 def test_the_bundle_carries_what_was_tuned(folder):
     outcome = Pipeline(load(folder / "recipe.toml", "export.enabled=true"), Store(folder / "out")).run()
-    manifest = Bundle.open(outcome.stages["export"].file("bundle")).manifest
+    bundle = Bundle.open(outcome.stages["export"].file("bundle"))
+    manifest = bundle.manifest
+    assert manifest.reports == ("data.html", "evaluation.html")
+    assert f"AUC {manifest.metrics.all.auc:.3f}" in bundle.report("evaluation.html").decode()
+    assert all(f">{name}.parquet<" in bundle.report("data.html").decode() for name in ("train", "dev", "test"))
     assert manifest.threshold == outcome.tuned.threshold
     assert manifest.calibration == outcome.tuned.calibration
     assert manifest.metrics == outcome.report

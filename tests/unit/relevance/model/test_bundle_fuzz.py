@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relevance.errors import BundleError, RelevanceError
-from relevance.model import bundle as bundle_module
+from relevance.model import bundle_files
 from relevance.model.bundle import GOLDEN_FILE, MANIFEST_FILE, MODEL_FILE, Bundle, stated_version
 from relevance.model.card import TOKENIZER_FILE
 from relevance.model.prior import CategoryPrior
@@ -66,7 +66,7 @@ def test_links_within_the_folder_are_followed(bundle):
 
 @pytest.mark.parametrize("name", [MANIFEST_FILE, GOLDEN_FILE])
 def test_a_huge_file_is_refused(bundle, name, monkeypatch):
-    monkeypatch.setattr(bundle_module, "MAX_FILE_BYTES", 20_000)
+    monkeypatch.setattr(bundle_files, "MAX_FILE_BYTES", 20_000)
     with (bundle / name).open("ab") as file:
         file.write(b" " * 20_000)
     if name == GOLDEN_FILE:
@@ -118,7 +118,7 @@ def test_the_model_is_not_read_before_its_hash_is_right(bundle):
 
 def test_the_version_of_a_pipe_or_a_huge_file_is_not_waited_for(bundle, monkeypatch):
     assert stated_version(bundle) == Bundle.open(bundle).manifest.version
-    monkeypatch.setattr(bundle_module, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(bundle_files, "MAX_FILE_BYTES", 100)
     assert stated_version(bundle) is None
     (bundle / MANIFEST_FILE).unlink()
     os.mkfifo(bundle / MANIFEST_FILE)

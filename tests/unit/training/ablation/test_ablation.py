@@ -5,7 +5,7 @@ from relevance.errors import ConfigError
 from relevance.evaluation.metrics import auc
 from training.ablation.arms import standard_arms, with_seed
 from training.ablation.compare import JudgedRows, Scores, difference, draw, measured, recovered
-from training.ablation.report import by_language, markdown, plot
+from training.ablation.report import by_language, markdown, page, plot
 from training.ablation.study import ArmResult, Comparison, Recovery, Study
 from training.pipeline.recipe import PipelineRecipe
 
@@ -140,3 +140,9 @@ def test_reports_hold_every_arm_and_escape_names():
     assert "good &amp; &lt;new&gt;" in picture
     assert picture.count('id="value"') == picture.count('id="interval"') == 3  # a dot and a line for each slice
     assert all(name in picture for name in ("seen languages", "unseen languages"))
+    shown = page(study, "qc <x>")
+    assert "<title>Ablation of qc &lt;x&gt;</title>" in shown
+    assert "good &amp; &lt;new&gt; against poor" in shown
+    assert shown.count("<svg") == 3  # a chart for each slice
+    assert f"{differences['all']:+.3f}" in shown
+    assert all(word not in shown for word in ("<script", "<new>", "url(", "http:", "https:"))

@@ -105,6 +105,8 @@ def test_bad_input_is_named_before_anything_is_scored(folder):
     assert not (folder / "page.html").exists()
     with pytest.raises(InputError, match=r"ends in \.html"):
         evaluate(*given, page=folder / "page.txt")
+    with pytest.raises(InputError, match=r"lies in the file to be read"):
+        evaluate(*given, page=folder / "model/reports/page.html")  # a bundle is complete
     (folder / "page.html").write_text("mine")
     with pytest.raises(ConfigError, match="exists already"):
         evaluate(*given, page=folder / "page.html")

@@ -44,6 +44,12 @@ export function short(value, digits = 3) {
   return Number(value.toPrecision(digits)).toString();
 }
 
+/** Return the title of a report by its file's name: `test-set.html` is "Test set". */
+export function reportTitle(name) {
+  const text = name.replace(/\.html$/, "").replaceAll(/[-_.]+/g, " ").trim();
+  return text[0].toUpperCase() + text.slice(1);
+}
+
 /** Return the English name of a language code, with the code itself where there is no name. */
 export function languageName(code) {
   if (!code || code === "unk") return "not given";
