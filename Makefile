@@ -60,7 +60,7 @@ unit: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python docs/site/pages.py
 
-# Other rerankers' clients, in an environment of their own: some hundred packages, for tests/contract/service/api/test_real_clients.py.
+# Other rerankers' clients, in an environment of their own: some hundred packages, for tests/contract/service/api/rerank/test_real_clients.py.
 clients: .venv-clients/.installed
 
 .venv-clients/.installed: requirements/clients.txt

@@ -11,7 +11,7 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip 
 @contextlib.contextmanager
 def local_ray(cpus):
     """Start it as `relevance score --ray local` does."""
-    from training.scoring.ray_start import set_patience, started
+    from training.scoring.ray.start import set_patience, started
 
     set_patience()
     import ray.data

@@ -4,20 +4,20 @@ import typer
 
 from relevance.storage.locks import locks_output
 from training.commands.ablate import ablate
-from training.commands.ask import ask
-from training.commands.data import data
 from training.commands.demo import demo
-from training.commands.evaluate import evaluate
-from training.commands.feedback import from_logs, interleaving
-from training.commands.import_model import import_model
-from training.commands.models import encoder, train
-from training.commands.negatives import negatives
+from training.commands.models.ask import ask
+from training.commands.models.evaluate import evaluate
+from training.commands.models.import_model import import_model
+from training.commands.models.precisions import precisions
+from training.commands.models.score import score
+from training.commands.models.train import encoder, train
 from training.commands.pipeline import pipeline
-from training.commands.precisions import precisions
-from training.commands.sample import sample
-from training.commands.score import score
-from training.commands.translate import convert_translator, translate
-from training.commands.validate import apply_review, validate
+from training.commands.rows.data import data
+from training.commands.rows.feedback import from_logs, interleaving
+from training.commands.rows.negatives import negatives
+from training.commands.rows.sample import sample
+from training.commands.rows.translate import convert_translator, translate
+from training.commands.rows.validate import apply_review, validate
 
 app = typer.Typer()
 data.command("from-logs")(locks_output("out")(from_logs))

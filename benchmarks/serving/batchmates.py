@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from report import about, model_of, pairs_of, write
+from results.report import about, model_of, pairs_of, write
 
 from relevance.model.bundle import Bundle
 from relevance.model.session import BundleSession

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from report import about, write
+from results.report import about, write
 
 from service.scoring.tokenization import Key, TextInput, TokenCache, cost
 

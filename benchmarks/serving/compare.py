@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from plots import plot_open_loop, plot_throughput
-from raw import RawSession
-from report import about, model_of, pairs_of, write
-from servers import Server, ours, peers, started
-from traffic import (
+from load.raw import RawSession
+from load.servers import Server, ours, peers, started
+from load.traffic import (
     MIX,
     Client,
     Sent,
@@ -35,6 +33,8 @@ from traffic import (
     pairs_a_request,
     pairs_a_second,
 )
+from results.plots import plot_open_loop, plot_throughput
+from results.report import about, model_of, pairs_of, write
 
 from relevance.model.bundle import Bundle
 from relevance.tasks import Pair

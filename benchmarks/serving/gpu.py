@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 from compare import OURS, PATIENT
-from raw import RawSession
-from report import about, model_of, pairs_of, write
-from servers import Server, of_ours, ours, started
+from load.raw import RawSession
+from load.servers import Server, of_ours, ours, started
+from load.traffic import Client, by_query, closed_loop, milliseconds, pairs_a_second
+from results.report import about, model_of, pairs_of, write
 from sweep import by_candidates, device_at, scores, sessions, told
-from traffic import Client, by_query, closed_loop, milliseconds, pairs_a_second
 
 from relevance.model.bundle import Bundle
 from relevance.tasks import Pair

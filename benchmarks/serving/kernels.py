@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report import about, write
+from results.report import about, write
 
 import export.onnx as exporting
 from export.checkpoint import Checkpoint

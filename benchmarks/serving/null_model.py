@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
-from report import about, write
+from results.report import about, write
 
 from relevance.model.bundle import Bundle
 from relevance.text.tokenization import TokenizedPair

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from load.servers import Server, our_dialect, started
+from load.traffic import Client, by_query, closed_loop
 from null_model import NullEngine
 from numpy.typing import NDArray
-from report import about, pairs_of, write
-from servers import Server, our_dialect, started
+from results.report import about, pairs_of, write
 from sweep import told
-from traffic import Client, by_query, closed_loop
 
 from relevance.model.bundle import Bundle
 from relevance.tasks import Pair

@@ -23,10 +23,9 @@ from typing import Any
 
 import numpy as np
 from compare import PATIENT
-from raw import RawSession
-from report import about, model_of, pairs_of, write
-from servers import Server, ours, started
-from traffic import (
+from load.raw import RawSession
+from load.servers import Server, ours, started
+from load.traffic import (
     Client,
     Sent,
     by_count,
@@ -38,6 +37,7 @@ from traffic import (
     pairs_a_request,
     pairs_a_second,
 )
+from results.report import about, model_of, pairs_of, write
 
 from relevance.model.bundle import Bundle
 from relevance.tasks import Pair

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from report import about, write
+from results.report import about, write
 
 from relevance.model.card import TOKENIZER_FILE
 from relevance.model.inputs import PairInputs

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from report import about, model_of, write
+from results.report import about, model_of, write
 
 from relevance.evaluation.metrics import auc
 from relevance.model.bundle import Bundle

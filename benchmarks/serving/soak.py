@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from compare import PATIENT
+from load.servers import ours, started
+from load.traffic import MIX, Client, Sent, by_count, open_loop, pairs_a_request
 from pressure import peak, queued_tokens, resident_mb
-from report import about, pairs_of, write
-from servers import ours, started
-from traffic import MIX, Client, Sent, by_count, open_loop, pairs_a_request
+from results.report import about, pairs_of, write
 
 from relevance.model.bundle import Bundle
 from relevance.tasks import Pair

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 from compare import PATIENT
-from report import about, pairs_of, write
-from servers import Server, ours, started
-from traffic import Client, Sent, by_query, closed_loop, milliseconds, pairs_a_second
+from load.servers import Server, ours, started
+from load.traffic import Client, Sent, by_query, closed_loop, milliseconds, pairs_a_second
+from results.report import about, pairs_of, write
 
 from relevance.model.bundle import Bundle
 from relevance.model.cores import usable_cores

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from raw import BATCH_TOKENS, RawSession
-from report import about, model_of, pairs_of, write
-from servers import ours, started
+from load.raw import BATCH_TOKENS, RawSession
+from load.servers import ours, started
+from results.report import about, model_of, pairs_of, write
 
 from relevance.model.bundle import Bundle
 from relevance.model.session import DEFAULT_BATCH_TOKENS, onnxruntime

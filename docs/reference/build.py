@@ -100,8 +100,8 @@ def settings() -> dict[str, FieldInfo]:
 def recipe_keys() -> dict[str, FieldInfo]:
     """Return the fields of a pipeline recipe by dotted key, those of sections, lists and backends included."""
     from training.pipeline.recipe import PipelineRecipe
-    from training.translation.ctranslate2 import CTranslate2Options
-    from training.translation.openai_options import OpenAIOptions
+    from training.translation.backends.ctranslate2 import CTranslate2Options
+    from training.translation.backends.openai_options import OpenAIOptions
 
     keys = dict(_keys(PipelineRecipe, ""))
     for kind, model in (("ctranslate2", CTranslate2Options), ("openai", OpenAIOptions)):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.commands.evaluate import print_metrics
 from training.commands.flat import flattened
+from training.commands.models.evaluate import print_metrics
 from training.commands.options import JsonOption, Reading, RecipeOption
 
 if TYPE_CHECKING:

@@ -84,7 +84,7 @@ def split(run: StageRun) -> Report:
 def translate(run: StageRun) -> Report:
     """Add translated rows."""
     from training.translation.augment import augment
-    from training.translation.backends import open_translators
+    from training.translation.backends.choice import open_translators
     from training.translation.chain import TranslatorChain
 
     section = run.recipe.translation

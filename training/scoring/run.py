@@ -145,7 +145,7 @@ def _runner(bundle: Path, options: ScoreOptions) -> tuple[Runner, ScoreOptions]:
     how = {"threads": options.threads, "device": options.device, "max_batch_tokens": options.max_batch_tokens}
     if options.ray is None:
         return LocalRunner(Scorer.open(bundle, **how)), options
-    from training.scoring.on_ray import RayRunner
+    from training.scoring.ray.runner import RayRunner
 
     options = options.model_copy(update={"threads": options.threads or 1})
     return RayRunner.open(bundle, options), options

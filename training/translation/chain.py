@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from training.data.disk_cache import DiskCache
 from training.endpoint.budget import Cost
 from training.endpoint.errors import BudgetSpentError, StoppedError
-from training.translation.translator import Translator
+from training.translation.backends.translator import Translator
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from training.data.keep_out import kept_out_rows, without_linked
 from training.data.splits import write_pairs
 from training.embedding.vectors import Embedder
 from training.translation.augment import augment
-from training.translation.backends import backend_settings, open_translators
+from training.translation.backends.choice import backend_settings, open_translators
 from training.translation.chain import TranslatorChain
 from training.translation.options import GateOptions, TranslationOptions, TranslationSources
 from training.translation.quota import target_languages

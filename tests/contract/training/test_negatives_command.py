@@ -12,7 +12,7 @@ from relevance.errors import ConfigError, InputError, RelevanceError
 from relevance.tasks import LabeledPair, Pair, Task
 from tests import ROOT
 from tests.models import tiny_model
-from training.commands.negatives import negatives
+from training.commands.rows.negatives import negatives
 from training.data.dataset import read_pairs
 from training.data.splits import write_pairs
 from training.fitting.checkpoint import Job, train
@@ -22,7 +22,7 @@ from training.negatives.vet import checkpoint_scorer
 RUN = """
 import logging, sys, typer
 from relevance.errors import RelevanceError
-from training.commands.negatives import negatives
+from training.commands.rows.negatives import negatives
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(negatives)

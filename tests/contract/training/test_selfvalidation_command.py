@@ -16,7 +16,7 @@ COMMAND = """
 import sys
 import typer
 from relevance.errors import RelevanceError
-from training.commands.validate import apply_review, validate
+from training.commands.rows.validate import apply_review, validate
 app = typer.Typer()
 app.command()(validate)
 app.command("apply-review")(apply_review)

@@ -11,8 +11,8 @@ from relevance.secrets import bearer, without_secrets
 from service.observability.logs import JsonFormatter
 from service.observability.tracing import Tracer
 from service.settings import Settings
-from training.translation.backends import backend_settings, open_translators
-from training.translation.openai_options import OpenAIOptions
+from training.translation.backends.choice import backend_settings, open_translators
+from training.translation.backends.openai_options import OpenAIOptions
 
 SECRET = "hunter2"
 

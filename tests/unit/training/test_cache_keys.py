@@ -12,8 +12,8 @@ from training.models.base.base_models import resolve_base_model
 from training.models.encoder_embedder import EncoderEmbedder
 from training.selfvalidation.options import Judge
 from training.selfvalidation.outoffold import _Judge
-from training.translation.openai import OpenAITranslator
-from training.translation.openai_options import SHAPING, OpenAIOptions
+from training.translation.backends.openai import OpenAITranslator
+from training.translation.backends.openai_options import SHAPING, OpenAIOptions
 
 URL = "http://127.0.0.1:9/v1"
 OPTIONS = {"model": "m", "url": URL, "price_per_million_prompt": 1.0, "budget_money": 1.0}

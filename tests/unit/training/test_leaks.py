@@ -16,8 +16,8 @@ from training.pipeline.recipe import SplitSection
 from training.pipeline.row_stages import Datasets, split_rows
 from training.selfvalidation.folds import assign_folds
 from training.translation.augment import augment
+from training.translation.backends.memory import MemoryTranslator
 from training.translation.chain import TranslatorChain
-from training.translation.memory import MemoryTranslator
 from training.translation.options import GateOptions, TranslationOptions
 
 WORDS = ("red shoes", "blue cup", "lamp", "garden hose", "usb cable", "winter coat", "tea", "chair", "bed", "ring")

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Pair, Task
-from training.commands.data import report as report_command
+from training.commands.rows.data import report as report_command
 from training.data.splits import write_pairs
 from training.reports.charts import Bar, bar_chart, histogram
 from training.reports.data_page import render

@@ -8,7 +8,7 @@ import pytest
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Pair, Task
 from tests.tiny import tiny_bundle
-from training.commands.evaluate import evaluate
+from training.commands.models.evaluate import evaluate
 from training.data.splits import write_pairs
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"

@@ -14,9 +14,9 @@ from training.data.splits import leaks, split_pairs, write_pairs
 from training.endpoint.budget import Cost
 from training.endpoint.errors import BudgetSpentError
 from training.translation.augment import augment
+from training.translation.backends.memory import MemoryTranslator
+from training.translation.backends.memory_files import Unit
 from training.translation.chain import TranslatorChain
-from training.translation.memory import MemoryTranslator
-from training.translation.memory_files import Unit
 from training.translation.options import GateOptions, TranslationOptions
 
 PLAIN = GateOptions(language=False, similarity=None)

@@ -5,9 +5,9 @@ import pytest
 from training.data.disk_cache import DiskCache
 from training.endpoint.budget import Cost
 from training.endpoint.errors import BudgetSpentError, StoppedError
+from training.translation.backends.memory import MemoryTranslator
+from training.translation.backends.memory_files import Unit
 from training.translation.chain import TranslatorChain
-from training.translation.memory import MemoryTranslator
-from training.translation.memory_files import Unit
 
 
 class Counting:

@@ -10,7 +10,7 @@ from relevance.evaluation.metrics import f1
 from relevance.model.card import ModelCard
 from relevance.tasks import LabeledPair, Pair, Task
 from tests.tiny import tiny_bundle
-from training.commands.evaluate import evaluate
+from training.commands.models.evaluate import evaluate
 from training.data.splits import write_pairs
 from training.fitting.evaluation.report import OpenedModel, report_model
 

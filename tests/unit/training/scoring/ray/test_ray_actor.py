@@ -1,4 +1,4 @@
-"""What an actor of `relevance score --ray` does. It needs no Ray: tests/contract/training/test_score_ray.py has one."""
+"""What an actor of `relevance score --ray` does, without Ray (with it: contract/training/scoring/test_score_ray.py)."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from relevance.errors import BundleError, MachineError
 from relevance.scorer import Scorer
 from tests.tiny import tiny_bundle
 from training.data.pair_blocks import PairBlock
-from training.scoring.on_ray import MOST_ATTEMPTS, _error, _ShardActor, _Task, attempt
+from training.scoring.ray.runner import MOST_ATTEMPTS, _error, _ShardActor, _Task, attempt
 from training.scoring.shards import score_rows
 from training.scoring.staged import StagedRows, staging
 from training.scoring.work import SHARD

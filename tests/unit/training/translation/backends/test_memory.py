@@ -10,8 +10,8 @@ import pytest
 from relevance.errors import InputError
 from tests import ROOT
 from training.data.rows import BadRowsError
-from training.translation.memory import MemoryTranslator
-from training.translation.memory_files import Unit, read_units
+from training.translation.backends.memory import MemoryTranslator
+from training.translation.backends.memory_files import Unit, read_units
 
 DIRECTED = {"language": "en", "text": "Red  Shoes", "translations": {"de": "rote schuhe", "vn": "giày đỏ"}}
 TMX = """<?xml version="1.0" encoding="{encoding}"?>
@@ -214,7 +214,7 @@ def test_memories_may_be_compressed_and_utf16(tmp_path):
 
 def test_the_openai_client_is_imported_by_its_own_backend_only(tmp_path):
     path = written(tmp_path, "m.tsv", "en\tde\ncup\tTasse\n")
-    code = "import sys; from training.translation.backends import open_translators\n"
+    code = "import sys; from training.translation.backends.choice import open_translators\n"
     code += f"with open_translators(['memory:{path}']): print(sys.modules.keys() & {{'openai', 'httpx2'}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "set()"

@@ -14,10 +14,10 @@ from relevance.tasks import Task
 from training.data.disk_cache import DiskCache
 from training.data.files.writers import beside
 from training.endpoint.budget import Cost
+from training.scoring.asking.teacher import Teacher
 from training.scoring.options import AskOptions, ScoreOptions
 from training.scoring.run import ScoreReport, check_paths, score_by
 from training.scoring.staged import StagedRows
-from training.scoring.teacher import Teacher
 from training.scoring.work import SHARD
 
 log = logging.getLogger(__name__)

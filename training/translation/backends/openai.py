@@ -16,8 +16,8 @@ from training.endpoint.budget import Budget, Cost
 from training.endpoint.client import EndpointClient, RefusedError, upper_bound
 from training.endpoint.errors import StoppedError
 from training.sources import code_key
-from training.translation.openai_options import SHAPING, OpenAIOptions
-from training.translation.replies import MODES, messages, response_format, translations_in
+from training.translation.backends.openai_options import SHAPING, OpenAIOptions
+from training.translation.backends.replies import MODES, messages, response_format, translations_in
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,9 @@ class OpenAITranslator:
         """
         options = self._options.model_dump(mode="json")
         shaping = json.dumps({name: options[name] for name in SHAPING}, ensure_ascii=False, separators=(",", ":"))
-        code = code_key("training.translation.replies:messages", "training.translation.replies:translations_in")
+        code = code_key(
+            "training.translation.backends.replies:messages", "training.translation.backends.replies:translations_in"
+        )
         digest = hashlib.sha256(f"{shaping} {code}".encode()).hexdigest()
         return f"{self.name} {digest[:16]}"
 

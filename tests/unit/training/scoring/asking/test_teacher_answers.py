@@ -6,8 +6,8 @@ import pytest
 
 from relevance.tasks import Task
 from relevance.text.prompt import Prompt
+from training.scoring.asking.teacher import READ, score_of
 from training.scoring.options import AskOptions
-from training.scoring.teacher import READ, score_of
 
 PROMPT = Prompt(text="{query} {candidate}", yes=" yes", no=" no")
 

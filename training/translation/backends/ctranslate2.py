@@ -20,7 +20,7 @@ from training.endpoint.budget import Cost
 from training.endpoint.errors import StoppedError
 from training.models.base.quiet import quiet_tokenizers
 from training.sources import code_key
-from training.translation.families import Family, family_of
+from training.translation.backends.families import Family, family_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -70,7 +70,7 @@ class CTranslate2Translator:
         except (ValueError, RuntimeError) as error:
             raise ConfigError(f"translation model {folder}: cannot be loaded ({error})") from None
         run = [self._model.device, self._model.compute_type]
-        code = code_key("training.translation.ctranslate2:CTranslate2Translator")
+        code = code_key("training.translation.backends.ctranslate2:CTranslate2Translator")
         content = json.dumps([content_of(folder), run, code])
         self._digest = hashlib.sha256(content.encode()).hexdigest()[:16]
 

@@ -16,7 +16,7 @@ from training.data.dataset import read_pairs
 RUN = """
 import logging, sys, typer
 from relevance.errors import RelevanceError
-from training.commands.translate import translate
+from training.commands.rows.translate import translate
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(translate)

@@ -70,7 +70,7 @@ def convert_translator(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Convert a translation model with CTranslate2 and put its tokenizer beside it."""
-    from training.translation.ctranslate2 import convert_model
+    from training.translation.backends.ctranslate2 import convert_model
 
     check_files([], [Path(model)], others=[out], overwrite=overwrite)
     convert_model(model, out, quantization)

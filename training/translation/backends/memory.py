@@ -10,7 +10,7 @@ from pathlib import Path
 
 from relevance.tasks import UNKNOWN_LANGUAGE, query_key
 from training.endpoint.budget import Cost
-from training.translation.memory_files import Unit, read_units
+from training.translation.backends.memory_files import Unit, read_units
 
 
 class MemoryTranslator:

@@ -17,7 +17,7 @@ from tests.lm_server import lm_server
 from tests.models import tiny_config, tiny_tokenizer
 from training.data.teacher import teacher_logits
 from training.endpoint.errors import BudgetSpentError, StoppedError
-from training.scoring.asking import ask_file
+from training.scoring.asking.run import ask_file
 from training.scoring.options import AskOptions, ScoreOptions
 
 WORDS = ("red", "shoes", "cups", "家", "garden")

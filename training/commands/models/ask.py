@@ -46,7 +46,7 @@ def ask(
     No pair is paid for twice: to resume an interrupted run, or one whose budget is spent, repeat the command.
     """
     from training.endpoint.options import model_and_url
-    from training.scoring.asking import ask_file
+    from training.scoring.asking.run import ask_file
 
     name, url = model_and_url(model)
     if not (name and url):

@@ -22,7 +22,7 @@ from relevance.model.bundle import Bundle
 from relevance.scorer import Scorer
 from relevance.storage.files import writing
 from training.scoring.options import ScoreOptions
-from training.scoring.ray_start import check_address, first_line, set_patience, started
+from training.scoring.ray.start import check_address, first_line, set_patience, started
 from training.scoring.shards import ModelId, score_rows
 from training.scoring.staged import ShardRows, StagedRows
 from training.scoring.work import SHARD

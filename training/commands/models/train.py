@@ -11,8 +11,8 @@ import typer
 from relevance.errors import InputError
 from relevance.languages import chosen_languages
 from relevance.tasks import LabeledPair, Pair, Task
-from training.commands.evaluate import print_metrics
 from training.commands.flat import flattened
+from training.commands.models.evaluate import print_metrics
 from training.commands.options import (
     Output,
     OverwriteOption,

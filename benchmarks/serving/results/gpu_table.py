@@ -1,11 +1,11 @@
-"""The tables of docs/performance.md on a GPU, out of the results of gpu.py: `python benchmarks/serving/gpu_table.py`"""
+"""The tables of docs/performance.md on a GPU: `python benchmarks/serving/results/gpu_table.py`"""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[1]
 COUNTS = ("1", "10", "50", "100", "500")
 LOADS = ((1, 16), (100, 1), (100, 4), (100, 16), (500, 4), (500, 16))
 

@@ -8,7 +8,7 @@ import pytest
 from training.endpoint.budget import Budget, Usage
 from training.endpoint.errors import BudgetSpentError
 from training.endpoint.options import EndpointOptions
-from training.translation.replies import messages, response_format, translations_in
+from training.translation.backends.replies import messages, response_format, translations_in
 
 WHOLE = json.dumps({"translations": [{"n": 0, "text": "eins  {2}"}, {"n": 1, "text": "zwei"}]})
 

@@ -12,7 +12,7 @@ from relevance.errors import ConfigError
 from relevance.model.card import explain
 from relevance.secrets import without_secrets
 from training.endpoint.options import model_and_url
-from training.translation.translator import Translator
+from training.translation.backends.translator import Translator
 
 EXPECTED = "expected memory:FILE[,FILE], ctranslate2:FOLDER or openai:MODEL@URL"
 
@@ -63,16 +63,16 @@ def _translator(name: str, settings: Mapping[str, Mapping[str, Any]], skip_bad: 
         raise ConfigError(f"setting {kind}.{named[0]}: is in the backend's name {_shown(name)!r} too; expected it once")
     try:
         if kind == "memory":
-            from training.translation.memory import MemoryTranslator
+            from training.translation.backends.memory import MemoryTranslator
 
             return MemoryTranslator.from_files([Path(part) for part in rest.split(",")], skip_bad=skip_bad)
         if kind == "ctranslate2":
-            from training.translation.ctranslate2 import CTranslate2Options, CTranslate2Translator
+            from training.translation.backends.ctranslate2 import CTranslate2Options, CTranslate2Translator
 
             return CTranslate2Translator(CTranslate2Options(**{"folder": Path(rest), **settings.get(kind, {})}))
         if kind == "openai":
-            from training.translation.openai import OpenAITranslator
-            from training.translation.openai_options import OpenAIOptions
+            from training.translation.backends.openai import OpenAITranslator
+            from training.translation.backends.openai_options import OpenAIOptions
 
             model, url = model_and_url(rest)
             return OpenAITranslator(OpenAIOptions(**{"model": model, "url": url, **settings.get(kind, {})}))

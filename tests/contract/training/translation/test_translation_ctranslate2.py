@@ -20,8 +20,8 @@ from transformers import (
 )
 
 from relevance.errors import ConfigError
-from training.translation.backends import open_translators
-from training.translation.ctranslate2 import CTranslate2Options, CTranslate2Translator, convert_model
+from training.translation.backends.choice import open_translators
+from training.translation.backends.ctranslate2 import CTranslate2Options, CTranslate2Translator, convert_model
 
 if importlib.util.find_spec("ctranslate2") is None or importlib.util.find_spec("sentencepiece") is None:
     pytest.skip("needs ctranslate2 and sentencepiece", allow_module_level=True)

@@ -1,4 +1,4 @@
-"""How a Ray is found and what a killed one leaves: tests/contract/training/test_score_ray.py starts one."""
+"""How a Ray is found and what a killed one leaves: tests/contract/training/scoring/test_score_ray.py starts one."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ import pytest
 
 from relevance.errors import MachineError
 from tests.rays import needs_ray
-from training.scoring import ray_start
-from training.scoring.ray_start import check_address, own_folder
+from training.scoring.ray import start as ray_start
+from training.scoring.ray.start import check_address, own_folder
 
 OWNER = """
 import signal, sys
 from pathlib import Path
-from training.scoring.ray_start import own_folder
+from training.scoring.ray.start import own_folder
 with own_folder(Path(sys.argv[1])) as folder:
     (folder / "session").mkdir()
     print("here", flush=True)
@@ -98,7 +98,7 @@ def test_a_lock_that_another_process_took_for_a_left_one_is_made_again(tmp_path,
 
 PATIENT = """
 from pathlib import Path
-from training.scoring.on_ray import RayRunner
+from training.scoring.ray.runner import RayRunner
 from training.scoring.options import ScoreOptions
 try:
     RayRunner.open(Path("no bundle"), ScoreOptions(ray="local"))

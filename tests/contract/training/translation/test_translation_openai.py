@@ -9,9 +9,9 @@ from relevance.errors import ConfigError
 from tests.chat_server import chat_server
 from training.data.disk_cache import DiskCache
 from training.endpoint.errors import BudgetSpentError, StoppedError
+from training.translation.backends.openai import OpenAITranslator
+from training.translation.backends.openai_options import OpenAIOptions
 from training.translation.chain import TranslatorChain
-from training.translation.openai import OpenAITranslator
-from training.translation.openai_options import OpenAIOptions
 
 TEXTS = [f"red cup {n}" for n in range(8)]
 GERMAN = [f"de {text}" for text in TEXTS]
