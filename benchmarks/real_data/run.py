@@ -129,6 +129,13 @@ def stacked(study: Study, scores: dict[str, list[Floats]]) -> list[Floats]:
     return [model.decision_function((each - mean) / spread) for each in (choosing, reported)]
 
 
+def with_stack(study: Study, model: list[Floats]) -> dict[str, list[Floats]]:
+    """Return the scores of the cheap scorers, and those of the stack of them and the fine-tuned model."""
+    rows = study.rows
+    cheap = {name: [run(rows.choosing), run(rows.report)] for name, run in study.cheap_scorers().items()}
+    return cheap | {"stack of the model and the cheap scorers": stacked(study, {MODEL: model} | cheap)}
+
+
 def differences(study: Study, scores: dict[str, list[Floats]], cuts: dict[str, float], name: str) -> dict[str, Any]:
     """Return the AUC of a scorer less that of each other one, paired, in all, seen and unseen languages."""
     rows = study.rows.report
@@ -190,6 +197,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--arm", action="append", default=[], help="NAME: KEY=VALUE ..., a further model")
     parser.add_argument("--keep", action="store_true", help="keep models in build/ with the same recipe and rows")
     parser.add_argument("--only", help="train the model of this name, then stop: models can be trained side by side")
+    parser.add_argument("--models-only", action="store_true", help="leave out the cheap scorers and the stack")
     parser.add_argument("--out", type=Path, help="JSON to write; default: SETTING.json beside this file")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s")
@@ -209,10 +217,9 @@ def main(arguments: Sequence[str]) -> None:
     models = {n: trained(recipe_file, keys, study.rows, folders[n], options.keep) for n, keys in wanted.items()}
     if options.only is not None:
         return
-    cheap = {name: [run(study.rows.choosing), run(study.rows.report)] for name, run in study.cheap_scorers().items()}
-    scores = {name: scored(study, folders[name]) for name in models} | cheap
-    stack = stacked(study, {MODEL: scores[MODEL]} | cheap)
-    scores["stack of the model and the cheap scorers"] = stack
+    scores = {name: scored(study, folders[name]) for name in models}
+    if not options.models_only:
+        scores |= with_stack(study, scores[MODEL])
     judged = {name: judge(study, *each) for name, each in scores.items()}
     result = {
         "command": f"python benchmarks/real_data/run.py {' '.join(map(_quoted, arguments))}",
