@@ -193,9 +193,11 @@ def tiny_language_model(folder: Path, family: str = "qwen3", *, tied: bool = Fal
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     ).save_pretrained(folder)
     torch.manual_seed(0)
-    config = tiny_config(family)
-    config.vocab_size, config.tie_word_embeddings = tokenizer.get_vocab_size(), tied
-    config.max_position_embeddings, config.initializer_range = positions, 0.3  # so that scores depend on the texts
+    config = tiny_config(family, tokenizer.get_vocab_size())
+    config.tie_word_embeddings = tied
+    wide = {"max_position_embeddings": positions, "initializer_range": 0.3}  # so that scores depend on the texts
+    for each in (config, config.get_text_config()):
+        each.update(wide)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     return folder
 

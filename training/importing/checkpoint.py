@@ -28,6 +28,7 @@ from training.fitting.servable import check_family
 from training.importing.options import ImportOptions
 from training.importing.reranker import Reranker, load_reranker
 from training.models.base.answers import answer_rows
+from training.models.base.base_models import text_decoder
 from training.models.base.quiet import quiet_bars
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
 
@@ -60,7 +61,7 @@ def import_reranker(model: str, out: Path, options: ImportOptions, *, overwrite:
         _check_prompt(folder, card)
         texts = [form.texts(card.task, row.pair) for row in rows]
         expected = card.head.stock_logits(torch.from_numpy(reranker.outputs(texts, length))).numpy()
-        (reranker.model.base_model if head else reranker.model).save_pretrained(folder, safe_serialization=True)
+        (text_decoder(reranker.model) if head else reranker.model).save_pretrained(folder, safe_serialization=True)
         if head:
             save_file(head, folder / HEAD_FILE)
         card.save(folder)

@@ -55,8 +55,9 @@ class Adapter:
         if self._answers:
             model.head.requires_grad_(False)
         use_byte_dropout(model)
-        # A language model keeps its layers one level deeper; adapters are named as it names them.
-        self._inner = f"{_WRAPPED}{bare.base_model_prefix}." if self._answers else _WRAPPED
+        # A language model keeps its layers one level deeper or two; adapters are named as it names them.
+        place = _provenance(encoder).get("place", "model")  # of this release's encoders; all older ones had that place
+        self._inner = f"{_WRAPPED}{place}." if self._answers else _WRAPPED
         if options.start is not None:
             self._begin_with(options.start)
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 
 from export import tracing
 from export.checkpoint import Checkpoint
@@ -23,6 +24,11 @@ from training.fitting import servable
 from training.fitting.checkpoint import Job, train
 from training.fitting.evaluation.report import score_rows
 from training.fitting.recipe import Recipe
+from training.models.base.base_models import resolve_base_model
+from training.models.base.prepared import EncoderOptions, prepare_encoder
+from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
+from training.models.lora import Adapter
+from training.models.options import LoraOptions
 
 # Each architecture with the kind of tokenizer that its models have (tests.models), "" being a byte-level BPE.
 FAMILIES = (
@@ -32,7 +38,6 @@ FAMILIES = (
     *(("roberta", ""), ("xlm-roberta", "unigram"), ("xlm-roberta-xl", "unigram")),
     *(("bert", "unigram"), ("llama", "tiktoken"), ("modernbert", "fallback")),  # E5, Llama 3, mmBERT
 )
-INT8 = ("bert", "deberta-v2", "gemma3_text", "modernbert", "qwen3")
 KINDS = {
     "": "byte-level BPE",
     "wordpiece": "WordPiece",
@@ -81,7 +86,7 @@ def test_family_goes_from_training_to_a_score_over_http(tmp_path, family, kind):
     base = tiny_model(tmp_path / "base", family, typed=family in TYPED, kind=kind)
     train(Job(recipe(base, family), rows(), rows(24), tmp_path / "checkpoint"))
     export(tmp_path, "bundle", "fp32")
-    if family in INT8 and (family, kind) == next(each for each in FAMILIES if each[0] == family):
+    if family != "gemma3" and (family, kind) == next(each for each in FAMILIES if each[0] == family):
         export(tmp_path, "small", "int8")
         operators = {node.op_type for node in onnx.load(tmp_path / "small" / MODEL_FILE).graph.node}
         assert "MatMulIntegerToFloat" in operators
@@ -101,6 +106,29 @@ def test_family_goes_from_training_to_a_score_over_http(tmp_path, family, kind):
     np.testing.assert_allclose(served, score_rows(tmp_path / "checkpoint", some)[1], atol=1e-3)
 
 
+@pytest.mark.parametrize("family", sorted({family for family, _ in FAMILIES}))
+def test_adapters_of_a_family_are_merged_into_its_weights(tmp_path, family):
+    kind = next(kind for name, kind in FAMILIES if name == family)
+    base = tiny_model(tmp_path / "base", family, typed=family in TYPED, kind=kind)
+    prepare_encoder(resolve_base_model(str(base)), tmp_path / "encoder", EncoderOptions())
+    tokenizer = load_tokenizer(tmp_path / "encoder", 48)
+    head = recipe(base, family).head
+    model = CrossEncoder.from_base(tmp_path / "encoder", tokenizer, head).eval()
+    pairs = tokenizer.encode_pairs([("red shoes", "zapatos rojos"), ("cups", "home & garden")])
+    plain = predict_logits(model, tokenizer, pairs)
+    adapter = Adapter(model, LoraOptions(rank=2), tmp_path / "encoder")
+    torch.manual_seed(0)
+    for name, value in model.named_parameters():
+        if "lora_B" in name:  # as after training; zeros at first
+            torch.nn.init.normal_(value, std=0.5)
+    adapted = predict_logits(model, tokenizer, pairs)
+    assert np.abs(adapted - plain).max() > 1e-4
+    (tmp_path / "out").mkdir()
+    adapter.finish(tmp_path / "out")
+    np.testing.assert_allclose(predict_logits(model, tokenizer, pairs), adapted, atol=1e-5)
+    assert not any("lora" in name for name in model.state_dict())
+
+
 def test_every_family_that_is_let_through_is_tried_here():
     assert {family for family, _ in FAMILIES} | {
         "camembert"
@@ -111,14 +139,14 @@ def test_the_table_of_families_says_what_the_code_does():
     lines = [line.split("|") for line in (ROOT / "docs/families.md").read_text().splitlines() if line.startswith("| `")]
     table = {cells[1].strip(" `"): [cell.strip() for cell in cells[3:-1]] for cells in lines[1:]}
     assert table.keys() == servable.SERVABLE | servable.REFUSED.keys()
-    for family, (kinds, train_, export_, int8, serve) in table.items():
+    for family, (kinds, train_, lora, export_, int8, serve) in table.items():
         if family in servable.REFUSED:
-            assert (train_, export_, int8, serve) == ("refused", servable.REFUSED[family], "", "")
+            assert (train_, lora, export_, int8, serve) == ("refused", "", servable.REFUSED[family], "", "")
             continue
         tried = {"camembert": "roberta"}.get(family, family)
         assert kinds == ", ".join(KINDS[kind] for name, kind in FAMILIES if name == tried)
-        assert (train_, serve) == ("yes", "yes")
-        assert int8 == ("yes" if tried in INT8 else "not tried")
+        assert (train_, lora, serve) == ("yes", "yes", "yes")
+        assert int8 == ("as `gemma3_text`" if family == "gemma3" else "yes")
         if tracing.optimum_config("bert"):  # else torch's exporter writes them all
             written = {"gemma3": "gemma3_text"}.get(family, family)  # its text model alone
             assert export_ == ("optimum" if tracing.optimum_config(written) else "torch")

@@ -85,7 +85,7 @@ def test_a_language_model_goes_from_training_to_a_score_over_http(tmp_path, fami
     assert np.ptp(served) > 1e-2  # scores differ by more than the tolerance
 
 
-@pytest.mark.parametrize("family", ["qwen3", "llama"])
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama", "gemma3", "gemma3_text"])
 def test_the_score_is_the_softmax_of_the_language_models_own_logits(tmp_path, family):
     base = tiny_language_model(tmp_path / "base", family)
     model, inputs = made(tmp_path, base)

@@ -5,7 +5,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from relevance.errors import ConfigError
-from training.models.base.base_models import NEEDED
+from training.models.base.base_models import NEEDED, text_decoder
 
 TOLERANCE = 1e-3  # largest difference of a logit, from the order of sums alone
 
@@ -24,7 +24,7 @@ def answer_rows(model: PreTrainedModel, ids: tuple[int, int]) -> dict[str, Tenso
     bias = torch.zeros(2) if getattr(head, "bias", None) is None else head.bias[chosen].float().clone()
     tokens = torch.tensor([[ids[0], ids[1], ids[0]]])
     expected = model.eval()(input_ids=tokens, use_cache=False).logits[0, -1, chosen]
-    hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state[0, -1]
+    hidden = text_decoder(model)(input_ids=tokens, use_cache=False).last_hidden_state[0, -1]
     if hidden.shape[-1:] != weight.shape[-1:] or not torch.allclose(
         weight @ hidden.float() + bias, expected.float(), atol=TOLERANCE, rtol=TOLERANCE
     ):

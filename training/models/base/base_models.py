@@ -130,6 +130,11 @@ def _text_model(model: PreTrainedModel) -> PreTrainedModel:
     return next((each for each in inner if each.config.model_type == text.model_type), model)
 
 
+def text_decoder(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the text model under a language model's head."""
+    return model.get_decoder()
+
+
 def load_base_decoder(base: BaseModel) -> PreTrainedModel:
     """Return a language model with its head, in float32.
 

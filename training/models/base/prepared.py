@@ -16,7 +16,13 @@ from relevance.storage.files import whole_folder
 from relevance.text.prompt import Prompt
 from relevance.text.tokenization import answer_ids
 from training.models.base.answers import answer_rows
-from training.models.base.base_models import BaseModel, load_base_decoder, load_base_encoder, load_base_tokenizer
+from training.models.base.base_models import (
+    BaseModel,
+    load_base_decoder,
+    load_base_encoder,
+    load_base_tokenizer,
+    text_decoder,
+)
 from training.models.base.packaged import PROVENANCE_FILE
 from training.models.base.quiet import quiet_bars
 from training.models.base.vocabulary import check_scripts, needed_ids, trimmed_tokenizer
@@ -70,7 +76,7 @@ def prepare_encoder(base: BaseModel, out: Path, options: EncoderOptions) -> Enco
     check_scripts(options.trim_scripts)
     _check_output(base, out)
     tokenizer = load_base_tokenizer(base)
-    model, absent, head = _loaded(base, tokenizer, options.prompt)
+    model, absent, head, place = _loaded(base, tokenizer, options.prompt)
     before = _size(model, absent)
     if options.layers is not None:
         keep_first_layers(model, options.layers)
@@ -91,6 +97,7 @@ def prepare_encoder(base: BaseModel, out: Path, options: EncoderOptions) -> Enco
             "base": {"name": base.name, "license": base.license, "revision": base.revision},
             "before": asdict(before),
             "after": asdict(report.after),
+            "place": place,  # of its weights in the base model's own files, which adapters name
         }
         (folder / PROVENANCE_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return report
@@ -98,12 +105,16 @@ def prepare_encoder(base: BaseModel, out: Path, options: EncoderOptions) -> Enco
 
 def _loaded(
     base: BaseModel, tokenizer: PreTrainedTokenizerFast, prompt: Prompt | None
-) -> tuple[PreTrainedModel, frozenset[str], dict[str, Tensor]]:
-    """Return the encoder, the names of its absent weights, and with a prompt the weights of its head, else none."""
+) -> tuple[PreTrainedModel, frozenset[str], dict[str, Tensor], str]:
+    """Return the encoder and the names of its absent weights.
+
+    With a prompt, also the weights of its head, and the name of the encoder within the language model.
+    """
     if prompt is None:
-        return *load_base_encoder(base), {}
+        return *load_base_encoder(base), {}, ""
     model = load_base_decoder(base)
-    return model.base_model, frozenset(), answer_rows(model, answer_ids(tokenizer.backend_tokenizer, prompt))
+    decoder, head = text_decoder(model), answer_rows(model, answer_ids(tokenizer.backend_tokenizer, prompt))
+    return decoder, frozenset(), head, next(name for name, module in model.named_modules() if module is decoder)
 
 
 def keep_first_layers(model: PreTrainedModel, layers: int) -> None:

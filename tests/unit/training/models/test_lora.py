@@ -95,6 +95,20 @@ def test_base_model_and_adapter_in_peft_are_the_checkpoint(language_model, train
         assert not torch.allclose(plain.model(input_ids=ids).last_hidden_state, hidden, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys")  # of the images' tower: zeros, which change nothing
+@pytest.mark.parametrize("family", ["gemma3", "gemma3_text"])
+def test_adapters_name_the_layers_as_the_language_model_does(family, tmp_path):
+    base = tiny_language_model(tmp_path / "base", family)
+    out = run(base, tmp_path / "out", training=TRAINING | {"epochs": 1})
+    plain = AutoModelForCausalLM.from_pretrained(base).eval()
+    whole = PeftModel.from_pretrained(plain, out / "adapter").eval()
+    ids = torch.tensor([[5, 9, 12, 40]])
+    with torch.inference_mode():
+        hidden = whole.get_base_model().get_decoder()(input_ids=ids).last_hidden_state
+        found = CrossEncoder.from_checkpoint(out).encoder(input_ids=ids).last_hidden_state
+    torch.testing.assert_close(found, hidden, atol=1e-4, rtol=1e-4)
+
+
 def test_an_adapter_starts_a_further_run(language_model, trained, tmp_path):
     start = {"lora": {"rank": 4, "start": str(trained / "adapter")}}
     still = TRAINING | {"learning_rate": 1e-12, "epochs": 1}
