@@ -55,9 +55,6 @@ class Adapter:
         if self._answers:
             model.head.requires_grad_(False)
         use_byte_dropout(model)
-        # A language model keeps its layers one level deeper or two; adapters are named as it names them.
-        place = _provenance(encoder).get("place", "model")  # of this release's encoders; all older ones had that place
-        self._inner = f"{_WRAPPED}{place}." if self._answers else _WRAPPED
         if options.start is not None:
             self._begin_with(options.start)
 
@@ -74,6 +71,12 @@ class Adapter:
         save_file(weights, folder / WEIGHTS_FILE, {"format": "pt"})
         shutil.copyfile(self._encoder / PROVENANCE_FILE, folder / PROVENANCE_FILE)
         self._adapted.merge_and_unload(safe_merge=True)
+
+    @property
+    def _inner(self) -> str:
+        """The prefix of the names in files: a language model keeps its layers one level deeper or two."""
+        place = _provenance(self._encoder).get("place", "model")  # encoders of older releases do not say it
+        return f"{_WRAPPED}{place}." if self._answers else _WRAPPED
 
     def _weights(self) -> dict[str, Tensor]:
         from peft import get_peft_model_state_dict
