@@ -121,7 +121,8 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
 
 
 def _cut(config: PretrainedConfig, base: BaseModel, options: EncoderOptions) -> PretrainedConfig:
-    """Return the configuration of the base model with the layers and tokens that stay."""
+    """Return the configuration of the base model's text model, with the layers and tokens that stay."""
+    config = config.get_text_config()
     if options.layers is not None:
         if options.layers > config.num_hidden_layers:
             most = config.num_hidden_layers

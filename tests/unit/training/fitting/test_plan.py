@@ -46,6 +46,7 @@ def planned(base, tmp_path, **more):
         ("xlm-roberta", {"head": {"kind": "stock"}}),
         ("modernbert", {"head": {"kind": "mean"}, "encoder": {"freeze_word_embeddings": False}}),
         ("deberta-v2", {"encoder": {"layers": 1}}),
+        ("gemma3", {"head": {"kind": "mean"}, "training": {"precision": "fp32"}}),
         ("llama", {"head": {"kind": "mean"}, "training": {"gradient_checkpointing": True}}),
     ],
 )
