@@ -1,10 +1,13 @@
 """Time and memory of the data stages by the number of rows: `python benchmarks/scale/growth.py --rows 10000 100000`.
 
 Reads files of the SYNTHETIC sample (`rows.py` makes those that are missing; nothing here is about quality) and runs
-read, clean, split and report, each in a process of its own, from Parquet to Parquet in the pipeline's form. A stage's
-memory is the peak of its process (VmHWM, so Linux only), its time that of the whole process. CPU seconds, of all
-threads, are what to compare: wall seconds are those of a machine with other work. `clean` does not judge language tags;
-`tags` does, up to `--tags-up-to` rows. Exponents are slopes of log CPU seconds over log rows, from 100,000 rows on.
+read, clean, split, report and negatives, each in a process of its own, from Parquet to Parquet in the pipeline's form.
+A stage's memory is the peak of its process (VmHWM, so Linux only), its time that of the whole process. CPU seconds, of
+all threads, are what to compare: wall seconds are those of a machine with other work. `clean` does not judge language
+tags; `tags` does, up to `--tags-up-to` rows. `negatives` makes one of every positive row of the cleaned rows, many more
+than by default, from embeddings that are given: RANDOM vectors, drawn by the text and in queries near a positive
+candidate, which the stage `vectors`, not counted among the figures, writes to the cache on disk where those of a model
+would be. Exponents are slopes of log CPU seconds over log rows, from 100,000 rows on.
 Writes `growth.json` beside this file, or `--out`.
 """
 
@@ -20,14 +23,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rows import make
-from run import in_process, machine, peak_mib
+from run import GivenEmbeddings, in_process, machine, peak_mib
 
 from relevance.tasks import Task
 from training.data.provenance import now, source_commit
 
 HERE = Path(__file__).parent
-STAGES = ("read", "clean", "split", "report", "tags")
+STAGES = ("read", "clean", "split", "report", "vectors", "negatives", "tags")
 FITTED_FROM = 100_000
 TASK = Task.QC
 
@@ -59,9 +64,57 @@ def run_stage(stage: str, work: Path) -> dict[str, Any]:
             write_rows(work / f"{name}.parquet", part, TASK)
         queries = sum(part.queries for part in summarize(parts))
         return {"rows_in": len(rows), "rows_out": sum(map(len, parts.values())), "queries": queries}
+    if stage in ("vectors", "negatives"):
+        return negatives(stage, work)
     files = {name: open_rows(work / f"{name}.parquet", TASK) for name in ("train", "dev", "test")}
     (work / "report.html").write_text(render(measure(files, TASK, tags=False)), encoding="utf-8")
     return {"rows_in": sum(map(len, files.values())), "rows_out": 0}
+
+
+class Drawn:
+    """The embedder of GivenEmbeddings with a prefix, for the cache on disk."""
+
+    name, key = GivenEmbeddings.name, "growth"
+
+    def __init__(self, given: GivenEmbeddings | None, prefix: str = "") -> None:
+        self._given, self._prefix = given, prefix
+
+    def with_prefix(self, prefix: str) -> "Drawn":
+        """Return the same embedder with another prefix."""
+        return Drawn(self._given, prefix)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return float32 [N, 384]."""
+        if self._given is None:
+            raise SystemExit(f"error: {len(texts)} vectors are not on disk; expected all that `vectors` wrote")
+        return self._given.embed(texts, self._prefix)
+
+
+def negatives(stage: str, work: Path) -> dict[str, Any]:
+    """Write the vectors of the cleaned rows to disk, or make negatives of the rows with them."""
+    from relevance.text.formatting import PairFormat
+    from training.data.stored.batches import to_rows
+    from training.data.stored.rows import candidates_of
+    from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, CachedEncoder
+    from training.negatives.options import NegativeOptions
+    from training.negatives.sampling import sample_negatives
+    from training.pipeline.tables import open_rows, write_rows
+
+    rows, cache = open_rows(work / "clean.parquet", TASK), work / "vectors"
+    if stage == "negatives":
+        options = NegativeOptions(strategy="easy", per_positive=1)
+        mined, report = sample_negatives(rows, TASK, options, CachedEncoder(Drawn(None), cache))
+        write_rows(work / "mined.parquet", mined, TASK)
+        rejected = report.rejected()
+        return {"rows_in": len(rows), "rows_out": len(mined), "made": report.made, "rejected": rejected}
+    paths = list(dict.fromkeys(candidates_of(rows)))
+    form = PairFormat().fitted(TASK, paths)
+    given = GivenEmbeddings([], TASK)
+    CachedEncoder(Drawn(given), cache).embed([form.candidate_text(TASK, path) for path in paths], CANDIDATE_PREFIX)
+    for batch in rows.batches():
+        given = GivenEmbeddings(to_rows(batch), TASK, form)
+        CachedEncoder(Drawn(given), cache).embed(given.queries, QUERY_PREFIX)
+    return {"rows_in": len(rows), "rows_out": 0}
 
 
 def measured(rows: int, files: Sequence[Path], tags: bool) -> dict[str, Any]:
@@ -84,7 +137,7 @@ def measured(rows: int, files: Sequence[Path], tags: bool) -> dict[str, Any]:
 def model(sizes: dict[int, dict[str, Any]]) -> dict[str, Any]:
     """Return for each stage the exponents of CPU seconds, microseconds a row, and peaks over those of fewer rows."""
     found = {}
-    for stage in STAGES:
+    for stage in (each for each in STAGES if each != "vectors"):
         some = [(rows, sizes[rows][stage]) for rows in sorted(sizes) if rows >= FITTED_FROM and stage in sizes[rows]]
         if len(some) < 2:
             continue

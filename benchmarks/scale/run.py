@@ -39,6 +39,7 @@ HERE = Path(__file__).parent
 STAGES = ("clean", "split", "mine", "report")
 LIMIT_SECONDS, LIMIT_MIB = 300, 4096
 DIMENSIONS = 384
+PLAIN = PairFormat()
 _SPLITS = ("train", "dev", "test")
 
 
@@ -50,14 +51,18 @@ class GivenEmbeddings:
 
     name = "random unit vectors"
 
-    def __init__(self, rows: Sequence[LabeledPair], task: Task) -> None:
-        form = PairFormat()
+    def __init__(self, rows: Sequence[LabeledPair], task: Task, form: PairFormat = PLAIN) -> None:
         self.seconds = self.cpu_seconds = 0.0
         self._near: dict[str, str] = {}
         for row in rows:
             if row.label == 1:
                 candidate = form.candidate_text(task, row.pair.candidate)
                 self._near.setdefault(form.query_text(row.pair.query), candidate)
+
+    @property
+    def queries(self) -> list[str]:
+        """The queries of positive rows."""
+        return list(self._near)
 
     def embed(self, texts: Sequence[str], prefix: str) -> NDArray[np.float32]:
         """Return float32 [N, 384]."""

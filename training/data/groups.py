@@ -26,22 +26,30 @@ def linked_groups(rows: Sequence[LabeledPair]) -> list[str]:
 
 def iter_groups(rows: Sequence[LabeledPair]) -> Iterator[str]:
     """Yield the ids of `linked_groups`. In memory are the queries of rows that `source_id` links, and no others."""
-    linked = _linked_queries(rows)
+    linked = linked_keys(rows)
     return (linked.get(key, key) for key in map(query_key, queries_of(rows)))
 
 
-def _linked_queries(rows: Sequence[LabeledPair]) -> dict[str, str]:
-    """Return the group id of each query key whose rows, or rows that name them, have a `source_id`."""
-    # id -> a query of its group, once known. The name of merged sources has that of sources in it.
-    ids = {name: -1 for row in having(rows, SOURCE_ID) for name in source_ids(row)}
-    if not ids:
-        return {}
+def linked_keys(
+    rows: Iterable[LabeledPair],
+    key_of: Callable[[str], str] = query_key,
+    same: Iterable[tuple[str, str]] = (),
+) -> dict[str, str]:
+    """Return the group id of each key of a query that is linked with another: by `source_id`, or as one of `same`.
+
+    `key_of` gives the key of a query. `rows` are gone through twice where rows have a `source_id`.
+    """
     number: dict[str, int] = {}
     links = _Links()
-    for row in rows:
+    for pair in same:
+        first, second = (number.setdefault(key, len(number)) for key in pair)
+        links.join(first, second)
+    # id -> a query of its group, once known. The name of merged sources has that of sources in it.
+    ids = {name: -1 for row in having(rows, SOURCE_ID) for name in source_ids(row)}
+    for row in rows if ids else ():
         for name in (*own_ids(row), *source_ids(row)):
             if name in ids:
-                n = number.setdefault(query_key(row.pair.query), len(number))
+                n = number.setdefault(key_of(row.pair.query), len(number))
                 ids[name] = links.join(ids[name], n)
     least: dict[int, str] = {}
     for key, n in number.items():

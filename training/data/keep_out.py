@@ -5,9 +5,11 @@ the same ids: a `source_id` refers to the row of its own file, or of another fil
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task, query_key
@@ -15,8 +17,9 @@ from training.data.dataset import read_rows
 from training.data.extras import MERGED_IDS, SOURCE_ID, own_ids, source_ids
 from training.data.files.parts import COMPRESSIONS, TYPES
 from training.data.files.reading import AS_IT_COMES, ReadOptions
-from training.data.groups import held_keys, linked_groups
+from training.data.groups import held_keys, linked_keys
 from training.data.rows import BadRowsError, Row
+from training.data.stored.rows import filtered, having, queries_of
 
 log = logging.getLogger(__name__)
 
@@ -83,24 +86,41 @@ def _read_one(file: Path, task: Task, reading: ReadOptions) -> list[Row]:
 
 def linked_with(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair]]) -> list[bool]:
     """Return True [N] for rows that are linked with a row of a held-out file."""
+    return list(iter_linked(rows, held))
+
+
+def iter_linked(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair]]) -> Iterator[bool]:
+    """Yield the values of `linked_with`. In memory are the queries of `held` and those that `source_id` links."""
     files = [rows, *held]
-    ids = [{name for row in file for name in own_ids(row)} for file in files]
-    groups = linked_groups([_named(row, at, ids) for at, file in enumerate(files) for row in file])
-    keys = held_keys(row for file in held for row in file)
-    leaking = set(groups[len(rows) :])
-    leaking |= {group for row, group in zip(rows, groups, strict=False) if query_key(row.pair.query) in keys}
-    return [group in leaking for group in groups[: len(rows)]]
+    sources = {name for file in files for row in having(file, SOURCE_ID) for name in source_ids(row)}
+    linked: dict[str, str] = {}
+    if sources:
+        ids = [{name for row in file for name in own_ids(row) if name in sources} for file in files]
+        linked = linked_keys(_Named(files, ids))
+    leaking = {linked.get(key, key) for key in held_keys(row for file in held for row in file)}
+    return (linked.get(key, key) in leaking for key in map(query_key, queries_of(rows)))
 
 
-def without_linked(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair]]) -> list[LabeledPair]:
-    """Return the rows that are not linked with a held-out row. Logs how many are."""
-    left = [row for row, is_linked in zip(rows, linked_with(rows, held), strict=True) if not is_linked]
-    if len(left) < len(rows):
-        log.warning(
-            "%d of %d rows left out: dev or test has their query, or a row that is linked with them by source_id",
-            *(len(rows) - len(left), len(rows)),
-        )
-    return left
+def without_linked(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair]]) -> Sequence[LabeledPair]:
+    """Return the rows that are not linked with a held-out row; on disk where `rows` are. Logs how many are linked."""
+    kept = ~np.fromiter(iter_linked(rows, held), bool, len(rows))
+    if kept.all():
+        return rows
+    log.warning(
+        "%d of %d rows left out: dev or test has their query, or a row that is linked with them by source_id",
+        *(len(rows) - int(kept.sum()), len(rows)),
+    )
+    return filtered(rows, kept)
+
+
+class _Named:
+    """The rows of all files, with ids that name the file of each id; made anew each time that they are gone through."""
+
+    def __init__(self, files: Sequence[Sequence[LabeledPair]], ids: Sequence[set[str]]) -> None:
+        self._files, self._ids = files, ids
+
+    def __iter__(self) -> Iterator[LabeledPair]:
+        return (_named(row, at, self._ids) for at, file in enumerate(self._files) for row in file)
 
 
 def _named(row: LabeledPair, at: int, ids: Sequence[set[str]]) -> LabeledPair:

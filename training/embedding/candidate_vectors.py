@@ -1,14 +1,16 @@
 """Vectors of many texts outside of memory: half-precision numbers in a temporary file."""
 
 import copy
+import mmap
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from relevance.errors import MachineError
+from training.data.stored.batches import in_chunks
 from training.embedding.vectors import PairEncoder
 from training.progress import Meter
 
@@ -19,22 +21,23 @@ class Vectors:
     """The vectors [N, D] of texts by one encoder, in their order; `centred`: less their mean, and of length 1 again.
 
     They are embedded 2,048 texts at a time and lie in the folder for temporary files (the environment's TMPDIR) as
-    float16, which moves a cosine by less than 0.001.
+    float16, which moves a cosine by less than 0.001. What was read of them does not stay in this process's memory.
     """
 
-    def __init__(self, encoder: PairEncoder, texts: Sequence[str], prefix: str, *, centred: bool) -> None:
+    def __init__(self, encoder: PairEncoder, texts: Collection[str], prefix: str, *, centred: bool) -> None:
         """Embed at least one text. MachineError if the disk is full; further errors are those of the encoder."""
         label = f"embed {prefix.strip(': ')}"
         total: NDArray[np.float64] | float = 0.0
         # The file has no name, and is gone with the map.
         with tempfile.TemporaryFile() as file, Meter(label, len(texts), "text") as meter:
-            for start in range(0, len(texts), BLOCK_TEXTS):
-                block = encoder.embed(texts[start : start + BLOCK_TEXTS], prefix)
+            for chunk in in_chunks(texts, BLOCK_TEXTS):
+                block = encoder.embed(chunk, prefix)
                 total = total + block.sum(axis=0, dtype=np.float64)
                 _write(file, block)
                 meter.advance(len(block))
             self.dimensions = block.shape[1]
-            self._map = np.memmap(file, dtype=np.float16, mode="r", shape=(len(texts), self.dimensions))
+            self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._map = np.frombuffer(self._pages, dtype=np.float16).reshape(len(texts), self.dimensions)
         self._mean, self._is_centred = np.asarray(total / len(texts), dtype=np.float32), centred
 
     def __len__(self) -> int:
@@ -48,7 +51,8 @@ class Vectors:
 
     def take(self, numbers: NDArray[np.int64] | slice) -> NDArray[np.float32]:
         """Return the vectors of some texts: float32 [M, D]."""
-        taken = np.asarray(self._map[numbers]).astype(np.float32)
+        taken = self._map[numbers].astype(np.float32)
+        self._pages.madvise(mmap.MADV_DONTNEED)
         if self._is_centred:
             taken -= self._mean
             lengths = np.sqrt(np.einsum("nd,nd->n", taken, taken))

@@ -1,12 +1,11 @@
 """The candidates for negatives, and the pairs that the rows already label."""
 
 import functools
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from relevance.errors import InputError
-from relevance.tasks import LabeledPair, Task, query_key
+from relevance.tasks import Task, query_key
 from relevance.text.formatting import find_separator, path_levels
 from training.text.likeness import bigram_f1
 
@@ -28,21 +27,23 @@ def read_candidates(path: Path) -> list[str]:
 
 
 class CandidatePool:
-    """The distinct candidates of rows, then `extra` ones, numbered in order of first occurrence.
+    """The distinct candidates of rows, then `extra` ones, numbered in order of first occurrence. All are in memory.
 
     Category paths are one where their levels are the same, titles where their words are, whatever case, white space
     and compatibility forms. The first spelling stands for all. The separator of levels is detected.
     """
 
-    def __init__(self, rows: Sequence[LabeledPair], task: Task, near_title: float, extra: Sequence[str] = ()) -> None:
+    def __init__(self, texts: Iterable[str], task: Task, near_title: float, extra: Sequence[str] = ()) -> None:
+        """Take the candidates of rows in the order of these; one may come several times."""
         self.texts: list[str] = []
         self._task, self._near_title = task, near_title
-        self._separator = find_separator([*(row.pair.candidate for row in rows), *extra]) if task is Task.QC else ""
+        distinct = dict.fromkeys(texts)
+        self._separator = find_separator([*distinct, *extra]) if task is Task.QC else ""
         self._number_of: dict[str, int] = {}  # spelling -> number
         # Computed on demand: the keys of a million titles would take as much memory as everything else.
         self._keys = functools.lru_cache(maxsize=1 << 16)(lambda number: self._key(self.texts[number]))
         numbers: dict[tuple[str, ...], int] = {}
-        self._take((row.pair.candidate for row in rows), numbers)
+        self._take(distinct, numbers)
         self.of_rows = len(self.texts)  # how many, from the first, are candidates of rows
         self._take(extra, numbers)
 
@@ -86,31 +87,27 @@ class CandidatePool:
 
 
 class KnownPairs:
-    """Positives of every row's query group, and every pair that is there. Rows are named by their index.
+    """The pairs of some rows [N], which are named by their index, and the positives of each row's group.
 
-    `groups` [N] says which rows mean the same: a query with its translations and with queries of the same words.
+    `groups` [N] says which rows mean the same: a query with its translations and with queries of the same words. All
+    rows of a group are among these.
     """
 
-    def __init__(self, rows: Sequence[LabeledPair], pool: CandidatePool, groups: Sequence[str]) -> None:
-        self._queries = [query_key(row.pair.query) for row in rows]
-        self._groups = groups
-        self._positives: defaultdict[str, set[int]] = defaultdict(set)
-        self._rows_of: defaultdict[int, list[int]] = defaultdict(list)
-        self._pairs: set[tuple[str, int]] = set()
-        for n, (row, query, group) in enumerate(zip(rows, self._queries, groups, strict=True)):
-            candidate = pool.number(row.pair.candidate)
-            self._pairs.add((query, candidate))
-            if row.label == 1:
+    def __init__(
+        self, queries: Sequence[str], candidates: Sequence[int], labels: Sequence[int], groups: Sequence[int]
+    ) -> None:
+        """Take the key of each row's query, the number of its candidate, its label and its group: [N] each."""
+        self._queries, self._groups = queries, groups
+        self._pairs = set(zip(queries, candidates, strict=True))
+        self._positives: dict[int, set[int]] = {group: set() for group in groups}
+        self._drawn: set[tuple[int, int, int]] = set()
+        for group, candidate, label in zip(groups, candidates, labels, strict=True):
+            if label == 1:
                 self._positives[group].add(candidate)
-                self._rows_of[candidate].append(n)
 
     def positives(self, row: int) -> set[int]:
         """Return the candidates that are positive for a row's query, its translations or queries of the same words."""
         return self._positives[self._groups[row]]
-
-    def positive_rows(self, candidate: int) -> Sequence[int]:
-        """Return the rows that have a candidate as their positive."""
-        return self._rows_of.get(candidate, ())
 
     def has(self, row: int, candidate: int) -> bool:
         """Return whether the rows pair a row's query with a candidate already, under any label."""
@@ -119,3 +116,12 @@ class KnownPairs:
     def add(self, row: int, candidate: int) -> None:
         """Note the pair of a row's query and a candidate."""
         self._pairs.add((self._queries[row], candidate))
+
+    def add_drawn(self, row: int, candidate: int, attempt: int) -> None:
+        """Note a pair that an earlier pass drew for a row at an attempt."""
+        self.add(row, candidate)
+        self._drawn.add((row, candidate, attempt))
+
+    def was_drawn(self, row: int, candidate: int, attempt: int) -> bool:
+        """Return whether an earlier pass drew a candidate for a row at the same attempt."""
+        return (row, candidate, attempt) in self._drawn

@@ -1,71 +1,107 @@
-"""How many negatives one language still needs, and which of its positive rows give the next ones."""
+"""How many negatives one language still needs, and which of its positive rows give the next ones.
 
+A positive row is named by its rank: its place in the order, drawn by the seed, in which rows are asked.
+"""
+
+import random
+from array import array
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from training.negatives.report import LanguageReport
-from training.negatives.sampler import Negative
+
+Ranks = NDArray[np.int32]
 
 
-@dataclass
+def drawn_ranks(count: int, seed: str) -> Ranks:
+    """Return the rank of each of a language's positive rows [count], which are in the order of all rows."""
+    order = array("i", range(count))
+    random.Random(seed).shuffle(order)
+    ranks = np.empty(count, dtype=np.int32)
+    ranks[np.frombuffer(order, dtype=np.int32)] = np.arange(count, dtype=np.int32)
+    return ranks
+
+
 class Quota:
-    """The quota of one language. Each positive row is asked once, in their order, before any is asked again."""
+    """The quota of one language. Each positive row is asked once, by rank, before any is asked again.
 
-    language: str
-    positives: int
-    negatives: int
-    wanted: int
-    limit: int  # most negatives a positive row
-    attempts: int  # most negatives to ask of a row, since a filter may reject some
-    sources: list[int]
-    made: list[Negative] = field(default_factory=list)
-    rejected: Counter[str] = field(default_factory=Counter)
-    asked: Counter[int] = field(default_factory=Counter)
-    _given: Counter[int] = field(default_factory=Counter)
-    _exhausted: set[int] = field(default_factory=set)
+    In memory are some 3 bytes a positive row, and 8 more while negatives are vetted.
+    """
 
-    @property
-    def missing(self) -> int:
-        """Negatives still to be made."""
-        return self.wanted - len(self.made)
+    def __init__(self, language: str, positives: int, negatives: int, wanted: int, limit: int, attempts: int) -> None:
+        """Take the counts of rows, how many negatives to make, and the most to make and to ask of a row.
 
-    def next_round(self) -> list[tuple[int, int]]:
-        """Return (row, negatives to ask for), rows asked least first; none if the quota is met or no row is left.
-
-        The round may ask for more than is missing, since rows can fail: leave it when enough was found.
+        A row may be asked for more than it can give, since a filter may reject some.
         """
-        if self.missing <= 0:
-            return []
-        live = [row for row in self.sources if row not in self._exhausted and self._left(row) > 0]
-        live.sort(key=self.asked.__getitem__)
-        share = max(self.missing // max(len(live), 1), 1)
-        return [(row, min(share, self._left(row))) for row in live]
+        self.language, self.wanted, self.made = language, wanted, 0
+        self.rejected: Counter[str] = Counter()
+        self.strategies: Counter[str] = Counter()
+        self._positives, self._negatives, self._limit, self._attempts = positives, negatives, limit, attempts
+        self.asked = np.zeros(positives, dtype=np.min_scalar_type(attempts))
+        self._given = np.zeros(positives, dtype=np.min_scalar_type(limit))
+        self._exhausted = np.zeros(positives, dtype=bool)
 
-    def count(self, row: int, asked: int, found: int) -> None:
+    @cached_property
+    def logits(self) -> NDArray[np.float64]:
+        """The logit of each positive row [P] by the vetting model, by rank; NaN where it is not known yet."""
+        return np.full(len(self.asked), np.nan)
+
+    def plan(self) -> NDArray[np.unsignedinteger] | None:
+        """Return how many negatives to ask of each row [P] next, by rank: as many as are missing, of rows asked least.
+
+        None if the quota is met or no row is left.
+        """
+        missing = self.wanted - self.made
+        left = np.minimum(self._limit - self._given, self._attempts - self.asked)
+        live = ~self._exhausted & (left > 0)
+        rows = int(np.count_nonzero(live))
+        if missing <= 0 or not rows:
+            return None
+        share = min(max(missing // rows, 1), self._limit)
+        plan = np.zeros(len(live), dtype=self.asked.dtype)
+        for asked in np.unique(self.asked[live]).tolist():
+            ranks = np.flatnonzero(live & (self.asked == asked))[:missing]
+            counts = np.minimum(share, left[ranks])
+            before = np.cumsum(counts, dtype=np.int64) - counts
+            ranks, counts, before = (each[before < missing] for each in (ranks, counts, before))
+            plan[ranks] = np.minimum(counts, missing - before)
+            missing -= int(plan[ranks].sum(dtype=np.int64))
+            if missing <= 0:
+                break
+        return plan
+
+    def count(self, rank: int, asked: int, found: int) -> None:
         """Count the requested and the found negatives of a row; a row with too few is not asked again."""
-        self.asked[row] += asked
+        self.asked[rank] += asked
         if found < asked:
-            self._exhausted.add(row)
+            self._exhausted[rank] = True
             self.rejected["nothing_left"] += 1
 
-    def accept(self, picks: list[Negative]) -> None:
-        """Count negatives that were made."""
-        self.made += picks
-        self._given.update(pick.row for pick in picks)
+    def ask_again(self, ranks: Ranks) -> None:
+        """Take back one request of the row at each of some ranks: what it gave may be no negative."""
+        np.subtract.at(self.asked, ranks, 1)
+        self.rejected["near_query"] += len(ranks)
+
+    def accept(self, ranks: Ranks, strategies: Sequence[str]) -> None:
+        """Count negatives that were made, each with the rank of its row and its strategy."""
+        np.add.at(self._given, ranks, 1)
+        self.strategies.update(strategies)
+        self.made += len(ranks)
 
     def report(self) -> LanguageReport:
         """Return the counts."""
         return LanguageReport(
             language=self.language,
-            positives=self.positives,
-            negatives_before=self.negatives,
+            positives=self._positives,
+            negatives_before=self._negatives,
             wanted=self.wanted,
-            made=len(self.made),
-            sources=len(self.sources),
-            tried=len(self.asked),
-            strategies=dict(sorted(Counter(pick.strategy for pick in self.made).items())),
+            made=self.made,
+            sources=self._positives,
+            tried=int(np.count_nonzero(self.asked)),
+            strategies=dict(sorted(self.strategies.items())),
             rejected={name: count for name, count in sorted(self.rejected.items()) if count},
         )
-
-    def _left(self, row: int) -> int:
-        return min(self.limit - self._given[row], self.attempts - self.asked[row])

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from relevance.storage.strict import StrictModel
@@ -52,13 +53,27 @@ class SimilarityHistogram(StrictModel):
     positives: list[int]
 
     @classmethod
-    def of(cls, negatives: Sequence[float], positives: Sequence[float]) -> "SimilarityHistogram":
-        """Count both in bins of equal width over all values; without values there are no bins."""
-        if not negatives and not positives:
+    def between(cls, least: float, greatest: float) -> "SimilarityHistogram":
+        """Return empty bins of equal width; there are none where `least` is above `greatest`."""
+        if least > greatest:
             return cls(edges=[], negatives=[], positives=[])
-        edges = np.histogram_bin_edges([*negatives, *positives], _BINS)
-        counts = [np.histogram(values, edges)[0].tolist() for values in (negatives, positives)]
-        return cls(edges=edges.round(4).tolist(), negatives=counts[0], positives=counts[1])
+        edges = np.histogram_bin_edges([least, greatest], _BINS)
+        return cls(edges=edges.tolist(), negatives=[0] * _BINS, positives=[0] * _BINS)
+
+    def with_more(self, negatives: NDArray[np.float64], positives: NDArray[np.float64]) -> "SimilarityHistogram":
+        """Return the histogram with more similarities, all of which are between the edges."""
+        if not self.edges:
+            return self
+        more = [np.histogram(values, self.edges)[0] for values in (negatives, positives)]
+        return SimilarityHistogram(
+            edges=self.edges,
+            negatives=(np.array(self.negatives) + more[0]).tolist(),
+            positives=(np.array(self.positives) + more[1]).tolist(),
+        )
+
+    def rounded(self) -> "SimilarityHistogram":
+        """Return the histogram with edges that are fit to read."""
+        return self.model_copy(update={"edges": np.round(self.edges, 4).tolist()})
 
 
 class NegativesReport(StrictModel):

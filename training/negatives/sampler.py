@@ -4,7 +4,7 @@ import hashlib
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from relevance.tasks import LabeledPair, query_key
 from training.negatives.candidates import CandidatePool, KnownPairs
-from training.negatives.near_queries import NearQueries
 from training.negatives.options import NegativeOptions
 from training.negatives.search import SearchName, Shortlist
 
@@ -44,10 +43,12 @@ class Negative:
 class SampleRequest:
     """A request for `count` negatives of a row (by index) by one strategy.
 
-    `positive_similarity` is that of its query to its own candidate. `rng` draws the row's negatives.
+    `attempt` is the number of negatives that the row was asked for before. `positive_similarity` is that of its query
+    to its own candidate. `rng` draws the row's negatives.
     """
 
     row: int
+    attempt: int
     strategy: str
     count: int
     positive_similarity: float
@@ -55,17 +56,15 @@ class SampleRequest:
 
 
 class Sampler:
-    """Draws negatives by seed: equal rows, shortlists and earlier draws give equal negatives."""
+    """Draws negatives by seed: equal rows, shortlists and earlier draws give equal negatives.
+
+    It looks at the words of queries, not at their embeddings: near queries are looked for later, for many rows at once.
+    """
 
     def __init__(
-        self,
-        rows: list[LabeledPair],
-        pool: CandidatePool,
-        known: KnownPairs,
-        options: NegativeOptions,
-        near: NearQueries,
+        self, rows: Mapping[int, LabeledPair], pool: CandidatePool, known: KnownPairs, options: NegativeOptions
     ) -> None:
-        self._rows, self._pool, self._known, self._options, self._near = rows, pool, known, options, near
+        self._rows, self._pool, self._known, self._options = rows, pool, known, options
 
     def requests(self, row: int, count: int, attempt: int, positive_similarity: float) -> list[SampleRequest]:
         """Return one request for each strategy. `attempt` numbers the calls for one row, so that each draws anew."""
@@ -74,19 +73,28 @@ class Sampler:
         if self._options.strategy == "mixed":
             hard = sum(rng.random() < self._options.hard_share for _ in range(count))
             shares = {"easy": count - hard, "hard": hard}
-        return [SampleRequest(row, name, wanted, positive_similarity, rng) for name, wanted in shares.items() if wanted]
+        return [
+            SampleRequest(row, attempt, name, wanted, positive_similarity, rng)
+            for name, wanted in shares.items()
+            if wanted
+        ]
 
     def draw(self, request: SampleRequest, shortlist: Shortlist, rejected: Counter[str]) -> list[Negative]:
         """Return at most `request.count` negatives and count the rejections.
 
-        Returned pairs count as known from then on.
+        Returned pairs count as known from then on. A row that is asked once more at the same attempt comes to the same
+        candidates: what was rejected up to those that it gave before is not counted again.
         """
         picks: list[Negative] = []
-        for at in in_random_order(self._allowed(request, shortlist, rejected), request.rng):
+        counts: Counter[str] = Counter()
+        for at in in_random_order(self._allowed(request, shortlist, counts), request.rng):
             candidate = int(shortlist.candidates[at])
+            if self._known.was_drawn(request.row, candidate, request.attempt):
+                counts.clear()
+                continue
             reason = self._reason(request.row, candidate)
             if reason is not None:
-                rejected[reason] += 1
+                counts[reason] += 1
                 continue
             self._known.add(request.row, candidate)
             similarity = float(shortlist.similarities[at])
@@ -97,6 +105,7 @@ class Sampler:
             )
             if len(picks) == request.count:
                 break
+        rejected.update(counts)
         return picks
 
     def _allowed(self, request: SampleRequest, shortlist: Shortlist, rejected: Counter[str]) -> NDArray[np.bool_]:
@@ -143,10 +152,7 @@ class Sampler:
         if self._known.has(row, candidate):
             return "already_there"
         reasons = (self._pool.conflict(candidate, positive) for positive in positives)
-        reason = next((reason for reason in reasons if reason is not None), None)
-        if reason is None and self._near.has_positive(row, candidate):
-            return "near_query"
-        return reason
+        return next((reason for reason in reasons if reason is not None), None)
 
 
 def in_random_order(allowed: NDArray[np.bool_], rng: random.Random) -> Iterator[int]:

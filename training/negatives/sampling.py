@@ -4,31 +4,39 @@ A negative is a query of a positive row with another candidate, under label 0. C
 similarity to the query, as the paper (arXiv 2510.21671) chooses paths near the positive one. It does not publish its
 model, band and ratio; those here are this project's own. Give only rows to train on: this stage
 knows nothing of dev and test rows.
+
+Rows lie on disk in pieces of whole groups (training.negatives.grouped). A pass goes through the pieces and draws what
+the quotas are missing; what it drew is then compared, candidate by candidate, with the queries that the candidate is
+positive for. Passes go on until the quotas are met or no row is left.
 """
 
-import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Pair, Task
 from relevance.text.formatting import PairFormat
-from training.data.extras import SOURCE_ID
+from training.data.stored.rows import StoredRows, candidates_of, chained, stored, strata_of
+from training.data.stored.spool import Spool
 from training.embedding.candidate_vectors import Vectors
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder
-from training.negatives.candidates import CandidatePool, KnownPairs
+from training.negatives.candidates import CandidatePool
+from training.negatives.drawing import EARLIER, PieceDrawing, asked_of
+from training.negatives.grouped import GroupedRows
+from training.negatives.made import DRAWN, MadeNegatives, negative_rows
 from training.negatives.near_queries import NearQueries, near_groups
 from training.negatives.options import NegativeOptions
-from training.negatives.quota import Quota
+from training.negatives.quota import Quota, drawn_ranks
 from training.negatives.report import NegativesReport, SimilarityHistogram
-from training.negatives.sampler import Negative, Sampler, SampleRequest
 from training.negatives.search import CandidateSearch
 from training.negatives.vet import RowScorer
 from training.progress import Meter
 
-_NEGATIVE = "negative"
-_BLOCK_ROWS = 8192  # rows that are drawn for before progress is shown
+_NO_BINS = SimilarityHistogram(edges=[], negatives=[], positives=[])
 
 
 def sample_negatives(
@@ -39,39 +47,43 @@ def sample_negatives(
     *,
     vet: RowScorer | None = None,
     extra_candidates: Sequence[str] = (),
-) -> tuple[list[LabeledPair], NegativesReport]:
+) -> tuple[StoredRows, NegativesReport]:
     """Return `rows` followed by the negatives, by their source's place, and the report.
 
     Sources are all positive rows, translated ones included. Candidates are those of all rows and `extra_candidates`,
-    such as the paths of a whole taxonomy. ConfigError where negatives are wanted and none can be made; InputError
-    where no row is positive or an extra candidate is blank; MachineError where an index is needed and cannot be had.
+    such as the paths of a whole taxonomy. In memory are the different candidates, one piece of rows and some bytes a
+    positive row; the rest lies in temporary files. ConfigError where negatives are wanted and none can be made;
+    InputError where no row is positive or an extra candidate is blank; MachineError where an index is needed and
+    cannot be had, and where the disk is full.
     """
     blank = next((n for n, text in enumerate(extra_candidates, 1) if not text.strip()), None)
     if blank is not None:
         raise InputError(f"negatives: extra candidate {blank} of {len(extra_candidates):,} is blank; expected a text")
+    rows = rows if isinstance(rows, StoredRows) else stored(rows)
     if options.strategy == "none":
-        return list(rows), _report(rows, options, "none", None, [])
-    rows = list(rows)
+        return rows, _report(rows, options, "none", None, [])
     quotas = _quotas(rows, options, attempts=2 if vet else 1)
-    pool = CandidatePool(rows, task, options.near_title, extra_candidates)
-    found: list[LabeledPair] = []
-    if any(quota.wanted for quota in quotas):
-        known = KnownPairs(rows, pool, near_groups(rows))
-        filler = _QuotaFiller(rows, task, pool, quotas, encoder, options)
-        near = filler.near_queries(known, options.near_query)
-        filler.run(Sampler(rows, pool, known, options, near), vet, options.vet_margin)
-        found = _negatives(rows, pool, [pick for quota in quotas for pick in quota.made])
-        if not found:
-            raise ConfigError(_nothing(rows, pool, options, quotas))
-    return [*rows, *found], _report(rows, options, encoder.name, pool, quotas)
+    pool = CandidatePool(candidates_of(rows), task, options.near_title, extra_candidates)
+    report = _report(rows, options, encoder.name, pool, quotas)
+    wanted = sum(quota.wanted for quota in quotas)
+    if not wanted:
+        return rows, report
+    made = MadeNegatives(rows, pool, wanted)
+    _QuotaFiller(rows, task, pool, quotas, encoder, options).run(made, vet)
+    found, histogram = made.finished()
+    report = _report(rows, options, encoder.name, pool, quotas)
+    if not found:
+        raise ConfigError(_nothing(report, options, pool))
+    searches = dict(sorted(made.searches.items()))
+    return chained(rows, found), report.model_copy(update={"searches": searches, "similarity": histogram.rounded()})
 
 
 class _QuotaFiller:
-    """Fills the quotas, round by round, in blocks of rows."""
+    """Fills the quotas, pass by pass over the rows."""
 
     def __init__(
         self,
-        rows: list[LabeledPair],
+        rows: StoredRows,
         task: Task,
         pool: CandidatePool,
         quotas: list[Quota],
@@ -79,111 +91,93 @@ class _QuotaFiller:
         options: NegativeOptions,
     ) -> None:
         form = PairFormat().fitted(task, pool.texts)
-        self._rows, self._pool, self._quotas = rows, pool, quotas
-        sources = [row for quota in quotas for row in quota.sources]  # near queries may be of any language
-        texts = [form.query_text(rows[row].pair.query) for row in sources]
-        number = {text: n for n, text in enumerate(dict.fromkeys(texts))}
-        self._own_logits: dict[int, float] = {}  # row -> logit of its positive by the vetting model
-        self._query_of = {row: number[text] for row, text in zip(sources, texts, strict=True)}
+        self._pool, self._options = pool, options
+        self._quotas = {quota.language: quota for quota in quotas}
+        ranks = {quota.language: drawn_ranks(len(quota.asked), f"{options.seed}/{quota.language}") for quota in quotas}
+        self._grouped = GroupedRows(rows, near_groups(rows), pool, ranks, form.query_text)
+        del ranks
         paths = [form.candidate_text(task, text) for text in pool.texts]
         candidates = Vectors(encoder, paths, CANDIDATE_PREFIX, centred=options.centred)
-        self._queries = Vectors(encoder, list(number), QUERY_PREFIX, centred=options.centred)
+        self._queries = Vectors(encoder, self._grouped.texts, QUERY_PREFIX, centred=options.centred)
         self._search = CandidateSearch(self._queries, candidates, options)
+        positives = sum(len(quota.asked) for quota in quotas)
+        self._near = NearQueries(len(pool), positives, options.near_query)
+        self._grouped.note_positives(self._near)
+        self._earlier = Spool(EARLIER, len(self._grouped))  # what was drawn of each piece
+        self._draws = 0
 
-    def near_queries(self, known: KnownPairs, least: float) -> NearQueries:
-        """Return the finder of candidates that are positive for a near query."""
-        return NearQueries(self._queries.centred(), self._query_of, self._rows, known, least)
-
-    def run(self, sampler: Sampler, vet: RowScorer | None, vet_margin: float) -> None:
-        """Fill the quotas as far as possible, all languages in one round, so that `vet` is called with many rows."""
-        with Meter("negatives", sum(quota.wanted for quota in self._quotas), "row") as meter:
+    def run(self, made: MadeNegatives, vet: RowScorer | None) -> None:
+        """Fill the quotas as far as possible, all languages in one pass."""
+        with Meter("negatives", sum(quota.wanted for quota in self._quotas.values()), "row") as meter:
             while True:
-                rounds = [(quota, quota.next_round()) for quota in self._quotas]
-                if not any(asked for _, asked in rounds):
+                planned = ((language, quota.plan()) for language, quota in self._quotas.items())
+                plans = {language: plan for language, plan in planned if plan is not None}
+                if not plans:
                     return
-                trial: list[tuple[Quota, Negative]] = []
-                for quota, asked in rounds:
-                    for picks in self._round(quota, asked, sampler):
-                        if vet is None:
-                            quota.accept(picks)
-                            meter.advance(len(picks))
-                        else:
-                            trial += [(quota, pick) for pick in picks]
-                if vet is not None and trial:
-                    meter.advance(self._vetted(trial, vet, vet_margin))
+                drawn = self._pass(plans)
+                for bucket in range(drawn.buckets):
+                    meter.advance(self._settle(bucket, drawn.whole(bucket), made, vet))
 
-    def _round(self, quota: Quota, asked: list[tuple[int, int]], sampler: Sampler) -> Iterator[list[Negative]]:
-        """Yield, block by block, the negatives that a quota still needs, from as few rows as possible."""
-        missing, at = quota.missing, 0
-        while missing and at < len(asked):
-            block: list[tuple[int, int]] = []
-            planned = 0
-            while planned < missing and len(block) < _BLOCK_ROWS and at < len(asked):
-                row, count = asked[at]
-                block.append((row, min(count, missing - planned)))
-                planned += block[-1][1]
-                at += 1
-            block.sort(key=lambda one: self._query_of[one[0]])  # rows of one query are searched for once
-            picks = self._block(quota, block, sampler)
-            missing -= len(picks)
-            yield picks
+    def _pass(self, plans: dict[str, NDArray[np.unsignedinteger]]) -> Spool:
+        """Return what was drawn (DRAWN) of all rows that the plans ask, in buckets by candidate."""
+        found = Spool(DRAWN, self._near.buckets)
+        for number in range(len(self._grouped)):
+            piece = self._grouped.piece(number)
+            asked = asked_of(piece, plans)
+            if not asked.any():
+                continue
+            earlier = self._earlier.whole(number)
+            drawing = PieceDrawing(piece, asked, earlier, self._pool, self._options)
+            drawn = drawing.draw(self._quotas, self._search, self._draws)
+            self._draws += drawn.num_rows
+            if drawn.num_rows:
+                self._earlier.add(drawn.select(EARLIER.names), number)
+                found.scatter(drawn, self._near.bucket_of(drawn.column("candidate").to_numpy()))
+        return found
 
-    def _block(self, quota: Quota, block: list[tuple[int, int]], sampler: Sampler) -> list[Negative]:
-        own = self._search.similarity(
-            [self._query_of[row] for row, _ in block],
-            [self._pool.number(self._rows[row].pair.candidate) for row, _ in block],
-        )
-        requests: defaultdict[str, list[SampleRequest]] = defaultdict(list)
-        for (row, count), similarity in zip(block, own.tolist(), strict=True):
-            for request in sampler.requests(row, count, quota.asked[row], similarity):
-                requests[request.strategy].append(request)
-        picks: list[Negative] = []
-        for strategy in sorted(requests):
-            picks += self._drawn(strategy, requests[strategy], quota, sampler)
-        found = Counter(pick.row for pick in picks)
-        for row, count in block:
-            quota.count(row, count, found[row])
-        return picks
+    def _settle(self, bucket: int, drawn: pa.RecordBatch, made: MadeNegatives, vet: RowScorer | None) -> int:
+        """Keep what was drawn unless a near query has it as a positive, or `vet` takes it for one; return how many."""
+        near = self._near.is_near(bucket, drawn, self._queries.centred())
+        for quota, some in self._by_language(drawn.filter(pa.array(near))):
+            quota.ask_again(some.column("rank").to_numpy())
+        drawn = drawn.filter(pa.array(~near))
+        if vet is not None and drawn.num_rows:
+            drawn = drawn.filter(pa.array(self._vetted(drawn, vet)))
+        for quota, some in self._by_language(drawn):
+            quota.accept(some.column("rank").to_numpy(), some.column("strategy").to_pylist())
+        made.add(drawn)
+        return drawn.num_rows
 
-    def _drawn(self, strategy: str, requests: list[SampleRequest], quota: Quota, sampler: Sampler) -> list[Negative]:
-        picks: list[Negative] = []
-        for search in self._search.searches(strategy):
-            left: list[SampleRequest] = []
-            shortlists = self._search.shortlists(search, [self._query_of[request.row] for request in requests])
-            for request, shortlist in zip(requests, shortlists, strict=True):
-                drawn = sampler.draw(request, shortlist, quota.rejected)
-                picks += drawn
-                if len(drawn) < request.count:
-                    left.append(replace(request, count=request.count - len(drawn)))
-            requests = left
-            if not requests:
-                break
-        return picks
-
-    def _vetted(self, picks: list[tuple[Quota, Negative]], vet: RowScorer, margin: float) -> int:
-        """Accept the negatives whose logits are `margin` below their positives'; return their number."""
-        new = list(dict.fromkeys(pick.row for _, pick in picks if pick.row not in self._own_logits))
-        made = [_negative(self._rows[pick.row], self._pool, pick, "vet") for _, pick in picks]
-        logits = vet([*made, *(self._rows[row] for row in new)])
-        self._own_logits.update(zip(new, logits[len(made) :].tolist(), strict=True))
-        accepted = 0
-        for (quota, pick), logit in zip(picks, logits[: len(made)].tolist(), strict=True):
-            if logit < self._own_logits[pick.row] - margin:
-                quota.accept([pick])
-                accepted += 1
-            else:
-                quota.rejected["vet"] += 1
+    def _vetted(self, drawn: pa.RecordBatch, vet: RowScorer) -> NDArray[np.bool_]:
+        """Return True [N] for negatives whose logits are below their positives' by the margin."""
+        ids = drawn.column("id").to_pylist()
+        negatives = list(negative_rows(drawn, self._pool, ids))
+        columns = (drawn.column(name).to_pylist() for name in ("language", "rank", "positive"))
+        keys, positives = [], {}
+        for row, language, rank, positive in zip(negatives, *columns, strict=True):
+            keys.append((language, rank))
+            if np.isnan(self._quotas[language].logits[rank]):
+                positives[language, rank] = LabeledPair(Pair(row.pair.query, positive, language), 1, row.id)
+        logits = vet([*negatives, *positives.values()])
+        for (language, rank), logit in zip(positives, logits[len(negatives) :].tolist(), strict=True):
+            self._quotas[language].logits[rank] = logit
+        own = np.array([self._quotas[language].logits[rank] for language, rank in keys])
+        accepted = np.asarray(logits[: len(negatives)] < own - self._options.vet_margin)
+        for quota, some in self._by_language(drawn.filter(pa.array(~accepted))):
+            quota.rejected["vet"] += some.num_rows
         return accepted
 
+    def _by_language(self, drawn: pa.RecordBatch) -> Iterator[tuple[Quota, pa.RecordBatch]]:
+        languages = drawn.column("language").dictionary_encode()
+        codes = languages.indices.to_numpy()
+        for code, language in enumerate(languages.dictionary.to_pylist()):
+            yield self._quotas[language], drawn.filter(pa.array(codes == code))
 
-def _quotas(rows: list[LabeledPair], options: NegativeOptions, attempts: int) -> list[Quota]:
-    """Return a quota for each language, in the order of their codes; the order of its sources is drawn by the seed."""
-    labels = Counter((row.pair.language, row.label) for row in rows)
-    sources: defaultdict[str, list[int]] = defaultdict(list)
-    for n, row in enumerate(rows):
-        if row.label == 1:
-            sources[row.pair.language].append(n)
-    if not sources:
+
+def _quotas(rows: StoredRows, options: NegativeOptions, attempts: int) -> list[Quota]:
+    """Return a quota for each language, in the order of their codes."""
+    labels = Counter(strata_of(rows))
+    if not any(label for _, label in labels):
         raise InputError(f"negatives: none of {len(rows):,} rows is positive; expected positive rows to make them of")
     languages = sorted({language for language, _ in labels})
     for language in options.language_rates:
@@ -193,37 +187,13 @@ def _quotas(rows: list[LabeledPair], options: NegativeOptions, attempts: int) ->
     for language in languages:
         positives, negatives = labels[language, 1], labels[language, 0]
         wanted, limit = options.wanted(language, positives, negatives), options.source_limit
-        random.Random(f"{options.seed}/{language}").shuffle(sources[language])
-        quotas.append(Quota(language, positives, negatives, wanted, limit, attempts * limit, sources[language]))
+        quotas.append(Quota(language, positives, negatives, wanted, limit, attempts * limit))
     return quotas
 
 
-def _negatives(rows: list[LabeledPair], pool: CandidatePool, picks: list[Negative]) -> list[LabeledPair]:
-    ids = {row.id for row in rows}
-    last: Counter[str] = Counter()
-    made = []
-    for pick in sorted(picks, key=lambda pick: pick.row):
-        source = rows[pick.row]
-        last[source.id] += 1
-        while f"{source.id}~neg{last[source.id]}" in ids:
-            last[source.id] += 1
-        made.append(_negative(source, pool, pick, f"{source.id}~neg{last[source.id]}"))
-    return made
-
-
-def _negative(source: LabeledPair, pool: CandidatePool, pick: Negative, new_id: str) -> LabeledPair:
-    """Return the row. Of the source's extras only the query's language stays: the others may describe the positive."""
-    extra = {name: source.extra[name] for name in ("source_language",) if name in source.extra}
-    extra |= {"source": _NEGATIVE, SOURCE_ID: source.id, "strategy": pick.strategy}
-    extra |= {"similarity": round(pick.similarity, 4)}
-    pair = Pair(source.pair.query, pool.texts[pick.candidate], source.pair.language)
-    return LabeledPair(pair, 0, new_id, extra)
-
-
-def _nothing(rows: list[LabeledPair], pool: CandidatePool, options: NegativeOptions, quotas: list[Quota]) -> str:
-    reasons = _report(rows, options, "", pool, quotas).rejected()
-    why = ", ".join(f"{count:,} {name}" for name, count in reasons.items()) or "no candidate"
-    wanted = sum(quota.wanted for quota in quotas)
+def _nothing(report: NegativesReport, options: NegativeOptions, pool: CandidatePool) -> str:
+    why = ", ".join(f"{count:,} {name}" for name, count in report.rejected().items()) or "no candidate"
+    wanted = sum(language.wanted for language in report.languages)
     return (
         f"negatives: none of the {wanted:,} wanted can be made with strategy {options.strategy!r} of {len(pool):,} "
         f"candidates ({why}); expected a wider band, a larger positive share or more candidates"
@@ -231,25 +201,17 @@ def _nothing(rows: list[LabeledPair], pool: CandidatePool, options: NegativeOpti
 
 
 def _report(
-    rows: Sequence[LabeledPair],
-    options: NegativeOptions,
-    encoder: str,
-    pool: CandidatePool | None,
-    quotas: list[Quota],
+    rows: StoredRows, options: NegativeOptions, encoder: str, pool: CandidatePool | None, quotas: list[Quota]
 ) -> NegativesReport:
-    picks = [pick for quota in quotas for pick in quota.made]
+    made = sum(quota.made for quota in quotas)
     return NegativesReport(
         strategy=options.strategy,
         encoder=encoder,
         rows_in=len(rows),
-        rows_out=len(rows) + len(picks),
-        made=len(picks),
+        rows_out=len(rows) + made,
+        made=made,
         candidates=len(pool) if pool else 0,
         extra_candidates=len(pool) - pool.of_rows if pool else 0,
-        searches=dict(sorted(Counter(pick.search for pick in picks).items())),
         languages=[quota.report() for quota in quotas],
-        similarity=SimilarityHistogram.of(
-            [pick.similarity for pick in picks],
-            list({pick.row: pick.positive_similarity for pick in picks}.values()),
-        ),
+        similarity=_NO_BINS,
     )

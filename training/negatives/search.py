@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.stored.batches import in_chunks
 from training.embedding.candidate_vectors import Vectors
 from training.embedding.nearest import NearestIndex
 from training.negatives.options import NegativeOptions
@@ -19,6 +20,7 @@ SAMPLE_SIZE = 8192
 
 _BLOCK_CELLS = 1 << 24  # similarities held at once: 64 MiB
 _MOST_BLOCK_QUERIES = 1024
+_SAMPLE_QUERIES = 1024  # that share a sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,9 @@ class Shortlist:
 class CandidateSearch:
     """Searches `candidates` for `queries`, both by number.
 
-    `random` and `easy` draw from a sample where there are more than SAMPLE_SIZE candidates: queries that are searched
-    together share one sample, and the next ones get another, until every candidate was in one. `hard` compares with
+    `random` and `easy` draw from a sample where there are more than SAMPLE_SIZE candidates: queries whose numbers are
+    near share one sample, the next ones get another, until every candidate was in one, and a query that is asked for
+    again gets the next one. `hard` compares with
     all candidates up to `exact_up_to`; above, with the `nearest` by an index, then with a sample.
     """
 
@@ -49,7 +52,6 @@ class CandidateSearch:
         self._exact_hard = count <= options.exact_up_to
         self._numbers = np.arange(count)
         self._order = np.random.default_rng(options.seed).permutation(count)  # of the samples
-        self._sampled = 0
         whole = count <= SAMPLE_SIZE or (wants_hard and self._exact_hard)
         self._matrix = candidates.take(slice(None)) if whole else None
         widest = max(SAMPLE_SIZE, 0 if self._matrix is None else count)
@@ -67,16 +69,20 @@ class CandidateSearch:
         """Return the cosine of each query to the candidate beside it: float32 [B]."""
         return np.einsum("bd,bd->b", self._taken(queries), self._candidates.take(np.asarray(candidates)))
 
-    def shortlists(self, search: SearchName, queries: Sequence[int]) -> Iterator[Shortlist]:
-        """Yield a shortlist for each query. A query that repeats the one before it is not searched again."""
-        repeats = [(query, len(list(same))) for query, same in itertools.groupby(queries)]
-        for start in range(0, len(repeats), self._block_queries):
-            block = repeats[start : start + self._block_queries]
-            found = self._block(search, self._taken([query for query, _ in block]))
-            for shortlist, (_, times) in zip(found, block, strict=True):
-                yield from itertools.repeat(shortlist, times)
+    def shortlists(self, search: SearchName, asked: Sequence[tuple[int, int]]) -> Iterator[Shortlist]:
+        """Yield a shortlist for each (query, attempt). One that repeats the one before it is not searched again."""
+        repeats = [(*one, len(list(same))) for one, same in itertools.groupby(asked)]
+        for turn, of_turn in itertools.groupby(repeats, lambda one: self._turn(search, one[0], one[1])):
+            for block in in_chunks(of_turn, self._block_queries):
+                found = self._block(search, turn, self._taken([query for query, _, _ in block]))
+                for shortlist, (_, _, times) in zip(found, block, strict=True):
+                    yield from itertools.repeat(shortlist, times)
 
-    def _block(self, search: SearchName, vectors: NDArray[np.float32]) -> Iterator[Shortlist]:
+    def _turn(self, search: SearchName, query: int, attempt: int) -> int:
+        """Return the number of the sample that a query gets at an attempt; 0 where there are no samples."""
+        return query // _SAMPLE_QUERIES + attempt if search == "sample" else 0
+
+    def _block(self, search: SearchName, turn: int, vectors: NDArray[np.float32]) -> Iterator[Shortlist]:
         if search == "index" and self._index is not None:
             for vector, found in zip(vectors, self._index.search(vectors), strict=True):
                 yield Shortlist(search, found, self._candidates.take(found) @ vector)
@@ -84,7 +90,7 @@ class CandidateSearch:
         if search == "exact" and self._matrix is not None:
             numbers, matrix = self._numbers, self._matrix
         else:
-            numbers = self._sample()
+            numbers = self._sample(turn)
             matrix = self._candidates.take(numbers)
         for similarities in vectors @ matrix.T:
             yield Shortlist(search, numbers, similarities)
@@ -92,8 +98,7 @@ class CandidateSearch:
     def _taken(self, queries: Sequence[int]) -> NDArray[np.float32]:
         return self._queries.take(np.asarray(queries))
 
-    def _sample(self) -> NDArray[np.int64]:
-        """Return the next SAMPLE_SIZE candidates of the order; the first follows the last."""
-        start = self._sampled * SAMPLE_SIZE % len(self._order)
-        self._sampled += 1
+    def _sample(self, turn: int) -> NDArray[np.int64]:
+        """Return SAMPLE_SIZE candidates, the next ones of the order for each turn; the first follows the last."""
+        start = turn * SAMPLE_SIZE % len(self._order)
         return np.sort(np.take(self._order, np.arange(start, start + SAMPLE_SIZE), mode="wrap"))

@@ -107,7 +107,7 @@ def mine(run: StageRun) -> Report:
     section, task = run.recipe.negatives, run.recipe.task
     vet = None if section.vet is None else checkpoint_scorer(section.vet, task)
     encoder = run.caches.encoder(run.recipe.base_model)
-    rows, report = sample_negatives(run.rows(TRAIN), task, section, encoder, vet=vet)
+    rows, report = sample_negatives(run.stored(TRAIN), task, section, encoder, vet=vet)
     run.write(TRAIN, rows)
     return report.model_dump(mode="json")
 

@@ -40,7 +40,7 @@ def translate_file(
     read = read_pairs(file, task, reading=sources.reading).rows
     given = [*([sources.like] if sources.like else []), *sources.keep_out]
     held = kept_out_rows(file, task, given, sources.reading)
-    rows = without_linked(read, held)
+    rows = list(without_linked(read, held))
     rejections: list[Rejection] = []
     held_rows = [row for part in held for row in part]
     like = held[0] if sources.like else held_rows

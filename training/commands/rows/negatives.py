@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from relevance.storage.outputs import write_text
-from relevance.tasks import LabeledPair, Task
+from relevance.tasks import Task
 from training.commands.flat import Fields, flattened
 from training.commands.options import (
     OUT_HELP,
@@ -23,6 +23,7 @@ from training.data.files.writers import beside, check_ending, check_files
 from training.negatives.options import NegativeOptions
 
 if TYPE_CHECKING:
+    from training.data.stored.rows import StoredRows
     from training.negatives.report import NegativesReport
 
 log = logging.getLogger(__name__)
@@ -84,8 +85,8 @@ def negatives(
 
 def _sampled(
     file: Path, task: Task, options: NegativeOptions, sources: Sources, cache: Path
-) -> tuple[list[LabeledPair], "NegativesReport"]:
-    from training.data.dataset import read_pairs
+) -> tuple["StoredRows", "NegativesReport"]:
+    from training.data.dataset import store_pairs
     from training.data.keep_out import kept_out_rows, without_linked
     from training.embedding.vectors import CachedEncoder
     from training.models.encoder_embedder import EncoderEmbedder
@@ -95,7 +96,7 @@ def _sampled(
 
     vet = None if sources.vet is None else checkpoint_scorer(sources.vet, task)
     held = kept_out_rows(file, task, sources.keep_out, sources.reading)
-    rows = without_linked(read_pairs(file, task, reading=sources.reading).rows, held)
+    rows = without_linked(store_pairs(file, task, reading=sources.reading).rows, held)
     extra = [] if sources.candidates is None else read_candidates(sources.candidates)
     encoder = CachedEncoder(EncoderEmbedder(sources.base_model), cache)
     return sample_negatives(rows, task, options, encoder, vet=vet, extra_candidates=extra)

@@ -1,6 +1,6 @@
 """Rows brought together by a key, and brought back into the order of their places."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +54,28 @@ class RowsByPlace:
         spool = self._spool
         sizes = [sum(spool.sizes(bucket)) for bucket in range(spool.buckets)]
         return StoredRows(sizes, lambda bucket: spool.whole(bucket).sort_by("place").select(SCHEMA.names))
+
+
+class StoredTexts(Collection[str]):
+    """Texts on disk, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._spool = Spool(TEXT)
+        self._count = 0
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Append texts. MachineError if the disk is full."""
+        self._spool.add(pa.RecordBatch.from_arrays([pa.array(texts, pa.string())], schema=TEXT))
+        self._count += len(texts)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[str]:
+        return (text for batch in self._spool.batches() for text in batch.column("text").to_pylist())
+
+    def __contains__(self, text: object) -> bool:
+        return any(text == each for each in self)
 
 
 def distinct(texts: Iterable[str], size: int) -> int:

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import overload
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from relevance.tasks import LabeledPair
 from training.data.stored.batches import BATCH_ROWS, SCHEMA, in_chunks, mentions, to_batch, to_rows
@@ -20,8 +22,8 @@ class StoredRows(Sequence[LabeledPair]):
     """
 
     def __init__(self, sizes: Sequence[int], load: Callable[[int], pa.RecordBatch]) -> None:
+        self.sizes, self.load = sizes, load
         self._ends = list(accumulate(sizes))
-        self._load = load
         self._last: tuple[int, list[LabeledPair]] = (-1, [])
 
     def __len__(self) -> int:
@@ -34,7 +36,7 @@ class StoredRows(Sequence[LabeledPair]):
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield all rows as record batches of at most BATCH_ROWS."""
         for number in range(len(self._ends)):
-            piece = self._load(number)
+            piece = self.load(number)
             for start in range(0, piece.num_rows, BATCH_ROWS):
                 yield piece.slice(start, BATCH_ROWS)
 
@@ -48,7 +50,7 @@ class StoredRows(Sequence[LabeledPair]):
         at = range(len(self))[at]
         piece = bisect_right(self._ends, at)
         if self._last[0] != piece:
-            self._last = (piece, to_rows(self._load(piece)))
+            self._last = (piece, to_rows(self.load(piece)))
         return self._last[1][at - self._ends[piece]]  # from the end of the piece
 
     def __eq__(self, other: object) -> bool:
@@ -72,6 +74,24 @@ def in_order(spool: Spool, bucket: int = 0) -> StoredRows:
     return StoredRows(spool.sizes(bucket), lambda number: spool.batch(bucket, number))
 
 
+def chained(*parts: StoredRows) -> StoredRows:
+    """Return the rows of several parts, one part after the other."""
+    pieces = [(part, number) for part in parts for number in range(len(part.sizes))]
+    sizes = [part.sizes[number] for part, number in pieces]
+    return StoredRows(sizes, lambda at: pieces[at][0].load(pieces[at][1]))
+
+
+def filtered(rows: Sequence[LabeledPair], kept: NDArray[np.bool_]) -> Sequence[LabeledPair]:
+    """Return the rows where `kept` [N] is true; on disk where `rows` are."""
+    if not isinstance(rows, StoredRows):
+        return [row for row, is_kept in zip(rows, kept.tolist(), strict=True) if is_kept]
+    spool, at = Spool(SCHEMA), 0
+    for batch in rows.batches():
+        spool.add(batch.filter(pa.array(kept[at : at + batch.num_rows])))
+        at += batch.num_rows
+    return in_order(spool)
+
+
 def batches_of(rows: Iterable[LabeledPair]) -> Iterator[pa.RecordBatch]:
     """Yield rows as record batches."""
     return rows.batches() if isinstance(rows, StoredRows) else map(to_batch, in_chunks(rows))
@@ -86,6 +106,11 @@ def having(rows: Iterable[LabeledPair], name: str) -> Iterator[LabeledPair]:
         found = mentions(batch, name)
         if found.any():
             yield from to_rows(batch.filter(pa.array(found)))
+
+
+def candidates_of(rows: Iterable[LabeledPair]) -> Iterator[str]:
+    """Yield the candidates of rows in the order of their first rows; most of those that repeat come once."""
+    return (text for batch in batches_of(rows) for text in batch.column("candidate").unique().to_pylist())
 
 
 def queries_of(rows: Iterable[LabeledPair]) -> Iterator[str]:

@@ -114,6 +114,6 @@ def test_ancestors_and_descendants_are_no_negatives_by_any_separator(separator):
 def test_a_hundred_thousand_rows_are_grouped_in_linear_work():
     # Comparing each query with each other one would be ten thousand million comparisons: it would never end.
     rows = [row(f"brand{n // 2} phone case{'s' * (n % 2)} {n // 2}", f"item {n}", n) for n in range(100_000)]
-    groups = near_groups(rows)
+    groups = list(near_groups(rows))
     assert len(set(groups)) == 50_000
     assert all(groups[n] == groups[n + 1] for n in range(0, 100_000, 2))

@@ -99,14 +99,14 @@ def searcher(count, queries=10, **options):
 
 
 def test_exact_search_has_the_cosine_of_every_candidate():
-    found = list(searcher(200, strategy="hard").shortlists("exact", range(10)))
+    found = list(searcher(200, strategy="hard").shortlists("exact", [(n, 0) for n in range(10)]))
     expected = everything(vectors(10, prefix="query: ")) @ everything(vectors(200)).T
     assert [one.candidates.tolist() for one in found] == [list(range(200))] * 10
     assert np.abs(np.array([one.similarities for one in found]) - expected).max() < 1e-5
 
 
 def test_a_query_that_is_asked_for_again_is_searched_once():
-    found = list(searcher(200, strategy="hard").shortlists("exact", [4, 4, 4, 2]))
+    found = list(searcher(200, strategy="hard").shortlists("exact", [(4, 0), (4, 0), (4, 0), (2, 0)]))
     assert found[0] is found[1] is found[2]
     assert (found[3].similarities != found[0].similarities).any()
 
@@ -117,8 +117,8 @@ def test_samples_have_exact_cosines_and_every_candidate_has_its_turn(monkeypatch
     assert found.searches("easy") == ("sample",)
     expected = everything(vectors(10, prefix="query: ")) @ everything(vectors(200)).T
     seen = set()
-    for _ in range(4):  # 256 turns for 200 candidates
-        (one,) = found.shortlists("sample", [3])
+    for attempt in range(4):  # 256 turns for 200 candidates
+        (one,) = found.shortlists("sample", [(3, attempt)])
         assert len(set(one.candidates.tolist())) == 64
         assert np.abs(one.similarities - expected[3, one.candidates]).max() < 1e-5
         seen |= set(one.candidates.tolist())
