@@ -24,7 +24,8 @@ def write_rows(path: Path, rows: Sequence[LabeledPair], task: Task) -> None:
     InputError for an id that is no text.
     """
     schema = _schema(task)
-    with whole_file(path) as beside, pq.ParquetWriter(beside, schema, compression="zstd") as writer:
+    how = {"compression": "zstd", "write_page_checksum": True}
+    with whole_file(path) as beside, pq.ParquetWriter(beside, schema, **how) as writer:
         for batch in resized(batches_of(rows), _ROW_GROUP):
             try:
                 ids = batch.column("id").cast(pa.string())
@@ -41,7 +42,7 @@ def read_rows(path: Path, task: Task) -> list[LabeledPair]:
 def open_rows(path: Path, task: Task) -> StoredRows:
     """Return the rows of `read_rows` without holding them: each row group is read when it is gone through."""
     with _faults(path):
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
         groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
         names = _schema(task).names
         if missing := sorted({*names} - {*file.schema_arrow.names}):
