@@ -11,6 +11,7 @@ from relevance.scorer import Scorer
 from relevance.tasks import Pair, Task
 from tests.tiny import tiny_bundle
 
+DEV_PAIRS = 600
 WORDS = ("red", "shoes", "cups", "家", "garden", "zapatos", "mug", "phone", "靴", "lamp", "blue", "desk")
 
 
@@ -28,7 +29,7 @@ def two_bundles(root: Path, task: Task = Task.QC) -> tuple[Path, Path]:
     return root / "small", root / "large"
 
 
-def write_dev(file: Path, small: Path, large: Path, count: int = 600) -> Path:
+def write_dev(file: Path, small: Path, large: Path, count: int = DEV_PAIRS) -> Path:
     """Write rows whose labels both models have a part in, the large one the larger part."""
     pairs, rng = some_pairs(count), np.random.default_rng(1)
     distances = []

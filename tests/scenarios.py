@@ -7,7 +7,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from relevance.model.bundle import MODEL_FILE, Bundle, write_bundle_files
 from relevance.model.card import score_reference
 from relevance.tasks import Pair
 from service.runtime.session import Engine
+from tests.cascades import DEV_PAIRS, some_pairs, tiny_cascade
 from tests.faulty import command
 from tests.serving import COMMAND, Process, running
 from tests.tiny import tiny_bundle, tiny_model
@@ -55,6 +56,12 @@ def many_shapes() -> list[Request]:
         ("/v1/score", {"task": "qc", "query": "shoes"}),
         ("/nowhere", {}),
     ]
+
+
+def cascade_pairs() -> list[Request]:
+    """Return requests of the pairs that the band of the cascade was chosen on, 20 in each."""
+    pairs = [asdict(pair) for pair in some_pairs(DEV_PAIRS)]
+    return [("/v1/score", {"task": "qc", "pairs": pairs[place : place + 20]}) for place in range(0, len(pairs), 20)]
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,7 @@ def shadow(process: Process, bundle: Path) -> None:
 
 SCENARIOS = {
     "healthy": Scenario(requests=many_shapes(), settings={"score_cache_pairs": 100, "admin_port": 0}, later=shadow),
+    "cascade": Scenario(requests=cascade_pairs()),
     "slow": Scenario(must=LATENCY, fault="slow", pause_seconds=0),
     "queueing": Scenario(
         must=frozenset({"RelevanceQueueDelay"}),
@@ -144,6 +152,9 @@ REFERENCED = ("healthy", "scores-drift", "languages-drift")  # whose bundles kno
 
 def make_bundle(folder: Path, name: str) -> Path:
     """Write the bundle of a scenario."""
+    if name == "cascade":
+        tiny_cascade(folder.parent)
+        return (folder.parent / "both").rename(folder)
     tiny_bundle(folder, without=SCENARIOS[name].without)
     if name in REFERENCED:
         opened = Bundle.open(folder)

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
+from deploy.grafana.cascades import cascades
 from deploy.grafana.panels import Look, Panel, Query, board, buckets, choice, listing, now, over_time
+from deploy.grafana.queries import OF_JOB, OF_TASK, RATE, mean, quantile
 
-RATE = "[$__rate_interval]"
-OF_JOB = 'job=~"$job"'
-OF_TASK = 'job=~"$job", task=~"$task"'
 OF_ROUTE = 'job=~"$job", route=~"$route"'
 OF_REQUEST = (
     'job=~"$job", route=~"$route", task=~"$task", pairs=~"$pairs", pairs!="0"'  # 0 is no scoring: scrapes, probes
@@ -26,23 +25,13 @@ def operations() -> Dashboard:
         ("Batches", batches()),
         ("Memory, processor, caches", machine()),
         ("Models", models()),
+        ("Cascades", cascades()),
     )
     made = board("relevance-operations", "Relevance: operations", "Is it up, fast, and free of rejections?", rows)
     for name, label in (("task", "Task"), ("route", "Route"), ("pairs", "Candidates")):
         source = "relevance_request_duration_seconds_count"
         made = made.with_variable(choice(name, label, f'label_values({source}{{job=~"$job", {name}!=""}}, {name})'))
     return made
-
-
-def quantile(share: float, metric: str, selector: str, *by: str) -> str:
-    """Return the query of a quantile of a histogram's recent values."""
-    return f"histogram_quantile({share}, sum by ({', '.join((*by, 'le'))}) (rate({metric}_bucket{{{selector}}}{RATE})))"
-
-
-def mean(metric: str, selector: str, *by: str) -> str:
-    """Return the query of the mean of a histogram's recent values."""
-    above, below = (f"sum by ({', '.join(by)}) (rate({metric}_{end}{{{selector}}}{RATE}))" for end in ("sum", "count"))
-    return f"{above} / {below}"
 
 
 def at_a_glance() -> Sequence[Panel]:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.grafana.operations import OF_JOB, OF_TASK, RATE, models, quantile
+from deploy.grafana.operations import models
 from deploy.grafana.panels import Look, Panel, Query, board, buckets, choice, over_time
+from deploy.grafana.queries import OF_JOB, OF_TASK, RATE, quantile
 
 OF_LANGUAGE = 'job=~"$job", task=~"$task", language=~"$language"'
 SOME, MUCH = 0.1, 0.25  # the usual bands of the population stability index
