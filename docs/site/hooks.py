@@ -1,4 +1,4 @@
-"""What the site does to a page: lists as GitHub reads them, and diagrams as pictures.
+"""What the site does to a page: lists as GitHub reads them, diagrams as pictures, a name for the theme's dialog.
 
 A diagram is a block of Mermaid, which GitHub draws by a script. The site has its picture from `diagrams`, under the
 hash of its text; `docs/site/diagrams.py` draws those that are missing.
@@ -16,6 +16,7 @@ DIAGRAMS = Path(__file__).parent / "diagrams"
 BLOCK = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FENCE = re.compile(r"\s*(```|~~~)")
 NAMED_FENCE = re.compile(r"^( *```\w+) [\w -]+$", re.MULTILINE)  # a name beside the language, for tests
+SEARCH = 'data-md-component="search" role="dialog" aria-label="Search"'
 ITEM = re.compile(r"(\s*)([-*+]|\d+[.)])\s")
 
 
@@ -23,6 +24,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Return a page's text for Python-Markdown."""
     drawn = BLOCK.sub(lambda found: _picture(found[1], page.file), markdown)
     return with_blank_lines(NAMED_FENCE.sub(r"\1", drawn))
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Return a page's HTML with a name for the dialog of the search, which the theme leaves without one."""
+    return output.replace('data-md-component="search" role="dialog"', SEARCH)
 
 
 def picture_name(text: str) -> str:

@@ -27,7 +27,11 @@ def stage() -> None:
     """Copy the pages and the files that they link to; links that lead nowhere are left for mkdocs to report."""
     shutil.rmtree(STAGE, ignore_errors=True)
     here = Path(__file__).parent
-    wanted = {ROOT / page for page in pages()} | {*here.glob("diagrams/*.svg"), here / "extra.css"}
+    wanted = {ROOT / page for page in pages()} | {
+        *here.glob("diagrams/*.svg"),
+        here / "extra.css",
+        here / "scrolled.js",
+    }
     for page in [path for path in wanted if path.suffix == ".md"]:
         for target in LINK.findall(page.read_text(encoding="utf-8")):
             linked = (page.parent / target).resolve()

@@ -77,6 +77,17 @@ def test_page_asks_no_other_host_and_its_diagrams_are_drawn(url):
         assert opened.faults == []
 
 
+@pytest.mark.skipif(not INSTALLED, reason="needs chromium, playwright and axe-playwright-python")
+@pytest.mark.parametrize(("size", "scheme"), [("wide", "dark"), ("narrow", "light")])
+def test_pages_have_no_serious_fault_of_accessibility(url, size, scheme):
+    with chromium() as browser, tab(browser, url, size, scheme) as opened:
+        for page in ("/index.html", "/docs/serving.html", "/docs/models.html"):
+            opened.go(page)
+            opened.page.locator(".md-typeset__scrollwrap[tabindex]").first.wait_for()
+            assert opened.serious() == []
+            assert opened.overflow() == 0
+
+
 def test_lists_after_a_paragraph_and_named_fences_are_read_as_github_does():
     spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs" / "site" / "hooks.py")
     hooks = importlib.util.module_from_spec(spec)
