@@ -1,4 +1,4 @@
-"""A search with re-ranking, as behind a search page: `python examples/search.py "red cup" --url http://127.0.0.1:8080`.
+"""A search with re-ranking, as behind a search page: `python examples/search.py "running shoes for women"`.
 
 BM25 finds candidates among the items of the synthetic sample shop, the service orders them within a budget. Stop the
 service, freeze it (`kill -STOP`) or set a budget of 1 ms: the answer still comes in time, in BM25's order, and says

@@ -1,36 +1,39 @@
 """Take the pictures of docs/page.md: `python docs/images/build.py URL`, where a service of QC and QI runs.
 
-Sends some requests first, so that Live has something to show. Needs chromium and playwright.
+The QC bundle needs a report `test-set.html`. Sends some requests first, so that Live has something to show. Each view
+is also looked at in the other sizes and colours: with `--all FOLDER` these pictures go there, for people to check.
+Needs chromium and playwright.
 """
 
+import argparse
 import itertools
 import json
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.browser import Tab, chromium, tab  # noqa: E402
+from tests.browser import SIZES, Tab, chromium, tab  # noqa: E402
 
 FOLDER = Path(__file__).resolve().parent
 SAMPLE = json.loads((ROOT / "service/api/page/static/sample.json").read_text(encoding="utf-8"))
 LOAD_SECONDS = 60
-SIZES = (1, 5, 8, 20, 60, 120)  # candidates a request
+CANDIDATES = (1, 5, 8, 20, 60, 120)  # of the requests
 SHOWN = "zapatillas para correr"
+LOOKS = [(size, scheme) for size in SIZES for scheme in ("light", "dark")]
 
 
-def load(url: str, seconds: float) -> None:
+def load(url: str, ended: threading.Event) -> None:
     """Score requests of several sizes, one after another; some have a deadline that cannot be met."""
-    until = time.monotonic() + seconds
     for place in itertools.count():
-        if time.monotonic() > until:
+        if ended.wait(0.05):
             return
-        size, sample = SIZES[place % len(SIZES)], SAMPLE[place % len(SAMPLE)]
+        size, sample = CANDIDATES[place % len(CANDIDATES)], SAMPLE[place % len(SAMPLE)]
         task = ("qc", "qi")[place % 2]
         titles = list(itertools.islice(itertools.cycle(sample[task]), size))
         body = {"task": task, "query": sample["query"], "language": sample["language"], "candidates": titles}
@@ -40,7 +43,6 @@ def load(url: str, seconds: float) -> None:
             urllib.request.urlopen(request).close()
         except urllib.error.HTTPError as error:
             error.close()
-        time.sleep(0.05)
 
 
 def playground(opened: Tab) -> None:
@@ -48,7 +50,7 @@ def playground(opened: Tab) -> None:
     opened.go("/")
     opened.page.get_by_role("button", name=SHOWN).click()
     opened.page.locator(".result").nth(17).wait_for()
-    opened.page.wait_for_timeout(1000)
+    opened.page.locator(".panel[aria-busy]").first.wait_for(state="detached")
     opened.page.get_by_role("button", name="Why?").first.click()
     opened.page.locator(".word").first.wait_for()
     opened.page.mouse.move(0, 0)
@@ -63,22 +65,49 @@ def live(opened: Tab) -> None:
 def models(opened: Tab) -> None:
     """Show the card of the QC model."""
     opened.go("/#/models")
-    opened.page.wait_for_timeout(3000)
+    opened.page.get_by_role("heading", name="Reports").wait_for()
+    opened.page.wait_for_timeout(1000)  # the plots
 
 
-def main(url: str) -> None:
-    """Write the pictures beside this file."""
-    loading = threading.Thread(target=load, args=(url, LOAD_SECONDS + 5))
+def report(opened: Tab) -> None:
+    """Show a report of the QC model."""
+    models(opened)
+    opened.page.get_by_role("link", name="Test set").click()
+    opened.page.frame_locator("iframe").get_by_role("heading", name="By language").wait_for()
+
+
+PICTURES: dict[Callable[[Tab], None], tuple[str, str]] = {
+    playground: ("wide", "light"),
+    live: ("wide", "dark"),
+    models: ("narrow", "light"),
+    report: ("wide", "light"),
+}
+
+
+def main(url: str, others: Path | None) -> None:
+    """Write the pictures beside this file, and those of other looks into the folder `others`."""
+    ended = threading.Event()
+    loading = threading.Thread(target=load, args=(url, ended))
     with chromium() as browser:
-        for show, size, scheme in ((playground, "wide", "light"), (live, "wide", "dark"), (models, "narrow", "light")):
+        for show, usual in PICTURES.items():
             if show is live:
                 loading.start()
-            with tab(browser, url, size, scheme) as opened:
-                show(opened)
-                opened.page.screenshot(path=FOLDER / f"{show.__name__}.png")
-                print(f"{show.__name__}.png", *opened.faults)
-    loading.join()
+            for look in LOOKS if others else [usual]:
+                with tab(browser, url, *look) as opened:
+                    show(opened)
+                    name = f"{show.__name__}.png" if look == usual else f"{show.__name__}-{'-'.join(look)}.png"
+                    opened.page.screenshot(path=(FOLDER if look == usual else others) / name)
+                    print(name, *opened.faults)
+            if show is live:
+                ended.set()
+                loading.join()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1].rstrip("/"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url")
+    parser.add_argument("--all", type=Path, metavar="FOLDER", help="write the pictures of all other looks too")
+    options = parser.parse_args()
+    if options.all:
+        options.all.mkdir(parents=True, exist_ok=True)
+    main(options.url.rstrip("/"), options.all)
