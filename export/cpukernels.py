@@ -27,9 +27,9 @@ def use_fast_cpu_kernels(graph: GraphProto) -> int:
     del graph.node[:]
     graph.node.extend(nodes)
     used = {name for node in graph.node for name in node.input}
-    kept = [each for each in graph.initializer if each.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    for place in reversed(range(len(graph.initializer))):  # in place: a list of the others would copy all weights
+        if graph.initializer[place].name not in used:
+            del graph.initializer[place]
     return replaced
 
 

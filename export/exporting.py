@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +89,8 @@ def export_bundle(
         bundle = Bundle(folder, draft, (), source.inputs.prior)
         if precision == "int8":
             quantize(bundle, tokens, [g.language for g in golden], head_nodes(folder / MODEL_FILE))
-        logits = BundleSession.start(bundle, device=device).logits(tokens)
+        session = BundleSession.start(bundle, device=device)
+        logits = session.logits(tokens)
         found = [*label_findings(draft, golden, logits), *source.inputs.findings(pairs)]
         if without_prior:
             found.append(_cost(golden, whole.logits(whole.inputs.encode(pairs)), logits))
@@ -99,7 +100,7 @@ def export_bundle(
         }
         kept = [golden[i].model_copy(update={"logit": float(logits[i])}) for i in _every_language(golden)]
         sealed = write_bundle_files(folder, Manifest.model_validate(dict(draft) | measured), kept)
-        BundleSession.open(Bundle.open(folder), device=device)  # as the service does
+        replace(session, bundle=Bundle.open(folder)).test()  # hashes and golden pairs, as the service does
     for finding in sealed.findings:
         log.warning("%s: %s", out, finding)
     return sealed

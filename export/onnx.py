@@ -17,7 +17,7 @@ from export import graph_files
 from export.checkpoint import Scorer
 from export.cpukernels import use_fast_cpu_kernels
 from export.firsttoken import keep_first_token
-from export.tracing import OPTIMUM_OPSET, trace
+from export.tracing import optimum_config, short_word_table, trace
 from relevance.errors import CheckpointError
 from relevance.model.bundle import Precision
 
@@ -51,13 +51,30 @@ def write_onnx(scorer: Scorer, path: Path, precision: Precision) -> Graph:
             "--precision fp32 or int8, fewer layers, or a smaller vocabulary (`relevance encoder`)"
         )
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        raw = Path(folder) / "raw.onnx"
+        model, fusions, opset = _raw_graph(scorer, Path(folder) / "raw.onnx", precision)
+    if precision != "fp16" and (replaced := use_fast_cpu_kernels(model.model.graph)):
+        fusions["for the CPU"] = replaced
+    if shortened := keep_first_token(model.model.graph):
+        model.topological_sort()
+        fusions["first token only"] = shortened
+    if precision == "fp16":
+        model.convert_float_to_float16(keep_io_types=True)
+    model.topological_sort()
+    graph_files.save_graph(model.model, path)
+    return Graph(fusions, tuple(entry.name for entry in model.get_graph_inputs_excluding_initializers()), opset)
+
+
+def _raw_graph(scorer: Scorer, raw: Path, precision: Precision) -> tuple[OnnxModel, dict[str, int], int]:
+    """Return the traced graph, fused where the architecture allows it, how often each fusion was made, and its opset.
+
+    `raw` is where the graph is written in between.
+    """
+    family = scorer.config.model_type
+    if family not in FUSED_FAMILIES or not optimum_config(family):
         opset = trace(scorer, raw)
-        return _optimize(scorer, raw, path, precision, opset)
-
-
-def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision, opset: int) -> Graph:
-    if scorer.config.model_type in FUSED_FAMILIES and opset == OPTIMUM_OPSET:
+        return OnnxModel(onnx.load(str(raw))), {}, opset
+    with short_word_table(scorer) as table:
+        opset = trace(scorer, raw)
         options = FusionOptions("bert")
         options.enable_embed_layer_norm = False  # its operator wants int32 ids and a mask of lengths
         model = optimize_model(
@@ -69,19 +86,8 @@ def _optimize(scorer: Scorer, raw: Path, path: Path, precision: Precision, opset
             opt_level=0,
             use_gpu=precision == "fp16",
         )
-        fusions = {name: count for name, count in model.get_fused_operator_statistics().items() if count}
-    else:
-        model, fusions = OnnxModel(onnx.load(str(raw))), {}
-    if precision != "fp16" and (replaced := use_fast_cpu_kernels(model.model.graph)):
-        fusions["for the CPU"] = replaced
-    if shortened := keep_first_token(model.model.graph):
-        model.topological_sort()
-        fusions["first token only"] = shortened
-    if precision == "fp16":
-        model.convert_float_to_float16(keep_io_types=True)
-    model.topological_sort()
-    graph_files.save_graph(model.model, path)
-    return Graph(fusions, tuple(entry.name for entry in model.get_graph_inputs_excluding_initializers()), opset)
+        table.put_into(model.model.graph)
+    return model, {name: count for name, count in model.get_fused_operator_statistics().items() if count}, opset
 
 
 def head_nodes(path: Path) -> frozenset[str]:

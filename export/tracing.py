@@ -10,11 +10,15 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from onnx import GraphProto, numpy_helper
+from torch import Tensor, nn
 
 from export import graph_files
 from export.checkpoint import Scorer
@@ -25,6 +29,7 @@ TORCH_OPSET = 18  # the least that torch's exporter writes
 OUTPUT_NAME = "logits"
 _COLOURS = re.compile(r"\x1b\[\d*m")
 ROWS, TOKENS = 2, 12  # of the example that a graph is made from; neither is 1, which would be taken as fixed
+TABLE_ROWS = 64  # of the word embeddings, while a graph is made and fused
 
 
 def trace(scorer: Scorer, path: Path) -> int:
@@ -40,6 +45,37 @@ def trace(scorer: Scorer, path: Path) -> int:
             return OPTIMUM_OPSET
         _by_torch(scorer, path)
         return TORCH_OPSET
+
+
+@dataclass(frozen=True)
+class WordTable:
+    """The word embeddings [V, H] of a scorer, of which its graph so far has the first `kept` rows."""
+
+    rows: NDArray[np.float32]
+    kept: int
+
+    def put_into(self, graph: GraphProto) -> None:
+        """Put the whole table in place of its first rows."""
+        short = self.rows[: self.kept]
+        (place,) = (each for each in graph.initializer if np.array_equal(numpy_helper.to_array(each), short))
+        place.CopyFrom(numpy_helper.from_array(self.rows, place.name))
+
+
+@contextlib.contextmanager
+def short_word_table(scorer: Scorer) -> Iterator[WordTable]:
+    """Leave a scorer the first rows of its word embeddings while its graph is made; the graph gets the others later.
+
+    Most weights of a multilingual encoder are word embeddings, and tracing and fusing copy all weights several times.
+    """
+    embeddings, config = scorer.encoder.get_input_embeddings(), scorer.config
+    whole, vocabulary = embeddings.weight, config.vocab_size
+    kept = max(TABLE_ROWS, 1 + (embeddings.padding_idx or 0))
+    embeddings.weight = nn.Parameter(whole.detach()[:kept].clone(), requires_grad=False)
+    config.vocab_size = len(embeddings.weight)  # optimum draws the ids of its example from it
+    try:
+        yield WordTable(whole.detach().numpy(), len(embeddings.weight))
+    finally:
+        embeddings.weight, config.vocab_size = whole, vocabulary
 
 
 def optimum_config(family: str) -> Callable[[Any], Any] | None:

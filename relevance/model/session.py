@@ -66,7 +66,7 @@ class BundleSession:
     def open(cls, bundle: Bundle, threads: int = 0, device: Device = "auto") -> Self:
         """Start a session over an opened bundle and score its golden pairs. Raises as `start` and `self_test` do."""
         opened = cls.start(bundle, threads, device)
-        self_test(bundle, opened.inputs, lambda pairs: opened._run(opened.tokenizer.collate(pairs)))
+        opened.test()
         return opened
 
     @classmethod
@@ -98,6 +98,10 @@ class BundleSession:
     def device(self) -> Literal["cpu", "cuda"]:
         """Where the model runs."""
         return "cuda" if self.session.get_providers()[0] == CUDA else "cpu"
+
+    def test(self) -> float:
+        """Score the bundle's golden pairs, as `self_test` does."""
+        return self_test(self.bundle, self.inputs, lambda pairs: self._run(self.tokenizer.collate(pairs)))
 
     def read(self, pairs: Sequence[Pair], tokens: Tokens, max_batch_tokens: int | None = None) -> Read:
         """Return the logits of pairs by their tokens alone, as `logits` does."""

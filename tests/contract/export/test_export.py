@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 import torch
 
+from export import tracing
 from export.checkpoint import Checkpoint
 from export.exporting import DEFAULT_LIMITS, Limits, export_bundle
 from relevance import Scorer
@@ -100,6 +101,20 @@ def test_reports_of_the_checkpoint_go_along_and_wrong_ones_are_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"reports/large\.html has 16777217 bytes, expected 16777216 at most"):
         exported(source, tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_table_of_word_embeddings_is_whole_though_a_graph_is_made_with_its_first_rows(
+    tmp_path, monkeypatch, precision
+):
+    monkeypatch.setattr(tracing, "TABLE_ROWS", 4)
+    source = checkpoint(tmp_path)
+    manifest = exported(source, tmp_path / "bundle", precision)
+    graph = onnx.load(tmp_path / "bundle" / MODEL_FILE).graph
+    (rows,) = {Checkpoint.open(source).scorer.encoder.get_input_embeddings().weight.shape}
+    assert rows[0] > 4
+    assert tuple(rows) in {tuple(each.dims) for each in graph.initializer}
+    assert manifest.parity.max_logit_difference < DEFAULT_LIMITS[precision].max_logit_difference
 
 
 def test_the_session_does_not_bring_the_slow_kernels_back(tmp_path):
