@@ -3,21 +3,26 @@
 Clones the committed tree into an empty folder, runs `make demo` there with empty caches (installation included) until
 the fine-tuned models answer, asks them to rank the showcase queries of the SYNTHETIC sample, stops the demo, and runs
 it a second time. Times of the first score and of the end are seconds of the clock; `first_score_after_installation`
-ends when the untuned encoder has answered. Writes `results.json` in this folder.
+ends when the untuned encoder has answered. Where the first run's time went: `first_run_lines` has what the demo said
+and when, `cpu_seconds` what each kind of process took, seen twice a second in /proc. Writes `results.json` in this
+folder.
 """
 
+import contextlib
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +38,63 @@ for entry in showcase():
 """
 
 
-@contextmanager
-def demo(clone: Path, environment: dict[str, str], log: Path) -> Iterator[dict[str, float]]:
-    """Run `make demo` until the fine-tuned models answer and yield the seconds of its steps; stop it at the end."""
+# What a process does, by its command line.
+KINDS = {
+    "installation": r"\bpip\b|\bvenv\b",
+    "training of QC, untuned and fine-tuned": r"--part qc",
+    "training of QI, untuned and fine-tuned": r"--part qi",
+    "exports of untuned models": r"relevance export .*untuned",
+    "exports of fine-tuned models": r"relevance export ",
+    "service": r"relevance serve ",
+    "the demo itself": r"relevance demo ",
+}
+
+
+class Spent:
+    """The CPU seconds of the processes of a session (`setsid`), by what they do, until `stop`."""
+
+    def __init__(self, session: int) -> None:
+        self._session, self._stopped = session, threading.Event()
+        self._seen: dict[int, tuple[str, float]] = {}
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> dict[str, float]:
+        """Return the seconds by kind, the most first."""
+        self._stopped.set()
+        self._thread.join()
+        total: Counter[str] = Counter()
+        for kind, seconds in self._seen.values():
+            total[kind] += seconds
+        return {kind: round(seconds, 1) for kind, seconds in total.most_common()}
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(0.5):
+            for folder in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError, ValueError):  # it has ended
+                    self._look(folder)
+
+    def _look(self, folder: Path) -> None:
+        fields = (folder / "stat").read_text().rpartition(") ")[2].split()
+        if int(fields[3]) != self._session:
+            return
+        line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        kind = next((kind for kind, pattern in KINDS.items() if re.search(pattern, line)), "make and other")
+        self._seen[int(folder.name)] = kind, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def demo(clone: Path, environment: dict[str, str], log: Path) -> Iterator[tuple[dict[str, float], dict[str, float]]]:
+    """Run `make demo` until the fine-tuned models answer; stop it at the end.
+
+    Yields the seconds of its steps on the clock, and the CPU seconds of its processes by kind.
+    """
     begun, seconds = time.monotonic(), {}
     with log.open("w") as stream:
         child = subprocess.Popen(
             ["make", "demo"], cwd=clone, env=environment, stdout=stream, stderr=stream, start_new_session=True
         )
+    spent = Spent(child.pid)
     try:
         for name, has_come in STEPS.items():
             while not has_come(log.read_text()):
@@ -48,8 +102,9 @@ def demo(clone: Path, environment: dict[str, str], log: Path) -> Iterator[dict[s
                     sys.exit(f"error: make demo ended without being ready; see {log}")
                 time.sleep(0.1)
             seconds[name] = time.monotonic() - begun
-        yield seconds
+        yield seconds, spent.stop()
     finally:
+        spent.stop()
         os.killpg(child.pid, signal.SIGINT)
         child.wait()
 
@@ -101,9 +156,9 @@ def main() -> None:
     environment = {**os.environ, **caches}
     environment.pop("VIRTUAL_ENV", None)
     load = os.getloadavg()[0]
-    with demo(clone, environment, folder / "first.log") as first:
+    with demo(clone, environment, folder / "first.log") as (first, spent):
         showcase = ranks(clone)
-    with demo(clone, environment, folder / "second.log") as second:
+    with demo(clone, environment, folder / "second.log") as (second, _):
         pass
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, capture_output=True, text=True, check=True)
     result = {
@@ -115,6 +170,8 @@ def main() -> None:
         "installation_seconds": round(first["installed"]),
         "first_score_after_installation_seconds": round(first["first_score"] - first["installed"]),
         "first_run_seconds": round(first["ready"]),
+        "first_run_lines": re.findall(r"^\[ *\d+ s\] .*", (folder / "first.log").read_text(), re.MULTILINE),
+        "cpu_seconds": spent,
         "second_run_seconds": round(second["ready"], 1),
         "training_languages": training_languages(clone),
         "showcase_ranked_first": sum(entry["rank"] == 1 for entry in showcase),

@@ -136,7 +136,8 @@ def commands_page() -> str:
     parts = ["# Commands", MADE, ABOUT_COMMANDS]
     reading: dict[str, Any] = {}
     for name, command in sorted(commands()):
-        options = {option: each for each in command.params for option in each.opts if option != "--help"}
+        shown = [each for each in command.params if not getattr(each, "hidden", False)]
+        options = {option: each for each in shown for option in each.opts if option != "--help"}
         parts += [f"## {name}", " ".join(inspect.cleandoc(command.help or "").split())]
         if options.keys() >= READING:
             reading = {option: options.pop(option) for option in sorted(READING)}

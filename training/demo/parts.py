@@ -8,6 +8,7 @@ that starts from its cosines.
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from relevance.tasks import LabeledPair, Task
 from relevance.text.formatting import FORMAT_VERSION
 from training.fitting.recipe import Recipe
 
-TASKS = (Task.QC, Task.QI)
+TASKS = (Task.QC, Task.QI)  # the one with more to train first
 UNTUNED_TRAIN_ROWS = 400  # the start of a head needs few rows,
 UNTUNED_DEV_ROWS = 260  # and people wait for it
 RECIPES = Path(__file__).parent
@@ -97,6 +98,11 @@ class Part:
         return self.task.value.upper()
 
     @property
+    def log(self) -> Path:
+        """What the processes that train and export it say."""
+        return self.folder / "log.txt"
+
+    @property
     def served(self) -> Path:
         """The link that the service watches."""
         return self.folder / "served"
@@ -107,16 +113,19 @@ class Part:
 
         return read_pairs(demo / "sample" / f"{split}_{self.name}.txt", self.task).rows
 
-    def train_untuned(self, demo: Path) -> None:
-        """Make the untuned checkpoint from a few rows."""
+    def stages(self, *, tuned_only: bool) -> Iterator[Stage]:
+        """Yield what is still to be made of the untuned model, unless that is not wanted, and of the fine-tuned one."""
+        wanted = (self.tuned,) if tuned_only else (self.untuned, self.tuned)
+        yield from (stage for stage in wanted if not stage.is_exported)
+
+    def train(self, demo: Path, stage: Stage) -> None:
+        """Make the checkpoint of a stage: from all rows, and from few of them the untuned one."""
         from training.data.splits import draw
 
         train, dev = self.rows(demo, "train"), self.rows(demo, "dev")
-        self.untuned.train(draw(train, UNTUNED_TRAIN_ROWS, 0), draw(dev, UNTUNED_DEV_ROWS, 0))
-
-    def train_tuned(self, demo: Path) -> None:
-        """Fine-tune on all rows."""
-        self.tuned.train(self.rows(demo, "train"), self.rows(demo, "dev"))
+        if stage is self.untuned:
+            train, dev = draw(train, UNTUNED_TRAIN_ROWS, 0), draw(dev, UNTUNED_DEV_ROWS, 0)
+        stage.train(train, dev)
 
     def serve(self, stage: Stage) -> None:
         """Point the link at a bundle, in one step."""

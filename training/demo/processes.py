@@ -1,4 +1,4 @@
-"""The demo's other processes: `relevance export`, and `relevance serve` with what its log and its routes say.
+"""The demo's other processes: training of a part, `relevance export`, and `relevance serve` with what its log says.
 
 Each leads a process group of its own: Ctrl-C reaches the demo alone, which ends them in its own order.
 """
@@ -11,17 +11,24 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from relevance.errors import BundleError, MachineError, ParityError
+from relevance.errors import BundleError, MachineError
+from relevance.model.cores import usable_cores
 from relevance.tasks import Task
 
 RELEVANCE = (sys.executable, "-m", "relevance")
 POLL_SECONDS = 0.1
 END_SECONDS = 20.0
-SETTINGS = {"WATCH_SECONDS": "0.5", "KEEP_PREVIOUS": "false", "LOG_FORMAT": "json", "LOG_LEVEL": "INFO"}
+NICE_STEP = 5
+SETTINGS = {
+    "RELEVANCE_WATCH_SECONDS": "0.5",
+    "RELEVANCE_KEEP_PREVIOUS": "false",
+    "RELEVANCE_LOG_FORMAT": "json",
+    "RELEVANCE_LOG_LEVEL": "INFO",
+}
 
 
 def check_port(port: int) -> None:
@@ -36,32 +43,64 @@ def check_port(port: int) -> None:
             ) from None
 
 
+def last_line(log: Path, begun: int = 0) -> str:
+    """Return the last line that a log has from a byte on, and the log's name."""
+    lines = log.read_bytes()[begun:].decode(errors="replace").split("\n")
+    said = next((line for line in reversed(lines) if line.strip()), "")
+    return f"{said.removeprefix('error: ')} ({log})"
+
+
 class Processes:
     """The child processes of one demo; `stopping` is set when they are being ended."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self) -> None:
         self.stopping = threading.Event()
-        self._log = log
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._children: list[subprocess.Popen[str]] = []
         self._lock = threading.Lock()
 
-    def export(self, checkpoint: Path, bundle: Path) -> None:
-        """Export a checkpoint. Raises ParityError where the command fails."""
-        code = self.start("export", str(checkpoint), str(bundle), "--overwrite").wait()
-        if code:
-            raise ParityError(f"export of {checkpoint}: ended with status {code}; its message is in {self._log}")
+    def run(self, what: str, *arguments: str, log: Path) -> None:
+        """Run a command of `relevance` to its end. Raises MachineError where it fails, which calls it `what`."""
+        self._check(what, self.start(*arguments, log=log), log)
 
-    def start(self, *arguments: str, log: Path | None = None, **settings: str) -> subprocess.Popen[bytes]:
-        """Start a command of `relevance`, its output in a log file."""
-        environment = os.environ | {f"RELEVANCE_{name}": value for name, value in settings.items()}
-        with self._lock, (log or self._log).open("ab") as stream:
+    def train(self, what: str, *arguments: str, log: Path, place: int, of: int) -> Iterator[str]:
+        """Run a command of `relevance` that trains, number `place` of `of` side by side, and yield the lines it prints.
+
+        They share the cores. Exports and the service go before all of them, and earlier ones before later ones: then
+        all end at about the same time. Raises MachineError where it fails, which calls it `what`.
+        """
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, usable_cores() // of))
+        child = self.start(*arguments, log=log, output=subprocess.PIPE, OMP_NUM_THREADS=threads)
+        with contextlib.suppress(ProcessLookupError):
+            niceness = os.getpriority(os.PRIO_PROCESS, 0) + NICE_STEP * (place + 1)
+            os.setpriority(os.PRIO_PROCESS, child.pid, niceness)
+        with child.stdout or contextlib.nullcontext(()) as lines:
+            yield from (line.strip() for line in lines)
+        self._check(what, child, log)
+
+    def start(
+        self, *arguments: str, log: Path, output: int | None = None, **environment: str
+    ) -> "subprocess.Popen[str]":
+        """Start a command of `relevance`. What it prints goes to the log, unless `output` says where else."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock, log.open("ab") as stream:
             if self.stopping.is_set():
                 raise KeyboardInterrupt
             child = subprocess.Popen(
-                [*RELEVANCE, *arguments], stdout=stream, stderr=stream, env=environment, process_group=0
+                [*RELEVANCE, *arguments],
+                stdout=output or stream,
+                stderr=stream,
+                env=os.environ | environment,
+                process_group=0,
+                text=True,
             )
             self._children.append(child)
         return child
+
+    def _check(self, what: str, child: "subprocess.Popen[str]", log: Path) -> None:
+        if child.wait() and self.stopping.is_set():
+            raise KeyboardInterrupt
+        if child.returncode:
+            raise MachineError(f"{what} ended with status {child.returncode}: {last_line(log)}")
 
     def end(self) -> None:
         """End all that still run: a request to stop first, then by force."""
@@ -112,8 +151,8 @@ class Service:
 
     def _pause(self) -> None:
         if self._child.poll() is not None:
-            last = self._log.read_bytes()[self._begun :].decode(errors="replace").strip().rpartition("\n")[2]
-            raise MachineError(f"the service ended with status {self._child.returncode}: {last} ({self._log})")
+            last = last_line(self._log, self._begun)
+            raise MachineError(f"the service ended with status {self._child.returncode}: {last}")
         if self._stopping.wait(POLL_SECONDS):
             raise KeyboardInterrupt
 

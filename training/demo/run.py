@@ -1,30 +1,30 @@
 """The demo from beginning to end: what happens when, and what people are told of it.
 
-Fine-tuning runs in this process; exports and the service run beside it (training.demo.processes). What is finished
-stays in the folder, so the same command goes on after an interruption.
+A process for each part trains its two checkpoints; exports and the service run beside them (training.demo.processes).
+What is finished stays in the folder, so the same command goes on after an interruption.
 """
 
 import contextlib
-import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from importlib.util import find_spec
 from pathlib import Path
 
 from relevance.model.bundle import stated_version
 from relevance.storage.files import writing
 from relevance.storage.locks import output_lock
+from relevance.tasks import Task
 from training.demo.parts import RECIPES, TASKS, Part, Stage
 from training.demo.processes import Processes, Service, check_port
 
-LOG = "demo.log"
 SERVICE_LOG = "service.log"
 INTERRUPTED = 130
 NEEDED = ("torch", "optimum", "onnxruntime", "fastapi")
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last one: its terminal was closed
 EXAMPLE = (
     '{"task": "qc", "query": "ランニングシューズ", "language": "ja", '
     '"candidates": ["shoes,sports shoes,running shoes", "furniture,office furniture,office chairs"]}'
@@ -34,44 +34,48 @@ EXAMPLE = (
 class Demo:
     """One run of the demo in its folder."""
 
-    def __init__(self, folder: Path, recipes: Path) -> None:
-        self.parts = [Part.of(task, folder, recipes) for task in TASKS]
-        self._folder, self._begun = folder, time.monotonic()
-        self._processes = Processes(folder / LOG)
-        self._service: Service | None = None
-        self._beside = ThreadPoolExecutor(len(self.parts), "demo")
+    def __init__(self, folder: Path, recipes: Path, *, tuned_only: bool) -> None:
+        self._parts = [Part.of(task, folder, recipes) for task in TASKS]
+        self._unfinished = [part for part in self._parts if not part.tuned.is_exported]
+        self._folder, self._recipes, self._tuned_only, self._begun = folder, recipes, tuned_only, time.monotonic()
+        self._processes = Processes()
+        self._beside = ThreadPoolExecutor(len(self._parts), "demo")
+        self._untuned: list[Future[None]] = [Future() for _ in self._unfinished]
+        self._tuned: list[Future[None]] = []
+        self._service: Future[Service] = Future()
 
-    @property
-    def unfinished(self) -> list[Part]:
-        """The parts without a bundle of the fine-tuned model."""
-        return [part for part in self.parts if not part.tuned.is_exported]
+    def begin(self) -> None:
+        """Start to make what is not there yet."""
+        from training.sample.generate import NOTE_FILE, write_sample
+
+        sample = self._folder / "sample"
+        if self._unfinished and not (sample / NOTE_FILE).is_file():
+            rows = sum(write_sample(sample).values())
+            self.say(f"The sample shop: {rows:,} synthetic pairs in 13 languages.")
+        if not self._tuned_only and any(not part.untuned.is_exported for part in self._unfinished):
+            self.say("The encoder as it is, untuned, gets a head that starts from its cosines; it answers first.")
+        self._tuned = [self._beside.submit(self._make, place) for place in range(len(self._unfinished))]
 
     def serve(self, port: int) -> Service:
-        """Start the service over the best bundles; make untuned ones where there are none. Returns when it answers."""
-        unfinished = self.unfinished
-        if any(not part.untuned.is_exported for part in unfinished):
-            self._sample()
-            self.say("The encoder as it is, untuned, gets a head that starts from its cosines; it answers first.")
-            exports = [self._untuned(part) for part in unfinished]
-            _all(exports)
-        for part in self.parts:
-            part.serve(part.untuned if part in unfinished else part.tuned)
-            if part not in unfinished:
+        """Start the service over the best bundles, as soon as each part has one. Returns when it answers."""
+        _all(self._untuned)
+        for part in self._parts:
+            part.serve(part.untuned if part in self._unfinished else part.tuned)
+            if part not in self._unfinished:
                 part.drop_untuned()
-        links = {part.task: part.served for part in self.parts}
-        self._service = Service(self._processes, links, port, self._folder / SERVICE_LOG)
-        self._service.wait_ready()
-        return self._service
+        links = {part.task: part.served for part in self._parts}
+        service = Service(self._processes, links, port, self._folder / SERVICE_LOG)
+        service.wait_ready()
+        if self._unfinished:
+            names = " and ".join(part.name for part in self._unfinished)
+            self.say(f"Open {service.url}/ now: the UNTUNED encoder answers and is marked so.")
+            self.say(f"Fine-tuning of {names} on the sample goes on.")
+        self._service.set_result(service)
+        return service
 
-    def fine_tune(self) -> None:
-        """Fine-tune what is unfinished; a bundle is exported, and served, while the next model trains."""
-        self._sample()
-        exports = []
-        for number, part in enumerate(unfinished := self.unfinished, start=1):
-            self.say(f"Fine-tuning {part.name} on the sample ({number} of {len(unfinished)}).")
-            part.train_tuned(self._folder)
-            exports.append(self._beside.submit(self._finish, part))
-        _all(exports)
+    def finish(self) -> None:
+        """Wait until all fine-tuned bundles are made and, where there is a service, answer."""
+        _all(self._tuned)
 
     def say(self, text: str) -> None:
         """Print a line of progress with the seconds since the start."""
@@ -80,39 +84,45 @@ class Demo:
     def end(self) -> None:
         """End all processes of the demo, and what waits for them."""
         self._processes.end()
+        if not self._service.done():
+            self._service.set_exception(KeyboardInterrupt())
         self._beside.shutdown(cancel_futures=True)
 
-    def _sample(self) -> None:
-        from training.sample.generate import NOTE_FILE, write_sample
+    def _make(self, place: int) -> None:
+        """Train a part in a process of its own; export each checkpoint when it is there."""
+        part, untuned = self._unfinished[place], self._untuned[place]
+        wanted = ["--models-only"] if self._tuned_only else []
+        command = ["demo", str(self._folder), "--part", part.task.value, "--recipes", str(self._recipes), *wanted]
+        try:
+            if part.untuned.is_exported:
+                untuned.set_result(None)
+            what, parts = f"training of {part.name}", len(self._unfinished)
+            for name in self._processes.train(what, *command, log=part.log, place=place, of=parts):
+                if name == part.untuned.recipe.name:
+                    self._export(part, part.untuned)
+                    part.drop_untuned_checkpoint()
+                    untuned.set_result(None)
+                elif name == part.tuned.recipe.name:
+                    self._finish(part)
+        except BaseException as error:
+            if not untuned.done():
+                untuned.set_exception(error)
+            raise
 
-        sample = self._folder / "sample"
-        if not (sample / NOTE_FILE).is_file():
-            rows = sum(write_sample(sample).values())
-            self.say(f"The sample shop: {rows:,} synthetic pairs in 13 languages.")
-
-    def _untuned(self, part: Part) -> "Future[None]":
-        if not part.untuned.is_exported:
-            part.train_untuned(self._folder)
-        return self._beside.submit(self._export_untuned, part)
-
-    def _export_untuned(self, part: Part) -> None:
-        self._export(part.untuned)
-        part.drop_untuned_checkpoint()
-
-    def _export(self, stage: Stage) -> None:
-        if not stage.is_exported:
-            self._processes.export(stage.checkpoint, stage.bundle)
+    def _export(self, part: Part, stage: Stage) -> None:
+        command = ("export", str(stage.checkpoint), str(stage.bundle), "--overwrite")
+        self._processes.run(f"export of {part.name}", *command, log=part.log)
 
     def _finish(self, part: Part) -> None:
         """Export the fine-tuned model of a part and let the service change to it."""
         self.say(f"{part.name} is fine-tuned; exporting it to ONNX and comparing it with its checkpoint.")
-        self._export(part.tuned)
-        if self._service is None:
+        self._export(part, part.tuned)
+        if self._tuned_only:
             self.say(f"{part.name}: {part.tuned.bundle}")
             return
-        gain = _gain(part)
+        service, gain = self._service.result(), _gain(part)
         part.serve(part.tuned)
-        self._service.wait_for(part.task, stated_version(part.tuned.bundle))
+        service.wait_for(part.task, stated_version(part.tuned.bundle))
         part.drop_untuned()
         self.say(f"{part.name}: the fine-tuned model answers from now on{gain}.")
 
@@ -120,14 +130,13 @@ class Demo:
 def run(folder: Path, port: int, recipes: Path = RECIPES) -> None:
     """Serve the demo's models until Ctrl-C, first untuned and, when they are made, fine-tuned.
 
-    `recipes` holds `qc.toml` and `qi.toml`. Raises MachineError for a port in use, and what training and export raise.
+    `recipes` holds `qc.toml` and `qi.toml`. Raises MachineError for a port in use, and where training or export fails.
     """
     check_port(port)
     with _demo(folder, recipes) as demo:
+        demo.begin()
         service = demo.serve(port)
-        if demo.unfinished:
-            demo.say(f"Open {service.url}/ now: the UNTUNED encoder answers and is marked so. Fine-tuning goes on.")
-            demo.fine_tune()
+        demo.finish()
         demo.say(f"Ready: the fine-tuned models answer at {service.url}/ . Stop with Ctrl-C.")
         _tell(_hints(service.url))
         with contextlib.suppress(KeyboardInterrupt):
@@ -136,13 +145,22 @@ def run(folder: Path, port: int, recipes: Path = RECIPES) -> None:
 
 
 def make_models(folder: Path, recipes: Path = RECIPES) -> None:
-    """Make the bundles of the fine-tuned models that are not there yet. Raises what training and export raise."""
-    with _demo(folder, recipes) as demo:
-        demo.fine_tune()
+    """Make the bundles of the fine-tuned models that are not there yet. Raises MachineError where that fails."""
+    with _demo(folder, recipes, tuned_only=True) as demo:
+        demo.begin()
+        demo.finish()
+
+
+def train_part(folder: Path, task: Task, recipes: Path, *, tuned_only: bool) -> None:
+    """Make the checkpoints of a part that are not there yet; print the name of each when it is: the demo reads it."""
+    part = Part.of(task, folder, recipes)
+    for stage in part.stages(tuned_only=tuned_only):
+        part.train(folder, stage)
+        _tell(stage.recipe.name)
 
 
 @contextlib.contextmanager
-def _demo(folder: Path, recipes: Path) -> Iterator[Demo]:
+def _demo(folder: Path, recipes: Path, *, tuned_only: bool = False) -> Iterator[Demo]:
     """Yield a demo whose processes end with the block; an interruption exits with status 130."""
     for name in NEEDED:
         if find_spec(name) is None:  # found now, not after minutes
@@ -150,34 +168,19 @@ def _demo(folder: Path, recipes: Path) -> Iterator[Demo]:
     with output_lock(folder.absolute()):
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        demo = Demo(folder, recipes)
-        for each in (signal.SIGINT, signal.SIGTERM):
+        demo = Demo(folder, recipes, tuned_only=tuned_only)
+        for each in ENDING:
             signal.signal(each, signal.default_int_handler)
         _tell(f"Demo in {folder}. Its rows are SYNTHETIC: they show that the system works, not how good it is.")
         try:
-            with _logged(folder / LOG):
-                yield demo
+            yield demo
         except KeyboardInterrupt:
             _tell(f"\nStopped. The same command goes on from here; what is done is kept in {folder}.")
             sys.exit(INTERRUPTED)
         finally:
-            for each in (signal.SIGINT, signal.SIGTERM):
+            for each in ENDING:
                 signal.signal(each, signal.SIG_IGN)  # a second signal must not leave a service behind
             demo.end()
-
-
-@contextlib.contextmanager
-def _logged(file: Path) -> Iterator[None]:
-    """Send what training logs to a file: the demo's own lines are for people who see it for the first time."""
-    root = logging.getLogger()
-    handlers, to_file = root.handlers, logging.FileHandler(file, encoding="utf-8")
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    root.handlers = [to_file]
-    try:
-        yield
-    finally:
-        root.handlers = handlers
-        to_file.close()
 
 
 def _gain(part: Part) -> str:
@@ -195,6 +198,7 @@ def _hints(url: str) -> str:
     return f"\nAsk it from another terminal:\n\n{call}\n\nThe command is {command} : try {command} --help"
 
 
-def _all(futures: Sequence["Future[None]"]) -> None:
-    for future in futures:
+def _all(futures: list[Future[None]]) -> None:
+    """Wait for all, or raise what the first one that failed has raised."""
+    for future in wait(futures, return_when=FIRST_EXCEPTION).done:
         future.result()

@@ -59,7 +59,8 @@ log = logging.getLogger(__name__)
 DEV_PAIRS_A_LANGUAGE = 24
 DEV_LOGITS_FILE = "dev_logits.npy"
 DEV_COSINES_FILE = "dev_cosines.npy"
-START_PAIRS = 2000  # training pairs from which the head's first weights are computed
+FEWEST_START_PAIRS, MOST_START_PAIRS = 600, 2000  # training pairs from which the head's first weights are computed:
+START_SHARE = 0.1  # this share of them, within these bounds
 FINGERPRINT_FILE = "fingerprint"
 
 
@@ -121,7 +122,7 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     examples = _examples("train", job.train, inputs, prior and prior.features), _examples("dev", job.dev, inputs)
     examples = examples[0].with_facts(facts), examples[1]
     pairs, targets = examples[0].pairs, examples[0].targets
-    some = np.linspace(0, len(pairs) - 1, min(START_PAIRS, len(pairs))).astype(int)  # files may be sorted by label
+    some = start_rows(len(pairs))
     start_head(model, tokenizer, [pairs[i] for i in some], [targets[i] for i in some])
     cosines = _cosines(model, tokenizer, examples[1])
     processes, ids = resolve_processes(job.recipe.training.processes), token_ids(*examples)
@@ -147,6 +148,12 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
         _check_free(job.out, overwrite)  # again, since training took long
     shutil.rmtree(work)
     return card
+
+
+def start_rows(count: int) -> NDArray[np.int64]:
+    """Return the places of those of `count` training pairs that start the head: all over, as files may be sorted."""
+    wanted = np.clip(round(START_SHARE * count), FEWEST_START_PAIRS, MOST_START_PAIRS)
+    return np.linspace(0, count - 1, min(int(wanted), count)).astype(np.int64)
 
 
 def _check_free(out: Path, overwrite: bool) -> None:

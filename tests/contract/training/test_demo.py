@@ -1,11 +1,13 @@
 """`relevance demo` with a tiny encoder: an untuned model answers first, and Ctrl-C loses nothing."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -47,7 +49,18 @@ class Running:
         os.kill(self.started.pid, with_signal)
         done = self.started.wait(LIMIT_SECONDS)
         assert "Traceback" not in done.stderr
+        assert running_in(self.said.parent) == []
         return done.returncode
+
+
+def running_in(folder):
+    """Return the command lines of the processes that run in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if (process / "cwd").readlink() == folder:
+                found.append((process / "cmdline").read_text())
+    return found
 
 
 def write_recipes(folder, base, qc_epochs):
@@ -88,7 +101,7 @@ def test_untuned_model_answers_first_and_the_demo_goes_on_where_it_was(tmp_path)
     write_recipes(tmp_path / "recipes", base, qc_epochs=1000)  # would train for hours
     put_finished_qi(tmp_path)
     first = Running(tmp_path, "first.txt")
-    url, models = served(first.wait_for("Fine-tuning QC on the sample (1 of 1)"))
+    url, models = served(first.wait_for("Fine-tuning of QC on the sample goes on"))
     assert (models["qc"]["name"], models["qc"]["fine_tuned"]) == ("demo-qc-untuned", False)
     body = {"task": "qc", "query": "cup", "candidates": ["kitchen,cups", "shoes"]}
     assert len(httpx.post(f"{url}/v1/score", json=body, timeout=60).json()["scores"]) == 2
@@ -107,7 +120,7 @@ def test_untuned_model_answers_first_and_the_demo_goes_on_where_it_was(tmp_path)
     assert ("model switched", "qc", "demo-qc") in events(tmp_path)
     assert not (tmp_path / "demo" / "qc" / "untuned").exists()
     second.wait_for("--help")
-    assert second.end(signal.SIGINT) == 0
+    assert second.end(signal.SIGHUP) == 0  # its terminal is closed
 
     third = Running(tmp_path, "third.txt")
     said = third.wait_for("--help")
@@ -127,3 +140,15 @@ def test_port_in_use_and_a_folder_that_is_a_file_are_told_at_once(tmp_path):
     done = commands.relevance("demo", tmp_path / "file", "--models-only")
     assert done.returncode == 5
     assert done.stderr.startswith(f"error: {tmp_path / 'file'}: cannot be written")
+
+
+def test_what_stops_the_training_of_a_part_is_told_in_one_line(tmp_path):
+    write_recipes(tmp_path / "recipes", tmp_path / "missing", qc_epochs=1)
+    put_finished_qi(tmp_path)
+    command = [*commands.RELEVANCE, "demo", "demo", "--models-only", "--recipes", "recipes"]
+    done = commands.Started(command, cwd=tmp_path).wait(LIMIT_SECONDS)
+    assert done.returncode == 5
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: training of QC ended with status 2: base model ")
+    assert line.endswith("(demo/qc/log.txt)")
+    assert running_in(tmp_path) == []
