@@ -76,10 +76,13 @@ class InferBody(BaseModel):
             raise ValueError(f"inputs {', '.join(names) or 'none'}: expected query and candidate, once each")
         return self
 
-    def to_pairs(self, binary: bytes) -> list[Pair]:
-        """Return the pairs, in the order of the candidates. Raises InvalidRequestError where counts differ."""
+    def to_pairs(self, binary: bytes, most: int) -> list[Pair]:
+        """Return the pairs, in the order of the candidates.
+
+        Raises InvalidRequestError where counts differ, TooLargeError for a binary tensor of over `most` elements.
+        """
         parts = split(self.inputs, binary)
-        found = {tensor.name: tensor.texts(part) for tensor, part in zip(self.inputs, parts, strict=True)}
+        found = {tensor.name: tensor.texts(part, most) for tensor, part in zip(self.inputs, parts, strict=True)}
         candidates = found["candidate"]
         for name in ("query", "language"):
             texts = found.get(name, [""])
@@ -142,7 +145,7 @@ async def infer_by_version(name: str, model_version: str, body: InferBody, reque
 
 
 async def _infer(body: InferBody, request: InferRequest, model: ServedModel) -> Response:
-    pairs = body.to_pairs(request.binary)
+    pairs = body.to_pairs(request.binary, service_of(request).settings.max_candidates)
     scored = await score_pairs(request, model, pairs, NAMES)
     log_scores(request, model, pairs, scored)
     return _response(body, model, scored)

@@ -7,16 +7,18 @@ Must not know models.
 import math
 import struct
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.list_type import Many
-from service.errors import InvalidRequestError
+from service.errors import InvalidRequestError, TooLargeError
 
 LENGTH = struct.Struct("<I")
+MOST_DIMENSIONS = 16
+Size = Annotated[int, Field(strict=True, ge=0, lt=2**31)]  # of a dimension; the product of unbounded ones takes seconds
 DTYPES = {"FP64": np.dtype("<f8"), "INT64": np.dtype("<i8")}
 
 
@@ -34,20 +36,25 @@ class InputTensor(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Literal["query", "candidate", "language"]
-    shape: Many[StrictInt] = Field(description="any shape that holds the elements: they are read row by row")
+    shape: Many[Size] = Field(
+        max_length=MOST_DIMENSIONS, description="any shape that holds the elements: they are read row by row"
+    )
     datatype: Literal["BYTES"]
     data: Many[Any] | None = Field(None, description="the texts, flat or nested as `shape` says")
     parameters: TensorParameters = TensorParameters()
 
-    def texts(self, binary: bytes) -> list[str]:
-        """Return the elements, those of a binary tensor from its bytes. Raises InvalidRequestError."""
+    def texts(self, binary: bytes, most: int) -> list[str]:
+        """Return the elements, those of a binary tensor from its bytes.
+
+        Raises InvalidRequestError, and TooLargeError for over `most` elements.
+        """
         if self.parameters.binary_data_size is None:
             found = _flat(self.name, self.data or [])
         elif self.data is not None:
             raise InvalidRequestError(f"input {self.name!r}: has `data` and `binary_data_size`; expected one of them")
         else:
-            found = _decoded(self.name, binary)
-        if any(size < 0 for size in self.shape) or math.prod(self.shape) != len(found):
+            found = _decoded(self.name, binary, most)
+        if math.prod(self.shape) != len(found):
             raise InvalidRequestError(f"input {self.name!r}: {len(found)} elements, expected {self.shape} (`shape`)")
         return found
 
@@ -81,10 +88,12 @@ def _flat(name: str, data: list[Any]) -> list[str]:
     return data
 
 
-def _decoded(name: str, content: bytes) -> list[str]:
+def _decoded(name: str, content: bytes, most: int) -> list[str]:
     found: list[str] = []
     place = 0
     while place < len(content):
+        if len(found) == most:
+            raise TooLargeError(f"input {name!r}: over {most} elements, expected at most {most}")
         if place + LENGTH.size > len(content):
             raise InvalidRequestError(f"input {name!r}: its bytes end within the length of element {len(found)}")
         (size,) = LENGTH.unpack_from(content, place)

@@ -98,7 +98,9 @@ SIZED = {"parameters": {"binary_data_size": 6}, "data": None}
         (request(WHOLE[0], tensor("candidate", [1.5], datatype="FP32")), "inputs.1.datatype"),
         (request(WHOLE[0], tensor("candidate", ["a", 2])), "input 'candidate': element 1 is no text"),
         (request(WHOLE[0], tensor("candidate", CANDIDATES, shape=[4])), "3 elements, expected [4] (`shape`)"),
-        (request(WHOLE[0], tensor("candidate", [], shape=[-1, 0])), "0 elements, expected [-1, 0]"),
+        (request(WHOLE[0], tensor("candidate", [], shape=[-1, 0])), "inputs.1.shape.0"),
+        (request(WHOLE[0], tensor("candidate", CANDIDATES, shape=[2**31, 0])), "inputs.1.shape.0"),
+        (request(WHOLE[0], tensor("candidate", CANDIDATES, shape=[3] + [1] * 16)), "inputs.1.shape"),
         (request(tensor("query", ["a", "b"]), WHOLE[1]), "input 'query': 2 elements, expected 1, or 3 as of candidate"),
         (request(WHOLE[0], tensor("candidate", ["cup", " "])), "candidate[1]: blank, expected text"),
         (request(WHOLE[0], tensor("candidate", CANDIDATES, **SIZED)), "0 bytes behind the JSON, expected 6"),
@@ -145,8 +147,21 @@ def test_other_types_models_and_sizes_have_their_own_status(client):
     assert "expected 'tiny-qc-1'" in unknown.json()["error"]
     many = client.post(path, json=request(WHOLE[0], tensor("candidate", ["cup"] * 51)))
     assert (many.status_code, many.json()["reason"]) == (413, "too_large")
+    empty = {"name": "candidate", "shape": [51], "datatype": "BYTES", "parameters": {"binary_data_size": 204}}
+    binary = post_binary(client, request(WHOLE[0], empty), b"\0\0\0\0" * 51)
+    assert (binary.status_code, binary.json()["reason"]) == (413, "too_large")
+    assert "input 'candidate': over 50 elements" in binary.json()["error"]
     deep = client.post(path, content=b"[" * 100_000, headers={"content-type": "application/octet-stream"})
     assert (deep.status_code, deep.json()["reason"]) == (400, "malformed_json")
+
+
+def test_a_shape_of_endless_numbers_is_refused_at_once(client):
+    """The product of 250 of them, as many as a body may have, held the event loop for seconds."""
+    shape = "[" + ",".join(["9" * 4000] * 10) + "]"
+    body = json.dumps(request(WHOLE[0], tensor("candidate", CANDIDATES, shape="SHAPE"))).replace('"SHAPE"', shape)
+    answer = client.post("/v2/models/qi/infer", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert len(answer.content) < 1000
 
 
 def test_requests_are_counted_under_the_path_of_the_route(client):
