@@ -36,7 +36,7 @@ class Breaker:
                 request_id,
                 attempts=0,
             )
-        self._trying = is_open
+        self._trying = self._trying or is_open
         try:
             yield
         except RefusedError:

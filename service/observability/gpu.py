@@ -56,9 +56,8 @@ class GpuCollector(Collector):
                 total.add_metric(name, memory.total)
                 busy.add_metric(name, self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
             except self._nvml.NVMLError as error:  # a lost GPU must not cost the other metrics
-                log.debug(
-                    f"GPU {number}: {error}"
-                )  # DEBUG, since it repeats at every scrape: a partitioned GPU (MIG) has no utilization
+                # DEBUG, since it repeats at every scrape: a partitioned GPU (MIG) has no utilization
+                log.debug(f"GPU {number}: {error}")
         yield from (used, total, busy)
 
     def _count(self) -> int:

@@ -52,6 +52,16 @@ def test_one_call_tries_again_and_closes_the_circuit(breaker, clock):
     assert [call(breaker), call(breaker)] == [None, None]
 
 
+def test_a_call_without_a_breaker_starts_no_second_trial(breaker, clock):
+    for _ in range(3):
+        call(breaker, UnreachableError)
+    clock.now += 10
+    with breaker.call(POLICY, "id"):
+        assert call(breaker, policy=RerankPolicy(break_after=9)) is None
+        breaker._failed = 3  # the call above closed the circuit; the trial that is under way began before
+        assert call(breaker) is CircuitOpenError
+
+
 def test_failed_trial_keeps_the_circuit_open(breaker, clock):
     for _ in range(3):
         call(breaker, UnreachableError)
