@@ -17,6 +17,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from relevance.tasks import LabeledPair, Pair
+
 WORDS = [
     "red shoes",
     "zapatos rojos",
@@ -263,3 +265,12 @@ def unigram_model(folder: Path, words: Sequence[str]) -> Path:
     torch.manual_seed(0)
     AutoModel.from_config(tiny_config("bert")).save_pretrained(folder)
     return folder
+
+
+def shoe_rows(start: int = 0, count: int = 24) -> list[LabeledPair]:
+    """Return rows whose query says their label: red shoes fit, blue ones do not."""
+    made = []
+    for i in range(start, start + count):
+        pair = Pair(f"{'red' if i % 2 else 'blue'} shoes {i}", "goods,red shoes", "en" if i % 3 else "de")
+        made.append(LabeledPair(pair, i % 2, str(i)))
+    return made

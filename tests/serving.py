@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from relevance.tasks import Task
+from relevance.tasks import Pair, Task
 from service.api.app import create_app
 from service.lifecycle.service import Service
 from service.settings import Settings
@@ -81,6 +81,17 @@ def admin_url(process: Process) -> str:
     """Return the URL of the admin interface of a process that has one."""
     process.wait_ready()
     return str(next(json.loads(line)["url"] for line in process.lines if "admin interface at" in line))
+
+
+def served_scores(folder: Path, pairs: Sequence[Pair], task: Task = Task.QC) -> list[float]:
+    """Return the scores of pairs by a bundle, as `/v1/score` answers."""
+    body = [{"query": pair.query, "candidate": pair.candidate, "language": pair.language} for pair in pairs]
+
+    async def ask(client: httpx.AsyncClient, service: Service) -> list[float]:
+        answer = await client.post("/v1/score", json={"task": task, "pairs": body})
+        return [each["score"] for each in answer.raise_for_status().json()["scores"]]
+
+    return in_process({task: folder}, ask)
 
 
 def in_process(

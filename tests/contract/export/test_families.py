@@ -16,10 +16,10 @@ from export.exporting import DEFAULT_LIMITS, export_bundle
 from export.verifying import verify_bundle
 from relevance.errors import CheckpointError, ConfigError
 from relevance.model.bundle import MODEL_FILE, Bundle
-from relevance.tasks import LabeledPair, Pair, Task
+from relevance.tasks import LabeledPair, Pair
 from tests import ROOT
 from tests.models import DECODERS, tiny_model, tiny_tokenizer
-from tests.serving import in_process
+from tests.serving import served_scores
 from training.fitting import servable
 from training.fitting.checkpoint import Job, train
 from training.fitting.evaluation.report import score_rows
@@ -96,13 +96,7 @@ def test_family_goes_from_training_to_a_score_over_http(tmp_path, family, kind):
     manifest = Bundle.open(tmp_path / "bundle").manifest
     assert manifest.input_names == tuple(entry.name for entry in session.get_inputs())
     some = rows()[:4]
-
-    async def ask(client, service):
-        pairs = [{"query": r.pair.query, "candidate": r.pair.candidate, "language": r.pair.language} for r in some]
-        answer = await client.post("/v1/score", json={"task": "qc", "pairs": pairs})
-        return [each["score"] for each in answer.raise_for_status().json()["scores"]]
-
-    served = in_process({Task.QC: tmp_path / "bundle"}, ask)
+    served = served_scores(tmp_path / "bundle", [row.pair for row in some])
     np.testing.assert_allclose(served, score_rows(tmp_path / "checkpoint", some)[1], atol=1e-3)
 
 

@@ -15,11 +15,11 @@ from relevance.errors import CheckpointError, ConfigError, InputError
 from relevance.model.bundle import Bundle
 from relevance.model.card import ModelCard
 from relevance.model.inputs import PairInputs
-from relevance.tasks import LabeledPair, Pair, Task
+from relevance.tasks import Pair, Task
 from relevance.text.formatting import PairFormat
 from relevance.text.prompt import Prompt, default_prompt
-from tests.models import tiny_language_model, tiny_model
-from tests.serving import in_process
+from tests.models import shoe_rows, tiny_language_model, tiny_model
+from tests.serving import served_scores
 from training.fitting.checkpoint import Job, train
 from training.fitting.evaluation.report import score_rows
 from training.fitting.recipe import Recipe
@@ -31,14 +31,6 @@ from training.models.options import HeadOptions
 PROMPT = Prompt(text="Query: {query}\nItem: {candidate}\nAnswer:")
 TRAINING = {"epochs": 5, "batch_size": 8, "evaluations": 1, "max_length": 112, "learning_rate": 3e-3}
 PAIRS = [Pair("red shoes", "zapatos rojos"), Pair("cups", "home & garden lamps, white"), Pair("青い 靴", "shoes")]
-
-
-def rows(start=0, count=24):
-    made = []
-    for i in range(start, start + count):
-        pair = Pair(f"{'red' if i % 2 else 'blue'} shoes {i}", "goods,red shoes", "en" if i % 3 else "de")
-        made.append(LabeledPair(pair, i % 2, str(i)))
-    return made
 
 
 def recipe(base, **more):
@@ -66,21 +58,15 @@ def made(tmp_path, base, prompt=PROMPT):
 def test_a_language_model_goes_from_training_to_a_score_over_http(tmp_path, family, steps):
     base = tiny_language_model(tmp_path / "base", family, tied=family == "qwen3", positions=512)
     asked = recipe(base, prompt={"steps": steps}, training=TRAINING | {"max_length": 480 if steps else 112})
-    card = train(Job(asked, rows(), rows(24), tmp_path / "checkpoint"))
+    card = train(Job(asked, shoe_rows(), shoe_rows(24), tmp_path / "checkpoint"))
     assert card.prompt.text == default_prompt(Task.QC, steps=steps)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own deprecations
         export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", "fp32", DEFAULT_LIMITS["fp32"], overwrite=False)
     assert verify_bundle(tmp_path / "bundle").worst < 1e-3
     assert Bundle.open(tmp_path / "bundle").manifest.prompt == card.prompt
-    some = rows()[:6]
-
-    async def ask(client, service):
-        pairs = [{"query": r.pair.query, "candidate": r.pair.candidate, "language": r.pair.language} for r in some]
-        answer = await client.post("/v1/score", json={"task": "qc", "pairs": pairs})
-        return [each["score"] for each in answer.raise_for_status().json()["scores"]]
-
-    served = in_process({Task.QC: tmp_path / "bundle"}, ask)
+    some = shoe_rows()[:6]
+    served = served_scores(tmp_path / "bundle", [row.pair for row in some])
     np.testing.assert_allclose(served, score_rows(tmp_path / "checkpoint", some)[1], atol=1e-5)
     assert np.ptp(served) > 1e-2  # scores differ by more than the tolerance
 
@@ -117,7 +103,7 @@ def test_padding_on_either_side_gives_the_same_logits(tmp_path, family):
 
 def test_the_answers_rows_are_trained_at_the_models_rate_and_written(tmp_path):
     base = tiny_language_model(tmp_path / "base")
-    train(Job(recipe(base), rows(), rows(24), tmp_path / "out"))
+    train(Job(recipe(base), shoe_rows(), shoe_rows(24), tmp_path / "out"))
     before = AutoModelForCausalLM.from_pretrained(base).get_output_embeddings().weight
     after = load_file(tmp_path / "out" / "head.safetensors")
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
@@ -130,7 +116,7 @@ def test_the_answers_rows_are_trained_at_the_models_rate_and_written(tmp_path):
 def test_an_encoder_has_no_answers(tmp_path):
     base = tiny_model(tmp_path / "base", "bert")
     with pytest.raises((ConfigError, CheckpointError), match="a yes_no head needs a language model"):
-        train(Job(recipe(base, prompt={"yes": "s", "no": "c"}), rows(), rows(24), tmp_path / "out"))
+        train(Job(recipe(base, prompt={"yes": "s", "no": "c"}), shoe_rows(), shoe_rows(24), tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -139,7 +125,7 @@ def test_files_without_the_language_models_head_are_refused(tmp_path):
     weights = load_file(base / "model.safetensors")
     save_file({k: v for k, v in weights.items() if "lm_head" not in k}, base / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match=r"no weights for \['lm_head.weight'\], its language-model head"):
-        train(Job(recipe(base), rows(), rows(24), tmp_path / "out"))
+        train(Job(recipe(base), shoe_rows(), shoe_rows(24), tmp_path / "out"))
 
 
 def test_a_head_of_further_layers_is_refused(tmp_path):
@@ -163,7 +149,7 @@ def test_a_head_of_further_layers_is_refused(tmp_path):
 def test_what_does_not_fit_is_named_before_training(tmp_path, more, error, fault):
     base = tiny_language_model(tmp_path / "base")
     with pytest.raises(error, match=fault):
-        train(Job(recipe(base, **more), rows(), rows(24), tmp_path / "out"))
+        train(Job(recipe(base, **more), shoe_rows(), shoe_rows(24), tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

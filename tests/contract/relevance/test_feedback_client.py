@@ -9,16 +9,8 @@ import pytest
 from relevance.client import AsyncClient, Client, FeedbackEvent, FeedbackResult, RefusedError
 from relevance.errors import ConfigError
 from tests.serving import running
-from tests.tiny import tiny_bundle
 
 TITLES = ["Red cup", "Blue mug", "Shoes"]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "qc"
-    tiny_bundle(folder)
-    return folder
 
 
 def test_events_of_both_clients_are_in_the_log_with_the_scores(bundle, tmp_path):

@@ -28,13 +28,6 @@ NAMES = ["id", "origin_query", "category_path", "language", "large"]
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles") / "qc"
-    tiny_bundle(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def spark(tmp_path_factory):
     from pyspark.sql import SparkSession
 

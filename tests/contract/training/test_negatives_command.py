@@ -1,8 +1,6 @@
 """The `negatives` command: real files, a real (tiny, random) encoder and checkpoint, clear refusals."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import pytest
 
 from relevance.errors import ConfigError, InputError, RelevanceError
 from relevance.tasks import LabeledPair, Pair, Task
-from tests import ROOT
+from tests.commands import relevance
 from tests.models import tiny_model
 from training.commands.rows.negatives import negatives
 from training.data.dataset import read_pairs
@@ -19,19 +17,6 @@ from training.fitting.checkpoint import Job, train
 from training.fitting.recipe import Recipe
 from training.negatives.vet import checkpoint_scorer
 
-RUN = """
-import logging, sys, typer
-from relevance.errors import RelevanceError
-from training.commands.rows.negatives import negatives
-logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-app = typer.Typer(pretty_exceptions_enable=False)
-app.command()(negatives)
-try:
-    app()
-except RelevanceError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
-"""
 PATHS = [f"{top},{leaf}" for top in ("home", "sport", "garden") for leaf in ("cups", "shoes", "lamps", "balls")]
 
 
@@ -157,8 +142,7 @@ def test_what_cannot_be_done_is_refused_in_words(folder, tmp_path, options, mess
 def test_the_command_ends_with_a_message_and_leaves_its_input_alone(folder):
     file = folder / "train.jsonl"
     before = file.read_bytes()
-    command = [sys.executable, "-c", RUN, file, file, "--task", "qc", "--strategy", "hard", "--negative-rate", "0.5"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120, cwd=ROOT)
+    done = relevance("negatives", file, file, "--task", "qc", "--strategy", "hard", "--negative-rate", "0.5")
     assert done.returncode == 2
     assert "expected another file" in done.stderr
     assert "Traceback" not in done.stderr

@@ -7,18 +7,10 @@ import pytest
 from relevance.errors import BundleError, ConfigError, InputError
 from relevance.ray import BundleScorer
 from relevance.scorer import Scorer
-from relevance.tasks import SCORE_FIELDS, Pair, Task
-from tests.tiny import tiny_bundle
+from relevance.tasks import SCORE_FIELDS, Pair
 
 QUERIES = ["red shoe", "靴 " * 9, "cup", "zapatos rojos"]
 PATHS = ["shoes,sneakers", "home,kitchen,cups & mugs", "home,cups", "shoes"]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles") / "qc"
-    tiny_bundle(folder, Task.QC)
-    return folder
 
 
 def batch(**columns):

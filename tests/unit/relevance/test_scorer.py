@@ -16,15 +16,8 @@ PAIRS = [Pair(f"query {n}", "home,cups" + "!" * (n % 9), ("en", "ja")[n % 2]) fo
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "qc"
-    tiny_bundle(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def scorer(folder):
-    return relevance.Scorer.open(folder, device="cpu", threads=1)
+def scorer(bundle):
+    return relevance.Scorer.open(bundle, device="cpu", threads=1)
 
 
 def test_scores_labels_and_logits_fit_one_another(scorer):
@@ -36,8 +29,8 @@ def test_scores_labels_and_logits_fit_one_another(scorer):
     assert set(found.labels.tolist()) == {0, 1}
 
 
-def test_batches_change_no_score_and_no_order(scorer, folder):
-    small = relevance.Scorer.open(folder, device="cpu", threads=1, max_batch_tokens=64)
+def test_batches_change_no_score_and_no_order(scorer, bundle):
+    small = relevance.Scorer.open(bundle, device="cpu", threads=1, max_batch_tokens=64)
     np.testing.assert_allclose(small.score(PAIRS).logits, scorer.score(PAIRS).logits, atol=1e-5)
     alone = [scorer.score([pair]).logits[0] for pair in PAIRS]
     np.testing.assert_allclose(scorer.score(PAIRS).logits, alone, atol=1e-5)
@@ -68,7 +61,7 @@ def test_all_bad_pairs_are_named(scorer):
         scorer.score(bad)
 
 
-def test_a_pickled_scorer_opens_its_bundle_where_it_arrives(scorer, folder, tmp_path):
+def test_a_pickled_scorer_opens_its_bundle_where_it_arrives(scorer, bundle, tmp_path):
     (tmp_path / "scorer").write_bytes(pickle.dumps(scorer))
     code = f"""
 import pickle, pathlib

@@ -32,13 +32,6 @@ URL = "/v1/score/bulk?task=qc"
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "qc"
-    tiny_bundle(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def client(bundle):
     with running({"qc": bundle}, max_bulk_requests=2) as process:
         client = httpx.Client(base_url=process.wait_ready(), timeout=60)

@@ -19,18 +19,10 @@ from service.auth import keys as keys_module
 from service.auth.key_file import Scope, entry, new_secret, read_keys
 from service.auth.keys import Grant, Keys
 from tests.serving import in_process, running
-from tests.tiny import tiny_bundle
 
 BODY = {"task": "qc", "query": "shoes", "candidates": ["Shoes"]}
 OPEN = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/", "/docs", "/page/js/main.js")
 CLOSED = ("/v1/models", "/v1/models/qc", "/v2", "/v2/models/qc", "/openapi.json", "/nothing", "/v1/score/")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "qc"
-    tiny_bundle(folder)
-    return folder
 
 
 @pytest.fixture

@@ -11,19 +11,11 @@ from pydantic import TypeAdapter
 from relevance.feedback import LogLine, hash_of, read_key, sampled
 from relevance.tasks import Task
 from tests.serving import in_process, running
-from tests.tiny import tiny_bundle
 
 QUERY = "red shoes"
 CANDIDATES = ["Sports,Running Shoes", "Home & Garden,Kitchen", "Shoes"]
 SCORE = {"task": "qc", "query": QUERY, "candidates": CANDIDATES, "language": "en"}
 CLICK = {"request_id": "search-1", "events": [{"type": "click", "index": 1}]}
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "qc"
-    tiny_bundle(folder, Task.QC)
-    return folder
 
 
 def lines_of(folder):

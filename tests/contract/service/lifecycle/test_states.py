@@ -28,20 +28,6 @@ from tests.tiny import MAX_LENGTH, tiny_bundle, tiny_model
 BODY = {"task": "qc", "query": "shoes", "candidates": ["Shoes", "Socks"]}
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "qc"
-    tiny_bundle(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def slow_bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("slow") / "qc"
-    tiny_bundle(folder, hidden=256, depth=12)
-    return folder
-
-
 def large_body():
     return {"task": "qc", "query": "shoes", "candidates": [f"{i} " + "x" * 60 for i in range(300)]}
 

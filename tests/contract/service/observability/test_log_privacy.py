@@ -4,11 +4,8 @@ import json
 import sys
 
 import httpx
-import pytest
 
-from relevance.tasks import Task
 from tests.serving import running
-from tests.tiny import tiny_bundle
 
 MARK = "zQ7marker"
 JSON = {"content-type": "application/json"}
@@ -21,13 +18,6 @@ BODIES = {
     "/predict": {"model": "qc", "inputs": PAIRS},
 }
 LINE = json.dumps({"query": f"{MARK}query", "candidate": f"{MARK}candidate", "id": f"{MARK}id"})
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "qc"
-    tiny_bundle(folder, Task.QC)
-    return folder
 
 
 def spoilings(body):

@@ -15,7 +15,6 @@ from relevance.tasks import Task
 from service.observability.tracing import Answered, Tracer
 from service.settings import Settings
 from tests.serving import in_process, running
-from tests.tiny import tiny_bundle
 
 installed = pytest.mark.skipif(
     not all(map(find_spec, ("opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter"))),
@@ -25,13 +24,6 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NOT_SAMPLED = PARENT[:-1] + "0"
 PARTS = ["admit", "tokenize", "queue", "run", "serialize"]
 BODY = {"task": "qc", "query": "velvet shoes", "candidates": ["Velvet Shoes", "Garden"], "language": "en"}
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "qc"
-    tiny_bundle(folder, Task.QC)
-    return folder
 
 
 class Collector:

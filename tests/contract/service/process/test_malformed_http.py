@@ -11,19 +11,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from relevance.tasks import Task
 from tests.malformed import SCORE, chunked, malformed, post, send_all
 from tests.serving import running
-from tests.tiny import tiny_bundle
 
 BATCH, BATCHES = 80, 6
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "qc"
-    tiny_bundle(folder, Task.QC)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -21,25 +21,9 @@ from service.auth.key_file import entry
 from service.settings import Settings
 from tests.faulty import BREAK_RUNS, command
 from tests.serving import Process, running
-from tests.tiny import tiny_bundle
 
 JSON = {"content-type": "application/json"}
 QUEUED = re.compile(r'relevance_queued_tokens\{priority="interactive",task="qc"\} (\S+)')
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "qc"
-    tiny_bundle(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def slow_bundle(tmp_path_factory):
-    """500 pairs of it take around a second."""
-    folder = tmp_path_factory.mktemp("slow") / "qc"
-    tiny_bundle(folder, hidden=256, depth=12)
-    return folder
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from relevance.errors import ConfigError
 from service.process.tls import tls_options
 from service.settings import Settings
 from tests.serving import running
-from tests.tiny import tiny_bundle
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the command openssl")
 
@@ -40,13 +39,6 @@ def files(tmp_path_factory):
         signed(folder, name, authority)
     openssl("rsa", "-in", folder / "server.key", "-aes128", "-passout", "pass:x", "-out", folder / "locked.key")
     (folder / "text.pem").write_text("no certificate")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundle") / "qc"
-    tiny_bundle(folder)
     return folder
 
 

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -13,24 +12,11 @@ from tests import ROOT, SHARED_DATA, commands
 from tests.chat_server import chat_server
 from training.data.dataset import read_pairs
 
-RUN = """
-import logging, sys, typer
-from relevance.errors import RelevanceError
-from training.commands.rows.translate import translate
-logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-app = typer.Typer(pretty_exceptions_enable=False)
-app.command()(translate)
-try:
-    app()
-except RelevanceError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
-"""
 NO_MODELS = ["--without-gate", "similarity", "--without-gate", "language"]
 
 
 def command(*arguments, task="qc"):
-    return [sys.executable, "-c", RUN, *map(str, arguments), "--task", task, *NO_MODELS]
+    return [*commands.RELEVANCE, "translate", *map(str, arguments), "--task", task, *NO_MODELS]
 
 
 def run(*arguments, task="qc"):

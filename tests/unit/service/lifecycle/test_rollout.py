@@ -76,17 +76,20 @@ def test_model_older_than_the_previous_is_closed_and_its_memory_freed(bundles):
             await rollout.switch(bundles[1][0])
             kept = first().alive
             await rollout.switch(bundles[2][0])
-            while rollout._closing:
-                await asyncio.sleep(0.001)
-            return kept, await freed(engine)
+            return kept, await closed_and_freed(rollout, engine)
         finally:
             gc.enable()
 
     assert with_rollout(bundles, scenario) == (True, None)
 
 
-async def freed(reference):
-    """Return None once the object is gone (a run and its thread may be in progress), the object after a minute."""
+async def closed_and_freed(rollout, reference):
+    """Wait until replaced models are closed; return None once the object is gone, the object after a minute.
+
+    A run and its thread may be in progress.
+    """
+    while rollout._closing:
+        await asyncio.sleep(0.001)
     until = time.monotonic() + 60
     while reference() is not None and time.monotonic() < until:
         await asyncio.sleep(0.001)
@@ -114,9 +117,7 @@ def test_memory_of_a_model_that_has_failed_is_freed_too(bundles):
                 await rollout.active.score(PAIRS, RequestContext())
             for folder, _ in bundles[1:]:
                 await rollout.switch(folder)
-            while rollout._closing:
-                await asyncio.sleep(0.001)
-            return await freed(engine)
+            return await closed_and_freed(rollout, engine)
         finally:
             gc.enable()
 
@@ -317,9 +318,7 @@ def test_memory_of_a_dropped_challenger_is_freed(bundles, mode):
         gc.disable()  # it must not take the collector
         try:
             await rollout.drop()
-            while rollout._closing:
-                await asyncio.sleep(0.001)
-            return await freed(engine)
+            return await closed_and_freed(rollout, engine)
         finally:
             gc.enable()
 

@@ -11,9 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from relevance.errors import CheckpointError, ConfigError, InputError
-from relevance.tasks import LabeledPair, Pair
 from relevance.text.prompt import Prompt
-from tests.models import tiny_language_model, tiny_model, tiny_reranker
+from tests.models import shoe_rows, tiny_language_model, tiny_model, tiny_reranker
 from training.fitting.checkpoint import Job, dev_logits, train
 from training.fitting.evaluation.report import score_logits
 from training.fitting.recipe import Recipe
@@ -26,14 +25,6 @@ from training.models.options import HeadOptions, LoraOptions
 TRAINING = {"epochs": 2, "batch_size": 12, "evaluations": 1, "max_length": 112, "learning_rate": 5e-3}
 
 
-def rows(start=0, count=24):
-    made = []
-    for i in range(start, start + count):
-        pair = Pair(f"{'red' if i % 2 else 'blue'} shoes {i}", "goods,red shoes", "en" if i % 3 else "de")
-        made.append(LabeledPair(pair, i % 2, str(i)))
-    return made
-
-
 def recipe(base, kind="yes_no", **more):
     lora = {"rank": 4} | more.pop("lora", {})
     parts = {"name": "adapted", "task": "qc", "base_model": str(base), "head": {"kind": kind}, "training": TRAINING}
@@ -41,7 +32,7 @@ def recipe(base, kind="yes_no", **more):
 
 
 def run(base, out, **more):
-    train(Job(recipe(base, **more), rows(), rows(24), out))
+    train(Job(recipe(base, **more), shoe_rows(), shoe_rows(24), out))
     return out
 
 
@@ -60,7 +51,7 @@ def trained(language_model, tmp_path_factory):
 def test_encoders_are_adapted_and_merged(tmp_path, family, kind):
     base = (tiny_reranker if kind == "stock" else tiny_model)(tmp_path / "base", family)
     out = run(base, tmp_path / "out", kind=kind, training=TRAINING | {"learning_rate": 1e-3})
-    np.testing.assert_allclose(score_logits(out, rows(24))[1], dev_logits(out), atol=1e-5)
+    np.testing.assert_allclose(score_logits(out, shoe_rows(24))[1], dev_logits(out), atol=1e-5)
     merged = load_file(out / "model.safetensors")
     assert not any("lora" in name for name in merged)
     names = list(load_file(out / "adapter" / "adapter_model.safetensors"))
@@ -81,7 +72,7 @@ def test_every_linear_layer_is_adapted_and_nothing_else_is_trained(language_mode
 
 
 def test_the_merged_model_scores_as_the_trained_one(trained):
-    np.testing.assert_allclose(score_logits(trained, rows(24))[1], dev_logits(trained), atol=1e-5)
+    np.testing.assert_allclose(score_logits(trained, shoe_rows(24))[1], dev_logits(trained), atol=1e-5)
 
 
 def test_base_model_and_adapter_in_peft_are_the_checkpoint(language_model, trained):

@@ -37,13 +37,6 @@ OPTIONS = ScoreOptions(threads=1, device="cpu", shard_rows=7, max_batch_tokens=4
 LANGUAGES = ("en", "ja", "vn", "")
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles") / "qc"
-    tiny_bundle(folder)
-    return folder
-
-
 def rows(count=30):
     return [
         {
