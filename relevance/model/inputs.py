@@ -25,6 +25,7 @@ from relevance.text.token_columns import TokenColumns
 from relevance.text.tokenization import PairTokenizer, TokenizedPair
 
 TOKENIZED_AT_ONCE = 4096  # texts: the tokenizer's own results take some kB each
+PRIOR_BYTES = 32  # of one number of the prior
 MAX_UNKNOWN_SHARE = 0.5  # with a larger share of unknown categories, the table is of another taxonomy
 
 
@@ -40,6 +41,11 @@ class CandidateFeatures:
         if query is None or self.letters is None:
             return self.prior
         return query.overlap(self.letters) + self.prior
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of the features in bytes."""
+        return (self.letters.nbytes if self.letters is not None else 0) + PRIOR_BYTES * len(self.prior)
 
 
 NO_FEATURES = CandidateFeatures()

@@ -5,7 +5,7 @@ For scoring many batches in which queries and candidates come back. Knows no pai
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,22 @@ from numpy.typing import NDArray
 Key = str | tuple[str, str]  # a candidate, or a query and its language
 
 CACHE_BYTES = 32 * 2**20  # of each of two generations
-ENTRY_BYTES = 400  # of an entry beside its text and its ids
+ENTRY_BYTES = 400  # of an entry beside its text, its ids and its features
+
+
+class TextFeatures(Protocol):
+    """What a text contributes to the features of its pairs."""
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes in bytes."""
 
 
 class ReadText(NamedTuple):
-    """The token ids int32 [T] of a text, and what it contributes to the features of its pairs."""
+    """The token ids int32 [T] of a text, and what it contributes to the features of its pairs, if anything."""
 
     ids: NDArray[np.int32]
-    features: Any
+    features: TextFeatures | None
 
 
 class TextCache:
@@ -52,6 +60,8 @@ class TextCache:
         """Keep texts."""
         for key, text in texts.items():
             self._young[key] = text
-            self._bytes += ENTRY_BYTES + text.ids.nbytes + sys.getsizeof(key if isinstance(key, str) else key[0])
+            features = 0 if text.features is None else text.features.nbytes
+            size = sys.getsizeof(key if isinstance(key, str) else key[0])
+            self._bytes += ENTRY_BYTES + text.ids.nbytes + features + size
             if self._bytes > self._max_bytes:
                 self._old, self._young, self._bytes = self._young, {}, 0

@@ -7,6 +7,7 @@ Knows no models and no tokens.
 """
 
 import re
+import sys
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ NAMES = (
     *("numbers_contained", "has_numbers", "inverse_words"),
 )
 BITS = 2048  # of an integer that stands for a set; texts have some 60 trigrams
+REFERENCE_BYTES = 8  # of a tuple or an object to one of its values
 _WORD = re.compile(r"\w+")
 
 
@@ -35,6 +37,11 @@ class CandidateLetters:
         words = _words(text)
         return cls(_trigrams(" ".join(words)), _union(map(_bit, words)))
 
+    @property
+    def nbytes(self) -> int:
+        """The memory of the sets in bytes."""
+        return _nbytes((self.trigrams, self.words))
+
 
 @dataclass(frozen=True, slots=True)
 class QueryLetters:
@@ -50,6 +57,11 @@ class QueryLetters:
         words = _words(text)
         numbers = tuple(_bit(word) for word in words if any(map(str.isdecimal, word)))
         return cls(_trigrams(" ".join(words)), tuple(map(_trigrams, words)), numbers)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of the sets in bytes."""
+        return _nbytes((self.trigrams, *self.words, *self.numbers))
 
     def overlap(self, candidate: CandidateLetters) -> tuple[float, ...]:
         """Return the features `NAMES` of this query with a candidate.
@@ -68,6 +80,10 @@ class QueryLetters:
             *(min(words), sum(words) / len(words), words[-1], words[0]),
             *(sum(numbers) / (len(numbers) or 1), float(bool(numbers)), 1 / len(words)),
         )
+
+
+def _nbytes(sets: Iterable[int]) -> int:
+    return sum([sys.getsizeof(each) + REFERENCE_BYTES for each in sets])
 
 
 def _words(text: str) -> list[str]:

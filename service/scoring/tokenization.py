@@ -12,13 +12,12 @@ import numpy as np
 
 from relevance.model.inputs import NO_FEATURES, CandidateFeatures, PairInputs
 from relevance.tasks import Pair
-from relevance.text.overlap import BITS, QueryLetters
+from relevance.text.overlap import QueryLetters
 from relevance.text.tokenization import TokenizedPair
 from service.scoring.token_estimate import TokenEstimator, utf8_bytes
 
 ENTRY_TOKENS = 8  # the fixed cost of an entry, counted in tokens
 TOKEN_BYTES = 40
-LETTERS_BYTES = BITS // 8  # of one set of trigrams or words
 
 Key = str | tuple[str, str]  # a candidate, or a query and its language
 
@@ -67,12 +66,9 @@ class TokenCache:
 
 def cost(key: Key, entry: TextInput) -> int:
     """Return the memory that an entry takes, counted in tokens."""
-    size = sys.getsizeof(key if isinstance(key, str) else key[0])
+    size = sys.getsizeof(key if isinstance(key, str) else key[0]) + entry.candidate.nbytes
     if entry.query is not None:
-        size += LETTERS_BYTES * (2 + len(entry.query.words))
-    if entry.candidate.letters is not None:
-        size += LETTERS_BYTES * 2
-    size += TOKEN_BYTES * len(entry.candidate.prior)
+        size += entry.query.nbytes
     return len(entry.ids) + ENTRY_TOKENS + size // TOKEN_BYTES
 
 

@@ -1,5 +1,7 @@
 """Pairs as columns have the tokens, the arrays and the scores of pairs one by one."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from relevance.model.prior import CategoryPrior
 from relevance.model.text_cache import ENTRY_BYTES, ReadText, TextCache
 from relevance.tasks import Pair, Task
 from relevance.text.formatting import PairFormat
+from relevance.text.overlap import QueryLetters
 from relevance.text.tokenization import PairTokenizer
 from tests.models import tiny_tokenizer
 
@@ -76,3 +79,17 @@ def test_a_cache_keeps_what_is_used_and_stays_within_two_generations():
     assert 0 < sum(each is not None for each in found) <= 40
     assert found[-1] is kept
     assert found[0] is None
+
+
+@pytest.mark.parametrize("word", ["shoe", "2026"])  # a word with a digit is kept twice
+def test_a_cache_counts_the_features_of_its_texts_too(word):
+    cache, most = TextCache(max_bytes=200_000), 2 * 200_000
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            text = " ".join(f"{word}{chr(97 + number % 26)}{chr(97 + place)}{number}" for place in range(20))
+            cache.put({(text, "en"): ReadText(np.zeros(40, np.int32), QueryLetters.of(text))})
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most / 4 < held < 1.25 * most
