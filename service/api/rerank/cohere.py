@@ -122,7 +122,9 @@ async def rerank(body: CohereRequest, request: Request) -> Ranked:
         raise InvalidRequestError(
             f"max_tokens_per_doc: {limit}, expected at least {reads}: documents are cut to what the model reads"
         )
-    fields = tuple(body.rank_fields or DEFAULT_RANK_FIELDS)
+    fields = tuple(dict.fromkeys(body.rank_fields or DEFAULT_RANK_FIELDS))
+    if body.rank_fields and len(fields) < len(body.rank_fields):  # else 1 kB in a document could become 1 MB
+        raise InvalidRequestError(f"rank_fields: {len(body.rank_fields)} keys, expected each once")
     pairs = [Pair(body.query, document_text(each, place, fields)) for place, each in enumerate(body.documents)]
     wish = Wish(body.top_n, partial=bool(body.partial), interleave=bool(body.interleave))
     return await rank_documents(request, model, pairs, DOCUMENTS, wish)

@@ -290,6 +290,11 @@ def test_unknown_keys_are_treated_as_the_real_servers_do(client, route, status):
         ("/v2/rerank", {"max_tokens_per_doc": 5}, f"max_tokens_per_doc: 5, expected at least {MAX_LENGTH}"),
         ("/v1/rerank", {"query": None}, "query: Input should be a valid string"),
         ("/v1/rerank", {"rank_fields": ["a"], "documents": [{"b": "c"}]}, "text under ['a']"),
+        (
+            "/v1/rerank",
+            {"rank_fields": ["a", "a"], "documents": [{"a": "c"}]},
+            "rank_fields: 2 keys, expected each once",
+        ),
         ("/rerank", {"texts": None}, "expected either `texts` or `documents`"),
         ("/rerank", {"documents": ["a"]}, "expected either `texts` or `documents`"),
         ("/rerank", {"raw_scores": "yes"}, "raw_scores: Input should be a valid boolean"),
