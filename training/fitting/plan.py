@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Module
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PretrainedConfig
+from transformers import AutoModel, AutoModelForSequenceClassification, PretrainedConfig
 
 from relevance.errors import ConfigError
 from relevance.model.heads import HeadKind
@@ -25,7 +25,7 @@ from training.fitting.recipe import Recipe
 from training.fitting.rows.row_facts import facts_of
 from training.fitting.rows.sampling import training_batches
 from training.fitting.servable import check_family, check_lengths, check_prompt
-from training.models.base.base_models import BaseModel, load_base_tokenizer, resolve_base_model
+from training.models.base.base_models import BaseModel, load_base_config, load_base_tokenizer, resolve_base_model
 from training.models.base.prepared import EncoderOptions
 from training.models.base.vocabulary import needed_ids
 from training.models.cross_encoder import SCORED_TOKENS, CrossEncoder, dropout_of, head_spec, pad_id_of, without_pooler
@@ -78,7 +78,7 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
     check_family(base)
     check_prompt(recipe, base)
     options = encoder_options(recipe, train)
-    config = _cut(AutoConfig.from_pretrained(**base.source, trust_remote_code=False), base, options)
+    config = _cut(load_base_config(base), base, options)
     whole = load_base_tokenizer(base)
     pad_id = pad_id_of(whole, base.path)
     tokenizer = PairTokenizer(whole.backend_tokenizer, section.max_length, pad_id, recipe.decided_prompt)

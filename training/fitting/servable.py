@@ -1,11 +1,11 @@
 """Checks before training that the model can be trained and will end in a bundle."""
 
-from transformers import AutoConfig, PretrainedConfig
+from transformers import PretrainedConfig
 
 from relevance.errors import ConfigError
 from relevance.text.tokenization import PairTokenizer, answer_ids
 from training.fitting.recipe import Recipe
-from training.models.base.base_models import BaseModel, load_base_tokenizer
+from training.models.base.base_models import BaseModel, load_base_config, load_base_tokenizer
 
 # Tested from training over export and verification to a score over HTTP (docs/families.md).
 SERVABLE = frozenset({"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "gemma3"})
@@ -19,7 +19,7 @@ COUNT_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta", "xlm-robe
 
 def check_family(base: BaseModel) -> None:
     """Raise ConfigError where models of this architecture cannot be exported; the message says what to use instead."""
-    family = AutoConfig.from_pretrained(**base.source).model_type
+    family = load_base_config(base).model_type
     reason = REFUSED.get(family)
     if reason is None and family not in SERVABLE and not _has_export(family):
         reason = NO_EXPORT

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-    AutoConfig,
     AutoModelForSequenceClassification,
     BatchEncoding,
     PreTrainedModel,
@@ -28,6 +27,7 @@ from training.importing.options import ImportOptions
 from training.importing.own_files import LOGIT_SCORE, OwnFiles
 from training.models.base.base_models import (
     BaseModel,
+    load_base_config,
     load_base_decoder,
     load_base_tokenizer,
     naming_faults,
@@ -155,8 +155,7 @@ def load_reranker(name: str, options: ImportOptions) -> Reranker:
 
 def _is_language_model(base: BaseModel) -> bool:
     """Return whether it is a language model, not a classifier. ConfigError where it is neither, or needs own code."""
-    with naming_faults(base, "model"):
-        config = AutoConfig.from_pretrained(**base.source, trust_remote_code=False)
+    config = load_base_config(base)
     named = list(config.architectures or ())
     if any(each.endswith(_LANGUAGE_MODEL) for each in named):
         return True

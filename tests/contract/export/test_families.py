@@ -146,6 +146,26 @@ def test_the_table_of_families_says_what_the_code_does():
             assert export_ == ("optimum" if tracing.optimum_config(written) else "torch")
 
 
+@pytest.mark.parametrize("own", [{}, {"auto_map": {"AutoConfig": "configuration.NewConfig"}}])
+def test_an_unknown_architecture_is_named_and_its_code_is_not_run(tmp_path, own):
+    base = tiny_model(tmp_path / "base")
+    (base / "config.json").write_text(json.dumps({"model_type": "strange"} | own))
+    (base / "configuration.py").write_text("raise SystemExit")
+    with pytest.raises(CheckpointError, match="base: its model cannot be loaded"):
+        train(Job(recipe(base), rows(), rows(24), tmp_path / "out"))
+    assert {path.name for path in tmp_path.iterdir()} == {"base"}
+
+
+def test_a_missing_tokenizer_is_named(tmp_path):
+    base = tiny_model(tmp_path / "base")
+    for path in base.glob("*token*"):
+        path.unlink()
+    with pytest.raises(
+        CheckpointError, match=r"its tokenizer cannot be loaded \(no tokenizer\.json, and no vocabulary"
+    ):
+        train(Job(recipe(base), rows(), rows(24), tmp_path / "out"))
+
+
 def test_the_exporter_of_torch_names_what_it_cannot_export(tmp_path):
     base = tiny_model(tmp_path / "base", "bert")
     train(Job(recipe(base), rows(), rows(24), tmp_path / "checkpoint"))

@@ -22,6 +22,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -100,6 +101,12 @@ def default_cache_dir() -> Path:
         raise MachineError(f"home folder: none is known; {CACHE_MEND}") from None
 
 
+def load_base_config(base: BaseModel) -> PretrainedConfig:
+    """Return the configuration. CheckpointError where its architecture is unknown, or defined by code of its own."""
+    with naming_faults(base, "model"):
+        return AutoConfig.from_pretrained(**base.source, trust_remote_code=False)
+
+
 def load_base_tokenizer(base: BaseModel) -> PreTrainedTokenizerFast:
     """Return the tokenizer. Raises CheckpointError where it cannot be loaded."""
     with quiet_tokenizers(), naming_faults(base, "tokenizer"):
@@ -140,12 +147,10 @@ def load_base_decoder(base: BaseModel) -> PreTrainedModel:
 
     Raises ConfigError where the architecture has none, CheckpointError where its files lack weights or cannot be read.
     """
+    config = load_base_config(base)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ConfigError(f"base model {base.name}: architecture {config.model_type!r} is no language model; {NEEDED}")
     with quiet_weights(), naming_faults(base, "model"):
-        config = AutoConfig.from_pretrained(**base.source, trust_remote_code=False)
-        if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-            raise ConfigError(
-                f"base model {base.name}: architecture {config.model_type!r} is no language model; {NEEDED}"
-            )
         model, info = AutoModelForCausalLM.from_pretrained(**base.source, dtype=torch.float32, output_loading_info=True)
     if faults := sorted(info["missing_keys"]):
         raise CheckpointError(f"base model {base.path}: no weights for {faults}, its language-model head; {NEEDED}")
@@ -157,8 +162,9 @@ def naming_faults(base: BaseModel, part: str) -> Iterator[None]:
     """Raise CheckpointError naming the model and the part of it, in place of the errors that loading it raises."""
     try:
         yield
-    except (OSError, ValueError, TypeError, SafetensorError) as error:  # TypeError: a tokenizer without its files
-        reason = str(error).partition("\n")[0]
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        lacks_files = isinstance(error, TypeError)  # how a tokenizer fails without its files
+        reason = "no tokenizer.json, and no vocabulary to make it of" if lacks_files else str(error).partition("\n")[0]
         raise CheckpointError(f"base model {base.path}: its {part} cannot be loaded ({reason})") from None
 
 
