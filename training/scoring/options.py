@@ -67,10 +67,12 @@ class ScoreOptions(BaseModel):
 
 
 class AskOptions(EndpointOptions):
-    """How a language model is asked about pairs."""
+    """How a language model, or a re-ranker, is asked about pairs."""
 
-    api: Literal["chat", "completions"] = Field(
-        "chat", description="chat: the prompt is a user's message; completions: the model continues it"
+    api: Literal["chat", "completions", "rerank"] = Field(
+        "chat",
+        description="chat: the prompt is a user's message; completions: the model continues it; rerank: a re-ranker "
+        "scores the pair as it is",
     )
     text: str | None = Field(
         None, description="the whole prompt with {query} and {candidate}; absent: that of the task, as in recipes"
@@ -88,6 +90,8 @@ class AskOptions(EndpointOptions):
 
     @model_validator(mode="after")
     def _prompt_is_whole(self) -> Self:
+        if self.api == "rerank" and (self.steps or self.text is not None):
+            raise ValueError("text and steps: a re-ranker is asked without a prompt; expected with chat or completions")
         if bare_word(self.yes) == bare_word(self.no):
             raise ValueError(f"both answers are {self.yes!r}: expected two different words")
         if self.text is not None:

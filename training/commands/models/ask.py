@@ -41,7 +41,7 @@ def ask(
     options: Annotated[ScoreOptions, Fields("reading", "prefix", "shard_rows", "skip_bad_rows")],
     output: Output,
 ) -> None:
-    """Score a file by what a language model behind an endpoint answers, yes or no: a teacher for `teacher` of a recipe.
+    """Score a file by a model behind an endpoint that answers yes or no, or ranks: a teacher for `teacher` of a recipe.
 
     No pair is paid for twice: to resume an interrupted run, or one whose budget is spent, repeat the command.
     """

@@ -1,8 +1,10 @@
-"""Scores pairs by what a language model behind an OpenAI-compatible endpoint answers: yes or no.
+"""Scores pairs by what a model behind an endpoint answers: a language model's yes or no, or a re-ranker's score.
 
 The prompt is that of `relevance.text.prompt`. The score of a pair is P(yes) / (P(yes) + P(no)) among the likeliest
 first tokens of the answer, whatever their case and the white space around them (arXiv 2510.21671 has the softmax over
-both logits, which is the same). Answers are kept on disk, so that no pair is paid for twice.
+both logits, which is the same). A re-ranker is asked
+by the route `/rerank` that Jina, Cohere, vLLM and this project's service share. Answers are kept on disk, so that no
+pair is paid for twice.
 """
 
 import hashlib
@@ -32,12 +34,14 @@ Sides = Mapping[str, float]  # the log-probability of each of the likeliest firs
 
 
 class Teacher:
-    """A language model that is asked about pairs of a task. Used from one thread; asks from several."""
+    """A model that is asked about pairs of a task. Used from one thread; asks from several."""
 
     def __init__(self, options: AskOptions, task: Task, cache: DiskCache) -> None:
         self.known = 0  # pairs whose answer the cache had
         self.budget = Budget(options)
-        self._options, self._cache, self._prompt = options, cache, options.prompt(task)
+        self._options, self._cache = options, cache
+        self._prompt = options.prompt(task)
+        self._ask = self._ask_ranker if options.api == "rerank" else self._ask_words
         self._client = EndpointClient(options, self.budget, "teacher")
         self.close = self._client.close
         shaping = {name: getattr(options, name) for name in ("model", "api", "top_logprobs", "extra_body")}
@@ -55,9 +59,7 @@ class Teacher:
         Raises StoppedError where the server is down or the budget is spent, ConfigError where it gives no
         log-probabilities or mostly other answers. What was answered before is kept.
         """
-        before, between, after = self._prompt.parts
-        both = zip(queries, candidates, strict=True)
-        texts = [f"{before}{query}{between}{candidate}{after}" for query, candidate in both]
+        texts = [self._question(query, candidate) for query, candidate in zip(queries, candidates, strict=True)]
         space = ("teacher", self.model.digest)
         found: dict[str, Any] = self._cache.get(space, list(dict.fromkeys(texts)))
         self.known += len(found)
@@ -68,6 +70,13 @@ class Teacher:
         scores = np.array([found[text] for text in texts], dtype=np.float64)  # None becomes NaN
         undecided = np.isnan(scores)
         return np.where(undecided, 0.5, scores), undecided
+
+    def _question(self, query: str, candidate: str) -> str:
+        """Return the text that stands for a pair: the whole prompt, or for a re-ranker both texts as JSON."""
+        if self._options.api == "rerank":
+            return json.dumps([query, candidate], ensure_ascii=False)
+        before, between, after = self._prompt.parts
+        return f"{before}{query}{between}{candidate}{after}"
 
     def _asked(self, texts: Sequence[str]) -> Iterator[tuple[str, float | None]]:
         """Yield each text with the score of its answer, as answers come. After an error nothing more is asked."""
@@ -90,7 +99,23 @@ class Teacher:
                     yield waiting[done], done.result()
             raise self._kept(error)
 
-    def _ask(self, text: str) -> float | None:
+    def _ask_ranker(self, text: str) -> float:
+        """Return the score of one pair by a re-ranker."""
+        options, (query, document) = self._options, json.loads(text)
+        body = options.with_extra({"model": options.model, "query": query, "documents": [document]})
+        try:
+            reply = self._client.ask("/rerank", body, upper_bound({"prompt": text}, 0))
+        except RefusedError as error:
+            raise ConfigError(f"{error}; expected an endpoint that ranks documents at {options.url}/rerank") from None
+        score = score_of_ranker(reply)
+        if score is None:
+            raise ConfigError(
+                f"teacher {options.model!r} at {options.url}: it answers {str(reply)[:200]}; expected results with a "
+                "relevance_score from 0 to 1"
+            )
+        return score
+
+    def _ask_words(self, text: str) -> float | None:
         options = self._options
         body = {"model": options.model, "temperature": 0, options.max_tokens_field: 1}
         if options.api == "chat":
@@ -142,6 +167,15 @@ def score_of(sides: Sides, prompt: Prompt) -> float | None:
     least = math.exp(min(sides.values()))
     yes, no = (value or least for value in sums.values())
     return yes / (yes + no)
+
+
+def score_of_ranker(reply: Any) -> float | None:
+    """Return the score of the one document that was sent; None where there is none from 0 to 1."""
+    try:
+        score = float(reply["results"][0]["relevance_score"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    return score if 0 <= score <= 1 else None
 
 
 def _of_chat(reply: Any) -> Sides:

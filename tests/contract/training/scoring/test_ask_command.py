@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 
 import numpy as np
 import pytest
@@ -9,14 +10,19 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
+from export.exporting import DEFAULT_LIMITS, export_bundle
+from relevance import Scorer
 from relevance.errors import ConfigError, InputError
 from relevance.storage.outputs import STANDARD
 from relevance.tasks import Task
 from tests.commands import relevance
 from tests.lm_server import lm_server
-from tests.models import tiny_config, tiny_tokenizer
+from tests.models import tiny_config, tiny_reranker, tiny_tokenizer
+from tests.serving import running
 from training.data.teacher import teacher_logits
 from training.endpoint.errors import BudgetSpentError, StoppedError
+from training.importing.checkpoint import import_reranker
+from training.importing.options import ImportOptions
 from training.scoring.asking.run import ask_file
 from training.scoring.options import AskOptions, ScoreOptions
 
@@ -61,6 +67,33 @@ def options(server, **more):
 
 def ask(server, file, out, cache=None, **more):
     return ask_file(options(server, **more), Task.QI, file, out, ScoreOptions(), cache)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+def test_a_re_ranker_behind_an_endpoint_scores_a_file(tmp_path):
+    import_reranker(str(tiny_reranker(tmp_path / "model")), tmp_path / "checkpoint", ImportOptions())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters' own deprecations
+        limits = DEFAULT_LIMITS["fp32"]
+        export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", "fp32", limits, overwrite=False)
+    pairs = [(f"red  {word}", f"{word}\n cups") for word in WORDS]
+    lines = (json.dumps({"query": query, "document": document}) + "\n" for query, document in pairs)
+    (tmp_path / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
+    with running({"rerank": tmp_path / "bundle"}) as service:
+        asking = AskOptions(model="model", url=f"{service.wait_ready()}/v1", api="rerank", attempts=1)
+        report = ask_file(asking, Task.RERANK, tmp_path / "rows.jsonl", tmp_path / "out.jsonl", ScoreOptions())
+        other = asking.model_copy(update={"url": f"{asking.url}/none"})
+        with pytest.raises(ConfigError, match=r"HTTP 404 .*; expected an OpenAI-compatible endpoint at .*/none/rerank"):
+            ask_file(other, Task.RERANK, tmp_path / "rows.jsonl", tmp_path / "none.jsonl", ScoreOptions())
+    assert report.cost.requests == len(pairs)
+    scored = Scorer.open(tmp_path / "bundle").score(pairs).scores
+    assert np.ptp(scored) > 1e-3
+    np.testing.assert_allclose([row["score"] for row in rows_of(tmp_path / "out.jsonl")], scored, atol=1e-6)
+
+
+def test_a_re_ranker_takes_no_prompt():
+    with pytest.raises(ValueError, match="text and steps: a re-ranker is asked without a prompt"):
+        AskOptions(model="m", url="http://127.0.0.1:1/v1", api="rerank", steps=True)
 
 
 def rows_of(path):

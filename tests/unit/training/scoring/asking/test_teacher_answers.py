@@ -6,7 +6,7 @@ import pytest
 
 from relevance.tasks import Task
 from relevance.text.prompt import Prompt
-from training.scoring.asking.teacher import READ, score_of
+from training.scoring.asking.teacher import READ, score_of, score_of_ranker
 from training.scoring.options import AskOptions
 
 PROMPT = Prompt(text="{query} {candidate}", yes=" yes", no=" no")
@@ -25,6 +25,21 @@ PROMPT = Prompt(text="{query} {candidate}", yes=" yes", no=" no")
 def test_score_is_the_share_of_yes_among_both_answers(sides, expected):
     found = score_of(sides, PROMPT)
     assert found is None if expected is None else found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ({"results": [{"index": 0, "relevance_score": 0.25}]}, 0.25),
+        ({"results": [{"index": 0, "relevance_score": 3.2}]}, None),  # a logit
+        ({"results": [{"index": 0, "relevance_score": float("nan")}]}, None),
+        ({"results": []}, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_the_score_of_a_re_ranker_is_read_from_its_one_result(reply, expected):
+    assert score_of_ranker(reply) == expected
 
 
 @pytest.mark.parametrize("api", READ)
