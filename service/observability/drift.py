@@ -6,6 +6,7 @@ large change. Knows neither Prometheus nor HTTP.
 """
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,10 @@ class Reference:
 
 
 class Drift:
-    """The recent scores of one loaded model, in a sliding window. Each model version has its own, empty at first."""
+    """The recent scores of one loaded model, in a sliding window. Each model version has its own, empty at first.
+
+    Threads may share it: scores are added on the event loop, and scrapes read on another thread.
+    """
 
     def __init__(
         self,
@@ -124,16 +128,19 @@ class Drift:
         self._slice_seconds = window_seconds / SLICES
         self._slices = np.zeros((SLICES, len(languages), HISTOGRAM_BINS), dtype=np.int64)
         self._now = self._slice()
+        self._lock = threading.Lock()  # of the slices
 
     def add(self, counts: Counts) -> None:
         """Add new scores as counts [languages, bins]."""
-        self._drop_old_slices()
-        self._slices[self._now % SLICES] += counts
+        with self._lock:
+            self._drop_old_slices()
+            self._slices[self._now % SLICES] += counts
 
     def seen(self) -> dict[str, Counts]:
         """Return the counts of the window by language and for all, in the bins of the reference (one bin without)."""
-        self._drop_old_slices()
-        counts = self._slices.sum(axis=0)
+        with self._lock:
+            self._drop_old_slices()
+            counts = self._slices.sum(axis=0)
         rows = dict(zip(self._languages, counts, strict=True)) | {ALL: counts.sum(axis=0)}
         bins = self.reference.scores
         return {

@@ -19,30 +19,31 @@ BOUNDS = (*map(floatToGoString, BUCKETS), "+Inf")
 
 
 class ScoreHistogramCollector(Collector):
-    """A Prometheus histogram by task and language that adds many observations at once. The library's adds one."""
+    """A Prometheus histogram by task and language that adds many observations at once. The library's adds one.
+
+    `add` is for one thread. A scrape, and a model that is loaded, run on others: series are replaced, never changed.
+    """
 
     def __init__(self, name: str, text: str) -> None:
         self._name, self._text = name, text
-        self._counts: dict[tuple[str, str], Counts] = {}
-        self._sums: dict[tuple[str, str], float] = {}
+        self._series: dict[tuple[str, str], tuple[Counts, float]] = {}
 
     def create(self, task: str, language: str) -> None:
         """Create the series of a task and language at 0."""
-        self._counts.setdefault((task, language), np.zeros(HISTOGRAM_BINS, dtype=np.int64))
-        self._sums.setdefault((task, language), 0.0)
+        self._series.setdefault((task, language), (np.zeros(HISTOGRAM_BINS, dtype=np.int64), 0.0))
 
     def add(self, task: str, language: str, counts: Counts, total: float) -> None:
         """Add observations in [0, 1]: their counts [HISTOGRAM_BINS] and their sum."""
         self.create(task, language)
-        self._counts[task, language] += counts
-        self._sums[task, language] += total
+        before, sum_before = self._series[task, language]
+        self._series[task, language] = before + counts, sum_before + total
 
     def collect(self) -> Iterator[Metric]:
         """Yield the histogram."""
         family = HistogramMetricFamily(self._name, self._text, labels=("task", "language"))
-        for labels, counts in self._counts.items():
+        for labels, (counts, total) in list(self._series.items()):
             cumulative = [*np.cumsum(counts).tolist(), int(counts.sum())]
-            family.add_metric(labels, list(zip(BOUNDS, cumulative, strict=True)), self._sums[labels])
+            family.add_metric(labels, list(zip(BOUNDS, cumulative, strict=True)), total)
         yield family
 
 
@@ -71,7 +72,7 @@ class DriftMetrics(Collector):
             "Population stability index of recent languages against the dev set",
             labels=("task",),
         )
-        for task, drift in self._drifts.items():
+        for task, drift in list(self._drifts.items()):
             seen = drift.seen()
             for language, index in drift.reference.score_psi(seen).items():
                 scores.add_metric((task, language), index)

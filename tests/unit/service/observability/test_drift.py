@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from relevance.evaluation.metrics import HISTOGRAM_BINS
 from relevance.model.card import ModelCard, score_reference
 from relevance.model.heads import HeadSpec
 from relevance.text.formatting import PairFormat
 from service.observability.drift import ALL, MIN_BIN_ROWS, SLICES, Bins, Drift, Reference, psi
+from service.observability.drift_metrics import ScoreHistogramCollector
 from service.observability.score_histogram import MAX_BUFFERED_PAIRS, ScoreHistogram
 
 counts = arrays(np.int64, 10, elements=st.integers(0, 1000)).filter(lambda rows: rows.sum() > 0)
@@ -188,3 +190,23 @@ def test_histogram_buffers_a_limited_number_of_pairs():
         histogram.add(["en"] * 100, np.full(100, 0.3), np.zeros(100, dtype=bool))
     assert not histogram._buffer
     assert histogram.take()[0].sum() == 100 * (MAX_BUFFERED_PAIRS // 100 + 1)
+
+
+def test_a_scrape_shows_whole_series_while_scores_are_added_and_a_model_with_new_languages_is_loaded(monkeypatch):
+    collector, cumsum = ScoreHistogramCollector("score", ""), np.cumsum
+    for language in ("en", "ja"):
+        collector.create("qc", language)
+
+    def meanwhile(counts):  # what other threads do while the scrape reads
+        collector.create("qc", f"new-{len(list(collector._series))}")
+        collector.add("qc", "en", np.ones(HISTOGRAM_BINS, np.int64), 10.0)
+        return cumsum(counts)
+
+    monkeypatch.setattr(np, "cumsum", meanwhile)
+    (family,) = collector.collect()
+    monkeypatch.undo()
+    values = {(sample.name, sample.labels["language"]): sample.value for sample in family.samples}
+    assert (values["score_count", "en"], values["score_sum", "en"]) == (0, 0)
+    (family,) = collector.collect()
+    values = {(sample.name, sample.labels["language"]): sample.value for sample in family.samples}
+    assert (values["score_count", "en"], values["score_sum", "en"]) == (2 * HISTOGRAM_BINS, 20)
