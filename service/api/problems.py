@@ -3,8 +3,9 @@
 import difflib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI
@@ -84,9 +85,12 @@ def problem(
     kind: Kind,
     detail: str,
     headers: Mapping[str, str] | None = None,
-    faults: Sequence[Mapping[str, str]] = (),
+    further: Mapping[str, Any] = MappingProxyType({}),
 ) -> Response:
-    """Return an error as an `application/problem+json` answer, and note its reason for metrics and logs."""
+    """Return an error as an `application/problem+json` answer, and note its reason for metrics and logs.
+
+    `further` are keys beside those of RFC 9457.
+    """
     context = context_of(request)
     context.record.reason = kind.reason
     body: dict[str, Any] = {
@@ -97,8 +101,7 @@ def problem(
         "reason": kind.reason,
         "request_id": context.request_id,
     } | _vendor_keys(target_of(request).policy.problem_keys, kind, detail)
-    if faults:
-        body["errors"] = faults
+    body |= further
     return Response(json.dumps(body), kind.status, headers, media_type="application/problem+json")
 
 
@@ -120,7 +123,9 @@ def handle_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_validation_error)
 
 
-async def on_relevance_error(request: Request, error: Exception, faults: Sequence[Mapping[str, str]] = ()) -> Response:
+async def on_relevance_error(
+    request: Request, error: Exception, further: Mapping[str, Any] = MappingProxyType({})
+) -> Response:
     """Answer an error of the table. A RelevanceError that is not in it is a fault of the service."""
     kind = (KINDS | ADMIN_KINDS).get(type(error), BUG)  # type: ignore[operator]
     if kind is BUG:
@@ -129,7 +134,7 @@ async def on_relevance_error(request: Request, error: Exception, faults: Sequenc
     headers = {"Retry-After": str(wait)} if wait else {}
     if isinstance(error, errors.UnauthorizedError):
         headers["WWW-Authenticate"] = 'Bearer realm="relevance"'
-    return problem(request, kind, str(error), headers, faults)
+    return problem(request, kind, str(error), headers, further)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
@@ -149,7 +154,7 @@ async def on_validation_error(request: Request, error: Exception) -> Response:
     faults = [_fault(each) for each in found[:FAULTS_SHOWN]]
     more = f"; and {len(found) - FAULTS_SHOWN} more" if len(found) > FAULTS_SHOWN else ""
     detail = "; ".join(f"{fault['where']}: {fault['message']}" for fault in faults) + more
-    return await on_relevance_error(request, errors.InvalidRequestError(detail), faults)
+    return await on_relevance_error(request, errors.InvalidRequestError(detail), {"errors": faults})
 
 
 def _fault(fault: dict[str, Any]) -> dict[str, str]:

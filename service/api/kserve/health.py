@@ -4,24 +4,24 @@ https://github.com/kserve/open-inference-protocol, inference_rest.md. Its error 
 here they are problem details with that key added.
 """
 
-import json
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from relevance.errors import RelevanceError
 from relevance.version import project_version
 from service.api.body.json_route import JsonRoute
 from service.api.context import service_of
 from service.api.kserve.served import find
-from service.api.policy import PROBE, SCORE_KEY
+from service.api.policy import PROBE, SCORE_KEY, ProblemKeys
 from service.api.problems import PROBLEMS, on_relevance_error
-from service.errors import UnavailableError, UnknownTaskError
+from service.errors import UnavailableError
 
 PLATFORM = "onnxruntime_onnx"
 ANY = -1  # a dimension of any size
+KEY, OPEN = (replace(each, problem_keys=ProblemKeys.KSERVE) for each in (SCORE_KEY, PROBE))
 
 
 class ServerMetadata(BaseModel):
@@ -75,66 +75,64 @@ NOT_THERE: dict[int | str, dict[str, Any]] = {404: PROBLEMS[404], 503: PROBLEMS[
 
 
 @router.get("")
-@SCORE_KEY
+@KEY
 async def server_metadata() -> ServerMetadata:
     """Say what the server is."""
     return ServerMetadata(name="relevance", version=project_version(), extensions=["binary_tensor_data"])
 
 
 @router.get("/health/live", response_model=Live, responses=NOT_READY)
-@PROBE
+@OPEN
 async def live(request: Request) -> Response:
     """Say that the process answers and that no model has stopped for good, as `/healthz`."""
     service = service_of(request)
     if service.dead and not service.draining:
-        return await _problem(request, UnavailableError(service.obstacle or "a model can no longer score"), live=False)
+        error = UnavailableError(service.obstacle or "a model can no longer score")
+        return await on_relevance_error(request, error, {"live": False})
     return JSONResponse(Live(live=True).model_dump())
 
 
 @router.get("/health/ready", response_model=Ready, responses=NOT_READY)
-@PROBE
+@OPEN
 async def ready(request: Request) -> Response:
     """Say that every model can score, as `/readyz`."""
     service = service_of(request)
     if service.obstacle:
-        return await _problem(request, UnavailableError(service.obstacle), live=False, ready=False)
+        return await on_relevance_error(request, UnavailableError(service.obstacle), {"live": False, "ready": False})
     return JSONResponse(Ready(live=True, ready=True).model_dump())
 
 
-@router.get("/models/{name}", response_model=ModelMetadata, responses=NOT_THERE)
-@SCORE_KEY
-async def model_metadata(name: str, request: Request) -> Response:
+@router.get("/models/{name}", responses=NOT_THERE)
+@KEY
+async def model_metadata(name: str, request: Request) -> ModelMetadata:
     """Say what a model is; its name is that of its bundle, or its task (`qc`, `qi`, `rerank`)."""
-    return await _metadata(request, name, None)
+    return _metadata(request, name, None)
 
 
-@router.get("/models/{name}/versions/{model_version}", response_model=ModelMetadata, responses=NOT_THERE)
-@SCORE_KEY
-async def version_metadata(name: str, model_version: str, request: Request) -> Response:
+@router.get("/models/{name}/versions/{model_version}", responses=NOT_THERE)
+@KEY
+async def version_metadata(name: str, model_version: str, request: Request) -> ModelMetadata:
     """Say what one version of a model is."""
-    return await _metadata(request, name, model_version)
+    return _metadata(request, name, model_version)
 
 
 @router.get("/models/{name}/ready", response_model=ModelReady, responses=NOT_THERE)
-@SCORE_KEY
+@KEY
 async def model_ready(name: str, request: Request) -> Response:
     """Say that a model can score."""
     return await _readiness(request, name, None)
 
 
 @router.get("/models/{name}/versions/{model_version}/ready", response_model=ModelReady, responses=NOT_THERE)
-@SCORE_KEY
+@KEY
 async def version_ready(name: str, model_version: str, request: Request) -> Response:
     """Say that one version of a model can score."""
     return await _readiness(request, name, model_version)
 
 
-async def _metadata(request: Request, name: str, model_version: str | None) -> Response:
-    try:
-        manifest = find(service_of(request), name, model_version).manifest
-    except (UnknownTaskError, UnavailableError) as error:
-        return await _problem(request, error)
-    metadata = ModelMetadata(
+def _metadata(request: Request, name: str, model_version: str | None) -> ModelMetadata:
+    manifest = find(service_of(request), name, model_version).manifest
+    return ModelMetadata(
         name=manifest.name,
         versions=[manifest.version],
         platform=PLATFORM,
@@ -144,7 +142,6 @@ async def _metadata(request: Request, name: str, model_version: str | None) -> R
             Tensor(name="label", datatype="INT64", shape=[ANY]),
         ],
     )
-    return JSONResponse(metadata.model_dump())
 
 
 async def _readiness(request: Request, name: str, model_version: str | None) -> Response:
@@ -153,16 +150,6 @@ async def _readiness(request: Request, name: str, model_version: str | None) -> 
         model = find(service, name, model_version)
         if service.draining or not model.alive:
             raise UnavailableError(service.obstacle or f"model {name!r} can no longer score")
-    except UnknownTaskError as error:
-        return await _problem(request, error)
     except UnavailableError as error:
-        return await _problem(request, error, name=name, ready=False)
+        return await on_relevance_error(request, error, {"name": name, "ready": False})
     return JSONResponse(ModelReady(name=model.manifest.name, ready=True).model_dump())
-
-
-async def _problem(request: Request, error: RelevanceError, **also: Any) -> Response:
-    """Return problem details with the key `error`, as the protocol has it, and with further keys of the answer."""
-    response = await on_relevance_error(request, error)
-    response_body = json.loads(bytes(response.body)) | {"error": str(error)} | also
-    kept = {name: value for name, value in response.headers.items() if name == "retry-after"}
-    return Response(json.dumps(response_body), response.status_code, kept, media_type="application/problem+json")

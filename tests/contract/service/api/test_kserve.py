@@ -8,6 +8,7 @@ import pytest
 
 from relevance.errors import BundleError
 from relevance.tasks import Task
+from service.auth.key_file import entry, new_secret
 from tests.serving import in_process, running
 
 HEALTH = ("/v2/health/live", "/v2/health/ready", "/v2/models/tiny-qc-1/ready")
@@ -88,6 +89,16 @@ def test_loading_is_not_ready_and_knows_no_model_yet(bundles):
     assert live.json() == {"live": True}
     for answer in others:
         assert "loaded and tested" in error(answer, 503)["error"]
+
+
+def test_a_missing_api_key_is_told_under_the_key_that_clients_read(bundles, tmp_path):
+    (tmp_path / "keys.toml").write_text(entry("caller", new_secret(), ["score"]))
+
+    async def scenario(client, service):
+        return [await client.get(path) for path in ("/v2", "/v2/models/qc", "/v2/models/qc/ready")]
+
+    for answer in in_process({Task.QC: bundles["qc"]}, scenario, api_keys=tmp_path / "keys.toml"):
+        assert "no API key" in error(answer, 401)["error"]
 
 
 def test_failed_loading_is_not_ready(bundles, tmp_path):
