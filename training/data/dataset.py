@@ -12,10 +12,12 @@ of JSON arrays are counted from 1. A row without `id` takes its number as id, on
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+
+import pyarrow as pa
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task
@@ -24,10 +26,15 @@ from training.data.files.file_types import Record, records_of
 from training.data.files.parts import PARQUET, Part, parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.files.writers import check_files, write_file
-from training.data.labels.clicks import BetaPrior, with_rates
+from training.data.labels.clicks import BetaPrior, counts_of, with_rate
 from training.data.rows import MISSING, WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport, ReadResult, Row
+from training.data.stored.batches import in_chunks, to_batch, to_rows
+from training.data.stored.buckets import PLACED, RepeatedKeys
 from training.data.stored.rows import stored
+from training.data.stored.spool import Spool
 from training.data.values import plain_id
+
+_NO_LABEL = -1
 
 
 def read_pairs(
@@ -50,8 +57,7 @@ def store_pairs(
 ) -> ReadResult[LabeledPair]:
     """Read a labelled file into temporary files, for stages that go through rows of any number (training.data.stored).
 
-    Arguments and errors as for `read_pairs`, and MachineError if the disk is full. With `reading.clicks` all rows are
-    in memory once, since the prior of their rates is fitted to all.
+    Arguments and errors as for `read_pairs`, and MachineError if the disk is full.
     """
     return _pairs(_Reader(Path(path), task, reading, bad_rows_file), stored)
 
@@ -73,10 +79,31 @@ def read_rows(
     Raises BadRowsError if rows are bad and `bad_rows_file` is None, if no row is good, or if a label is a number other
     than 0 and 1, because all labels may then be grades. Raises InputError if the file cannot be read or lacks a column.
     """
-    reader = _Reader(Path(path), task, reading, bad_rows_file)
-    good = list(reader.rows(require_labels))
-    repeated = [key for key, count in Counter(row.id for row in good).items() if count > 1]
-    return ReadResult(good, replace(reader.report, repeated_ids=tuple(repeated)))
+    good: list[Row] = []
+    report = scan_rows(
+        path, task, good.append, reading=reading, require_labels=require_labels, bad_rows_file=bad_rows_file
+    )
+    return ReadResult(good, report)
+
+
+def scan_rows(
+    path: Path | str,
+    task: Task,
+    see: Callable[[Row], object],
+    *,
+    reading: ReadOptions = AS_IT_COMES,
+    require_labels: bool = True,
+    bad_rows_file: Path | str | None = None,
+) -> ReadReport:
+    """Call `see` with each good row of what `read_rows` reads, and return the report; errors as there.
+
+    Rows are not held. Their ids lie in temporary files until repeated ones are found: MachineError if the disk is full.
+    """
+    reader, ids = _Reader(Path(path), task, reading, bad_rows_file), RepeatedKeys()
+    for row in reader.rows(require_labels):
+        see(row)
+        ids.add(row.id)
+    return replace(reader.report, repeated_ids=tuple(ids.found()))
 
 
 def _pairs(
@@ -84,6 +111,24 @@ def _pairs(
 ) -> ReadResult[LabeledPair]:
     rows = hold(row.labeled() for row in reader.rows(require_labels=True))
     return ReadResult(rows, reader.report)
+
+
+class _RowsOnDisk:
+    """Rows that can be gone through again, in a temporary file."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._spool = Spool(PLACED)
+        for chunk in in_chunks(rows):
+            pairs = [
+                LabeledPair(row.pair, _NO_LABEL if row.label is None else row.label, row.id, row.extra) for row in chunk
+            ]
+            numbers = pa.array([row.number for row in chunk], pa.int64())
+            self._spool.add(to_batch(pairs).append_column("place", numbers))
+
+    def __iter__(self) -> Iterator[Row]:
+        for batch in self._spool.batches():
+            for row, number in zip(to_rows(batch), batch.column("place").to_pylist(), strict=True):
+                yield Row(row.pair, None if row.label == _NO_LABEL else row.label, row.id, number, row.extra)
 
 
 class _Reader:
@@ -99,12 +144,17 @@ class _Reader:
 
     def rows(self, require_labels: bool) -> Iterator[Row]:
         """Return the good rows; those of click counts with the rates that all of them give."""
-        good = self._good_rows(require_labels)
+        good: Iterable[Row] = self._good_rows(require_labels)
         if self._reading.clicks:
-            all_rows = list(good)
-            _ = self.report  # bad rows are reported before counts that fit no prior
-            good = iter(with_rates(all_rows, BetaPrior.parse(self._reading.clicks)))
-        return good
+            prior = BetaPrior.parse(self._reading.clicks)
+            if prior is None:
+                good = _RowsOnDisk(good)
+                _ = self.report  # bad rows are reported before counts that fit no prior
+                counts = Counter(pair for pair in map(counts_of, good) if pair is not None)
+                prior = BetaPrior.fitted(counts.elements()) if counts else None
+            if prior is not None:
+                return (with_rate(row, prior) for row in good)
+        return iter(good)
 
     def _good_rows(self, require_labels: bool) -> Iterator[Row]:
         for row in iter_rows(self._path, self._task, reading=self._reading, require_labels=require_labels):

@@ -16,7 +16,7 @@ from typing import Any
 
 from relevance.tasks import Pair, Task
 from training.data.fields import QUERY_FIELD
-from training.data.labels.clicks import CLICKS, IMPRESSIONS, BetaPrior, with_rates
+from training.data.labels.clicks import CLICKS, IMPRESSIONS, BetaPrior, with_rate
 from training.data.labels.grades import Grades, label_of
 from training.data.labels.weights import HALF, LABEL_CUT, LABEL_SHARE, LABEL_VOTES, LABEL_WEIGHT
 from training.data.rows import UNKNOWN_GRADE, BadRow, Problem, Row
@@ -116,7 +116,7 @@ class LogRows:
         for number, (query, candidate, language, clicks, impressions, votes, share) in enumerate(found, 1):
             pair, counts = Pair(query, candidate, language), {CLICKS: clicks, IMPRESSIONS: impressions}
             if votes is None:
-                (row,) = with_rates([Row(pair, None, "", number, counts)], prior)
+                row = with_rate(Row(pair, None, "", number, counts), prior)
                 yield self._record(pair, row.label, row.extra)
             else:
                 yield self._record(pair, int(share >= HALF), counts | {LABEL_SHARE: share, LABEL_VOTES: votes})

@@ -108,17 +108,17 @@ class _QuotaFiller:
 
     def run(self, made: MadeNegatives, vet: RowScorer | None) -> None:
         """Fill the quotas as far as possible, all languages in one pass."""
-        with Meter("negatives", sum(quota.wanted for quota in self._quotas.values()), "row") as meter:
-            while True:
-                planned = ((language, quota.plan()) for language, quota in self._quotas.items())
-                plans = {language: plan for language, plan in planned if plan is not None}
-                if not plans:
-                    return
-                drawn = self._pass(plans)
-                for bucket in range(drawn.buckets):
-                    meter.advance(self._settle(bucket, drawn.whole(bucket), made, vet))
+        while True:
+            planned = ((language, quota.plan()) for language, quota in self._quotas.items())
+            plans = {language: plan for language, plan in planned if plan is not None}
+            if not plans:
+                return
+            with Meter("negatives", sum(int(plan.sum(dtype=np.int64)) for plan in plans.values()), "row") as meter:
+                drawn = self._pass(plans, meter)
+            for bucket in range(drawn.buckets):
+                self._settle(bucket, drawn.whole(bucket), made, vet)
 
-    def _pass(self, plans: dict[str, NDArray[np.unsignedinteger]]) -> Spool:
+    def _pass(self, plans: dict[str, NDArray[np.unsignedinteger]], meter: Meter) -> Spool:
         """Return what was drawn (DRAWN) of all rows that the plans ask, in buckets by candidate."""
         found = Spool(DRAWN, self._near.buckets)
         for number in range(len(self._grouped)):
@@ -133,10 +133,13 @@ class _QuotaFiller:
             if drawn.num_rows:
                 self._earlier.add(drawn.select(EARLIER.names), number)
                 found.scatter(drawn, self._near.bucket_of(drawn.column("candidate").to_numpy()))
+            meter.advance(int(asked.sum()))
         return found
 
-    def _settle(self, bucket: int, drawn: pa.RecordBatch, made: MadeNegatives, vet: RowScorer | None) -> int:
-        """Keep what was drawn unless a near query has it as a positive, or `vet` takes it for one; return how many."""
+    def _settle(self, bucket: int, drawn: pa.RecordBatch, made: MadeNegatives, vet: RowScorer | None) -> None:
+        """Keep what was drawn unless a near query has it as a positive, or `vet` takes it for one."""
+        if not drawn.num_rows:
+            return
         near = self._near.is_near(bucket, drawn, self._queries.centred())
         for quota, some in self._by_language(drawn.filter(pa.array(near))):
             quota.ask_again(some.column("rank").to_numpy())
@@ -146,7 +149,6 @@ class _QuotaFiller:
         for quota, some in self._by_language(drawn):
             quota.accept(some.column("rank").to_numpy(), some.column("strategy").to_pylist())
         made.add(drawn)
-        return drawn.num_rows
 
     def _vetted(self, drawn: pa.RecordBatch, vet: RowScorer) -> NDArray[np.bool_]:
         """Return True [N] for negatives whose logits are below their positives' by the margin."""

@@ -4,7 +4,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,9 @@ from training.commands.options import (
 )
 from training.data.files.writers import check_ending, check_files, say
 
+if TYPE_CHECKING:
+    from training.data.rows import Row
+
 log = logging.getLogger(__name__)
 
 data = typer.Typer(help="Check, clean, split and describe files of labelled pairs.", no_args_is_help=True)
@@ -44,25 +47,27 @@ def check(
     ] = None,
 ) -> None:
     """Read a file as training does. Report every bad row, or count rows and positives by language."""
-    from training.data.dataset import read_rows
+    from training.data.dataset import scan_rows
 
     check_files([bad_rows], [file], overwrite=output.overwrite)
-    found = read_rows(file, task, reading=reading, require_labels=not unlabeled, bad_rows_file=bad_rows)
-    rows, report = found.rows, found.report
+    counts: dict[str, dict[str, int]] = {}
+
+    def see(row: "Row") -> None:
+        count = counts.setdefault(row.pair.language, {"rows": 0, "positive": 0})
+        count["rows"] += 1
+        count["positive"] += row.label == 1
+
+    report = scan_rows(file, task, see, reading=reading, require_labels=not unlabeled, bad_rows_file=bad_rows)
+    rows = report.total - len(report.bad_rows)
     if report.bad_rows:
         log.warning("%s: %d bad rows, written to %s", file, len(report.bad_rows), bad_rows)
     if report.repeated_ids:
         some = ", ".join(report.repeated_ids[:5])
         log.warning("%s: %d ids occur in several rows (%s ...)", file, len(report.repeated_ids), some)
-    counts: dict[str, dict[str, int]] = {}
-    for row in rows:
-        count = counts.setdefault(row.pair.language, {"rows": 0, "positive": 0})
-        count["rows"] += 1
-        count["positive"] += row.label == 1
-    lines = [f"{file}: {len(rows)} good rows"]
+    lines = [f"{file}: {rows} good rows"]
     for language, count in sorted(counts.items()):
         lines.append(f"  {language:4} {count['rows']:7} rows, {count['positive']:7} positive")
-    as_object = json.dumps({"file": str(file), "rows": len(rows), "languages": counts})
+    as_object = json.dumps({"file": str(file), "rows": rows, "languages": counts})
     say(as_object if output.as_json else "\n".join(lines), bad_rows)
 
 

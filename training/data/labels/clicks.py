@@ -11,7 +11,7 @@ which `label_cut` keeps for the votes (training.data.votes).
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,18 +115,16 @@ def check_counts(record: dict[str, Any], problems: list[Problem]) -> bool:
     return True
 
 
-def with_rates(rows: Sequence[Row], prior: BetaPrior | None) -> list[Row]:
-    """Return rows with targets, weights, votes and labels of their counts; without counts, as they are.
+def counts_of(row: Row) -> tuple[int, int] | None:
+    """Return the clicks and impressions of a row; None where it lacks one."""
+    pair = row.extra.get(CLICKS), row.extra.get(IMPRESSIONS)
+    return None if any(map(is_missing, pair)) else pair  # type: ignore[return-value] - check_counts made them integers
 
-    Without a prior, it is fitted to these rows. InputError as `BetaPrior.fitted`.
-    """
-    pairs = [(row.extra.get(CLICKS), row.extra.get(IMPRESSIONS)) for row in rows]
-    counts = [None if any(map(is_missing, pair)) else pair for pair in pairs]
-    given = [pair for pair in counts if pair is not None]
-    if not given:
-        return list(rows)
-    prior = prior or BetaPrior.fitted(given)
-    return [row if pair is None else _rated(row, *pair, prior) for row, pair in zip(rows, counts, strict=True)]
+
+def with_rate(row: Row, prior: BetaPrior) -> Row:
+    """Return a row with target, weight, votes and label of its counts; one without counts as it is."""
+    counts = counts_of(row)
+    return row if counts is None else _rated(row, *counts, prior)
 
 
 def _rated(row: Row, clicks: int, impressions: int, prior: BetaPrior) -> Row:

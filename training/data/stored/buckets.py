@@ -7,12 +7,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from relevance.tasks import query_key
-from training.data.stored.batches import SCHEMA, in_chunks
+from training.data.stored.batches import BATCH_ROWS, SCHEMA, in_chunks
 from training.data.stored.rows import StoredRows
 from training.data.stored.spool import Spool, bucket_of, buckets_for
 
 PLACED = SCHEMA.append(pa.field("place", pa.int64()))
 TEXT = pa.schema({"text": pa.string()})
+_KEYS = pa.schema({"key": pa.binary(), "place": pa.int64()})
+_KEY_BUCKETS = 64  # how many keys there will be is not known
 KEYED = PLACED.append(pa.field("key", pa.string()))
 
 
@@ -76,6 +78,42 @@ class StoredTexts(Collection[str]):
 
     def __contains__(self, text: object) -> bool:
         return any(text == each for each in self)
+
+
+class RepeatedKeys:
+    """Finds keys that occur more than once among any number of them."""
+
+    def __init__(self) -> None:
+        self._spool = Spool(_KEYS, _KEY_BUCKETS)
+        self._waiting: list[str] = []
+        self._seen = 0
+
+    def add(self, key: str) -> None:
+        """Add a key. MachineError if the disk is full."""
+        self._waiting.append(key)
+        if len(self._waiting) == BATCH_ROWS:
+            self._write()
+
+    def found(self) -> list[str]:
+        """Return each key that occurred more than once, in the order of their first occurrence."""
+        self._write()
+        found: list[tuple[int, bytes]] = []
+        for bucket in range(self._spool.buckets):
+            rows = self._spool.whole(bucket)
+            table = pa.table(rows.columns, names=rows.schema.names).group_by("key")
+            counts = table.aggregate([("place", "min"), ("place", "count")])
+            counts = counts.filter(pc.greater(counts["place_count"], 1))
+            found += zip(counts["place_min"].to_pylist(), counts["key"].to_pylist(), strict=True)
+        return [key.decode("utf-8", "surrogatepass") for _, key in sorted(found)]
+
+    def _write(self) -> None:
+        keys, self._waiting = self._waiting, []
+        places = np.arange(self._seen, self._seen + len(keys))
+        self._seen += len(keys)
+        columns = [pa.array([key.encode("utf-8", "surrogatepass") for key in keys], pa.binary()), pa.array(places)]
+        if keys:
+            numbers = bucket_numbers(keys, self._spool.buckets)
+            self._spool.scatter(pa.RecordBatch.from_arrays(columns, schema=_KEYS), numbers)
 
 
 def distinct(texts: Iterable[str], size: int) -> int:

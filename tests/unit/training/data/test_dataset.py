@@ -15,6 +15,7 @@ from training.data.dataset import iter_rows, read_pairs, read_rows
 from training.data.files.reading import ReadOptions
 from training.data.rows import BadRow, BadRowsError, Row
 from training.data.splits import write_pairs
+from training.data.stored.buckets import RepeatedKeys
 
 GOOD = {"id": 1, "task": "QC", "language": "fr", "origin_query": "lampe", "category_path": "maison,lampes", "label": 1}
 
@@ -389,6 +390,14 @@ def test_table_without_label_column_is_read_when_labels_are_not_required(tmp_pat
 def test_repeated_ids_are_reported_and_kept(tmp_path):
     found = read_rows(write_rows(tmp_path / "a.txt", GOOD, GOOD, GOOD | {"id": 2}), Task.QC)
     assert (found.report.repeated_ids, len(found.rows)) == (("1",), 3)
+
+
+def test_repeated_ids_of_many_rows_come_in_the_order_of_their_first_rows():
+    repeats, names = RepeatedKeys(), [f"id {at % 9000}" for at in range(20_000)] + ["half \ud83d"] * 2 + ["once"]
+    for name in names:
+        repeats.add(name)
+    assert repeats.found() == [f"id {at}" for at in range(9000)] + ["half \ud83d"]
+    assert RepeatedKeys().found() == []
 
 
 def test_rows_are_streamed(tmp_path):
