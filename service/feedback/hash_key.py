@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from relevance.errors import ConfigError
@@ -18,21 +19,20 @@ def prepare(folder: Path) -> bytes:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / KEY_FILE).exists():
             _make_key(folder / KEY_FILE)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # the folder can be written
     except OSError as error:
         raise ConfigError(f"feedback_folder {folder}: {error.strerror}; expected a folder to write into") from None
     return read_key(folder)
 
 
 def _make_key(path: Path) -> None:
-    """Write a new key, unless another process is quicker."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
+    """Write a new key, unless another process is quicker. Processes of several containers may have the same id."""
+    handle, beside = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # only its owner reads it
     try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(KEY_BYTES) + "\n")
         with contextlib.suppress(FileExistsError):
             os.link(beside, path)
     finally:
-        beside.unlink(missing_ok=True)
+        Path(beside).unlink(missing_ok=True)

@@ -92,7 +92,10 @@ class LogFiles:
             stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
             self._number += 1
             self._path = self._folder / f"{HIDDEN}{stamp}-{host}-{os.getpid()}-{self._number}.jsonl"
-            file = io.FileIO(self._path, "x+")  # a container's processes may share host name, id and second
+            try:
+                file = io.FileIO(self._path, "x+")
+            except FileExistsError:
+                continue  # processes of several containers may share host name, id and second
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -6,7 +6,9 @@ import json
 import resource
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -219,6 +221,15 @@ def test_a_start_publishes_the_whole_lines_of_ended_writers_only(tmp_path, metri
     assert not list(tmp_path.glob(".feedback-*"))
 
 
+def test_processes_of_the_same_host_id_and_second_write_a_file_each(tmp_path):
+    both = [LogFiles(tmp_path, Settings()) for _ in range(2)]
+    for files in both:
+        files.write(b"{}\n")
+    for files in both:
+        files.publish()
+    assert [file.read_bytes() for file in published(tmp_path)] == [b"{}\n"] * 2
+
+
 @pytest.mark.parametrize("held", [False, True])
 def test_a_new_file_that_another_process_adopts_before_it_is_locked_is_made_again(tmp_path, monkeypatch, held):
     """Two processes start at once. `held`: the other one still has the lock when this one asks for it."""
@@ -248,6 +259,20 @@ def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path):
     assert prepare(tmp_path / "log") == key == read_key(tmp_path / "log")
     assert (tmp_path / "log" / KEY_FILE).stat().st_mode & 0o777 == 0o600
     assert prepare(tmp_path / "other") != key
+
+
+def test_processes_of_the_same_id_that_start_at_once_have_one_key(tmp_path):
+    """Containers of several replicas, each with process 1, and one folder: here as threads."""
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(50):
+            folder, together = tmp_path / str(number), threading.Barrier(8)
+
+            def start(_, folder=folder, together=together):
+                together.wait()
+                return prepare(folder)
+
+            assert set(threads.map(start, range(8))) == {read_key(folder)}
+            assert [path.name for path in folder.iterdir()] == [KEY_FILE]
 
 
 def test_a_damaged_key_and_a_folder_that_is_none_end_the_start(tmp_path):
