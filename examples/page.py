@@ -44,6 +44,9 @@ def _study(study: Mapping[str, Any]) -> Iterator[str]:
         yield f"| {row['candidates']} | {' | '.join(values)} |"
     if study["search"]:
         yield from ("", f"The search itself takes {study['search']['p50_ms']} ms (p95 {study['search']['p95_ms']} ms).")
+    if not study["languages"]:
+        yield from ("", "No language has enough queries to say anything of it alone: raise --queries.")
+        return
     yield from (
         "",
         "| language | queries | BM25 | blend | gain | advice by the tuning queries | advice of the bundle |",

@@ -35,6 +35,7 @@ _STYLE = {
 }
 _MOST_POINTS = 30  # with a dot for each
 _ABOVE = {"textcoords": "offset points", "ha": "right", "color": SOFT}
+_UNDER = {"textcoords": "offset points", "ha": "left", "va": "top", "color": SOFT}
 _OVER = {"textcoords": "offset points", "ha": "left", "color": INK, "annotation_clip": False}
 _BESIDE = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -188,7 +189,7 @@ def line_chart(title: str, curve: Curve, plane: Plane) -> str:
         axes.set(xlim=plane.limits, ylim=plane.limits)
     if plane.level:
         axes.axhline(plane.level[0], color=SOFT, linewidth=1, linestyle="dashed")
-        axes.annotate(plane.level[1], (1, plane.level[0]), (-2, 4), **_ABOVE, xycoords=("axes fraction", "data"))
+        axes.annotate(plane.level[1], (0, plane.level[0]), (4, -4), **_UNDER, xycoords=("axes fraction", "data"))
     if plane.at:
         axes.axvline(plane.at[0], color=SOFT, linewidth=1, linestyle="dotted")
         axes.annotate(plane.at[1], (plane.at[0], 0), (-4, 4), **_ABOVE, xycoords=("data", "axes fraction"))

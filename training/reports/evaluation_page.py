@@ -47,7 +47,7 @@ def render(found: Evaluation, card: ModelCard, file: str) -> str:
     }
     return render_page(
         "evaluation.html",
-        title=f"{card.name} on {file}",
+        title=f"Evaluation: {card.name} on {file}",
         card=card,
         report=found,
         analysis=analysis,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -23,5 +24,13 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = _breakable
     environment.filters["number"] = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
     return environment
+
+
+def _breakable(value: object) -> "Markup":
+    """Return an escaped text that may be broken after a comma: category paths have no spaces there."""
+    from markupsafe import Markup, escape
+
+    return Markup(",<wbr>").join(map(escape, str(value).split(",")))

@@ -110,7 +110,7 @@ export class ModelCard {
       ...parts
         .filter(([, slice]) => slice)
         .map(([name, slice]) => [`AUC, ${name.toLowerCase()}`, slice.auc, `${short(slice.rows)} rows`]),
-      ["F1", metrics.all.f1, `always yes ${short(metrics.all.always_yes_f1.value)}`],
+      ["F1", metrics.all.f1, `always yes ${metrics.all.always_yes_f1.value?.toFixed(3) ?? "–"}`],
       ...(ranking?.value != null ? [["nDCG@10", ranking, `${short(metrics.ranking.all.queries)} queries`]] : []),
       ...(cosine_auc !== null ? [["AUC of the cosine", { value: cosine_auc }, "base model"]] : []),
     ];

@@ -164,7 +164,7 @@ class Live {
       ["Requests scored", span.rate(`${LATENCY}_count`, this.scored()), "/s"],
       ["Pairs scored", span.rate("scores_total", of), "/s"],
       ["Latency, p95", high === null ? null : 1000 * high, "ms"],
-      ["Queue", waiting, oldest > 0 ? `tokens, ${short(oldest, 2)} s old` : "tokens"],
+      [oldest > 0 ? `Queue, oldest ${short(oldest, 2)} s` : "Queue", waiting, "tokens"],
       ["Shed", shed, "requests"],
       ["Padding", padding(span, of), "%"],
       ["Texts in the token cache", lookups ? (100 * hits) / lookups : null, "%"],
