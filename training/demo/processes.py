@@ -22,7 +22,6 @@ from relevance.tasks import Task
 RELEVANCE = (sys.executable, "-m", "relevance")
 POLL_SECONDS = 0.1
 END_SECONDS = 20.0
-NICE_STEP = 5
 SETTINGS = {
     "RELEVANCE_WATCH_SECONDS": "0.5",
     "RELEVANCE_KEEP_PREVIOUS": "false",
@@ -62,17 +61,13 @@ class Processes:
         """Run a command of `relevance` to its end. Raises MachineError where it fails, which calls it `what`."""
         self._check(what, self.start(*arguments, log=log), log)
 
-    def train(self, what: str, *arguments: str, log: Path, place: int, of: int) -> Iterator[str]:
-        """Run a command of `relevance` that trains, number `place` of `of` side by side, and yield the lines it prints.
+    def train(self, what: str, *arguments: str, log: Path, of: int) -> Iterator[str]:
+        """Run a command of `relevance` that trains, one of `of` that share the cores, and yield the lines it prints.
 
-        They share the cores. Exports and the service go before all of them, and earlier ones before later ones: then
-        all end at about the same time. Raises MachineError where it fails, which calls it `what`.
+        Raises MachineError where it fails, which calls it `what`.
         """
         threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, usable_cores() // of))
         child = self.start(*arguments, log=log, output=subprocess.PIPE, OMP_NUM_THREADS=threads)
-        with contextlib.suppress(ProcessLookupError):
-            niceness = os.getpriority(os.PRIO_PROCESS, 0) + NICE_STEP * (place + 1)
-            os.setpriority(os.PRIO_PROCESS, child.pid, niceness)
         with child.stdout or contextlib.nullcontext(()) as lines:
             yield from (line.strip() for line in lines)
         self._check(what, child, log)

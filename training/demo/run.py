@@ -23,6 +23,7 @@ from training.demo.processes import Processes, Service, check_port
 
 SERVICE_LOG = "service.log"
 INTERRUPTED = 130
+NICE_STEP = 5
 NEEDED = ("torch", "optimum", "onnxruntime", "fastapi")
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last one: its terminal was closed
 EXAMPLE = (
@@ -67,9 +68,10 @@ class Demo:
         service = Service(self._processes, links, port, self._folder / SERVICE_LOG)
         service.wait_ready()
         if self._unfinished:
-            names = " and ".join(part.name for part in self._unfinished)
             self.say(f"Open {service.url}/ now: the UNTUNED encoder answers and is marked so.")
-            self.say(f"Fine-tuning of {names} on the sample goes on.")
+            names = " and ".join(part.name for part in self._unfinished)
+            logs = ", ".join(str(part.log) for part in self._unfinished)
+            self.say(f"Fine-tuning of {names} on the sample goes on; how far it is: {logs}")
         self._service.set_result(service)
         return service
 
@@ -97,7 +99,7 @@ class Demo:
             if part.untuned.is_exported:
                 untuned.set_result(None)
             what, parts = f"training of {part.name}", len(self._unfinished)
-            for name in self._processes.train(what, *command, log=part.log, place=place, of=parts):
+            for name in self._processes.train(what, *command, log=part.log, of=parts):
                 if name == part.untuned.recipe.name:
                     self._export(part, part.untuned)
                     part.drop_untuned_checkpoint()
@@ -152,9 +154,15 @@ def make_models(folder: Path, recipes: Path = RECIPES) -> None:
 
 
 def train_part(folder: Path, task: Task, recipes: Path, *, tuned_only: bool) -> None:
-    """Make the checkpoints of a part that are not there yet; print the name of each when it is: the demo reads it."""
+    """Make the checkpoints of a part that are not there yet; print the name of each when it is: the demo reads it.
+
+    Fine-tuning gives way to everything that people wait for sooner, and that of a later part to that of an earlier one,
+    so that all parts end at about the same time.
+    """
     part = Part.of(task, folder, recipes)
     for stage in part.stages(tuned_only=tuned_only):
+        if stage is part.tuned:
+            _give_way(NICE_STEP * (1 + TASKS.index(task)))
         part.train(folder, stage)
         _tell(stage.recipe.name)
 
@@ -181,6 +189,13 @@ def _demo(folder: Path, recipes: Path, *, tuned_only: bool = False) -> Iterator[
             for each in ENDING:
                 signal.signal(each, signal.SIG_IGN)  # a second signal must not leave a service behind
             demo.end()
+
+
+def _give_way(steps: int) -> None:
+    """Lower the priority of this process by steps of `nice`: that of each thread, as Linux has it."""
+    niceness = os.getpriority(os.PRIO_PROCESS, 0) + steps
+    for thread in Path("/proc/self/task").iterdir():
+        os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)
 
 
 def _gain(part: Part) -> str:
