@@ -25,7 +25,7 @@ SERVICE_LOG = "service.log"
 INTERRUPTED = 130
 NICE_STEP = 5
 NEEDED = ("torch", "optimum", "onnxruntime", "fastapi")
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last one: its terminal was closed
+CLOSED = signal.SIGHUP  # its terminal was closed; `nohup` ignores it
 EXAMPLE = (
     '{"task": "qc", "query": "ランニングシューズ", "language": "ja", '
     '"candidates": ["shoes,sports shoes,running shoes", "furniture,office furniture,office chairs"]}'
@@ -177,7 +177,8 @@ def _demo(folder: Path, recipes: Path, *, tuned_only: bool = False) -> Iterator[
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         demo = Demo(folder, recipes, tuned_only=tuned_only)
-        for each in ENDING:
+        ending = {signal.SIGINT, signal.SIGTERM, *({CLOSED} if signal.getsignal(CLOSED) is signal.SIG_DFL else ())}
+        for each in ending:
             signal.signal(each, signal.default_int_handler)
         _tell(f"Demo in {folder}. Its rows are SYNTHETIC: they show that the system works, not how good it is.")
         try:
@@ -186,7 +187,7 @@ def _demo(folder: Path, recipes: Path, *, tuned_only: bool = False) -> Iterator[
             _tell(f"\nStopped. The same command goes on from here; what is done is kept in {folder}.")
             sys.exit(INTERRUPTED)
         finally:
-            for each in ENDING:
+            for each in ending:
                 signal.signal(each, signal.SIG_IGN)  # a second signal must not leave a service behind
             demo.end()
 
