@@ -40,7 +40,6 @@ for entry in showcase():
 
 # What a process does, by its command line.
 KINDS = {
-    "installation": r"\bpip\b|\bvenv\b",
     "training of QC, untuned and fine-tuned": r"--part qc",
     "training of QI, untuned and fine-tuned": r"--part qi",
     "exports of untuned models": r"relevance export .*untuned",
@@ -79,8 +78,9 @@ class Spent:
         if int(fields[3]) != self._session:
             return
         line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        kind = next((kind for kind, pattern in KINDS.items() if re.search(pattern, line)), "make and other")
-        self._seen[int(folder.name)] = kind, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        if line:  # else it has ended, and nobody has asked for its status yet
+            kind = next((kind for kind, pattern in KINDS.items() if re.search(pattern, line)), "installation")
+            self._seen[int(folder.name)] = kind, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
