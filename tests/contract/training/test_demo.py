@@ -22,9 +22,11 @@ from training.demo.parts import RECIPES, TASKS, Part
 from training.demo.processes import check_port
 
 CODE = """
+import signal
 import sys
 from pathlib import Path
 from training.demo.run import run
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under nohup, which ignores it for good
 sys.stdout = open(sys.argv[1], "w")
 run(Path("demo"), 0, Path("recipes"))
 """
