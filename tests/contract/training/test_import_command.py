@@ -186,7 +186,16 @@ def test_further_modules_are_refused(tmp_path):
 def test_a_checkpoint_that_disagrees_is_not_written(tmp_path, monkeypatch):
     tiny_reranker(tmp_path / "model")
     monkeypatch.setattr(checkpoint, "predict_logits", lambda model, tokenizer, pairs: np.zeros(len(pairs)))
-    refused(tmp_path, ParityError, "by its own library and 0.00000 here; expected a difference of at most 0.0001")
+    refused(tmp_path, ParityError, "by its own library and 0.00000 here; expected scores within 0.0001")
+
+
+def test_rounding_of_a_large_model_is_no_disagreement(tmp_path, monkeypatch):
+    tiny_reranker(tmp_path / "model")
+    real = checkpoint.predict_logits
+    monkeypatch.setattr(checkpoint, "predict_logits", lambda *given: real(*given) + 4e-3)
+    refused(tmp_path, ParityError, "expected scores within 0.0001 and logits within 0")
+    monkeypatch.setattr(checkpoint, "predict_logits", lambda *given: real(*given) + 2e-4)
+    assert import_reranker(str(tmp_path / "model"), tmp_path / "out", ImportOptions()).name == "model"
 
 
 def test_an_output_that_is_there_is_kept(tmp_path):
