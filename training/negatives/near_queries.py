@@ -29,6 +29,7 @@ _ACCENTS = re.compile("[\u0300-\u036f]")
 _ENDINGS = frozenset("aeiosny" + "аеёиоуыэюяйь" + "αεηιοςυσω")  # of plurals and cases
 _LEAST_STEM = 3
 _MOST_QUERIES = 1024  # of one candidate that are compared with a query; more are sampled evenly
+_BLOCK_PAIRS = 2048  # that are compared at once with the queries of one candidate
 _KEPT_FORMS = 1 << 16
 _FORMS = pa.schema({"words": pa.string(), "joined": pa.string()})
 _POSITIVES = pa.schema({"candidate": pa.int32(), "number": pa.int32(), "query": pa.string()})
@@ -112,13 +113,15 @@ class NearQueries:
         numbers, first = np.unique(members.column("number").to_numpy(), return_index=True)
         step = max(len(numbers) / _MOST_QUERIES, 1.0)
         some = (np.arange(min(len(numbers), _MOST_QUERIES)) * step).astype(np.int64)
-        own = vectors.take(pairs.column("text").to_numpy())
-        near = own @ vectors.take(numbers[some]).T >= self._least
+        others = vectors.take(numbers[some]).T
         found = np.zeros(pairs.num_rows, dtype=bool)
-        for at in np.flatnonzero(near.any(axis=1)).tolist():
-            query = pairs.column("query")[at].as_py()
-            others = members.column("query").take(pa.array(first[some][near[at]])).to_pylist()
-            found[at] = any(lost_number(query, other) is None for other in others)
+        for start in range(0, pairs.num_rows, _BLOCK_PAIRS):
+            block = pairs.slice(start, _BLOCK_PAIRS)
+            near = vectors.take(block.column("text").to_numpy()) @ others >= self._least
+            for at in np.flatnonzero(near.any(axis=1)).tolist():
+                query = block.column("query")[at].as_py()
+                theirs = members.column("query").take(pa.array(first[some][near[at]])).to_pylist()
+                found[start + at] = any(lost_number(query, other) is None for other in theirs)
         return found
 
 
