@@ -18,7 +18,10 @@ from relevance.tasks import LabeledPair, Task
 from relevance.text.formatting import FORMAT_VERSION
 from training.fitting.recipe import Recipe
 
-TASKS = (Task.QC, Task.QI)  # the one with more to train first
+TASKS = (Task.QC, Task.QI)
+# How far the fine-tuning of a task gives way (`nice`) to what people wait for sooner. QC has the most to train, so QI
+# gives way to it, too, and both end at about the same time.
+NICENESS = {Task.QC: 1, Task.QI: 6}
 UNTUNED_TRAIN_ROWS = 400  # the start of a head needs few rows,
 UNTUNED_DEV_ROWS = 260  # and people wait for it
 RECIPES = Path(__file__).parent

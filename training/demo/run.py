@@ -18,12 +18,11 @@ from relevance.model.bundle import stated_version
 from relevance.storage.files import writing
 from relevance.storage.locks import output_lock
 from relevance.tasks import Task
-from training.demo.parts import RECIPES, TASKS, Part, Stage
+from training.demo.parts import NICENESS, RECIPES, TASKS, Part, Stage
 from training.demo.processes import Processes, Service, check_port
 
 SERVICE_LOG = "service.log"
 INTERRUPTED = 130
-NICE_STEP = 5
 NEEDED = ("torch", "optimum", "onnxruntime", "fastapi")
 CLOSED = signal.SIGHUP  # its terminal was closed; `nohup` ignores it
 EXAMPLE = (
@@ -154,15 +153,11 @@ def make_models(folder: Path, recipes: Path = RECIPES) -> None:
 
 
 def train_part(folder: Path, task: Task, recipes: Path, *, tuned_only: bool) -> None:
-    """Make the checkpoints of a part that are not there yet; print the name of each when it is: the demo reads it.
-
-    Fine-tuning gives way to everything that people wait for sooner, and that of a later part to that of an earlier one,
-    so that all parts end at about the same time.
-    """
+    """Make the checkpoints of a part that are not there yet; print the name of each when it is: the demo reads it."""
     part = Part.of(task, folder, recipes)
     for stage in part.stages(tuned_only=tuned_only):
         if stage is part.tuned:
-            _give_way(NICE_STEP * (1 + TASKS.index(task)))
+            _give_way(NICENESS[task])
         part.train(folder, stage)
         _tell(stage.recipe.name)
 
