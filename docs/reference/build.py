@@ -50,7 +50,6 @@ MEANINGS = {
     "training.head_learning_rate": "highest learning rate of the head; a `yes_no` head, which is pretrained, has "
     "`learning_rate`",
     "training.weight_decay": "weight decay of the optimiser (AdamW)",
-    "training.label_smoothing": "share of each label that is moved to the other one",
     "data.train": "files of training rows",
     "data.dev": "files of dev rows; absent: split from the training rows",
     "data.test": "files of test rows; absent: split from the training rows",

@@ -55,7 +55,6 @@ class TrainingSection(OptionsModel):
     head_learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps over which the rate rises")
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
     language_temperature: float = Field(
         1.0, ge=1, description="draw languages in proportion to rows ** (1 / T); 1: as they come, 5: nearly alike"
     )
@@ -63,10 +62,9 @@ class TrainingSection(OptionsModel):
         False, description="a row, its translations and its negatives together weigh as much as one row"
     )
     max_query_rows: int = Field(0, ge=0, description="most rows of a query in an epoch, drawn anew each time; 0: all")
-    ranking: Literal["none", "ranknet", "lambdarank", "listnet"] = Field(
-        "none", description="loss that compares the rows of a query, beside the cross-entropy"
+    lambdarank_weight: float = Field(
+        0.0, ge=0, description="weight of LambdaRank, which compares the rows of a query, beside the cross-entropy"
     )
-    ranking_weight: float = Field(1.0, gt=0, description="weight of `ranking` in the loss")
     teacher: Path | None = Field(
         None, description="file of id, and logit or score, of all training rows: margin-MSE to them within queries"
     )
@@ -96,7 +94,7 @@ class TrainingSection(OptionsModel):
     @property
     def within_queries(self) -> bool:
         """Whether a loss compares rows of a query, so that batches must hold them together."""
-        return self.ranking != "none" or self.teacher is not None
+        return self.lambdarank_weight > 0 or self.teacher is not None
 
 
 class Recipe(OptionsModel):

@@ -58,13 +58,14 @@ def facts_of(rows: Sequence[LabeledPair], section: TrainingSection, lacking: Pat
         number: dict[tuple[str, str], int] = {}
         keys = [(query_key(row.pair.query), row.pair.language) for row in rows]
         queries = [number.setdefault(key, len(number)) for key in keys]
-    if section.ranking != "none":
+    if section.lambdarank_weight:
         counts = query_counts(label_shares(rows), queries)
         log.info("ranking: %s", ", ".join(f"{name} {count}" for name, count in asdict(counts).items()))
         if counts.one_class_queries == counts.queries:
             raise InputError(
-                f"training.ranking {section.ranking}: all {counts.queries} queries of the {len(rows)} training rows "
-                "have rows of one target only; expected queries with better and worse candidates"
+                f"training.lambdarank_weight {section.lambdarank_weight:g}: all {counts.queries} queries of the "
+                f"{len(rows)} training rows have rows of one target only; expected queries with better and worse "
+                "candidates"
             )
     languages: Sequence[str] = ()
     if section.language_temperature > 1:

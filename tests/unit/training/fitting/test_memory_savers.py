@@ -120,7 +120,7 @@ def test_an_architecture_that_cannot_repeat_layers_is_named(tmp_path):
 
 def test_a_loss_within_queries_needs_whole_batches():
     with pytest.raises(ValueError, match="micro_batch_size beside a loss within queries"):
-        TrainingSection(micro_batch_size=4, ranking="ranknet")
+        TrainingSection(micro_batch_size=4, lambdarank_weight=1)
 
 
 def test_a_language_model_trains_with_both(tmp_path):

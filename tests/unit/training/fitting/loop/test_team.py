@@ -112,7 +112,7 @@ def test_an_error_of_another_process_is_one_message(base, tmp_path):
     ("given", "fault"),
     [
         ({"processes": 33}, "processes = 33: more than batch_size = 32"),
-        ({"processes": 2, "ranking": "ranknet"}, "processes = 2 beside a loss within queries"),
+        ({"processes": 2, "lambdarank_weight": 1}, "processes = 2 beside a loss within queries"),
         ({"processes": -1}, "greater than or equal to 0"),
     ],
 )

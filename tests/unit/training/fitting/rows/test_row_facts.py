@@ -29,7 +29,7 @@ def test_nothing_is_gathered_where_nothing_is_asked(tmp_path):
 
 
 def test_rows_of_one_query_and_language_have_one_number(tmp_path):
-    found = facts(tmp_path, ranking="ranknet")
+    found = facts(tmp_path, lambdarank_weight=1)
     assert found.queries == [0, 0, 1, 2, 0, 2]
     assert (found.counts.queries, found.counts.one_class_queries, found.counts.one_class_rows) == (3, 1, 1)
     assert facts(tmp_path, max_query_rows=2).queries == found.queries

@@ -111,7 +111,7 @@ def test_rows_of_a_query_are_in_one_batch_unless_they_are_too_many(queries, batc
         assert held <= -(-count // batch_size)
 
 
-@pytest.mark.parametrize("switch", [{"ranking": "ranknet"}, {"teacher": "t.jsonl"}])
+@pytest.mark.parametrize("switch", [{"lambdarank_weight": 1}, {"teacher": "t.jsonl"}])
 def test_terms_within_a_query_hold_its_rows_together(switch):
     made = batches(RowFacts(queries=QUERIES), **switch)
     held = Counter(query for batch in made for query in {QUERIES[i] for i in batch})
