@@ -18,7 +18,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -117,9 +117,9 @@ def negatives(stage: str, work: Path) -> dict[str, Any]:
     return {"rows_in": len(rows), "rows_out": 0}
 
 
-def measured(rows: int, files: Sequence[Path], tags: bool) -> dict[str, Any]:
-    """Return the figures of all stages on so many rows."""
-    found = {}
+def measured(rows: int, files: Sequence[Path], tags: bool) -> Iterator[dict[str, Any]]:
+    """Yield the figures of the stages on so many rows, after each stage, so that a run that is ended keeps them."""
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="relevance-growth-") as name:
         parts = Path(name) / "parts"
         parts.mkdir()
@@ -131,7 +131,7 @@ def measured(rows: int, files: Sequence[Path], tags: bool) -> dict[str, Any]:
             print(
                 f"{rows:,} {stage}: {facts['cpu_seconds']} CPU s, {facts['peak_mib']} MiB", file=sys.stderr, flush=True
             )
-    return found
+            yield dict(found)
 
 
 def model(sizes: dict[int, dict[str, Any]]) -> dict[str, Any]:
@@ -182,9 +182,10 @@ def main(arguments: Sequence[str]) -> None:
     }
     for rows in options.rows:
         files = make(options.data, TASK, rows, options.paths)
-        result["sizes"][rows] = measured(rows, files, rows <= options.tags_up_to)
-        content = result | {"growth": model(result["sizes"]), "load_average_after": os.getloadavg()[0]}
-        options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        for found in measured(rows, files, rows <= options.tags_up_to):
+            result["sizes"][rows] = found
+            content = result | {"growth": model(result["sizes"]), "load_average_after": os.getloadavg()[0]}
+            options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
