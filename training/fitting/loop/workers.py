@@ -21,7 +21,7 @@ from training.fitting.loop.team import ALONE, STORE_FILE, Team, join, leave, tak
 from training.threads import use_free_cores
 
 LOG = "process-{}.log"  # in the folder, by rank
-NOTICE_SECONDS = 10.0  # from a lost connection to the end of the process behind it
+NOTICE_SECONDS = 60.0  # from a lost connection to the end of the process behind it
 
 Work = Callable[..., None]
 
@@ -114,11 +114,13 @@ def _failed(processes: Sequence[BaseProcess], seconds: float) -> int | None:
     """Return the number of a process that has ended with an error, or does so within some seconds; else None."""
     until = time.monotonic() + seconds
     while True:
+        alive = [each.sentinel for each in processes if each.is_alive()]  # first: one that ends now is seen below
         if (rank := next((rank for rank, each in enumerate(processes, start=1) if each.exitcode), None)) is not None:
             return rank
-        left, alive = until - time.monotonic(), [each.sentinel for each in processes if each.is_alive()]
-        if left <= 0 or not wait(alive, left):
+        left = until - time.monotonic()
+        if left <= 0 or not alive:
             return None
+        wait(alive, left)
 
 
 def _failure(processes: Sequence[BaseProcess], rank: int, folder: Path) -> MachineError:
