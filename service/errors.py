@@ -27,6 +27,10 @@ class TooLargeError(InputError):
     """The body, the number of pairs or a text is over its limit."""
 
 
+class ReportsOffError(InputError):
+    """No API keys are set, and the operator has not opened the reports to everybody."""
+
+
 class UnauthorizedError(InputError):
     """The request carries no API key, or one that is unknown or has expired."""
 

@@ -164,6 +164,11 @@ class Settings(ListeningSettings):
         True,
         description="serve the page for people at `/` (docs/page.md). false: `/` is 404; `/docs` stays",
     )
+    open_reports: bool = Field(
+        False,
+        description="where no api_keys are set, send the reports in bundles, which show rows of the data, to everybody "
+        "who reaches the port. false: they need a key of scope admin. No effect where api_keys are set",
+    )
     bundle_root: Path | None = Field(
         None,
         description="folder whose bundles the admin interface may load; absent: the folders around the bundles given "

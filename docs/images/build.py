@@ -1,8 +1,8 @@
 """Take the pictures of docs/page.md: `python docs/images/build.py URL`, where a service of QC and QI runs.
 
-The QC bundle needs a report `test-set.html`. Sends some requests first, so that Live has something to show. Each view
-is also looked at in the other sizes and colours: with `--all FOLDER` these pictures go there, for people to check.
-Needs chromium and playwright.
+The QC bundle needs a report `test-set.html`, and the service RELEVANCE_OPEN_REPORTS=true. Sends some requests first, so
+that Live has something to show. Each view is also looked at in the other sizes and colours: with `--all FOLDER` these
+pictures go there, for people to check. Needs chromium and playwright.
 """
 
 import argparse

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from export.cascading import make_cascade
+from relevance.model.bundle import Bundle
 from relevance.tasks import Task
 from service.auth.key_file import entry, new_secret
 from tests.browser import INSTALLED, TIMEOUT_MILLISECONDS, chromium, tab
+from tests.cascades import two_bundles, write_dev
 from tests.pipelines import labelled
 from tests.serving import running
 from tests.tiny import add_reports, tiny_bundle
@@ -128,3 +131,56 @@ def test_tab_without_the_key_is_told_where_to_give_it(browser, served, bundle):
         opened.go(f"/report#/qc/{bundle[1]}/data.html")
         opened.page.get_by_role("alert").get_by_text("Give the tab such a key on Models").wait_for()
         assert opened.faults == []  # nothing was sent
+
+
+@pytest.fixture(scope="module")
+def cascade(tmp_path_factory):
+    """A cascade whose two models have reports, and both of their versions."""
+    root = tmp_path_factory.mktemp("cascade")
+    small, large = two_bundles(root)
+    add_reports(small, {"test-set.html": "<h1>Of the small model</h1>"})
+    add_reports(large, {"test-set.html": "<h1>Of the large model</h1>", "data.html": data_report()})
+    make_cascade(small, large, root / "both", write_dev(root / "dev.jsonl", small, large), 0.002)
+    return root / "both", [Bundle.open(folder).manifest.version for folder in (small, large)]
+
+
+def looked_at(opened):
+    """Return what is wrong with the look of the page."""
+    return [*opened.serious(), *opened.faults, *([f"{opened.overflow()} px too wide"] if opened.overflow() else [])]
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("wide", "dark"), ("narrow", "light")])
+def test_models_shows_the_reports_of_both_models_of_a_cascade(browser, cascade, size, scheme):
+    folder, (small, large) = cascade
+    with (
+        running({"qc": folder}, threads=1, open_reports=True) as process,
+        tab(browser, process.wait_ready(), size, scheme) as opened,
+    ):
+        page = opened.page
+        opened.go("/#/models")
+        page.get_by_role("heading", name=f"Small model: tiny-qc-0 {small}").wait_for()
+        page.get_by_role("heading", name=f"Large model: tiny-qc-1 {large}").wait_for()
+        assert page.get_by_role("link", name="Data", exact=True).count() == 1
+        assert looked_at(opened) == []
+        for place, which in enumerate(("small", "large")):
+            page.get_by_role("link", name="Test set").nth(place).click()
+            page.frame_locator("iframe").get_by_role("heading", name=f"Of the {which} model").wait_for()
+            page.get_by_role("link", name="Models").click()
+            page.get_by_role("heading", name="Reports").wait_for()
+        assert opened.faults == []
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("wide", "dark"), ("narrow", "light")])
+def test_without_keys_models_says_why_no_report_opens(browser, bundle, size, scheme):
+    folder, version = bundle
+    with running({"qc": folder}, threads=1) as process, tab(browser, process.wait_ready(), size, scheme) as opened:
+        page = opened.page
+        opened.go("/#/models")
+        page.get_by_text("This service does not send them: they show rows").wait_for()
+        assert page.get_by_text("Test set", exact=True).count() == 1
+        assert page.get_by_role("link", name="Test set").count() == 0
+        assert looked_at(opened) == []
+        opened.go(f"/report#/qc/{version}/data.html")
+        alert = page.get_by_role("alert")
+        alert.get_by_text("no API keys are set; expected api_keys with a key of scope admin").wait_for()
+        assert "Give the tab such a key" not in alert.inner_text()

@@ -6,8 +6,9 @@ from pydantic import BaseModel, Field
 
 from relevance.evaluation.metrics import Report
 from relevance.evaluation.soundness import Advice, CosineGain
+from relevance.model.bundle import Bundle
 from relevance.model.card import Calibration, Histogram, ThresholdSource
-from relevance.model.cascade import CascadeSummary
+from relevance.model.cascade import STAGES, CascadeSummary
 from relevance.tasks import Task
 from service.lifecycle.challenger import Mode
 from service.lifecycle.rollout import Rollout
@@ -48,13 +49,16 @@ class ServedCard(BaseModel):
     language_histograms: dict[str, Histogram]
     dev_rows: dict[str, int]
     reports: tuple[str, ...] = Field(description="names of the reports in the bundle, which the page opens")
+    stage_reports: dict[str, tuple[str, ...]] = Field(
+        description="of a cascade: names of the reports of `small` and `large`, which have versions of their own"
+    )
 
     @classmethod
     def of(cls, model: ServedModel, role: Role, rollout: Rollout) -> Self:
         """Describe a model in its role."""
         trial = rollout.challenger if role is Role.CHALLENGER else None
         manifest = model.manifest
-        own = {"role", "mode", "share", "version", "device", "runtime", "rerank_advice", "reports"}
+        own = {"role", "mode", "share", "version", "device", "runtime", "rerank_advice", "reports", "stage_reports"}
         return cls(
             **{name: getattr(manifest, name) for name in cls.model_fields if name not in own},
             role=role,
@@ -65,7 +69,14 @@ class ServedCard(BaseModel):
             runtime=model.runtime,
             rerank_advice=manifest.rerank_advice,
             reports=manifest.reports,
+            stage_reports=_stage_reports(model.bundle),
         )
+
+
+def _stage_reports(bundle: Bundle) -> dict[str, tuple[str, ...]]:
+    """Return the names of the reports of each stage of a cascade; nothing for one model."""
+    stages = zip(STAGES, bundle.stages, strict=True) if bundle.manifest.cascade else ()
+    return {name: stage.manifest.reports for name, stage in stages}
 
 
 class ModelCards(BaseModel):
