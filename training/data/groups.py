@@ -1,10 +1,11 @@
 """Groups of linked rows: rows of one query, and rows that were made from one another.
 
-All of the project uses this rule. Rows with the same `query_key` are linked. A row with a `source_id` is linked with
+All of the project uses this rule. Rows with the same `group_key` are linked. A row with a `source_id` is linked with
 the row of that id, even if that row is gone, and with all other rows made from it. Ids of merged rows count as ids of
 the row that replaced them. Equal ids alone link nothing, because ids of concatenated files often repeat by chance.
 """
 
+import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -16,10 +17,19 @@ from training.data.extras import SOURCE_ID, own_ids, source_ids
 from training.data.stored.rows import having, queries_of
 
 
+def group_key(query: str) -> str:
+    """Return the key of a query by which rows are linked: that of the normalised text, which a model reads.
+
+    To what `query_key` ignores come invisible characters (zero-width space, soft hyphen) and HTML entities, so that a
+    key is the same before and after cleaning.
+    """
+    return unicodedata.normalize("NFKC", query_key(normalize(query)[0]))
+
+
 def linked_groups(rows: Sequence[LabeledPair]) -> list[str]:
     """Return one group id [N] per row: rows that share a query or a `source_id`, transitively, are one group.
 
-    The id is the smallest query key of the group, so it does not depend on the order of rows.
+    The id is the smallest key of the group, so it does not depend on the order of rows.
     """
     return list(iter_groups(rows))
 
@@ -27,12 +37,12 @@ def linked_groups(rows: Sequence[LabeledPair]) -> list[str]:
 def iter_groups(rows: Sequence[LabeledPair]) -> Iterator[str]:
     """Yield the ids of `linked_groups`. In memory are the queries of rows that `source_id` links, and no others."""
     linked = linked_keys(rows)
-    return (linked.get(key, key) for key in map(query_key, queries_of(rows)))
+    return (linked.get(key, key) for key in map(group_key, queries_of(rows)))
 
 
 def linked_keys(
     rows: Iterable[LabeledPair],
-    key_of: Callable[[str], str] = query_key,
+    key_of: Callable[[str], str] = group_key,
     same: Iterable[tuple[str, str]] = (),
 ) -> dict[str, str]:
     """Return the group id of each key of a query that is linked with another: by `source_id`, or as one of `same`.
@@ -86,13 +96,8 @@ def _source_groups(rows: Sequence[LabeledPair], kind: Callable[[LabeledPair], Ha
 
 
 def held_keys(rows: Iterable[LabeledPair]) -> set[str]:
-    """Return the query keys of held-out rows: of their queries as they are, and as cleaning would change them.
-
-    Training rows are cleaned, dev and test rows are not. Without the second kind, `tom &amp; jerry` in dev would not
-    match `tom & jerry` in training.
-    """
-    queries = {row.pair.query for row in rows}
-    return {key for query in queries for key in (query_key(query), query_key(normalize(query)[0]))}
+    """Return the keys of the queries of held-out rows."""
+    return set(map(group_key, {row.pair.query for row in rows}))
 
 
 class _Links:

@@ -1,6 +1,6 @@
 """Keep dev and test rows out of training: find their files, and the training rows that are linked with them.
 
-Rows are linked by query, as it is or cleaned, and by `source_id`, transitively (see `groups`). Several files may use
+Rows are linked by query and by `source_id`, transitively (see `groups`). Several files may use
 the same ids: a `source_id` refers to the row of its own file, or of another file if its own has no such row.
 """
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from relevance.errors import InputError
-from relevance.tasks import LabeledPair, Task, query_key
+from relevance.tasks import LabeledPair, Task
 from training.data.dataset import read_rows
 from training.data.extras import MERGED_IDS, SOURCE_ID, own_ids, source_ids
 from training.data.files.parts import COMPRESSIONS, TYPES
 from training.data.files.reading import AS_IT_COMES, ReadOptions
-from training.data.groups import held_keys, linked_keys
+from training.data.groups import group_key, held_keys, linked_keys
 from training.data.rows import BadRowsError, Row
 from training.data.stored.rows import filtered, having, queries_of
 
@@ -98,7 +98,7 @@ def iter_linked(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair
         ids = [{name for row in file for name in own_ids(row) if name in sources} for file in files]
         linked = linked_keys(_Named(files, ids))
     leaking = {linked.get(key, key) for key in held_keys(row for file in held for row in file)}
-    return (linked.get(key, key) in leaking for key in map(query_key, queries_of(rows)))
+    return (linked.get(key, key) in leaking for key in map(group_key, queries_of(rows)))
 
 
 def without_linked(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair]]) -> Sequence[LabeledPair]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from relevance.tasks import LabeledPair, query_key
-from training.data.groups import linked_keys
+from training.data.groups import group_key, linked_keys
 from training.data.stored.batches import in_chunks
 from training.data.stored.buckets import bucket_numbers
 from training.data.stored.rows import queries_of
@@ -127,10 +127,10 @@ class NearQueries:
 
 def _forms(query: str) -> tuple[str, str]:
     """Return the key of a query's words: their sorted stems; and the query without blanks."""
-    text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", query_key(query))))
+    text = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", group_key(query))))
     words = _OTHERS.sub(" ", _POINTS.sub(" ", _APOSTROPHES.sub("", text))).split()
     if not words:
-        return query_key(query), query_key(query)
+        return group_key(query), group_key(query)
     return query_key(" ".join(sorted(map(_stem, words)))), "".join(words)
 
 

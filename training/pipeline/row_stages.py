@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relevance.errors import InputError
-from relevance.tasks import LabeledPair, query_key
+from relevance.tasks import LabeledPair
 from training.cleaning.stage import clean
 from training.data.dataset import read_pairs
 from training.data.disk_cache import DiskCache
 from training.data.extras import own_ids
-from training.data.groups import linked_groups
+from training.data.groups import group_key, linked_groups
 from training.data.keep_out import linked_with
 from training.data.splits import draw, split_pairs, summarize
 from training.embedding.vectors import QUERY_PREFIX, PairEncoder, Vectors
@@ -147,7 +147,7 @@ def split_rows(given: Datasets, raw: Sequence[LabeledPair], section: SplitSectio
         )
     dev = given.dev or _as_they_came(parts["dev"], raw)
     found = Datasets(list(parts["train"]), dev, given.test or _as_they_came(parts.get("test", []), raw))
-    shared = len({query_key(row.pair.query) for row in found.dev} & {query_key(row.pair.query) for row in found.test})
+    shared = len({group_key(row.pair.query) for row in found.dev} & {group_key(row.pair.query) for row in found.test})
     if shared:
         log.warning("split: %d queries are in dev and test: metrics on test flatter", shared)
     summaries = summarize({"train": found.train, "dev": found.dev, "test": found.test})

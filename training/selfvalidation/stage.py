@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from relevance.errors import InputError
 from relevance.evaluation.metrics import auc
 from relevance.tasks import LabeledPair, query_key
-from training.data.groups import copy_groups
+from training.data.groups import copy_groups, group_key
 from training.data.labels.weights import label_shares, label_votes, label_weights
 from training.data.splits import leaks
 from training.fitting.recipe import Recipe
@@ -174,7 +174,7 @@ def _check_judges(labels: Sequence[int], scores: Floats, options: SelfValidation
 
 
 def _identity(row: LabeledPair) -> tuple[str, str]:
-    return query_key(row.pair.query), query_key(row.pair.candidate)
+    return group_key(row.pair.query), query_key(row.pair.candidate)
 
 
 def _check_labels(rows: Sequence[LabeledPair], number: int) -> None:

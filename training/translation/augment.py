@@ -15,9 +15,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from relevance.tasks import LabeledPair, query_key
+from relevance.tasks import LabeledPair
 from training.data.extras import MERGED_IDS, MERGED_SOURCE_IDS, SOURCE_ID, is_made
-from training.data.groups import held_keys
+from training.data.groups import group_key, held_keys
 from training.data.votes.merging import TAGGED_LANGUAGE
 from training.embedding.vectors import Embedder
 from training.progress import Meter
@@ -73,7 +73,7 @@ def augment(
         made=len(known.made),
         translators=chain.names,
         languages=reports,
-        source_held_out=sum(query_key(row.pair.query) in kept_out for row in rows),
+        source_held_out=sum(group_key(row.pair.query) in kept_out for row in rows),
         texts_asked=chain.asked,
         cache_hits=chain.cache_hits,
         cost=chain.cost,
@@ -107,11 +107,11 @@ class _KnownRows:
 
     def note(self, query: str, candidate: str, language: str) -> None:
         """Note the pair of a query and a candidate."""
-        self._pairs |= {(query_key(query), candidate, language), (query_key(query), candidate, None)}
+        self._pairs |= {(group_key(query), candidate, language), (group_key(query), candidate, None)}
 
     def repeated(self, query: str, candidate: str, target: str, is_copy: bool) -> str | None:
         """Return why a row would be a duplicate, or None. A copy is compared with rows of its own language only."""
-        key = query_key(query)
+        key = group_key(query)
         if key in self._held_out:
             return "held_out"
         return "duplicate" if (key, candidate, target if is_copy else None) in self._pairs else None

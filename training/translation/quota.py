@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from relevance.errors import ConfigError
 from relevance.languages import UNKNOWN_LANGUAGE
-from relevance.tasks import LabeledPair, query_key
+from relevance.tasks import LabeledPair
 from training.data.extras import is_made
+from training.data.groups import group_key
 from training.translation.options import TranslationOptions
 
 LABELS = (0, 1)
@@ -111,7 +112,7 @@ def quota_for(
         )
     queues: defaultdict[_Stratum, list[int]] = defaultdict(list)
     for n in original:
-        if rows[n].pair.language in known and query_key(rows[n].pair.query) not in held_out:
+        if rows[n].pair.language in known and group_key(rows[n].pair.query) not in held_out:
             queues[rows[n].pair.language, rows[n].label].append(n)
     for (language, label), queue in queues.items():
         random.Random(f"{options.seed}/{target}/{language}/{label}").shuffle(queue)

@@ -1,10 +1,11 @@
 """Linked rows: one rule, the same groups as merging until nothing changes, in any order of rows."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relevance.tasks import LabeledPair, Pair, query_key
-from training.data.groups import linked_groups
+from relevance.tasks import LabeledPair, Pair
+from training.data.groups import group_key, linked_groups
 
 
 def row(id, query, **extra):
@@ -28,7 +29,7 @@ def merged(rows):
     """Return the sets of row indices, merged until nothing changes: the rule, as plainly as can be."""
     named = {str(each.extra["source_id"]) for each in rows if "source_id" in each.extra}
     marks = [
-        {("query", query_key(each.pair.query))}
+        {("query", group_key(each.pair.query))}
         | {("id", name) for name in (each.id, str(each.extra.get("source_id"))) if name in named}
         for each in rows
     ]
@@ -47,7 +48,7 @@ def test_groups_are_those_of_merging_until_nothing_changes(rows):
         found.setdefault(group, set()).add(n)
     assert {frozenset(members) for members in found.values()} == merged(rows)
     for group, members in found.items():
-        assert group == min(query_key(rows[n].pair.query) for n in members)
+        assert group == min(group_key(rows[n].pair.query) for n in members)
 
 
 @given(linked_rows(), st.randoms(use_true_random=False))
@@ -73,6 +74,23 @@ def test_ids_repeated_by_chance_link_nothing():
 
 def test_a_source_may_be_named_by_a_number():
     assert linked_groups([row("7", "cup"), row("x", "tasse", source_id=7)]) == ["cup", "cup"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("Tom &amp; Jerry", "tom &#38; jerry", "tom\u200b & jerry", "\ufefftom & jerry", "tom &\u00a0jer\u00adry"),
+        *("ｔｏｍ ＆ jerry", "TOM  & JERRY\u200e"),
+    ],
+)
+def test_what_no_reader_sees_makes_no_other_query(query):
+    assert group_key(query) == group_key("tom & jerry")
+    assert linked_groups([row(1, query), row(2, "tom & jerry")]) == ["tom & jerry"] * 2
+
+
+def test_case_makes_no_other_query_in_any_script():
+    assert group_key("ταΐστρα".upper()) == group_key("ταΐστρα")
+    assert group_key("cafe\u0301".upper()) == group_key("café")
 
 
 def test_no_rows_have_no_groups():

@@ -156,6 +156,13 @@ def test_rows_of_held_out_queries_stay_untranslated_and_their_queries_are_not_ma
     assert report.rejected() == {"held_out": 1}
 
 
+def test_a_translation_that_reads_as_a_held_out_query_is_not_made():
+    rows, report = made([row(1, query="tom and jerry")], held_out=[row(9, "de", query="de tom and jerry")])
+    assert (rows, report.languages[0].rejected) == ([], {"held_out": 1})
+    rows, report = made([row(1, query="tom &amp; jerry\u200b")], held_out=[row(9, "de", query="de tom & jerry")])
+    assert (rows, report.languages[0].rejected) == ([], {"held_out": 1})
+
+
 def test_made_rows_are_not_translated_again_nor_made_twice():
     rows, _ = made(ROWS[:10])
     again, report = made([*ROWS[:10], *rows])
