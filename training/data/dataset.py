@@ -11,6 +11,7 @@ of JSON arrays are counted from 1. A row without `id` takes its number as id, on
 """
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -27,12 +28,15 @@ from training.data.files.parts import PARQUET, Part, parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.files.writers import check_files, write_file
 from training.data.labels.clicks import BetaPrior, counts_of, with_rate
+from training.data.labels.weights import has_other_share
 from training.data.rows import MISSING, WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport, ReadResult, Row
 from training.data.stored.batches import in_chunks, to_batch, to_rows
 from training.data.stored.buckets import PLACED, RepeatedKeys
 from training.data.stored.rows import stored
 from training.data.stored.spool import Spool
 from training.data.values import plain_id
+
+log = logging.getLogger(__name__)
 
 _NO_LABEL = -1
 
@@ -139,7 +143,7 @@ class _Reader:
         self._target = None if bad_rows_file is None else Path(bad_rows_file)
         if self._target is not None:
             check_files([self._target], [path], overwrite=True)
-        self._good = 0
+        self._good = self._odd = 0  # good rows; those with a label and a share that contradict each other
         self._bad: list[BadRow] = []
 
     def rows(self, require_labels: bool) -> Iterator[Row]:
@@ -160,6 +164,7 @@ class _Reader:
         for row in iter_rows(self._path, self._task, reading=self._reading, require_labels=require_labels):
             if isinstance(row, Row):
                 self._good += 1
+                self._odd += has_other_share(row.label, row.extra)
                 yield row
             else:
                 self._bad.append(row)
@@ -169,6 +174,12 @@ class _Reader:
         """The report on all rows, which were read; writes the file of bad rows, and raises where they are an error."""
         if not self._good:
             raise_if_column_missing(self._path, self._bad)
+        if self._odd:
+            log.warning(
+                "%s: %d rows have a label_share on the other side of their label: training learns the share, metrics "
+                "read the label",
+                *(self._path, self._odd),
+            )
         report = ReadReport(str(self._path), self._good + len(self._bad), tuple(self._bad))
         if self._target is not None:
             write_file(self._target, [record for row in self._bad for record in row.records()])

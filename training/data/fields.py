@@ -19,10 +19,9 @@ from training.data.labels.clicks import CLICKS, IMPRESSIONS, check_counts
 from training.data.labels.grades import GRADE, label_of
 from training.data.labels.weights import HALF, LABEL_SHARE
 from training.data.rows import LABEL_EXTRAS, MISSING, UNKNOWN_GRADE, UNKNOWN_LABEL, Problem, Row, listed
-from training.data.values import MISSING_WORDS, is_missing, plain_id
+from training.data.values import MISSING_WORDS, is_missing, is_rounded, plain_id
 
 QUERY_FIELD = "origin_query"
-EXACT_ID_DIGITS = 15  # of a number: other JSON readers round longer ones
 LANGUAGE_TAG = "language_tag"  # the extra that keeps the tag that a file had, if it is not the language code
 PACKED_EXTRAS = "extra"  # the column of a pipeline's Parquet files that holds all extras as a JSON object
 _MISSING_LANGUAGES = frozenset(word.lower() for word in MISSING_WORDS)
@@ -127,6 +126,7 @@ class Fields:
         language = _language(record, problems)
         share = self._share(record, problems)
         row_id = _row_id(record, number, problems)
+        problems += _rounded_ids(record) if self.require_labels else []  # scores need no links
         stated = record.get("task")
         if not is_missing(stated) and str(stated).strip().lower() != self.task:
             problems.append(Problem("other task", "task", stated, f"{self.task.upper()!r}"))
@@ -278,6 +278,13 @@ def _row_id(record: dict[str, Any], number: int, problems: list[Problem]) -> str
     return str(number) if found is None else found
 
 
+def _rounded_ids(record: dict[str, Any]) -> list[Problem]:
+    """Return the problems of ids that lost their last digits: they may name another row, or none."""
+    expected = "all its digits, of which a float keeps 15; write ids as text"
+    names = [name for name in ("id", SOURCE_ID) if is_rounded(record.get(name))]
+    return [Problem("rounded id", name, record[name], expected) for name in names]
+
+
 def _unpacked(extra: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """Return extras with those of the column `extra`, if it holds a JSON object as the pipeline writes it."""
     try:
@@ -290,9 +297,3 @@ def _unpacked(extra: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     if not isinstance(packed, dict) or packed.keys() & (known | others.keys()):
         return extra
     return packed | others
-
-
-def json_id(row_id: str) -> int | str:
-    """Return a row id as a JSON value: a number if it is a plain whole number of at most 15 digits, else text."""
-    is_number = row_id.isascii() and row_id.isdigit() and len(row_id) <= EXACT_ID_DIGITS
-    return int(row_id) if is_number and str(int(row_id)) == row_id else row_id

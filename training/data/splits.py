@@ -1,8 +1,8 @@
 """Split labelled pairs so that no query is in two splits, and write the files of splits.
 
-A query with all its candidates goes to one split; `query_key` ignores case and white space. The unit can be a larger
-group (a query with its translations, see training.data.groups). Every pair of language and label is distributed over
-the splits by the fractions, as closely as whole groups allow.
+A query with all its candidates goes to one split, whatever its case, white space and invisible characters. The unit
+can be a larger group (a query with its translations, see training.data.groups). Every pair of language and label is
+distributed over the splits by the fractions, as closely as whole groups allow.
 """
 
 import math
@@ -15,15 +15,17 @@ from types import MappingProxyType
 from typing import Any
 
 from relevance.errors import InputError
-from relevance.tasks import LabeledPair, Task, query_key
-from training.data.fields import QUERY_FIELD, json_id
+from relevance.tasks import LabeledPair, Task
+from training.data.fields import QUERY_FIELD
 from training.data.files.writers import write_file
+from training.data.groups import group_key
 from training.data.splitting.assignment import TRAIN, assign, check_fractions
 from training.data.splitting.group_table import GroupTable
 from training.data.stored.batches import SCHEMA
 from training.data.stored.buckets import distinct
 from training.data.stored.rows import StoredRows, batches_of, in_order, queries_of, strata_of
 from training.data.stored.spool import Spool
+from training.data.values import json_id
 
 DEFAULT_FRACTIONS: Mapping[str, float] = MappingProxyType({TRAIN: 0.8, "dev": 0.1, "test": 0.1})
 
@@ -58,7 +60,7 @@ def split_pairs(
     is full.
     """
     check_fractions(fractions)
-    names = map(query_key, queries_of(rows)) if groups is None else groups
+    names = map(group_key, queries_of(rows)) if groups is None else groups
     table = GroupTable(zip(names, strata_of(rows), strict=True), len(rows))
     split_of = table.by_row(assign(table, fractions, held_out_languages, seed))
     spool = Spool(SCHEMA, len(fractions))
@@ -84,14 +86,14 @@ def draw(rows: Sequence[LabeledPair], most: int | None, seed: int) -> list[Label
 
 
 def leaks(a: Iterable[LabeledPair], b: Iterable[LabeledPair]) -> list[str]:
-    """Return the queries of `a` that are also in `b`, regardless of case and white space.
+    """Return the queries of `a` that are also in `b`, regardless of case, white space and invisible characters.
 
     Each query is returned once, as `a` writes it first.
     """
-    others = {query_key(row.pair.query) for row in b}
+    others = {group_key(row.pair.query) for row in b}
     found: dict[str, str] = {}
     for row in a:
-        key = query_key(row.pair.query)
+        key = group_key(row.pair.query)
         if key in others:
             found.setdefault(key, row.pair.query)
     return list(found.values())
@@ -110,7 +112,7 @@ def _summary(name: str, rows: Sequence[LabeledPair]) -> SplitSummary:
     return SplitSummary(
         name=name,
         rows=len(rows),
-        queries=distinct(map(query_key, queries_of(rows)), len(rows)),
+        queries=distinct(map(group_key, queries_of(rows)), len(rows)),
         positive_share=sum(count for (_, label), count in strata.items() if label) / len(rows) if rows else math.nan,
         languages=dict(sorted(languages.items())),
     )

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from relevance.errors import InputError
 from relevance.tasks import ANALYTICUP_TASKS, Task
-from training.data.fields import json_id
+from training.data.values import json_id
 
 _SINCE = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that equal predictions give equal bytes
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from relevance.errors import ConfigError, InputError
-from training.data.labels.grades import number_of
+from training.data.labels.grades import count_of, number_of
 from training.data.labels.weights import LABEL_CUT, LABEL_SHARE, LABEL_VOTES, LABEL_WEIGHT
 from training.data.rows import MISSING, Problem, Row
 from training.data.values import is_missing
@@ -99,12 +99,12 @@ def check_counts(record: dict[str, Any], problems: list[Problem]) -> bool:
     found: dict[str, int] = {}
     for name in (CLICKS, IMPRESSIONS):
         value = record.get(name)
-        number = None if is_missing(value) else number_of(value)
-        if number is not None and number >= 0 and number == int(number):
-            found[name] = int(number)
+        count = None if is_missing(value) else count_of(value)
+        if count is not None:
+            found[name] = count
         else:
             kind = "not a count" if name in record else MISSING
-            problems.append(Problem(kind, name, value, "a whole number from 0"))
+            problems.append(Problem(kind, name, value, "a whole number from 0, without separators of thousands"))
     if len(found) < 2:
         return False
     if found[CLICKS] > found[IMPRESSIONS]:

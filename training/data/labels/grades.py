@@ -16,6 +16,7 @@ from relevance.errors import ConfigError
 
 GRADE = "grade"  # the extra that keeps the grade of the file
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_GROUPED = re.compile(r"[1-9]\d{0,2}([.,]\d{3})+")
 _CUTS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -105,6 +106,17 @@ def number_of(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def count_of(value: Any) -> int | None:
+    """Return the whole number from 0 of a value or text; None if it is none.
+
+    None too for `1,000` and `1.000`, which may be a thousand or one.
+    """
+    if isinstance(value, str) and _GROUPED.fullmatch(value.strip()):
+        return None
+    number = number_of(value)
+    return int(number) if number is not None and number >= 0 and number == int(number) else None
 
 
 def label_of(value: Any) -> int | None:

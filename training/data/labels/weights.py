@@ -6,11 +6,12 @@ doubtful label. `label_votes` is the number of votes. `label_cut` is the share f
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair
-from training.data.labels.grades import number_of
+from training.data.labels.grades import count_of, number_of
 from training.data.values import is_missing
 
 LABEL_WEIGHT = "label_weight"
@@ -36,7 +37,7 @@ def label_shares(rows: Sequence[LabeledPair]) -> list[float]:
 def label_votes(rows: Sequence[LabeledPair]) -> list[int]:
     """Return the number [N] of votes of each row; the default is 1. InputError names those that are no counts."""
     found = _numbers(
-        rows, LABEL_VOTES, lambda row: 1.0, lambda value: value >= 1 and value == int(value), "whole numbers from 1"
+        rows, LABEL_VOTES, lambda row: 1.0, lambda value: value >= 1, "whole numbers from 1", read=count_of
     )
     return [int(value) for value in found]
 
@@ -46,14 +47,23 @@ def label_cuts(rows: Sequence[LabeledPair]) -> list[float]:
     return _numbers(rows, LABEL_CUT, lambda row: HALF, _is_share, "numbers from 0 to 1")
 
 
+def has_other_share(label: int | None, extra: Mapping[str, Any]) -> bool:
+    """Return whether the `label_share` among a row's extras is beyond its cut on the side of the other label."""
+    if LABEL_SHARE not in extra:
+        return False
+    share, cut = _number(extra.get(LABEL_SHARE), math.nan, number_of), _number(extra.get(LABEL_CUT), HALF, number_of)
+    return share < cut if label == 1 else label == 0 and share > cut
+
+
 def _numbers(
     rows: Sequence[LabeledPair],
     name: str,
     default: Callable[[LabeledPair], float],
     is_right: Callable[[float], bool],
     expected: str,
+    read: Callable[[object], float | None] = number_of,
 ) -> list[float]:
-    values = [_number(row.extra.get(name), default(row)) for row in rows]
+    values = [_number(row.extra.get(name), default(row), read) for row in rows]
     wrong = [row for row, value in zip(rows, values, strict=True) if not (math.isfinite(value) and is_right(value))]
     if wrong:
         raise InputError(
@@ -67,9 +77,9 @@ def _is_share(value: float) -> bool:
     return 0 <= value <= 1
 
 
-def _number(value: object, default: float) -> float:
+def _number(value: object, default: float, read: Callable[[object], float | None]) -> float:
     """Return a number; the default if it is missing, NaN if it is not a number."""
     if is_missing(value):
         return default
-    number = number_of(value)
+    number = read(value)
     return math.nan if number is None else number

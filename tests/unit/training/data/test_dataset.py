@@ -50,6 +50,20 @@ def test_json_lines_become_labelled_pairs_with_typed_extras(tmp_path, name):
     assert row.extra == {"relevance": 2.67, "tags": ["a"], "big": 2**70, "none": None}
 
 
+@pytest.mark.parametrize("value", [1.2345678901234568e17, "1.2345678901234568E+17", "1e+16", float(2**53)])
+@pytest.mark.parametrize("name", ["id", "source_id"])
+def test_an_id_that_a_float_has_rounded_is_a_bad_row(tmp_path, name, value):
+    path = write_rows(tmp_path / "a.jsonl", GOOD | {name: value})
+    assert problems(path) == [(1, "rounded id", name)]
+    assert isinstance(next(iter_rows(path, Task.QC, require_labels=False)), Row)  # scores need no links
+
+
+@pytest.mark.parametrize("value", [2**62, str(2**62), 5.0, "5e7f8a1b", "1e16"])
+def test_large_whole_numbers_and_hexadecimal_digits_are_ids(tmp_path, value):
+    [row] = read_pairs(write_rows(tmp_path / "a.jsonl", GOOD | {"id": value, "source_id": value}), Task.QC).rows
+    assert row.id == row.extra["source_id"] == ("5" if value == 5.0 else str(value))
+
+
 @pytest.mark.parametrize(("name", "delimiter"), [("a.csv", ","), ("a.tsv", "\t")])
 def test_table_cells_keep_quotes_delimiters_and_line_breaks(tmp_path, name, delimiter):
     texts = ['24" monitor', 'a,b\tc\r\nd "e"\n']

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from relevance.errors import InputError, MachineError
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.data.dataset import read_pairs
-from training.data.fields import json_id
 from training.data.splits import DEFAULT_FRACTIONS, leaks, split_pairs, summarize, write_pairs
+from training.data.values import json_id
 
 THIRDS = {"train": 0.5, "dev": 0.3, "test": 0.2}
 LANGUAGES = ["en", "fr", "ja", "de"]

@@ -92,6 +92,21 @@ def test_counts_that_cannot_be_are_named_together(tmp_path):
     assert [row.id for row in found.rows] == ["0"]
 
 
+@pytest.mark.parametrize(("cell", "count"), [("1000", 1000), ("1000.0", 1000), ("0.000", 0), ("7,0", 7), ("1e3", 1000)])
+def test_a_count_may_be_written_as_a_decimal(tmp_path, cell, count):
+    path = tmp_path / "a.tsv"
+    path.write_text(f"query\tcandidate\tclicks\timpressions\na\tb\t0\t{cell}\n")
+    assert read(path)[0].extra["impressions"] == count
+
+
+@pytest.mark.parametrize("cell", ["1,000", "1.000", "12,345,678", "1 000", "1'000"])
+def test_a_count_with_separators_of_thousands_is_a_bad_row(tmp_path, cell):
+    path = tmp_path / "a.tsv"
+    path.write_text(f"query\tcandidate\tclicks\timpressions\na\tb\t0\t{cell}\n")
+    with pytest.raises(BadRowsError, match="expected a whole number from 0, without separators of thousands"):
+        read(path)
+
+
 def test_a_missing_column_is_named_once_with_its_option(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("query,candidate,clicks,page views\na,b,1,2\n")
