@@ -1,6 +1,7 @@
 """The numbers of a text, compared as numbers: `1,5` is 1.5, `½` is 0.5, and a translation keeps them in their order.
 
-Knows how numbers are written: digits of every script, decimal commas and points, thousands separators, fractions.
+Knows how numbers are written: digits of every script, decimal commas and points, thousands separators, fractions,
+negative numbers, Roman numerals of two signs and more.
 Where a spelling has several readings (`1.500`, `1,2`), two texts agree if any of their readings do.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from training.text.tables import unit_spellings
+from training.text.measures import unit_behind, with_marks_spelled
 
 _Value = Fraction | str
 _Reading = tuple[_Value, ...]
@@ -25,13 +26,19 @@ _OTHER_RAISED = re.compile(rf"[{_RAISED}]+")
 _SQUARE = re.compile(r"(?<![a-z])(mm|cm|m|km|ft|in)[23](?!\w)")  # m2 is a unit
 _SEPARATORS = str.maketrans({"٫": ".", "٬": ",", "⁄": "/", "’": "'", "，": ",", "．": "."})
 _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d.,/])")
+_LETTERS = "a-z\u00b5-\u024f\u1e00-\u1eff"
 _NUMBER = re.compile(
     r"(?P<whole>\d+)[ -](?P<top>\d+)/(?P<bottom>\d+)"
     r"|(?P<over>\d+)/(?P<under>\d+)"
     r"|(?P<plain>\d+(?:[.,']\d+)*)"
     r"|(?P<point>(?<![\w.,])[.,]\d+)"
+    rf"|(?P<roman>(?<![{_LETTERS}\d'])(?=[ivx]{{2}})(?:x{{0,2}}(?:ix|iv|v?i{{1,3}}|v)|x{{2}})(?![{_LETTERS}\d']))"
 )
-_UNIT_BEHIND = re.compile(r"\s*([^\W\d_]+)")
+# A minus sign of a number: not of a range (`5 -7`), nor within a word (`usb-3`).
+_MINUS = re.compile(r"(?:^|[^\d\s]\s+|[(])[-−–‒]$")
+_ROMAN = {"x": 10, "ix": 9, "v": 5, "iv": 4, "i": 1}
+# Signs that are often no number: `v neck`, `iv bag`, Spanish `vi`. Those of one sign are never read as one.
+_DOUBTFUL = frozenset({"iv", "vi", "xi", "xv", "xx"})
 _MOST_DIGITS = 40  # longer ones are compared as text
 _MOST_READINGS = 256
 
@@ -53,14 +60,15 @@ def folded(text: str) -> str:
 
 def numbers(text: str, *, joined: bool = False) -> list[Number]:
     """Return the numbers of a text, in their order; `joined`: `10 000` is one. Powers of units (m²) are none."""
-    text = _OTHER_RAISED.sub(lambda found: f" {found.group()} ", _POWER.sub("", _VULGAR.sub(" ", text)))
+    text = _VULGAR.sub(" ", with_marks_spelled(text))
+    text = _OTHER_RAISED.sub(lambda found: f" {found.group()} ", _POWER.sub("", text))
     text = _SQUARE.sub(r"\1", folded(text.translate(_SEPARATORS)).translate(_SEPARATORS))
     text = _SPACED.sub(lambda found: found.group().replace(" ", ""), text) if joined else text
     found = []
     for match in _NUMBER.finditer(text):
-        behind = _UNIT_BEHIND.match(text, match.end())
-        unit = unit_spellings().get(behind.group(1), frozenset[str]()) if behind else frozenset[str]()
-        found.append(Number(match.group(), tuple(dict.fromkeys(_readings(match))), unit))
+        sign = -1 if _MINUS.search(text, 0, match.start()) else 1
+        readings = tuple(dict.fromkeys(_signed(reading, sign) for reading in _readings(match)))
+        found.append(Number(match.group(), readings, unit_behind(text, match.end())))
     return found
 
 
@@ -125,10 +133,23 @@ def _readings(match: re.Match[str]) -> Iterator[_Reading]:
         if (part := _ratio(top, bottom)) is not None:
             yield (part,)
         yield top, bottom
+    elif "roman" in parts:
+        yield (_roman(parts["roman"]),)
+        if parts["roman"] in _DOUBTFUL:
+            yield ()
     elif "point" in parts:
         yield (_decimal("0", parts["point"][1:]),)
     else:
         yield from _plain(parts["plain"])
+
+
+def _roman(text: str) -> Fraction:
+    return Fraction(sum(_ROMAN[sign] for sign in re.findall("ix|iv|x|v|i", text)))
+
+
+def _signed(reading: _Reading, sign: int) -> _Reading:
+    """Return a reading whose first value has a sign."""
+    return tuple(value * sign if n == 0 and isinstance(value, Fraction) else value for n, value in enumerate(reading))
 
 
 def _plain(text: str) -> Iterator[_Reading]:
@@ -140,7 +161,7 @@ def _plain(text: str) -> Iterator[_Reading]:
         return
     is_whole = len(set(marks)) == 1
     found: list[_Reading] = []
-    if len(marks) == 1 and marks[0] != "'":
+    if len(marks) == 1 and marks[0] != "'" and not (groups[1] == "000" and _is_grouped(groups)):  # 1,000 is not 1
         found.append((_decimal(*groups),))
     if is_whole and _is_grouped(groups):
         found.append((_value("".join(groups)),))

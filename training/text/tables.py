@@ -35,6 +35,12 @@ def languages() -> dict[str, Language]:
 
 @functools.cache
 def unit_spellings() -> dict[str, frozenset[str]]:
-    """Return all spellings of a unit, over languages as shop queries have them, by each of them."""
-    lines = (_FOLDER / "units.txt").read_text(encoding="utf-8").splitlines()
-    return {spelling: frozenset(line.split("|")) for line in lines for spelling in line.split("|")}
+    """Return all spellings of a unit, over languages as shop queries have them, by each of them.
+
+    A spelling of two units (`karat`) has those of both.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for line in (_FOLDER / "units.txt").read_text(encoding="utf-8").splitlines():
+        spellings = frozenset(line.split("|"))
+        found |= {each: spellings | found.get(each, spellings) for each in spellings}
+    return found

@@ -11,15 +11,18 @@ from collections.abc import Sequence
 
 from relevance.tasks import query_key
 from training.text.detector import Detector
+from training.text.measures import is_spelled, units, with_marks_spelled
 from training.text.numbers import folded
 from training.text.scripts import LATIN, OTHER, language_scripts, script_of
 from training.text.tables import unit_spellings
 
 _NO_CODE = frozenset({"x", "st", "nd", "rd", "th"})  # 5x3 and ordinals are numbers, not model numbers
-_MEASURE = re.compile(r"\d\s*([^\W\d_]+)")
 _CODE = re.compile(r"[a-z0-9]+(?:[-_/.][a-z0-9]+)*")
 _ASCII_WORD = re.compile(r"[A-Za-z]{3,}")
 _MARKED_WORD = re.compile(r"\b(?=\w*[a-z]?[A-Z]\w*[A-Z]|[a-z]+[A-Z])[A-Za-z]{3,}\b")
+_ALSO_WORDS = frozenset({"to", "go", "mo", "po", "pie", "pies", "once", "in", "k", "l", "m", "v", "w", "型", "金"})
+_CURRENCIES = re.compile("[$€£¥₹₩₽₺฿₫]")
+_ROMAN = re.compile("[IVX]+")  # numbers (training.text.numbers)
 _ALIKE = 0.75  # corrected spellings of a brand: `milwaukeee` and `milwaukee`
 _SURE, _DOUBTFUL, _DOUBTFUL_COPY = 0.6, 0.05, 0.1  # confidence of another language, and of the wanted one
 _FEWEST_LETTERS = 10
@@ -46,13 +49,21 @@ def _weight(text: str) -> float:
 
 def lost_unit(source: str, translation: str) -> str | None:
     """Return the first unit behind a number that the translation spells in none of the known ways."""
-    after = folded(translation)
-    words = set(re.findall(r"[^\W\d_]+", after))
-    for unit in _MEASURE.findall(folded(source)):
-        spellings = unit_spellings().get(unit)
-        if spellings and not (words & spellings or any(len(s) > 2 and s in after for s in spellings)):
+    before, after = (folded(with_marks_spelled(text)) for text in (source, translation))
+    return next((unit for unit, spellings in units(before) if not is_spelled(spellings, after)), None)
+
+
+def added_unit(source: str, translation: str) -> str | None:
+    """Return the first unit behind a number of the translation, or another currency, that the source has not.
+
+    Spellings that are words of some language too (`2 to 3`, `3 l'oréal`) are no additions.
+    """
+    before, after = (folded(with_marks_spelled(text)) for text in (source, translation))
+    for unit, spellings in units(after):
+        if unit not in _ALSO_WORDS and not is_spelled(spellings, before):
             return unit
-    return None
+    signs = [_CURRENCIES.findall(text) for text in (before, after)]
+    return next((sign for sign in signs[1] if signs[0] and sign not in signs[0]), None)
 
 
 def lost_code(source: str, translation: str) -> str | None:
@@ -88,8 +99,9 @@ def brand_words(source: str) -> list[str]:
     text = unicodedata.normalize("NFKC", source)
     letters = [c for c in text if c.isalpha()]
     if any(ord(c) > 0x24F for c in letters):
-        return _ASCII_WORD.findall(text)
-    return [] if text.isupper() else _MARKED_WORD.findall(text)
+        return [word for word in _ASCII_WORD.findall(text) if not _ROMAN.fullmatch(word)]
+    words = [] if text.isupper() else _MARKED_WORD.findall(text)
+    return [word for word in words if not _ROMAN.fullmatch(word)]
 
 
 def _squashed(text: str) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from relevance.errors import ConfigError
 from relevance.tasks import query_key
+from relevance.text.characters import normalize
 from training.embedding.vectors import Embedder
 from training.text.likeness import bigram_f1
 from training.text.numbers import lost_number
@@ -86,6 +87,8 @@ class Gates:
         return [self._known[candidate] for candidate in candidates]
 
     def _by_text(self, c: Candidate) -> Verdict:
+        # What a model reads: `t&#45;shirt` has no number.
+        c = replace(c, text=normalize(c.text)[0], translation=normalize(c.translation)[0])
         is_copy = checks.is_copied(c.text, c.translation)
         for reason, detail in self._text_checks(c, is_copy):
             if detail:
@@ -104,7 +107,7 @@ class Gates:
         if options.digits:
             yield "digits", lost_number(*texts)
         if options.units:
-            yield "units", checks.lost_unit(*texts)
+            yield "units", checks.lost_unit(*texts) or checks.added_unit(*texts)
         if options.model_numbers:
             yield "model_numbers", checks.lost_code(*texts)
         if options.brands:

@@ -19,7 +19,7 @@ class GateOptions(StrictModel):
     digits: bool = Field(
         True, description="the same numbers in the same order, however written; those with a unit in any order"
     )
-    units: bool = Field(True, description="a unit behind a number comes back, translated or not")
+    units: bool = Field(True, description="a unit behind a number comes back, translated or not, and none is added")
     model_numbers: bool = Field(True, description="words of letters and digits come back")
     brands: bool = Field(True, description="Latin words of other-script queries, and words like iPhone, come back")
     script: bool = Field(True, description="letters of the target language's script only, Latin aside")
