@@ -13,11 +13,12 @@ from relevance.evaluation.intervals import Interval
 from relevance.tasks import LabeledPair
 from training.ablation.arms import Arm, with_seed
 from training.ablation.compare import Draws, JudgedRows, Measured, Scores, difference, draw, measured, recovered
+from training.data.stored.rows import strata_of
 from training.pipeline.model_stages import read_logits
 from training.pipeline.run import Outcome, Pipeline
 from training.pipeline.stage_run import TRAIN
 from training.pipeline.store import Store
-from training.pipeline.tables import read_rows
+from training.pipeline.tables import open_rows
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +126,8 @@ def _run_arm(arm: Arm, store: Store, seeds: int) -> _Ran:
         [outcome.tuned.threshold_for(language) for language in each["language"]]
         for outcome, each in zip(outcomes, columns, strict=True)
     ]
-    split = read_rows(outcomes[0].stages["split"].file(TRAIN), arm.recipe.task)
-    seen = sorted({row.pair.language for row in split})
+    split = open_rows(outcomes[0].stages["split"].file(TRAIN), arm.recipe.task)
+    seen = sorted({language for language, _ in strata_of(split)})
     judged = JudgedRows(columns[0]["label"], columns[0]["group"], columns[0]["language"], seen)
     rows = {name: round(count / seeds, 1) for name, count in origins.items()}
     return _Ran(judged, outcomes[0].evaluated_on, Scores(np.stack(scores), np.asarray(cuts)), rows)

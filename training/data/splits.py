@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task
 from training.data.fields import QUERY_FIELD
@@ -23,7 +25,7 @@ from training.data.splitting.assignment import TRAIN, assign, check_fractions
 from training.data.splitting.group_table import GroupTable
 from training.data.stored.batches import SCHEMA
 from training.data.stored.buckets import distinct
-from training.data.stored.rows import StoredRows, batches_of, in_order, queries_of, strata_of
+from training.data.stored.rows import StoredRows, batches_of, filtered, in_order, queries_of, strata_of
 from training.data.stored.spool import Spool
 from training.data.values import json_id
 
@@ -78,11 +80,13 @@ def split_pairs(
     return splits
 
 
-def draw(rows: Sequence[LabeledPair], most: int | None, seed: int) -> list[LabeledPair]:
-    """Return a random sample of at most `most` rows (None: all), in their order."""
+def draw(rows: Sequence[LabeledPair], most: int | None, seed: int) -> Sequence[LabeledPair]:
+    """Return a random sample of at most `most` rows (None: all), in their order; on disk where `rows` are."""
     if most is None or most >= len(rows):
-        return list(rows)
-    return [rows[i] for i in sorted(random.Random(seed).sample(range(len(rows)), most))]
+        return rows
+    drawn = np.zeros(len(rows), dtype=bool)
+    drawn[random.Random(seed).sample(range(len(rows)), most)] = True
+    return filtered(rows, drawn)
 
 
 def leaks(a: Iterable[LabeledPair], b: Iterable[LabeledPair]) -> list[str]:

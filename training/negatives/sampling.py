@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from relevance.errors import ConfigError, InputError
 from relevance.tasks import LabeledPair, Pair, Task
 from relevance.text.formatting import PairFormat
-from training.data.stored.rows import StoredRows, candidates_of, chained, stored, strata_of
+from training.data.stored.rows import StoredRows, candidates_of, chained, on_disk, strata_of
 from training.data.stored.spool import Spool
 from training.embedding.candidate_vectors import Vectors
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder
@@ -59,7 +59,7 @@ def sample_negatives(
     blank = next((n for n, text in enumerate(extra_candidates, 1) if not text.strip()), None)
     if blank is not None:
         raise InputError(f"negatives: extra candidate {blank} of {len(extra_candidates):,} is blank; expected a text")
-    rows = rows if isinstance(rows, StoredRows) else stored(rows)
+    rows = on_disk(rows)
     if options.strategy == "none":
         return rows, _report(rows, options, "none", None, [])
     quotas = _quotas(rows, options, attempts=2 if vet else 1)

@@ -14,7 +14,7 @@ from training.pipeline.stages import FINE_TUNING, STAGES
 from training.pipeline.store import Ingredients
 from training.sources import source_of
 
-_TABLES = ("training.pipeline.tables:read_rows", "training.pipeline.tables:write_rows")  # which all stages use
+_TABLES = ("training.pipeline.tables:open_rows", "training.pipeline.tables:write_rows")  # which all stages use
 
 
 class RecipeView:

@@ -158,7 +158,7 @@ def _write_logits(path: Path, rows: Sequence[LabeledPair], logits: ArrayLike) ->
 
 def _seen(run: StageRun) -> list[str]:
     """Return the languages with original training rows."""
-    return seen_languages(run.rows(f"split {TRAIN}"))
+    return seen_languages(run.stored(f"split {TRAIN}"))
 
 
 def _link(source: str, target: str) -> None:

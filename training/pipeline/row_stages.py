@@ -6,16 +6,23 @@ Knows the strategies' functions and what they need from the recipe; knows nothin
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import or_
+
+import numpy as np
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair
 from training.cleaning.stage import clean
-from training.data.dataset import read_pairs
+from training.data.dataset import store_pairs
 from training.data.disk_cache import DiskCache
 from training.data.extras import own_ids
-from training.data.groups import group_key, linked_groups
-from training.data.keep_out import linked_with
+from training.data.groups import group_key, iter_groups
+from training.data.keep_out import iter_linked
 from training.data.splits import draw, split_pairs, summarize
+from training.data.stored.buckets import distinct
+from training.data.stored.joins import with_ids
+from training.data.stored.rows import StoredRows, chained, filtered, on_disk, queries_of, strata_of
 from training.embedding.vectors import QUERY_PREFIX, PairEncoder, Vectors
 from training.pipeline.own_ids import with_own_ids
 from training.pipeline.recipe import DataSection, SplitSection
@@ -30,14 +37,14 @@ GATE_ENCODER = "packaged:multilingual-e5-small"  # judges whether a translation 
 class Datasets:
     """Rows to train on, rows to choose by, and rows to evaluate on (empty: evaluate on dev)."""
 
-    train: list[LabeledPair]
-    dev: list[LabeledPair]
-    test: list[LabeledPair]
+    train: Sequence[LabeledPair]
+    dev: Sequence[LabeledPair]
+    test: Sequence[LabeledPair]
 
     @property
-    def held_out(self) -> list[LabeledPair]:
+    def held_out(self) -> StoredRows:
         """All rows that no stage may train on."""
-        return [*self.dev, *self.test]
+        return chained(on_disk(self.dev), on_disk(self.test))
 
 
 class _QueryEmbedder:
@@ -54,15 +61,15 @@ class _QueryEmbedder:
 def read(run: StageRun) -> Report:
     """Read the files of train, dev and test, every row under a unique id."""
     data = run.recipe.data
-    parts: dict[str, list[LabeledPair]] = {}
+    parts: dict[str, Sequence[LabeledPair]] = {}
     renamed: dict[str, int] = {}
     for part, paths in (("train", data.train), ("dev", data.dev), ("test", data.test)):
-        files = [read_pairs(path, run.recipe.task, reading=data.reading).rows for path in paths]
-        parts[part], renamed[part] = with_own_ids(files)
-    parts["train"] = _chosen(parts["train"], data, run.recipe.split.seed)
-    for part, rows in parts.items():
-        run.write(f"{part}.parquet", rows)
-    return {"rows": {part: len(rows) for part, rows in parts.items()}, "renamed_ids": renamed}
+        files = [store_pairs(path, run.recipe.task, reading=data.reading).rows for path in paths]
+        rows, renamed[part] = with_own_ids(files)
+        parts[part] = _chosen(rows, data, run.recipe.split.seed) if part == "train" else rows
+    for part, kept in parts.items():
+        run.write(f"{part}.parquet", kept)
+    return {"rows": {part: len(kept) for part, kept in parts.items()}, "renamed_ids": renamed}
 
 
 def clean_rows(run: StageRun) -> Report:
@@ -74,8 +81,8 @@ def clean_rows(run: StageRun) -> Report:
 
 def split(run: StageRun) -> Report:
     """Split dev and test off the training rows where no files of them are given."""
-    raw, dev, test = (run.rows(f"read {part}") for part in (TRAIN, DEV, TEST))
-    found, report = split_rows(Datasets(run.rows(TRAIN), dev, test), raw, run.recipe.split)
+    raw, dev, test = (run.stored(f"read {part}") for part in (TRAIN, DEV, TEST))
+    found, report = split_rows(Datasets(run.stored(TRAIN), dev, test), raw, run.recipe.split)
     for name, rows in ((TRAIN, found.train), (DEV, found.dev), (TEST, found.test)):
         run.write(name, rows)
     return report
@@ -139,18 +146,17 @@ def split_rows(given: Datasets, raw: Sequence[LabeledPair], section: SplitSectio
     fractions = {"train": 1 - sum(wanted.values())} | {name: share for name, share in wanted.items() if share}
     if fractions["train"] <= 0:
         raise InputError(f"split: dev {section.dev:g} and test {section.test:g} leave no training rows")
-    left, groups = _without_leaks(given, section)
+    left = _without_leaks(given, section)
     parts: dict[str, Sequence[LabeledPair]] = {"train": left}
     if len(fractions) > 1:
-        parts |= split_pairs(
-            left, fractions=fractions, seed=section.seed, held_out_languages=section.held_out_languages, groups=groups
-        )
+        held_out, groups = section.held_out_languages, iter_groups(left)
+        parts |= split_pairs(left, fractions=fractions, seed=section.seed, held_out_languages=held_out, groups=groups)
     dev = given.dev or _as_they_came(parts["dev"], raw)
-    found = Datasets(list(parts["train"]), dev, given.test or _as_they_came(parts.get("test", []), raw))
-    shared = len({group_key(row.pair.query) for row in found.dev} & {group_key(row.pair.query) for row in found.test})
+    found = Datasets(parts["train"], dev, given.test or _as_they_came(parts.get("test", []), raw))
+    summaries = summarize({"train": found.train, "dev": found.dev, "test": found.test})
+    shared = _queries(found.dev) + _queries(found.test) - _queries(found.held_out)
     if shared:
         log.warning("split: %d queries are in dev and test: metrics on test flatter", shared)
-    summaries = summarize({"train": found.train, "dev": found.dev, "test": found.test})
     parts_report = {
         part.name: {"rows": part.rows, "queries": part.queries, "languages": part.languages}
         for part in summaries
@@ -159,43 +165,48 @@ def split_rows(given: Datasets, raw: Sequence[LabeledPair], section: SplitSectio
     return found, {"left_out": len(given.train) - len(left), "queries_in_dev_and_test": shared, **parts_report}
 
 
-def _without_leaks(given: Datasets, section: SplitSection) -> tuple[list[LabeledPair], list[str]]:
-    """Return the training rows of groups that are not linked with dev or test, and their groups.
+def _without_leaks(given: Datasets, section: SplitSection) -> Sequence[LabeledPair]:
+    """Return the training rows of groups that are not linked with dev or test.
 
     Where both dev and test are given, groups with a row of a held-out language are left out too.
     """
-    groups = linked_groups(given.train)
-    linked = linked_with(given.train, [part for part in (given.dev, given.test) if part])
+    held = [part for part in (given.dev, given.test) if part]
+    if not held:
+        return given.train
     languages = set(section.held_out_languages) if given.dev and given.test else set()
-    leaking = {
-        group
-        for group, row, is_linked in zip(groups, given.train, linked, strict=True)
-        if is_linked or row.pair.language in languages
-    }
-    places = [n for n, group in enumerate(groups) if group not in leaking]
-    if left_out := len(groups) - len(places):
+    in_language = (language in languages for language, _ in strata_of(given.train))
+    leaking = set(compress(iter_groups(given.train), map(or_, iter_linked(given.train, held), in_language)))
+    kept = np.fromiter((group not in leaking for group in iter_groups(given.train)), bool, len(given.train))
+    if left_out := len(kept) - int(kept.sum()):
         log.warning("split: %d training rows left out: queries of dev or test, or held-out languages", left_out)
-    return [given.train[n] for n in places], [groups[n] for n in places]
+    return filtered(given.train, kept)
 
 
-def _as_they_came(part: Sequence[LabeledPair], raw: Sequence[LabeledPair]) -> list[LabeledPair]:
+def _queries(rows: Sequence[LabeledPair]) -> int:
+    """Return how many different queries rows have."""
+    return distinct(map(group_key, queries_of(rows)), len(rows))
+
+
+def _as_they_came(part: Sequence[LabeledPair], raw: Sequence[LabeledPair]) -> StoredRows:
     """Return rows of a split as they came: texts, labels and tags from before cleaning, merged rows one by one."""
-    by_id = {row.id: row for row in raw}
-    return [by_id[name] for row in part for name in own_ids(row) if name in by_id]
+    return with_ids(raw, (name for row in part for name in own_ids(row)))
 
 
-def _chosen(rows: list[LabeledPair], data: DataSection, seed: int) -> list[LabeledPair]:
+def _chosen(rows: StoredRows, data: DataSection, seed: int) -> Sequence[LabeledPair]:
     """Return the rows of the wanted languages, at most as many as wanted. InputError for a language without rows."""
     wanted = set(data.languages)
-    present = {row.pair.language for row in rows}
+    present = {language for language, _ in strata_of(rows)}
     if missing := wanted - present:
         raise InputError(
             f"data.languages {', '.join(sorted(missing))}: no training row has it; expected some of "
             f"{', '.join(sorted(present))}"
         )
-    return draw([row for row in rows if not wanted or row.pair.language in wanted], data.max_rows, seed)
+    if not wanted:
+        return draw(rows, data.max_rows, seed)
+    kept = np.fromiter((language in wanted for language, _ in strata_of(rows)), bool, len(rows))
+    return draw(filtered(rows, kept), data.max_rows, seed)
 
 
-def _held_out(run: StageRun) -> list[LabeledPair]:
+def _held_out(run: StageRun) -> StoredRows:
     """Return the rows that no stage may train on."""
-    return [*run.rows(DEV), *run.rows(TEST)]
+    return chained(run.stored(DEV), run.stored(TEST))

@@ -23,7 +23,7 @@ from training.pipeline.stage_run import CHECKPOINT, DEV, TEST, TRAIN, Caches, St
 from training.pipeline.stages import STAGES, maker_of
 from training.pipeline.store import Ingredients, Result, Store
 from training.pipeline.summary import summary
-from training.pipeline.tables import read_rows
+from training.pipeline.tables import open_rows
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Pipeline:
     def datasets(self) -> Datasets:
         """Return the rows to train on, all data stages done, and those of dev and test."""
         paths = (self._input(name, "train" if self.recipe.model != "probe" else "probe") for name in (TRAIN, DEV, TEST))
-        return Datasets(*(read_rows(result.file(file), self.recipe.task) for result, file in paths))
+        return Datasets(*(open_rows(result.file(file), self.recipe.task) for result, file in paths))
 
     def evaluate(self, *, keep_checkpoint: bool = True) -> Outcome:
         """Train (or find) the model, tune it on dev and evaluate it. Without `keep_checkpoint`, its weights go."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from training.pipeline.stage_run import DEV, TEST, TRAIN
 from training.pipeline.stages import ROW_STAGES
 from training.pipeline.store import Result, read_manifest
 from training.pipeline.summary import summary
-from training.pipeline.tables import read_rows
+from training.pipeline.tables import open_rows
 
 _Placed = tuple[str, LabeledPair]  # the file that a row is in, and the row
 
@@ -145,6 +146,6 @@ def _row_text(row: LabeledPair) -> str:
     return f"id {row.id}, {row.pair.language}, {row.pair.query!r} / {row.pair.candidate!r}, label {row.label}{extra}"
 
 
-def _load(run: LastRun, stage: str, part: str) -> list[LabeledPair]:
+def _load(run: LastRun, stage: str, part: str) -> Sequence[LabeledPair]:
     path = run.stages[stage].file(part)
-    return read_rows(path, run.task) if path.is_file() else []
+    return open_rows(path, run.task) if path.is_file() else []

@@ -10,7 +10,7 @@ from training.data.stored.rows import StoredRows
 from training.embedding.vectors import CachedEncoder, PairEncoder
 from training.pipeline.recipe import PipelineRecipe
 from training.pipeline.store import Result
-from training.pipeline.tables import open_rows, read_rows, write_rows
+from training.pipeline.tables import open_rows, write_rows
 
 # The files and folders that stages make.
 TRAIN, DEV, TEST = "train.parquet", "dev.parquet", "test.parquet"
@@ -56,7 +56,7 @@ class StageRun:
 
     def rows(self, name: str) -> list[LabeledPair]:
         """Return the rows of an input file."""
-        return read_rows(self.path(name), self.recipe.task)
+        return list(self.stored(name))
 
     def stored(self, name: str) -> StoredRows:
         """Return the rows of an input file without holding them."""

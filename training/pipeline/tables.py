@@ -34,13 +34,11 @@ def write_rows(path: Path, rows: Sequence[LabeledPair], task: Task) -> None:
             writer.write_batch(pa.RecordBatch.from_arrays([ids, *batch.columns[1:]], schema=schema))
 
 
-def read_rows(path: Path, task: Task) -> list[LabeledPair]:
-    """Return what `write_rows` wrote. InputError where the file is damaged or of another kind."""
-    return list(open_rows(path, task))
-
-
 def open_rows(path: Path, task: Task) -> StoredRows:
-    """Return the rows of `read_rows` without holding them: each row group is read when it is gone through."""
+    """Return what `write_rows` wrote; each row group is read when it is gone through.
+
+    InputError where the file is damaged or of another kind, when it is opened or when the damaged part is reached.
+    """
     with _faults(path):
         file = pq.ParquetFile(path, page_checksum_verification=True)
         groups = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]

@@ -17,7 +17,7 @@ from training.pipeline.show import describe_row, describe_run, read_run
 from training.pipeline.stages import STAGES
 from training.pipeline.store import Ingredients, Store
 from training.pipeline.summary import summary
-from training.pipeline.tables import read_rows
+from training.pipeline.tables import open_rows
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def again(folder, *overrides):
 
 
 def rows_of(folder, stage, part="train"):
-    return read_rows(read_run(folder / "out").stages[stage].file(f"{part}.parquet"), Task.QC)
+    return open_rows(read_run(folder / "out").stages[stage].file(f"{part}.parquet"), Task.QC)
 
 
 def test_every_stage_does_its_work(folder):

@@ -83,7 +83,7 @@ class TrainingFiles:
         rows: list[LabeledPair] = []
         for number, file in enumerate(self.train, start=1):
             rows += self.files.read(file, recipe.task, out, f"train{number}")
-        return draw(_of_languages(rows, self.language), self.max_rows, recipe.seed)
+        return list(draw(_of_languages(rows, self.language), self.max_rows, recipe.seed))
 
     def unlabelled_pairs(self, task: Task) -> list[Pair]:
         """Return the pairs without labels."""

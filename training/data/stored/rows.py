@@ -69,6 +69,11 @@ def stored(rows: Iterable[LabeledPair]) -> StoredRows:
     return in_order(spool)
 
 
+def on_disk(rows: Sequence[LabeledPair]) -> StoredRows:
+    """Return rows as stored ones; those that are not yet are written to disk. MachineError if it is full."""
+    return rows if isinstance(rows, StoredRows) else stored(rows)
+
+
 def in_order(spool: Spool, bucket: int = 0) -> StoredRows:
     """Return the rows of a bucket in the order in which they were added."""
     return StoredRows(spool.sizes(bucket), lambda number: spool.batch(bucket, number))
@@ -118,6 +123,12 @@ def queries_of(rows: Iterable[LabeledPair]) -> Iterator[str]:
     if isinstance(rows, StoredRows):
         return (query for batch in rows.batches() for query in batch.column("query").to_pylist())
     return (row.pair.query for row in rows)
+
+
+def ids_of(rows: Iterable[LabeledPair]) -> Iterator[str]:
+    """Yield the id of each row."""
+    for batch in batches_of(rows):
+        yield from (key.decode("utf-8", "surrogatepass") for key in batch.column("id").to_pylist())
 
 
 def strata_of(rows: Iterable[LabeledPair]) -> Iterator[tuple[str, int]]:
