@@ -8,31 +8,31 @@ failing. Knows HTTP; knows no models.
 """
 
 import asyncio
-import threading
+import functools
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
 from relevance.client.arguments import checked_count, key_headers
 from relevance.client.calls import BULK_ROWS, Body, Calls
+from relevance.client.connections import LoopConnections, ProcessConnections, checked_environment
 from relevance.client.exchange import Answer, Exchange, httpx
 from relevance.client.feedback import FeedbackEvent, FeedbackResult
-from relevance.client.loop_thread import LoopThread
 from relevance.client.rerank import RerankPolicy, RerankResult, RerankStats
 from relevance.client.reranking import Reranking
 from relevance.client.sender import Sender
-from relevance.client.types import BulkScore, RetryPolicy, ScoreResult
+from relevance.client.types import BulkScore, RetryPolicy, ScoreResult, UnreachableError
 from relevance.tasks import Pair
 
 __all__ = ["BULK_ROWS", "AsyncClient", "Client"]
 
 BULK_SECONDS = 600.0
-RERANKS_AT_ONCE = 100  # of the threads that share a `Client`
 RERANK = RerankPolicy()
 
 
 class Client(AbstractContextManager["Client"]):
-    """A client for synchronous code. It reuses connections, and threads may share it."""
+    """A client for synchronous code. It reuses connections, and threads and forked processes may share it."""
 
     def __init__(
         self,
@@ -45,10 +45,9 @@ class Client(AbstractContextManager["Client"]):
     ) -> None:
         """`timeout_seconds` bounds a call; None: no limit. `max_candidates` bounds one request."""
         self._calls = Calls(base_url, timeout_seconds, max_candidates, retry)
-        self._context, self._headers = httpx.create_ssl_context(), key_headers(api_key)
-        self._http = httpx.Client(base_url=self._calls.base_url, headers=self._headers, verify=self._context)
-        self._reranking, self._lock = Reranking(), threading.Lock()
-        self._on_loop: tuple[LoopThread, Sender] | None = None
+        headers, context = key_headers(api_key), checked_environment(httpx.create_ssl_context)
+        self._open = functools.partial(ProcessConnections, self._calls.base_url, headers, context)
+        self._opened = self._open()
 
     def score(
         self,
@@ -94,14 +93,19 @@ class Client(AbstractContextManager["Client"]):
         Candidates beyond the first `max_candidates` get no score. Raises ConfigError, and ClientError where
         `policy.fallback` is `raise`.
         """
-        call = self._calls.rerank(task, query, candidates, language, budget_ms, policy)
-        loop, sender = self._sender()
-        return loop.run(self._reranking.result(call, sender.send))
+        call, reranking = self._calls.rerank(task, query, candidates, language, budget_ms, policy), self._here.reranking
+        loop, sender = self._here.on_loop()
+        try:
+            return loop.run(reranking.result(call, sender.send))
+        except CancelledError:
+            error = UnreachableError("the client was closed before the answer came", call.request_id, attempts=1)
+            reranking.counter.count(error.reason)
+            return call.failed(error)
 
     @property
     def rerank_stats(self) -> RerankStats:
-        """How the calls of `rerank` ended so far."""
-        return self._reranking.counter.stats
+        """How the calls of `rerank` ended in this process so far."""
+        return self._opened.reranking.counter.stats
 
     def feedback(
         self,
@@ -118,14 +122,8 @@ class Client(AbstractContextManager["Client"]):
         return self._send(self._calls.feedback(request_id, events, query, timeout_seconds))
 
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-        with self._lock:
-            running, self._on_loop = self._on_loop, None
-        if running is not None and running[0].usable:
-            loop, sender = running
-            loop.run(sender.http.aclose())
-            loop.close()
+        """Close the connections. Calls of `rerank` in progress end as if the service could not be reached."""
+        self._opened.close()
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -141,27 +139,23 @@ class Client(AbstractContextManager["Client"]):
     def _send(self, exchange: Exchange[Answer]) -> Answer:
         while True:
             try:
-                found = exchange.result(self._http.post(**exchange.send()))
+                found = exchange.result(self._here.http.post(**exchange.send()))
             except httpx.RequestError as error:
                 found = exchange.broken(error)
             if not isinstance(found, float):
                 return found
             time.sleep(found)
 
-    def _sender(self) -> tuple[LoopThread, Sender]:
-        """Return what `rerank` sends with, and its event loop, made for the first call in this process.
-
-        Only on an event loop can a request be given up in time, whatever it waits for, and a second one be sent.
-        """
-        with self._lock:
-            if self._on_loop is None or not self._on_loop[0].usable:
-                sender = Sender(self._calls.base_url, self._headers, RERANKS_AT_ONCE, self._context)
-                self._on_loop = LoopThread("relevance-rerank"), sender
-            return self._on_loop
+    @property
+    def _here(self) -> ProcessConnections:
+        """The connections of this process: a forked one opens its own."""
+        if not self._opened.of_this_process():
+            self._opened = self._open()
+        return self._opened
 
 
 class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
-    """A client for asyncio. At most `max_concurrency` requests of all its calls run at once."""
+    """A client for asyncio. At most `max_concurrency` requests of all its calls on one event loop run at once."""
 
     def __init__(
         self,
@@ -176,8 +170,9 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         """`timeout_seconds` bounds a call; None: no limit. `max_candidates` bounds one request."""
         self._calls = Calls(base_url, timeout_seconds, max_candidates, retry)
         checked_count("max_concurrency", max_concurrency)
-        self._sender = Sender(self._calls.base_url, key_headers(api_key), max_concurrency)
-        self._reranking = Reranking()
+        headers, context = key_headers(api_key), checked_environment(httpx.create_ssl_context)
+        make = functools.partial(Sender, self._calls.base_url, headers, max_concurrency, context)
+        self._connections, self._reranking = LoopConnections(make), Reranking()
 
     async def score(
         self,
@@ -225,7 +220,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         `policy.fallback` is `raise`.
         """
         call = self._calls.rerank(task, query, candidates, language, budget_ms, policy)
-        return await self._reranking.result(call, self._sender.send)
+        return await self._reranking.result(call, self._connections.sender().send)
 
     @property
     def rerank_stats(self) -> RerankStats:
@@ -244,11 +239,11 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
 
         `query` is needed where requests of this id had several queries. Raises ConfigError and ClientError.
         """
-        return await self._sender.send(self._calls.feedback(request_id, events, query, timeout_seconds))
+        return await self._connections.sender().send(self._calls.feedback(request_id, events, query, timeout_seconds))
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._sender.http.aclose()
+        await self._connections.aclose()
 
     async def __aexit__(self, *error: object) -> None:
         await self.aclose()
@@ -263,11 +258,11 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
 
     async def _rows(self, exchanges: Iterable[Exchange[list[BulkScore]]]) -> AsyncIterator[BulkScore]:
         for exchange in exchanges:
-            for score in await self._sender.send(exchange):
+            for score in await self._connections.sender().send(exchange):
                 yield score
 
     async def _all(self, exchanges: Iterable[Exchange[ScoreResult]]) -> list[ScoreResult]:
-        tasks = [asyncio.create_task(self._sender.send(exchange)) for exchange in exchanges]
+        tasks = [asyncio.create_task(self._connections.sender().send(exchange)) for exchange in exchanges]
         try:
             return await asyncio.gather(*tasks)
         finally:  # the first failure, or a cancelled call, cancels the other requests

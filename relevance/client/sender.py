@@ -13,12 +13,11 @@ class Sender:
     """Connections to one service, at most `max_concurrency` of them. Belongs to one event loop."""
 
     def __init__(
-        self, base_url: str, headers: Mapping[str, str], max_concurrency: int, context: ssl.SSLContext | None = None
+        self, base_url: str, headers: Mapping[str, str], max_concurrency: int, context: ssl.SSLContext
     ) -> None:
-        """`context` is that of HTTPS; None: a new one, which takes milliseconds."""
+        """`context` is that of HTTPS: making one takes milliseconds."""
         limits = httpx.Limits(max_connections=max_concurrency, max_keepalive_connections=max_concurrency)
-        verify = True if context is None else context
-        self.http = httpx.AsyncClient(base_url=base_url, headers=dict(headers), limits=limits, verify=verify)
+        self.http = httpx.AsyncClient(base_url=base_url, headers=dict(headers), limits=limits, verify=context)
         self._slots = asyncio.Semaphore(max_concurrency)
 
     async def send(self, exchange: Exchange[Answer]) -> Answer:

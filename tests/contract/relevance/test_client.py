@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
 import math
@@ -182,12 +183,12 @@ def in_bulk(kind, url, pairs, count=None, transport=None, **options):
     """Score pairs as a bulk job with either client; return the first `count` results, or all of them."""
     if kind is Client:
         with Client(url, retry=QUICK) as client:
-            client._http = httpx.Client(base_url=url, transport=transport)
+            client._opened.http = httpx.Client(base_url=url, transport=transport)
             return list(itertools.islice(client.score_bulk("qc", pairs, **options), count))
 
     async def run():
         async with AsyncClient(url, retry=QUICK) as client:
-            client._sender.http = httpx.AsyncClient(base_url=url, transport=transport)
+            client._connections.sender().http = httpx.AsyncClient(base_url=url, transport=transport)
             found = []
             async for result in client.score_bulk("qc", pairs, **options):
                 found.append(result)
@@ -445,6 +446,70 @@ def test_cancelled_call_leaves_nothing_behind():
         server.given_up.set()
 
 
+def test_forked_process_does_not_share_connections_with_its_parent():
+    code = (
+        "import os, sys; from relevance.client import Client\n"
+        "client = Client(sys.argv[1])\n"
+        "call = lambda: client.score('qc', 'q', ['0.5']).scores\n"
+        "call(); child = os.fork()\n"
+        "if child == 0: os._exit(0 if call() == (0.5,) else 1)\n"
+        "status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]); call(); client.close(); sys.exit(status)"
+    )
+    with planned() as server:
+        done = subprocess.run([sys.executable, "-c", code, server.url], timeout=60, check=False)
+    assert (done.returncode, len(server.seen), len(server.connections)) == (0, 3, 2)
+
+
+def test_async_client_may_be_used_on_several_event_loops():
+    code = (  # a process of its own: the sockets of a closed loop are closed by the collector, with a warning
+        "import asyncio, sys; from relevance.client import AsyncClient\n"
+        "client = AsyncClient(sys.argv[1], max_concurrency=1)\n"  # requests wait for each other on each loop
+        "async def calls():\n"
+        "    found = await asyncio.gather(*[client.score('qc', 'q', ['0.5']) for _ in range(3)])\n"
+        "    return [each.scores for each in found]\n"
+        "assert [asyncio.run(calls()) for _ in range(3)] == [[(0.5,)] * 3] * 3\n"
+        "assert len(client._connections._senders) == 1"  # those of closed loops are dropped
+    )
+    with planned() as server:
+        subprocess.run([sys.executable, "-c", code, server.url], timeout=60, check=True)
+    assert len(server.seen) == 9
+
+
+def test_closed_client_says_so():
+    client = Client("http://127.0.0.1:9")
+    client.close()
+    client.close()
+    for call in (client.score, functools.partial(client.rerank, budget_ms=100)):
+        with pytest.raises(ConfigError, match="the client is closed"):
+            call("qc", "q", ["a"])
+
+    async def run():
+        async with AsyncClient("http://127.0.0.1:9") as client:
+            pass
+        for call in (client.score, functools.partial(client.rerank, budget_ms=100)):
+            with pytest.raises(ConfigError, match="the client is closed"):
+                await call("qc", "q", ["a"])
+
+    asyncio.run(run())
+
+
+@both
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HTTP_PROXY", "nonsense://me:hunter2@host"),
+        ("HTTPS_PROXY", "http://me:hunter2@[::1"),
+        ("NO_PROXY", "[::1"),
+        ("SSL_CERT_FILE", "/no/such/file"),
+    ],
+)
+def test_environment_that_httpx_refuses_is_a_configuration_error(monkeypatch, kind, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=name) as caught:
+        kind("http://localhost")
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("wrong", [{"base_url": "localhost:8080"}, {"base_url": "http://"}, {"max_candidates": 0}])
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
@@ -460,7 +525,7 @@ def test_without_httpx_the_import_says_what_to_install():
 
 def answering(**answer):
     client = Client("http://test")
-    client._http = httpx.Client(
+    client._opened.http = httpx.Client(
         base_url="http://test", transport=httpx.MockTransport(lambda _: httpx.Response(**answer))
     )
     return client

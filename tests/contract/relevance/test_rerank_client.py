@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from relevance.client import AsyncClient, Client
 from relevance.client.metrics import RerankCollector
 from relevance.client.rerank import RerankPolicy
-from relevance.client.types import CircuitOpenError, DeadlineError, RefusedError, RetryPolicy
+from relevance.client.types import CircuitOpenError, DeadlineError, RefusedError, RetryPolicy, UnreachableError
 from relevance.errors import ConfigError
 from relevance.tasks import Task
 from tests.contract.relevance.test_client import QUICK, both, planned
@@ -348,6 +348,31 @@ def test_forked_process_ranks_with_the_client_of_its_parent():
     with planned() as server:
         done = subprocess.run([sys.executable, "-c", code, server.url], timeout=60, check=False)
     assert done.returncode == 0
+
+
+def test_closing_ends_the_calls_of_other_threads():
+    with planned({"stuck": True}, {"stuck": True}) as server:
+        client, found = Client(server.url), []
+
+        def call(policy):
+            try:
+                found.append(client.rerank("qi", "q", ["0.1"], budget_ms=100_000, policy=policy).reason)
+            except UnreachableError as error:
+                found.append(str(error))
+
+        threads = [threading.Thread(target=call, args=(policy,)) for policy in (KEEP, RerankPolicy())]
+        for thread in threads:
+            thread.start()
+        with server.changed:
+            assert server.changed.wait_for(lambda: server.most_active == 2, 60)
+        client.close()
+        for thread in threads:
+            thread.join(60)
+        server.given_up.set()
+    assert len(found) == 2
+    assert "unreachable" in found
+    assert any("the client was closed before the answer came" in each for each in found)
+    assert client.rerank_stats.outcomes["unreachable"] == 2
 
 
 def test_counts_are_metrics_for_prometheus(service):
