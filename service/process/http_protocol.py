@@ -71,6 +71,7 @@ class GuardedConnection(HttpToolsProtocol):
         super().connection_made(transport)
         self._unused = self._lines = 0  # bytes that the parser has not yet used; header lines
         self._open = False  # a request has begun and has not ended
+        self._in_head = False  # its headers are being read: what comes behind its body is a trailer
         self._late: asyncio.TimerHandle | None = None
         self._silent: asyncio.TimerHandle | None = None
         self._moved = self.loop.time()
@@ -100,7 +101,8 @@ class GuardedConnection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._unused > HEADER_BYTES:
-            self._refuse()
+            if not self._answer_earlier():
+                self._refuse()
         elif (self._unused or self._open) and self._late is None and self._answered:
             self._late = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
 
@@ -136,14 +138,15 @@ class GuardedConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        self._open, self._lines, self._upgrading = True, 0, False
+        self._open, self._in_head, self._lines, self._upgrading = True, True, 0, False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header line or a trailer."""
+        """Count a header line or a trailer. A trailer is not used: it must not act as a header (RFC 9110, 6.5.1)."""
         self._lines += 1
         if self._lines > HEADER_LINES:
             raise _HeadersError
-        super().on_header(name, value.strip(BLANKS))
+        if self._in_head:
+            super().on_header(name, value.strip(BLANKS))
 
     def on_headers_complete(self) -> None:
         """Pass the request on. One that asks for an upgrade is parsed again first."""
@@ -151,7 +154,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._upgrading = self.parser.should_upgrade() and not tunnel
         if self._upgrading:
             return
-        self._unused = 0
+        self._unused, self._in_head = 0, False
         self._in_time()
         super().on_headers_complete()
         if self.parser.get_http_version() == "1.0":  # has no chunks; the connection is closed after the answer
@@ -179,13 +182,22 @@ class GuardedConnection(HttpToolsProtocol):
             self._idle.add(self)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer invalid HTTP, and headers over the limit. In the middle of another answer only close."""
+        """Answer invalid HTTP, and headers over the limit. In the middle of an answer only close."""
+        if self._answer_earlier():
+            return
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.close()
         elif self._lines > HEADER_LINES:
             self._refuse()
         else:
             super().send_400_response(msg)
+
+    def _answer_earlier(self) -> bool:
+        """Return whether whole requests before an invalid one wait for answers: these come first, and then the end."""
+        if self._answered or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False
+        return True
 
     def pause_writing(self) -> None:
         """Wait for a caller that reads more slowly than it is answered, with a timeout."""

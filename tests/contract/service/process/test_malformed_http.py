@@ -103,6 +103,20 @@ def test_pipelined_requests_are_answered_in_their_order(address):
     assert places == sorted(places)
 
 
+@pytest.mark.parametrize("invalid", [b"NONSENSE\r\n\r\n", b"GET /" + b"a" * 300_000, b"GET / HTTP/1.1\r\nX\r\n\r\n"])
+def test_what_was_asked_before_an_invalid_request_is_answered(address, invalid):
+    found = exchange(address, post("/v1/score", BODY) * 3 + invalid)
+    assert (found.count(b"HTTP/1.1 200 "), found.count(b"HTTP/1.1 ")) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "trailer", [b"X-Relevance-Model: nobody", b"Content-Encoding: gzip", b"X-Request-Timeout-Ms: x", b"Expect: nothing"]
+)
+def test_trailer_does_not_act_as_a_header(address, trailer):
+    body = chunked([BODY])[:-2] + trailer + b"\r\n\r\n"
+    assert exchange(address, post("/v1/score", body, b"Transfer-Encoding: chunked", CLOSE)).startswith(b"HTTP/1.1 200 ")
+
+
 def test_body_in_many_small_chunks_does_not_count_as_headers(address):
     pieces = [BODY[n : n + 1] for n in range(len(BODY))]
     blank = [b" "] * 30_000  # some 180 kB of framing
