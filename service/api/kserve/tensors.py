@@ -18,15 +18,16 @@ from service.errors import InvalidRequestError, TooLargeError
 
 LENGTH = struct.Struct("<I")
 MOST_DIMENSIONS = 16
-Size = Annotated[int, Field(strict=True, ge=0, lt=2**31)]  # of a dimension; the product of unbounded ones takes seconds
+# Of a dimension or of bytes. The product of unbounded ones takes seconds, and their sum may be too long to be written.
+Size = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 DTYPES = {"FP64": np.dtype("<f8"), "INT64": np.dtype("<i8")}
 
 
 class TensorParameters(BaseModel):
     """What is said of one tensor; other parameters are ignored."""
 
-    binary_data_size: int | None = Field(
-        default=None, strict=True, ge=0, description="bytes of the tensor behind the JSON; no `data` then"
+    binary_data_size: Size | None = Field(
+        default=None, description="bytes of the tensor behind the JSON; no `data` then"
     )
 
 

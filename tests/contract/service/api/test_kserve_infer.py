@@ -104,6 +104,7 @@ SIZED = {"parameters": {"binary_data_size": 6}, "data": None}
         (request(tensor("query", ["a", "b"]), WHOLE[1]), "input 'query': 2 elements, expected 1, or 3 as of candidate"),
         (request(WHOLE[0], tensor("candidate", ["cup", " "])), "candidate[1]: blank, expected text"),
         (request(WHOLE[0], tensor("candidate", CANDIDATES, **SIZED)), "0 bytes behind the JSON, expected 6"),
+        (request(WHOLE[0], tensor("candidate", [], parameters={"binary_data_size": 2**31})), "binary_data_size"),
         (request(WHOLE[0], tensor("candidate", [])), "`candidate` is empty"),
         (request(*WHOLE, outputs=[{"name": "logit"}]), "outputs.0.name"),
     ],
@@ -128,6 +129,14 @@ def test_damaged_bytes_are_named(client, content, detail):
     answer = post_binary(client, body, content)
     assert answer.status_code == 422
     assert detail in answer.json()["error"]
+
+
+def test_sizes_whose_sum_is_too_long_to_be_written_are_refused(client):
+    parts = [{"name": name, "shape": [1], "datatype": "BYTES"} for name in ("query", "candidate", "language")]
+    body = request(*[part | {"parameters": {"binary_data_size": 7}} for part in parts])
+    answer = client.post("/v2/models/qi/infer", json=json.loads(json.dumps(body).replace(": 7}", f": {'9' * 4300}}}")))
+    assert answer.status_code == 422
+    assert "binary_data_size" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("length", ["999999", "-1", "x", "9" * 5000])
