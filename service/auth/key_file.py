@@ -36,11 +36,15 @@ class Key(BaseModel):
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="the name in logs")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the secret, hexadecimal")
     scopes: frozenset[Scope] = Field(min_length=1)
-    requests_per_second: float | None = Field(None, gt=0, allow_inf_nan=False, description="absent: no limit")
-    burst: int | None = Field(
-        None, ge=1, description="maximum requests at once after a pause; absent: requests_per_second"
+    requests_per_second: float | None = Field(
+        None, strict=True, gt=0, allow_inf_nan=False, description="absent: no limit"
     )
-    max_concurrent: int | None = Field(None, ge=1, description="maximum requests in progress; absent: no limit")
+    burst: int | None = Field(
+        None, strict=True, ge=1, description="maximum requests at once after a pause; absent: requests_per_second"
+    )
+    max_concurrent: int | None = Field(
+        None, strict=True, ge=1, description="maximum requests in progress; absent: no limit"
+    )
     expires: AwareDatetime | None = Field(None, description="with an offset, as 2027-01-31T00:00:00Z; absent: never")
 
 

@@ -22,7 +22,7 @@ class Change(BaseModel):
         description="serve it; let it score requests that the active model answers; let it answer requests"
     )
     share: float | None = Field(
-        None, ge=0, le=1, allow_inf_nan=False, description="of the requests, for a shadow or a canary"
+        None, strict=True, ge=0, le=1, allow_inf_nan=False, description="of the requests, for a shadow or a canary"
     )
 
     @model_validator(mode="after")

@@ -250,6 +250,9 @@ def test_a_broken_file_leaves_the_keys_and_says_so(path, monkeypatch, caplog, br
         ('[[keys]]\nname = "a"\nlimit = 3', "limit: Extra inputs"),
         ('[[keys]]\nname = "a"\nexpires = 2027-01-01T00:00:00', "should have timezone info"),
         ('[[keys]]\nname = "a"\nrequests_per_second = inf', "finite"),
+        ('[[keys]]\nname = "a"\nrequests_per_second = true', "requests_per_second: Input should be a valid number"),
+        ('[[keys]]\nname = "a"\nburst = true', "burst: Input should be a valid integer"),
+        ('[[keys]]\nname = "a"\nmax_concurrent = "2"', "max_concurrent: Input should be a valid integer"),
         ("keys = " + "[" * 5000, "not TOML"),
     ],
 )

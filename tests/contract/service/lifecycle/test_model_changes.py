@@ -309,12 +309,13 @@ def test_admin_interface_refuses_what_it_must(service, root):
         assert f"expected a folder below {root}" in detail
     for body in ({"bundle": "b"}, {"bundle": "b", "mode": "swap"}, {"bundle": "b", "mode": "switch", "share": 0.1}):
         problem(admin.post(url, json=body), 422, "invalid_request")
-    for share in (None, -0.1, 1.1, "much"):
+    for share in (None, -0.1, 1.1, "much", "0.5", True):
         problem(admin.post(url, json={"bundle": "b", "mode": "canary", "share": share}), 422, "invalid_request")
     problem(admin.post("/v1/admin/models/qi", json={"bundle": "b", "mode": "switch"}), 404, "unknown_task")
     problem(admin.post(url + "/promote"), 409, "conflict")
     problem(admin.delete(url + "/challenger"), 409, "conflict")
     problem(admin.post("/v1/score", json=BODY), 404, "unknown_path")
+    assert len(problem(client.get("/" + "a" * 60_000), 404, "unknown_path")) < 300
     problem(client.get("/v1/admin/models"), 404, "unknown_path")  # not on the port of the callers
     assert [admin.get(path).status_code for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 200]
 
