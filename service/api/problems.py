@@ -23,6 +23,7 @@ from service.api.schemas import SCORE_FIELDS
 log = logging.getLogger(__name__)
 
 FAULTS_SHOWN = 10
+PATH_CHARS = 200  # of a path that an error repeats
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,6 @@ KINDS: Mapping[type[RelevanceError], Kind] = {
     errors.UnauthorizedError: Kind(401, "unauthorized", "An API key is needed"),
     errors.BulkOffError: Kind(403, "bulk_off", "Bulk scoring is switched off"),
     errors.FeedbackOffError: Kind(403, "feedback_off", "The feedback log is switched off"),
-    errors.ReportsOffError: Kind(403, "reports_off", "Reports are not sent without API keys"),
     errors.ForbiddenError: Kind(403, "forbidden", "The API key does not have the scope"),
     errors.UnknownReportError: Kind(404, "unknown_report", "No loaded model has this report"),
     errors.UnknownTaskError: Kind(404, "unknown_task", "The task is not served here"),
@@ -143,7 +143,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     kind = HTTP_KINDS.get(error.status_code, Kind(error.status_code, "http", str(error.detail)))
-    detail = f"{request.method} {request.url.path}: {error.detail}"
+    detail = f"{request.method} {request.url.path[:PATH_CHARS]}: {error.detail}"
     return problem(request, kind, detail, error.headers)
 
 

@@ -1,9 +1,10 @@
 """The routes of the page. They are open to all: its files hold nothing of the models, and it sends the key itself.
 
-`/page/config` tells the page what it cannot know: for what a key is needed, whether this is the admin interface,
-whether reports are sent, and whether more models will be there soon.
+`/page/config` tells the page what it cannot know: for what a key is needed, whether this is the admin interface, and
+whether more models will be there soon.
 """
 
+import re
 from collections.abc import Mapping
 
 from fastapi import APIRouter, Request
@@ -18,6 +19,7 @@ from service.api.policy import Policy
 from service.auth.key_file import Scope
 from service.settings import Settings
 
+GZIP = re.compile(r"gzip\s*(;\s*q=(?!0(\.0*)?$)[01](\.\d*)?)?", re.IGNORECASE)
 OPEN = Policy(None, traced=False)
 FOLDER = "/page"
 HEADERS = {
@@ -51,7 +53,6 @@ class PageConfig(BaseModel):
 
     keys: KeysNeeded
     admin: bool = Field(description="whether this is the admin interface, which changes models")
-    reports: bool = Field(description="whether reports are sent: to keys of scope admin, or to all where none are set")
     loading: bool = Field(description="whether bundles given at start are still being loaded and tested")
 
 
@@ -104,9 +105,7 @@ def _files_router(*, admin: bool) -> APIRouter:
         service = service_of(request)
         keys = service.keys
         needed = {scope.value: keys is not None and keys.needed(scope) is not None for scope in Scope}
-        sent = reports.reports_are_sent(service.settings)
-        loading = not service.settled.is_set()
-        return PageConfig(keys=KeysNeeded(**needed), admin=admin, reports=sent, loading=loading)
+        return PageConfig(keys=KeysNeeded(**needed), admin=admin, loading=not service.settled.is_set())
 
     @router.get("/{path:path}")
     @OPEN
@@ -125,7 +124,12 @@ def _answer(request: Request, file: PageFile, headers: Mapping[str, str] = HEADE
     headers = {**headers, "ETag": file.etag}
     if file.etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    if "gzip" not in request.headers.get("accept-encoding", ""):
+    if not _takes_gzip(request.headers.get("accept-encoding", "")):
         return Response(file.content, headers=headers, media_type=file.media_type)
     packed = headers | {"Content-Encoding": "gzip"}
     return Response(file.compressed, headers=packed, media_type=file.media_type)
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Return whether Accept-Encoding names gzip, and with no weight of 0 (`gzip;q=0` refuses it)."""
+    return any(GZIP.fullmatch(each.strip()) for each in accepted.split(","))

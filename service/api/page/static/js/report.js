@@ -38,8 +38,7 @@ function offer(address, name) {
 }
 
 function show(error) {
-  const needsKey = ["unauthorized", "forbidden"].includes(error.reason);
-  const hint = needsKey ? " Give the tab such a key on Models, then open the report from there." : "";
+  const hint = [401, 403].includes(error.status) ? " Give the tab such a key on Models, then open the report from there." : "";
   main.replaceChildren(h("p", { class: "notice bad", role: "alert" }, error.message + hint));
 }
 
