@@ -3,7 +3,6 @@
 A message never holds a secret: no part of an API key, and neither user nor query of a URL.
 """
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -16,6 +15,7 @@ from relevance.tasks import Pair
 
 _ROUTE = re.compile(r"/(?:v\d+(?:/.*)?|score|rerank|predict|healthz|readyz|metrics|docs|openapi\.json)")
 _SHOWN_CHARS = 80
+_UNLIMITED_SECONDS = 1e9  # 32 years: clocks and sockets take no number without an end
 
 Value = TypeVar("Value")
 
@@ -57,12 +57,12 @@ def checked_request_id(request_id: str | None) -> str | None:
 
 
 def checked_seconds(name: str, seconds: float | None) -> float | None:
-    """Return a timeout in seconds. None or infinity: no limit (None)."""
+    """Return a timeout in seconds. None, infinity or decades: no limit (None)."""
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
         raise ConfigError(f"{name} {_shown(seconds)}: expected seconds above 0, or infinity for no limit")
-    return None if math.isinf(seconds) else float(seconds)
+    return None if seconds >= _UNLIMITED_SECONDS else float(seconds)
 
 
 def checked_count(name: str, count: int) -> int:

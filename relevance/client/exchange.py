@@ -32,6 +32,7 @@ except ModuleNotFoundError as error:
 __all__ = ["Answer", "Call", "Exchange", "Question", "deadline_in", "httpx"]
 
 CONNECT_SECONDS = 5.0
+MAX_WAIT_SECONDS = 1e6  # of one network operation: a socket takes 24 days at most
 MAX_TIMEOUT_MS = 999_999_999  # the most that the service accepts in X-Request-Timeout-Ms
 BROKEN = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout, httpx.ProxyError)  # a retry may succeed
 
@@ -84,7 +85,8 @@ class Exchange(Generic[Answer]):
         if left is not None:
             told = int(1000 * left * (1 - self._question.reserve))
             headers["X-Request-Timeout-Ms"] = str(max(1, min(told, MAX_TIMEOUT_MS)))
-        timeout = httpx.Timeout(left, connect=CONNECT_SECONDS if left is None else min(left, CONNECT_SECONDS))
+        connect = CONNECT_SECONDS if left is None else min(left, CONNECT_SECONDS)
+        timeout = httpx.Timeout(None if left is None else min(left, MAX_WAIT_SECONDS), connect=connect)
         question = self._question
         return {"url": question.path, "content": question.content, "headers": headers, "timeout": timeout}
 
@@ -136,7 +138,7 @@ class Exchange(Generic[Answer]):
     def _parsed(self, response: httpx.Response) -> Answer:
         try:
             return self._question.read(response, response.headers.get("x-request-id", self._request_id))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise AnswerError(
                 f"{response.request.url}: malformed answer ({type(error).__name__}: {error}); expected one of "
                 "the relevance service",

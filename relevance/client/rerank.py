@@ -1,12 +1,13 @@
 """A re-ranking call of `relevance.client`: its policy, its result and the counts of results. Knows no network."""
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar, get_args
 
-from relevance.client.types import ClientError, ModelVersion
+from relevance.client.types import ClientError, ModelVersion, read_score
 from relevance.errors import ConfigError
 
 Fallback = Literal["raise", "keep_order"]
@@ -102,9 +103,7 @@ class RerankAnswer:
     @classmethod
     def from_answer(cls, answer: Mapping[str, Any], request_id: str) -> Self:
         """Read the body of an answer. Raises KeyError, TypeError or ValueError if it is malformed."""
-        scores = tuple(None if each is None else float(each["score"]) for each in answer["scores"])
-        if any(score is not None and not 0 <= score <= 1 for score in scores):
-            raise ValueError("a score is not in [0, 1]")
+        scores = tuple(None if each is None else read_score(each) for each in answer["scores"])
         return cls(scores, ModelVersion(answer["model"]["name"], answer["model"]["version"]), request_id)
 
 
@@ -153,7 +152,7 @@ def checked_budget(budget_ms: float) -> float:
 
 
 def _checked_number(name: str, value: float, expected: str) -> float:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
     if not good:
         raise ConfigError(f"{name} {value!r}: expected {expected}")
     return float(value)

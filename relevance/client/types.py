@@ -12,6 +12,8 @@ from relevance.errors import ConfigError, RelevanceError
 from relevance.tasks import Pair, Task
 
 DETAIL_CHARS = 300  # of a body without problem details, such as a proxy's page
+MAX_SECONDS = 1e9  # of a wait
+MAX_DOUBLINGS = 64  # of a wait; a float has room for 1,023
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,14 @@ class ModelVersion:
 
     name: str
     version: str
+
+
+def read_score(entry: Mapping[str, Any]) -> float:
+    """Return the score of one entry of an answer. Raises KeyError, TypeError or ValueError if it is not in [0, 1]."""
+    score = float(entry["score"])
+    if not 0 <= score <= 1:
+        raise ValueError(f"the score {score:g} is not in [0, 1]")
+    return score
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,7 @@ class ScoreResult:
         scores = answer["scores"]
         return cls(
             task=Task(answer["task"]),
-            scores=tuple(float(each["score"]) for each in scores),
+            scores=tuple(map(read_score, scores)),
             labels=tuple(int(each["label"]) for each in scores),
             truncated=tuple(int(place) for place in answer["truncated"]),
             thresholds=dict(answer["thresholds"]),
@@ -111,7 +121,7 @@ class Problem:
         """Read the body of an error. A body without problem details (a proxy's page) becomes the detail, shortened."""
         try:
             found = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             return cls(status, "unknown", "", body[:DETAIL_CHARS].decode("utf-8", "replace"))
@@ -147,7 +157,7 @@ class BulkScore:
         if "status" in line:
             problem = Problem(int(line["status"]), str(line["reason"]), title="", detail=str(line["detail"]))
             return cls(row, pair, version, problem=problem)
-        return cls(row, pair, version, float(line["score"]), int(line["label"]), bool(line["truncated"]))
+        return cls(row, pair, version, read_score(line), int(line["label"]), bool(line["truncated"]))
 
 
 class ClientError(RelevanceError):
@@ -239,14 +249,18 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         seconds = self.base_seconds, self.cap_seconds, self.longest_retry_after_seconds
-        if not isinstance(self.attempts, int) or self.attempts < 1 or not all(each >= 0 for each in seconds):
-            raise ConfigError(f"{self}: expected whole attempts, at least 1, and seconds of 0 or more")
+        if (
+            not isinstance(self.attempts, int)
+            or self.attempts < 1
+            or not all(0 <= each < MAX_SECONDS for each in seconds)
+        ):
+            raise ConfigError(f"{self}: expected whole attempts, at least 1, and seconds of 0 to {MAX_SECONDS:g}")
 
     def wait_seconds(self, retry: int, retry_after: float | None, rng: random.Random) -> float | None:
         """Return the wait before retry number `retry`, from 0. None: do not retry."""
         if retry + 1 >= self.attempts or (retry_after or 0) > self.longest_retry_after_seconds:
             return None
-        jitter = rng.uniform(0, min(self.cap_seconds, self.base_seconds * 2.0**retry))
+        jitter = rng.uniform(0, min(self.cap_seconds, self.base_seconds * 2.0 ** min(retry, MAX_DOUBLINGS)))
         return (retry_after or 0) + jitter
 
 

@@ -365,7 +365,7 @@ def test_api_key_is_a_bearer_token(kind):
 
 
 @both
-@pytest.mark.parametrize("body", [b"<html>hello</html>", b"{}", b"[]", b'{"task": "qx", "scores": []}'])
+@pytest.mark.parametrize("body", [b"<html>hello</html>", b"{}", b"[]", b"[" * 200_000, b'{"task": "qx", "scores": []}'])
 def test_answer_of_something_else_is_named(kind, body):
     with planned({"body": body}) as server, pytest.raises(AnswerError, match="relevance service"):
         call(kind, server.url, "qc", "q", ["0.25"])
@@ -544,12 +544,14 @@ def test_answer_with_too_few_scores_is_refused():
         answering(status_code=200, json=answer).score("qc", "a", ["b"])
 
 
-@pytest.mark.parametrize(("seconds", "sent"), [(math.inf, None), (2e6, "999999999")])
+@pytest.mark.parametrize(
+    ("seconds", "sent"), [(math.inf, None), (1e300, None), (10**400, None), (5e6, "999999999"), (2e6, "999999999")]
+)
 def test_very_long_deadlines_are_sent_in_bounds(seconds, sent):
     with PlannedServer([]) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         with Client(server.url) as client:
-            client.score("qc", "a", ["7"], timeout_seconds=seconds)
+            client.score("qc", "a", ["0.7"], timeout_seconds=seconds)
         server.shutdown()
     assert {name.lower(): value for name, value in server.seen[0].items()}.get("x-request-timeout-ms") == sent

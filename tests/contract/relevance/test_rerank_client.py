@@ -389,7 +389,7 @@ def test_counts_are_metrics_for_prometheus(service):
 
 
 @both
-@pytest.mark.parametrize("budget", [0, -1, math.nan, math.inf, "80", True, None])
+@pytest.mark.parametrize("budget", [0, -1, math.nan, math.inf, 10**400, "80", True, None])
 def test_budget_is_milliseconds_above_0(kind, budget):
     with (
         Ranker(kind, "http://127.0.0.1:9") as rerank,

@@ -88,7 +88,9 @@ def test_counts_are_whole_and_positive(count):
     "wrong",
     [{"attempts": 0}, {"attempts": 1.5}]
     + [
-        {name: bad} for name in ("base_seconds", "cap_seconds", "longest_retry_after_seconds") for bad in (-1, math.nan)
+        {name: bad}
+        for name in ("base_seconds", "cap_seconds", "longest_retry_after_seconds")
+        for bad in (-1, math.nan, math.inf)
     ],
 )
 def test_impossible_retry_policies_are_refused(wrong):

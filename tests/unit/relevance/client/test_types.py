@@ -1,5 +1,6 @@
 """Results, problems and waits of the client, without any network."""
 
+import math
 import random
 from datetime import UTC, datetime
 
@@ -7,8 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relevance.client.types import ModelVersion, Problem, RetryPolicy, ScoreResult, Usage, retry_after_seconds
+from relevance.client.types import (
+    BulkScore,
+    ModelVersion,
+    Problem,
+    RetryPolicy,
+    ScoreResult,
+    Usage,
+    retry_after_seconds,
+)
 from relevance.errors import ConfigError
+from relevance.tasks import Pair
 
 NOW = datetime(2025, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -58,16 +68,32 @@ def test_answer_without_a_field_is_no_answer(missing):
         ScoreResult.from_answer(answer, "id")
 
 
+@pytest.mark.parametrize("score", [math.nan, math.inf, -0.1, 1.1, 7])
+def test_score_that_is_no_probability_is_no_answer(score):
+    with pytest.raises(ValueError, match=r"not in \[0, 1\]"):
+        part([score])
+    with pytest.raises(ValueError, match=r"not in \[0, 1\]"):
+        BulkScore.from_line(0, Pair("a", "b"), "v", {"line": 1, "score": score, "label": 1, "truncated": False})
+
+
+@pytest.mark.parametrize("retry", [0, 63, 1023, 1024, 10**9])
+def test_wait_before_any_retry_is_within_the_cap(retry):
+    policy = RetryPolicy(attempts=10**10, base_seconds=0.1, cap_seconds=5)
+    assert 0 <= policy.wait_seconds(retry, None, random.Random(1)) <= 5
+
+
 def test_problem_details_are_read():
     body = b'{"title": "t", "status": 422, "detail": "d", "reason": "invalid_request", "errors": [{"where": "x"}]}'
     assert Problem.from_body(422, body) == Problem(422, "invalid_request", "t", "d", ({"where": "x"},))
 
 
-@pytest.mark.parametrize("body", [b"<html>Bad Gateway</html>", b"", b"[1]", b'{"message": "no"}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "body", [b"<html>Bad Gateway</html>", b"", b"[1]", b'{"message": "no"}', b"\xff\xfe", b"[" * 200_000]
+)
 def test_body_of_something_else_becomes_the_detail(body):
     problem = Problem.from_body(502, body)
     assert (problem.status, problem.reason) == (502, "unknown")
-    assert problem.detail == body.decode("utf-8", "replace")
+    assert problem.detail == body.decode("utf-8", "replace")[:300]
 
 
 @given(st.integers(1, 9), st.integers(0, 12), st.none() | st.floats(0, 60), st.integers())
