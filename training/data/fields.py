@@ -19,7 +19,7 @@ from training.data.labels.clicks import CLICKS, IMPRESSIONS, check_counts
 from training.data.labels.grades import GRADE, label_of
 from training.data.labels.weights import HALF, LABEL_SHARE
 from training.data.rows import LABEL_EXTRAS, MISSING, UNKNOWN_GRADE, UNKNOWN_LABEL, Problem, Row, listed
-from training.data.values import MISSING_WORDS, is_missing, is_rounded, plain_id
+from training.data.values import MISSING_WORDS, HexDigits, is_missing, is_rounded, plain_id
 
 QUERY_FIELD = "origin_query"
 LANGUAGE_TAG = "language_tag"  # the extra that keeps the tag that a file had, if it is not the language code
@@ -27,8 +27,7 @@ PACKED_EXTRAS = "extra"  # the column of a pipeline's Parquet files that holds a
 _MISSING_LANGUAGES = frozenset(word.lower() for word in MISSING_WORDS)
 # White space, control and format characters (zero-width space, byte order mark): text of only these is invisible.
 _UNSEEN = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
-# Words in the names that these columns have in other data sets.
-_LIKELY = {
+_LIKELY = {  # words in the names that these columns have in other data sets
     QUERY_FIELD: ("query", "search", "keyword", "term"),
     "category_path": ("categor", "path", "taxonomy", "breadcrumb"),
     "item_title": ("title", "product", "item", "name"),
@@ -191,7 +190,8 @@ class Fields:
             extra.setdefault(LANGUAGE_TAG, tag.strip())
         if self.reading.labels is not None and not is_missing(record.get("label")):
             extra.setdefault(GRADE, record["label"])
-        if not isinstance(extra.get(SOURCE_ID, []), list) and (source := plain_id(extra.pop(SOURCE_ID))) is not None:
+        given = extra.pop(SOURCE_ID, None)
+        if source := given if isinstance(given, list) else plain_id(given):
             extra[SOURCE_ID] = source
         for name in LABEL_EXTRAS & extra.keys():
             if is_missing(extra[name]):
@@ -244,10 +244,12 @@ def _text(record: dict[str, Any], name: str, problems: list[Problem]) -> str:
         if value in MISSING_WORDS:
             problems.append(Problem("empty text", name, value, "text; this word stands for a missing value"))
             return ""
-        if value.isprintable() and value.strip():
+        if value.isprintable() and value.strip() and not isinstance(value, HexDigits):
             return value
         categories = set(map(unicodedata.category, value))
-        if "Cs" in categories:
+        if isinstance(value, HexDigits):
+            problems.append(Problem("bad UTF-8", name, value, "text; these are digits of binary data"))
+        elif "Cs" in categories:
             problems.append(Problem("broken text", name, value, "text without half a surrogate pair"))
         elif categories <= _UNSEEN:
             problems.append(Problem("empty text", name, value, "text that can be seen"))
@@ -280,9 +282,8 @@ def _row_id(record: dict[str, Any], number: int, problems: list[Problem]) -> str
 
 def _rounded_ids(record: dict[str, Any]) -> list[Problem]:
     """Return the problems of ids that lost their last digits: they may name another row, or none."""
-    expected = "all its digits, of which a float keeps 15; write ids as text"
     names = [name for name in ("id", SOURCE_ID) if is_rounded(record.get(name))]
-    return [Problem("rounded id", name, record[name], expected) for name in names]
+    return [Problem("rounded id", name, record[name], "all digits, of which a float keeps 15") for name in names]
 
 
 def _unpacked(extra: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:

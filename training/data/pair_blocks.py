@@ -148,7 +148,7 @@ class _Checker:
 
 
 def _is_plain(text: Any) -> bool:
-    return isinstance(text, str) and text.isprintable() and bool(text.strip()) and text not in MISSING_WORDS
+    return type(text) is str and text.isprintable() and bool(text.strip()) and text not in MISSING_WORDS
 
 
 def _is_label(value: Any) -> bool:

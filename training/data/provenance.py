@@ -10,7 +10,7 @@ from pathlib import Path
 from relevance.errors import InputError
 from relevance.storage.files import sha256_of
 from relevance.tasks import LabeledPair
-from training.data.files.parts import STANDARD, files_of, parts_of
+from training.data.files.parts import files_of, is_stream, parts_of
 from training.data.labels.weights import LABEL_SHARE, LABEL_WEIGHT
 
 
@@ -47,12 +47,12 @@ def fingerprint(*parts: str, rows: Iterable[Iterable[LabeledPair]] = ()) -> str:
 
 
 def content_of(path: Path) -> str:
-    """Return the sha256 of a file, or of the files of a folder or pattern with their names; `-` is standard input.
+    """Return the sha256 of a file, or of the files of a folder or pattern with their names.
 
-    InputError where one cannot be read.
+    A stream is copied once. InputError where one cannot be read.
     """
     try:
-        if path == STANDARD:
+        if is_stream(path):
             return sha256_of(parts_of(path)[0].path)
         if (files := files_of(path)) != [path]:
             return hashlib.sha256(json.dumps([[str(file), sha256_of(file)] for file in files]).encode()).hexdigest()

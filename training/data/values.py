@@ -12,6 +12,10 @@ _LARGE_FLOAT = re.compile(r"-?\d(\.\d+)?e\+\d+", re.IGNORECASE)  # as Python, pa
 MISSING_WORDS = frozenset({"None", "nan", "NaN", "NULL", "null", "\\N", "<NA>"})
 
 
+class HexDigits(str):
+    """The hexadecimal digits of binary data that is no text: fit for an id, not for a query."""
+
+
 def is_missing(value: Any) -> bool:
     """Return whether a value is missing: null, blank text, NaN (from pandas), or a word for it (`None`, `\\N`)."""
     if isinstance(value, str):

@@ -107,6 +107,8 @@ def _array_records(part: Part, text: str) -> Iterator[Record]:
             number += 1
             yield Record(number, _as_object(value), text[at:end])
             at = _GAP.match(text, end).end()  # type: ignore[union-attr]
+        if rest := text[at + 1 :].strip():
+            raise ValueError(f"then comes {shown(rest)}")
     except (ValueError, RecursionError) as error:
         fault = str(error) or "too deep"
         raise InputError(

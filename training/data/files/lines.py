@@ -10,7 +10,7 @@ from itertools import accumulate, chain, count, repeat
 from typing import NamedTuple
 
 from relevance.errors import ConfigError, InputError
-from training.data.files.parts import Part
+from training.data.files.parts import MAGIC, Part
 from training.data.rows import WHOLE_ROW, Problem
 
 UTF8 = "utf-8"
@@ -23,6 +23,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_OTHER_MAGIC = {b"\xfd7zXZ\0": "xz", b"PK\x03\x04": "zip (or a spreadsheet)"}  # that are not read
 NAME_IT = "or the name of the encoding, for example --encoding latin-1"
 
 
@@ -57,7 +58,8 @@ def line_blocks(part: Part, encoding: str | None = None) -> Iterator[list[Line]]
     `encoding` tells it.
     """
     with part.open() as stream:
-        start = stream.peek(4)
+        start = stream.peek(8)
+        _check_start(part, start)
         mark, marked = next(((mark, name) for mark, name in _MARKS if start.startswith(mark)), (b"", UTF8))
         chosen = encoding or marked
         if "\n".encode(chosen.removesuffix("-sig")) != b"\n":
@@ -66,14 +68,34 @@ def line_blocks(part: Part, encoding: str | None = None) -> Iterator[list[Line]]
         stream.read(len(mark) if marked == UTF8 else 0)
         number, offset = 1, len(mark)
         while lines := stream.readlines(BLOCK_BYTES):
-            if number == 1 and b"\0" in lines[0]:
-                raise InputError(
-                    f"{part.name}: line 1 holds zero bytes: the file is UTF-16, or not a text file; expected "
-                    f"{_name(chosen)}, or the name of the encoding, for example --encoding utf-16-le"
-                )
+            if number == 1:
+                _check_first_line(part, lines[0], chosen)
             yield _narrow_lines(lines, number, offset, chosen)
             number += len(lines)
             offset += sum(map(len, lines))
+
+
+def _check_start(part: Part, start: bytes) -> None:
+    """Raise InputError for compressed data under the name of a text file."""
+    for magic, end in MAGIC.items():
+        if start.startswith(magic):
+            raise InputError(f"{part.name}: holds compressed data; expected text, or a name that ends in {end}")
+    for magic, kind in _OTHER_MAGIC.items():
+        if start.startswith(magic):
+            raise InputError(f"{part.name}: holds {kind} data; expected text, as it is or as .gz or .zst")
+
+
+def _check_first_line(part: Part, line: bytes, encoding: str) -> None:
+    if b"\0" in line:
+        raise InputError(
+            f"{part.name}: line 1 holds zero bytes: the file is UTF-16, or not a text file; expected "
+            f"{_name(encoding)}, or the name of the encoding, for example --encoding utf-16-le"
+        )
+    if not line.endswith(b"\n") and b"\r" in line.rstrip(b"\r"):
+        raise InputError(
+            f"{part.name}: its line breaks are carriage returns alone; expected line feeds, as "
+            "`tr '\\r' '\\n' < FILE` writes them"
+        )
 
 
 def _narrow_lines(lines: Sequence[bytes], number: int, offset: int, encoding: str) -> list[Line]:

@@ -14,6 +14,7 @@ from relevance.errors import InputError
 from training.data.fields import Fields
 from training.data.files.parts import Part
 from training.data.rows import Problem
+from training.data.values import HexDigits
 
 BATCH_ROWS = 4096
 _SHOWN = 10
@@ -98,8 +99,10 @@ def _value(scalar: pa.Scalar, name: str) -> Any:
         if isinstance(scalar, pa.StructScalar):
             values = {key: _value(item, name) for key, item in scalar.items()}
             return next((value for value in values.values() if isinstance(value, Problem)), values)
-        if isinstance(scalar, pa.ListScalar) and not pa.types.is_map(scalar.type):
+        if isinstance(scalar, pa.ListScalar):  # maps too: as lists of pairs
             items = [_value(item, name) for item in scalar.values]
+            if pa.types.is_map(scalar.type):
+                items = [item if isinstance(item, Problem) else tuple(item.values()) for item in items]
             return next((item for item in items if isinstance(item, Problem)), items)
         if pa.types.is_duration(scalar.type):
             return _seconds(scalar.value, scalar.type.unit)
@@ -119,7 +122,7 @@ def _text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return value.hex()
+        return HexDigits(value.hex())
 
 
 def _seconds(count: int, unit: str) -> str:

@@ -1,4 +1,4 @@
-"""Resolve the path of a data set to files: a file, a folder or pattern of part files, or standard input (`-`).
+"""Resolve the path of a data set to files: a file, a pipe, a folder or pattern of part files, or standard input (`-`).
 
 Knows names and compression; knows nothing of rows.
 """
@@ -22,7 +22,7 @@ TSV, PARQUET = ".tsv", ".parquet"
 DELIMITERS = {".csv": ",", TSV: "\t"}
 TYPES = (*JSON_TYPES, *DELIMITERS, PARQUET)
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-_MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
+MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ def parts_of(path: Path) -> list[Part]:
     A folder is read at any depth, without files and folders whose names begin with a dot or an underscore
     (`_SUCCESS`). InputError if there is no file, or if one cannot be opened or has an unknown type.
     """
-    if path == STANDARD:
-        return [_standard_input()[0]]
+    if is_stream(path):
+        return [_copied(path)[0]]
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path)))
         expected = "expected a file, or a folder that holds part files"
@@ -92,6 +92,11 @@ def files_of(path: Path) -> list[Path]:
     return [Path(name) for name in found if Path(name).is_file()]
 
 
+def is_stream(path: Path) -> bool:
+    """Return whether a path can be read only once: standard input, a named pipe, a process substitution of a shell."""
+    return path == STANDARD or (path.exists() and not path.is_file() and not path.is_dir())
+
+
 def _opened(path: Path, compression: str) -> io.BufferedReader:
     if not compression:
         return path.open("rb")
@@ -105,16 +110,21 @@ def _is_hidden(path: Path) -> bool:
 
 
 @functools.cache  # several passes read it, but it can be read only once
-def _standard_input() -> tuple[Part, object]:
-    """Copy standard input to a temporary file. Return it, with a type guessed by its first bytes, and its handle."""
-    copy = tempfile.NamedTemporaryFile(prefix="relevance-stdin-")  # noqa: SIM115 - goes with the process
-    shutil.copyfileobj(sys.stdin.buffer, copy)
+def _copied(source: Path) -> tuple[Part, object]:
+    """Copy a stream to a temporary file. Return it, with a type guessed by its first bytes, and its handle."""
+    copy = tempfile.NamedTemporaryFile(prefix="relevance-stream-")  # noqa: SIM115 - goes with the process
+    name = "standard input" if source == STANDARD else str(source)
+    try:
+        with contextlib.nullcontext(sys.stdin.buffer) if source == STANDARD else source.open("rb") as stream:
+            shutil.copyfileobj(stream, copy)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror}); expected a file") from error
     copy.flush()
     path = Path(copy.name)
-    with path.open("rb") as stream:
-        compression = next((end for magic, end in _MAGIC.items() if stream.peek(4).startswith(magic)), "")
-    with _opened(path, compression) as stream:
-        return Part(path, "standard input", _guessed(stream.peek(1 << 12)), compression), copy
+    with path.open("rb") as content:
+        compression = next((end for magic, end in MAGIC.items() if content.peek(4).startswith(magic)), "")
+    with _opened(path, compression) as content:
+        return Part(path, name, _guessed(content.peek(1 << 12)), compression), copy
 
 
 def _guessed(head: bytes) -> str:

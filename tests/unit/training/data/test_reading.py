@@ -2,10 +2,15 @@
 
 import decimal
 import gzip
+import hashlib
 import io
 import json
+import lzma
+import os
+import re
 import subprocess
 import sys
+import threading
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +22,7 @@ from training.data.dataset import iter_rows, read_pairs, read_rows
 from training.data.files.reading import ReadOptions
 from training.data.groups import linked_groups
 from training.data.labels.weights import label_shares, label_weights
+from training.data.provenance import content_of
 from training.data.rows import BadRow, BadRowsError
 from training.pipeline.tables import write_rows as write_stage
 
@@ -488,3 +494,54 @@ def test_unlabelled_rows_with_grades_are_refused_too(tmp_path):
     path = lines(tmp_path / "a.csv", "query,candidate,label", "a,b,3", "a,b,")
     with pytest.raises(BadRowsError, match="--grades"):
         read_rows(path, Task.QI, require_labels=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", gzip.compress(f"{HEADER}\n1,en,a,b,1\n".encode()), r"holds compressed data; .*ends in \.gz"),
+        ("a.csv.gz", gzip.compress(gzip.compress(b"x")), r"holds compressed data; .*ends in \.gz"),
+        ("a.jsonl", lzma.compress(b"{}"), "holds xz data; expected text, as it is or as .gz or .zst"),
+        ("a.csv", b"PK\x03\x04\x14", r"holds zip \(or a spreadsheet\) data"),
+        ("a.csv", f"{HEADER}\r1,en,a,b,1\r".encode(), "line breaks are carriage returns alone"),
+        ("a.json", f"[{json.dumps(ROW)}]\n[{json.dumps(ROW)}]".encode(), "invalid after 1 elements .then comes '"),
+        ("a.json", f"[{json.dumps(ROW)}] and more".encode(), "invalid after 1 elements .then comes 'and more'"),
+    ],
+)
+def test_what_a_file_holds_in_truth_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    assert re.search(message, refused(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["rows", "rows.jsonl", "rows.csv"])
+def test_a_pipe_is_read_once_and_used_as_often_as_needed(tmp_path, name):
+    pipe = tmp_path / name
+    os.mkfifo(pipe)
+    text = f"{HEADER}\n1,en,a,b,1\n" if name != "rows.jsonl" else json.dumps(ROW)
+    writer = threading.Thread(target=pipe.write_text, args=[text])
+    writer.start()
+    assert content_of(pipe) == hashlib.sha256(text.encode()).hexdigest()
+    assert [row.id for row in read(pipe)] == ["1"]
+    writer.join(10)
+    assert [row.id for row in read(pipe)] == ["1"]
+
+
+def test_binary_data_is_no_query_but_an_id(tmp_path):
+    columns = {"id": [b"\xff\x00", b"k"], "query": [b"cup", b"\xff"], "candidate": ["a", "b"], "label": [1, 0]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    good, bad = iter_rows(tmp_path / "a.parquet", Task.QI)
+    assert (good.id, good.pair.query) == ("ff00", "cup")
+    assert [(each.kind, each.field) for each in bad.problems] == [("bad UTF-8", "origin_query")]
+
+
+def test_times_within_maps_and_empty_lists_of_sources(tmp_path):
+    columns = {
+        "query": ["cup"],
+        "candidate": ["a"],
+        "label": [1],
+        "times": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.timestamp("ns"))),
+        "source_id": pa.array([[]], pa.list_(pa.string())),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    [row] = read(tmp_path / "a.parquet")
+    assert row.extra == {"times": [("k", "1970-01-01 00:00:00.000000001")]}
