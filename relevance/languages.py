@@ -60,18 +60,29 @@ yao yap yav ybb yrl yue zap zbl zea zen zgh zun zza
 _CODES = {code: group.partition("=")[0] for group in _SAME.split() for code in group.split("=")}
 _CODES |= {code: code for code in _FURTHER.split()}
 
+# Extended subtags of BCP 47 (`zh-yue`), which are languages. Other three letters may be a region (`ar-EGY`).
+_EXTENDED = {
+    "zh": frozenset(["cdo", "cjy", "gan", "hak", "hsn", "lzh", "wuu", "yue"]),
+    "ar": frozenset(["acm", "acq", "aeb", "ajp", "apc", "arq", "ars", "ary", "arz"]),
+}
+
 # A tag of BCP 47, or a POSIX locale (`pt_BR.UTF-8`, `sr_RS@latin`).
-_TAG = re.compile(r"(?P<language>[a-z]{2,3})(?:[-_][a-z0-9]{1,8})*(?:[.@][a-z0-9.@=_-]*)?")
+_TAG = re.compile(
+    r"(?P<language>[a-z]{2,3})(?:[-_](?P<second>[a-z0-9]{1,8}))?(?:[-_][a-z0-9]{1,8})*(?:[.@][a-z0-9.@=_-]*)?"
+)
 
 
 def normalize_language(tag: str | None) -> str:
     """Return the lower-case code of a tag's language; `unk` for no tag or an unknown language.
 
     Case, surrounding white space, region, script and variants do not matter: `pt-BR`, `PT_br` and `por` are `pt`,
-    `zh-Hant-TW` is `zh`, `iw` is `he`, `vn` is `vi`.
+    `zh-Hant-TW` is `zh`, `zh-yue` is `yue`, `iw` is `he`, `vn` is `vi`.
     """
     found = _TAG.fullmatch((tag or "").strip().lower())
-    return _CODES.get(found["language"], UNKNOWN_LANGUAGE) if found else UNKNOWN_LANGUAGE
+    if found is None:
+        return UNKNOWN_LANGUAGE
+    code, second = _CODES.get(found["language"], UNKNOWN_LANGUAGE), found["second"]
+    return second if second in _EXTENDED.get(code, ()) else code
 
 
 def known_language(tag: str) -> str:

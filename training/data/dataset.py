@@ -21,15 +21,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from relevance.errors import InputError
-from relevance.tasks import LabeledPair, Task
-from training.data.fields import Fields, missing_column
+from relevance.tasks import UNKNOWN_LANGUAGE, LabeledPair, Task
+from training.data.fields import LANGUAGE_TAG, Fields, missing_column
 from training.data.files.file_types import Record, records_of
 from training.data.files.parts import PARQUET, Part, parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.files.writers import check_files, write_file
 from training.data.labels.clicks import BetaPrior, counts_of, with_rate
 from training.data.labels.weights import has_other_share
-from training.data.rows import MISSING, WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport, ReadResult, Row
+from training.data.rows import MISSING, WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport, ReadResult, Row, shown
 from training.data.stored.batches import in_chunks, to_batch, to_rows
 from training.data.stored.buckets import PLACED, RepeatedKeys
 from training.data.stored.rows import stored
@@ -39,6 +39,8 @@ from training.data.values import plain_id
 log = logging.getLogger(__name__)
 
 _NO_LABEL = -1
+_SAY_UNKNOWN = frozenset({"unk", "und", "unknown", "mul", "zxx", "mis", "na", "n/a", "?", "-"})  # meant so
+_SHOWN_TAGS = 5
 
 
 def read_pairs(
@@ -144,6 +146,7 @@ class _Reader:
         if self._target is not None:
             check_files([self._target], [path], overwrite=True)
         self._good = self._odd = 0  # good rows; those with a label and a share that contradict each other
+        self._unknown: Counter[str] = Counter()  # rows by a language tag that is no code
         self._bad: list[BadRow] = []
 
     def rows(self, require_labels: bool) -> Iterator[Row]:
@@ -165,6 +168,8 @@ class _Reader:
             if isinstance(row, Row):
                 self._good += 1
                 self._odd += has_other_share(row.label, row.extra)
+                if row.pair.language == UNKNOWN_LANGUAGE and LANGUAGE_TAG in row.extra:
+                    self._unknown[str(row.extra[LANGUAGE_TAG]).casefold()] += 1
                 yield row
             else:
                 self._bad.append(row)
@@ -174,18 +179,29 @@ class _Reader:
         """The report on all rows, which were read; writes the file of bad rows, and raises where they are an error."""
         if not self._good:
             raise_if_column_missing(self._path, self._bad)
-        if self._odd:
-            log.warning(
-                "%s: %d rows have a label_share on the other side of their label: training learns the share, metrics "
-                "read the label",
-                *(self._path, self._odd),
-            )
+        self._warn()
         report = ReadReport(str(self._path), self._good + len(self._bad), tuple(self._bad))
         if self._target is not None:
             write_file(self._target, [record for row in self._bad for record in row.records()])
         if self._bad and (self._target is None or not self._good or report.has_grades):
             raise BadRowsError(report)
         return report
+
+    def _warn(self) -> None:
+        """Log what is odd about good rows."""
+        if self._odd:
+            log.warning(
+                "%s: %d rows have a label_share on the other side of their label: training learns the share, metrics "
+                "read the label",
+                *(self._path, self._odd),
+            )
+        if named := {tag: count for tag, count in self._unknown.most_common() if tag not in _SAY_UNKNOWN}:
+            some = ", ".join(f"{shown(tag)} x {count}" for tag, count in list(named.items())[:_SHOWN_TAGS])
+            log.warning(
+                "%s: %d rows have a language that is no known code (%s); they count as rows of unknown language; "
+                "expected codes such as 'en' or 'pt-BR'",
+                *(self._path, sum(named.values()), some),
+            )
 
 
 def iter_rows(

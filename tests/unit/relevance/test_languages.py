@@ -19,9 +19,11 @@ SAME = {
     "en": "en en-GB en_US EN-us eng en-GB-oed en-u-hc-h12 en-a-bbb-x-a-ccc",
     "de": "de de-AT de-CH-1901 de-1996 deu ger de_DE@euro",
     "sl": "sl sl-rozaj-biske-1994 slv",
-    "nb": "nb nob nb-NO", "no": "no nor", "nl": "nl dut nld nl-BE", "fa": "fa per fas pes", "ar": "ar ara arb ar-EG",
+    "nb": "nb nob nb-NO", "no": "no nor", "nl": "nl dut nld nl-BE", "fa": "fa per fas pes",
+    "ar": "ar ara arb ar-EG ar-arb ar-EGY ar-ARE", "arz": "arz ar-arz ara-arz-EG",
     "cs": "cs cz cze ces", "uk": "uk ua ukr", "el": "el gr gre ell", "da": "da dk dan", "fr": "fr fre fra fr-CA",
-    "fil": "fil fil-PH", "tl": "tl tgl", "ceb": "ceb", "yue": "yue yue-HK", "gsw": "gsw gsw-CH", "ckb": "ckb",
+    "fil": "fil fil-PH", "tl": "tl tgl", "ceb": "ceb", "yue": "yue yue-HK zh-yue zh_yue-HK zho-yue-Hant",
+    "gsw": "gsw gsw-CH", "ckb": "ckb",
     "unk": "unk UNK und und-Latn none None nan NaN null NULL nil na N/A n/a xx xx-XX mul zxx mis x-klingon i-klingon "
            "english tlhingan 12 1 - _ ? - pt- -pt pt--BR pt-BR; pt,es en;q=0.8 p t-br pt-muchtoolong root C",
 }

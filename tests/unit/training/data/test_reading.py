@@ -545,3 +545,12 @@ def test_times_within_maps_and_empty_lists_of_sources(tmp_path):
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     [row] = read(tmp_path / "a.parquet")
     assert row.extra == {"times": [("k", "1970-01-01 00:00:00.000000001")]}
+
+
+def test_languages_by_name_are_told(tmp_path, caplog):
+    tags = ["English"] * 3 + ["german", "unknown", "und", "N/A", "pt-BR", "", "None"]
+    read(json_lines(tmp_path / "a.jsonl", *(ROW | {"id": n, "language": tag} for n, tag in enumerate(tags))))
+    assert "4 rows have a language that is no known code ('english' x 3, 'german' x 1)" in caplog.text
+    caplog.clear()
+    read(json_lines(tmp_path / "a.jsonl", ROW, ROW | {"language": "und"}))
+    assert not caplog.text
