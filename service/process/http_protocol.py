@@ -81,8 +81,12 @@ class GuardedConnection(HttpToolsProtocol):
         self._idle.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End, and stop the timers. uvicorn notifies only the last of several pipelined requests."""
+        """End, and stop the timers. uvicorn notifies only the last of several pipelined requests.
+
+        It leaves the timer of a connection that was reset, and so keeps the connection in memory until the timer ends.
+        """
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
         self._idle.discard(self)
         for cycle in self._cycles:
             if not cycle.response_complete:

@@ -2,15 +2,20 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
+import struct
 import sys
 import time
+import weakref
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import uvicorn
 
+from service.process.http_protocol import GuardedConnection, IdleConnections
 from tests.malformed import SCORE, chunked, malformed, post, send_all
 from tests.serving import running
 
@@ -183,6 +188,42 @@ def test_slow_headers_and_idle_connections_are_cut_off(bundle):
                 assert client.get("/healthz").status_code == 200
                 time.sleep(0.6)
         assert no_faults(process)
+
+
+def test_connection_that_was_reset_is_not_kept_in_memory():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def run():
+        gone = []
+
+        def connection(*args, **options):
+            made = GuardedConnection(*args, idle=IdleConnections(100), **options)
+            gone.append(weakref.ref(made))
+            return made
+
+        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", http=connection, ws="none", timeout_keep_alive=600))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            for request in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b""):  # kept alive, and not yet used
+                reader, writer = await asyncio.open_connection(*listener.getsockname())
+                writer.write(request)
+                await (reader.readuntil(b"\r\n\r\n") if request else asyncio.sleep(0.1))
+                link = writer.get_extra_info("socket")
+                link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, as HAProxy does
+                writer.transport.abort()
+            async with asyncio.timeout(60):
+                while server.server_state.connections or len(gone) < 2:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            gc.collect()
+            left = [each() for each in gone if each() is not None]
+            server.should_exit = True
+            await serving
+        return left
+
+    assert asyncio.run(run()) == []
 
 
 def test_idle_connections_are_bounded_and_the_oldest_is_closed_first(bundle):
