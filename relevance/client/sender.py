@@ -16,7 +16,9 @@ class Sender:
         self, base_url: str, headers: Mapping[str, str], max_concurrency: int, context: ssl.SSLContext
     ) -> None:
         """`context` is that of HTTPS: making one takes milliseconds."""
-        limits = httpx.Limits(max_connections=max_concurrency, max_keepalive_connections=max_concurrency)
+        # The semaphore bounds the connections. A bound of httpx's would end all calls: a request that is cancelled just
+        # when its connection is open leaves it in httpx's pool, where it counts for ever and is never used again.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=max_concurrency)
         self.http = httpx.AsyncClient(base_url=base_url, headers=dict(headers), limits=limits, verify=context)
         self._slots = asyncio.Semaphore(max_concurrency)
 

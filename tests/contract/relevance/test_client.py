@@ -475,6 +475,20 @@ def test_async_client_may_be_used_on_several_event_loops():
     assert len(server.seen) == 9
 
 
+def test_call_that_is_cancelled_at_any_moment_does_not_block_later_ones():
+    async def run(url, steps):
+        async with AsyncClient(url, max_concurrency=1, timeout_seconds=20) as client:
+            cancelled = asyncio.create_task(client.score("qc", "q", ["0.1"]))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            cancelled.cancel()
+            await asyncio.gather(cancelled, return_exceptions=True)
+            return (await client.score("qc", "q", ["0.5"])).scores
+
+    with planned() as server:
+        assert [asyncio.run(run(server.url, steps)) for steps in range(25)] == [(0.5,)] * 25
+
+
 def test_closed_client_says_so():
     client = Client("http://127.0.0.1:9")
     client.close()
