@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from relevance.errors import MachineError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = _NO_ROOM | {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
-_REFUSED |= {errno.EIO, errno.ENAMETOOLONG, errno.ENXIO}
+_REFUSED |= {errno.EIO, errno.ENAMETOOLONG, errno.ENXIO, errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
 # The messages of libraries for a failed write: safetensors, tokenizers, torch, numpy, sqlite.
 _IN_WORDS = re.compile(
     r"No space left on device|Disk quota exceeded|File too large|Read-only file system|Permission denied"
@@ -57,7 +58,8 @@ def write_failure(error: BaseException) -> str | None:
 def whole_file(path: Path, needs: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`. On success it replaces `path`; on an error it is removed.
 
-    Raises MachineError if the system refuses to write. `needs` is the number of bytes to write, if known.
+    The file has the mode of the one that it replaces, a new one that of the process's umask. Raises MachineError if the
+    system refuses to write. `needs` is the number of bytes to write, if known.
     """
     with writing(path, needs):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +70,7 @@ def whole_file(path: Path, needs: int | None = None) -> Iterator[Path]:
         with writing(path, needs, temporary):
             yield temporary
             _sync(temporary)
-            temporary.chmod(0o644)
+            temporary.chmod(_mode(path))
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -78,19 +80,19 @@ def whole_file(path: Path, needs: int | None = None) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`. On success it replaces `path`; on an error it is removed.
 
-    If two processes write the same folder at once, the last one wins; a reader never sees a mixture. Raises
-    MachineError if the system refuses to write.
+    If two processes write the same folder at once, the last one wins; a reader never sees a mixture. A link is
+    replaced, not what it leads to. Raises MachineError if the system refuses to write.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        temporary.chmod(0o755)
+        temporary.chmod(0o777 & ~_umask())
     try:
         with writing(path, temporary=temporary):
             yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
-                    file.chmod(0o644)  # some writers leave 0600, which a container's user cannot read
+                    file.chmod(0o666 & ~_umask())  # some writers leave 0600, which a container's user cannot read
                     _sync(file)
             _put_in_place(temporary, path)
     finally:
@@ -116,6 +118,8 @@ def sha256_of(path: Path) -> str:
 def _put_in_place(temporary: Path, path: Path) -> None:
     """Rename a folder over another. POSIX allows only an empty target, so the old folder is moved away first."""
     while True:
+        if path.is_symlink():  # no folder can be renamed over it
+            path.unlink(missing_ok=True)
         try:
             temporary.rename(path)
             return
@@ -126,6 +130,22 @@ def _put_in_place(temporary: Path, path: Path) -> None:
         with contextlib.suppress(FileNotFoundError):  # another process may have moved it first
             path.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _mode(path: Path) -> int:
+    """Return the mode for a file: that of the file at its path, else the usual one of new files."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    """Return the process's umask. Where the system does not tell it without a change, the usual one."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^Umask:\s*(\d+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+        return int(found[1], 8) if found else 0o022
+    return 0o022
 
 
 def _sync(path: Path) -> None:
