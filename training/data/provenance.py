@@ -10,6 +10,7 @@ from pathlib import Path
 from relevance.errors import InputError
 from relevance.storage.files import sha256_of
 from relevance.tasks import LabeledPair
+from training.data.extras import own_ids, source_ids
 from training.data.files.parts import files_of, is_stream, parts_of
 from training.data.labels.weights import LABEL_SHARE, LABEL_WEIGHT
 
@@ -35,12 +36,16 @@ def now() -> str:
 
 
 def fingerprint(*parts: str, rows: Iterable[Iterable[LabeledPair]] = ()) -> str:
-    """Return the sha256 of some texts and some lists of labelled pairs."""
+    """Return the sha256 of some texts and some lists of labelled pairs: all of a row that training reads.
+
+    Ids count, by which a teacher's logits are found, and sources, by which `copies_as_one` weighs rows.
+    """
     digest = hashlib.sha256(json.dumps(parts).encode())
     for pairs in rows:
         digest.update(b"\0rows\0")
         for row in pairs:
             fields = [row.pair.query, row.pair.candidate, row.pair.language, row.label]
+            fields += [*own_ids(row), "of", *source_ids(row)]
             fields += [f"{name} {row.extra[name]}" for name in (LABEL_SHARE, LABEL_WEIGHT) if name in row.extra]
             digest.update(json.dumps(fields, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()
