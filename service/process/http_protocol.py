@@ -72,6 +72,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._unused = self._lines = 0  # bytes that the parser has not yet used; header lines
         self._open = False  # a request has begun and has not ended
         self._in_head = False  # its headers are being read: what comes behind its body is a trailer
+        self._invalid = False  # nothing more is read: what came behind a request is not valid
         self._late: asyncio.TimerHandle | None = None
         self._silent: asyncio.TimerHandle | None = None
         self._moved = self.loop.time()
@@ -101,6 +102,8 @@ class GuardedConnection(HttpToolsProtocol):
         self._moved = self.loop.time()
         self._idle.discard(self)
         self._unset_keepalive_if_required()
+        if self._invalid:
+            return
         self._parse(data)
         if self.transport.is_closing():
             return
@@ -200,7 +203,7 @@ class GuardedConnection(HttpToolsProtocol):
         """Return whether whole requests before an invalid one wait for answers: these come first, and then the end."""
         if self._answered or self.cycle.more_body:
             return False
-        self.cycle.keep_alive = False
+        self.cycle.keep_alive, self._invalid = False, True
         return True
 
     def pause_writing(self) -> None:
