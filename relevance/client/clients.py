@@ -22,7 +22,7 @@ from relevance.client.feedback import FeedbackEvent, FeedbackResult
 from relevance.client.rerank import RerankPolicy, RerankResult, RerankStats
 from relevance.client.reranking import Reranking
 from relevance.client.sender import Sender
-from relevance.client.types import BulkScore, RetryPolicy, ScoreResult, UnreachableError
+from relevance.client.types import BulkScore, RetryPolicy, ScoreResult
 from relevance.tasks import Pair
 
 __all__ = ["BULK_ROWS", "AsyncClient", "Client"]
@@ -98,7 +98,7 @@ class Client(AbstractContextManager["Client"]):
         try:
             return loop.run(reranking.result(call, sender.send))
         except CancelledError:
-            error = UnreachableError("the client was closed before the answer came", call.request_id, attempts=1)
+            error = call.exchange().closed()
             reranking.counter.count(error.reason)
             return call.failed(error)
 
@@ -137,14 +137,17 @@ class Client(AbstractContextManager["Client"]):
             time.sleep(found)
 
     def _send(self, exchange: Exchange[Answer]) -> Answer:
+        http = self._here.http
         while True:
             try:
-                found = exchange.result(self._here.http.post(**exchange.send()))
+                found = exchange.result(http.post(**exchange.send()))
             except httpx.RequestError as error:
                 found = exchange.broken(error)
             if not isinstance(found, float):
                 return found
             time.sleep(found)
+            if http.is_closed:
+                raise exchange.closed()
 
     @property
     def _here(self) -> ProcessConnections:

@@ -116,6 +116,10 @@ class Exchange(Generic[Answer]):
         before = f"; before that: {self._failure}" if self._failure else ""
         return DeadlineError(f"no answer before the deadline of the call{before}", self._request_id, self.attempts)
 
+    def closed(self) -> UnreachableError:
+        """Return the error of a call whose client was closed meanwhile."""
+        return UnreachableError("the client was closed before the answer came", self._request_id, self.attempts)
+
     def _wait(self, error: ClientError, retry_after: float | None) -> float:
         """Return how long to wait. Raises the error if no attempt, or no time for one, is left."""
         wait = self._policy.wait_seconds(self.attempts - 1, retry_after, self._rng)

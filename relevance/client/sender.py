@@ -33,6 +33,8 @@ class Sender:
     async def _attempts(self, exchange: Exchange[Answer]) -> Answer:
         while True:
             async with self._slots:
+                if self.http.is_closed:
+                    raise exchange.closed()
                 try:
                     found = exchange.result(await self.http.post(**exchange.send()))
                 except httpx.RequestError as error:

@@ -508,6 +508,44 @@ def test_closed_client_says_so():
 
 
 @both
+def test_closing_a_client_ends_the_call_that_waits(kind):
+    """The connection breaks; a retry finds the client closed."""
+
+    def sync(client, server):
+        found = []
+
+        def call():
+            with pytest.raises(UnreachableError, match="the client was closed before the answer came"):
+                client.score("qc", "q", ["0.1"])
+            found.append(True)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        wait_for_request(server)
+        client.close()
+        server.given_up.set()  # a thread that waits for data is not woken by the closing of its socket
+        thread.join(60)
+        assert found
+
+    async def run(client, server):
+        call = asyncio.create_task(client.score("qc", "q", ["0.1"]))
+        await asyncio.to_thread(wait_for_request, server)
+        await client.aclose()
+        with pytest.raises(UnreachableError, match="the client was closed before the answer came"):
+            await call
+
+    with planned({"stuck": True, "drop": True}) as server:
+        client = kind(server.url, retry=QUICK)
+        sync(client, server) if kind is Client else asyncio.run(run(client, server))
+        server.given_up.set()
+
+
+def wait_for_request(server):
+    with server.changed:
+        assert server.changed.wait_for(lambda: server.most_active == 1, 60)
+
+
+@both
 @pytest.mark.parametrize(
     ("name", "value"),
     [
