@@ -23,6 +23,7 @@ from relevance.client.exchange import Call, Exchange, Question, deadline_in, htt
 from relevance.client.feedback import FeedbackEvent, FeedbackResult, feedback_question
 from relevance.client.rerank import RerankAnswer, RerankPolicy, RerankResult, checked_budget
 from relevance.client.types import BulkScore, ClientError, RetryPolicy, ScoreResult
+from relevance.errors import ConfigError
 from relevance.tasks import UNKNOWN_LANGUAGE, Pair
 
 SCORE_PATH, BULK_PATH = "v1/score", "v1/score/bulk"
@@ -39,7 +40,7 @@ class Calls:
     def __init__(
         self, base_url: str, timeout_seconds: float | None, max_candidates: int, retry: RetryPolicy | None
     ) -> None:
-        self.base_url = checked_url(base_url)
+        self.base_url = _sendable(checked_url(base_url))
         self._timeout_seconds = checked_seconds("timeout_seconds", timeout_seconds)
         self._max_candidates = checked_count("max_candidates", max_candidates)
         self._retry = retry or RetryPolicy()
@@ -127,6 +128,15 @@ class RerankCall:
         if self.policy.fallback == "raise":
             raise error
         return RerankResult.kept(error.reason, self.candidates, self.request_id, error)
+
+
+def _sendable(base_url: str) -> str:
+    """Return a base URL whose host a request can be sent to. Raises ConfigError."""
+    try:
+        httpx.URL(base_url).host.encode("idna")  # as the look-up of its address does
+    except (httpx.InvalidURL, UnicodeError):
+        raise ConfigError(f"base_url {base_url[:80]!r}: the host is malformed; expected http://HOST:PORT") from None
+    return base_url
 
 
 def _score_question(body: Body) -> Question[ScoreResult]:

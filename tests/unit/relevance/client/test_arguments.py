@@ -48,6 +48,10 @@ def test_key_that_is_no_header_value_is_refused_and_not_shown(kind, form):
         ("http://host:port", "malformed"),
         ("http://host:99999", "malformed"),
         ("http://[::1", "malformed"),
+        ("http://host..name", "malformed"),
+        ("http://" + "a" * 64, "malformed"),
+        ("http://" + "ü" * 64, "malformed"),
+        ("http://ﬀ.name", "malformed"),
         (f"http://me:{SECRET}@host", "user name or password"),
         (f"me:{SECRET}@host", "user name or password"),
         (f"http://host?key={SECRET}", "query"),
@@ -64,7 +68,15 @@ def test_base_url_of_no_service_is_refused(kind, url, match):
 
 
 @pytest.mark.parametrize(
-    "url", ["http://h", "https://h/", "HTTP://H:80", "http://[::1]:8080", "http://h/gateway/relevance/"]
+    "url",
+    [
+        "http://h",
+        "https://h/",
+        "HTTP://H:80",
+        "http://[::1]:8080",
+        "http://h/gateway/relevance/",
+        "http://münchen.test",
+    ],
 )
 def test_base_url_may_have_a_prefix(url):
     Client(url).close()
