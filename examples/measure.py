@@ -3,7 +3,8 @@
 BM25 (tantivy) finds candidates; the model orders them. Measured on the synthetic sample shop and, where the folder is
 there, on Home Depot's judged queries: nDCG@10 and MRR@10 of BM25, of the model, and of a blend of both, whose weight is
 chosen on other queries than those reported; by language, with the advice where to keep BM25's order; over the number of
-candidates scored, with the time that scoring takes. Writes OUT.json, and a page and a plot of it beside it.
+candidates scored, with the time that scoring takes. Prints the page, and writes JSON, page and plot to
+build/ranking/results.*; `--out benchmarks/ranking/results.json` renews the committed ones.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from relevance.evaluation.intervals import Interval
 from relevance.evaluation.soundness import Advice
 from training.data.provenance import now, source_commit
 
-ROOT = Path(__file__).resolve().parents[1]
+OUT = Path("build/ranking/results.json")
 WEIGHTS = [round(0.05 * step, 2) for step in range(21)]
 DEPTHS = (0, 5, 10, 20, 30, 50, 100)
 TIMED_QUERIES = 30
@@ -163,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and write JSON, a page and a plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="a QI bundle")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/ranking/results.json", help="the JSON to write")
+    parser.add_argument("--out", type=Path, default=OUT, help="the JSON to write; page and plot go beside it")
     parser.add_argument("--items", type=int, default=12, help="items of each of the shop's categories")
     parser.add_argument("--queries", type=int, default=24, help="queries of each language of the shop")
     parser.add_argument("--depth", type=int, default=50, help="candidates that BM25 gives for each query of the shop")

@@ -40,10 +40,12 @@ def example():
         sys.path.remove(str(ROOT / "examples"))
 
 
-def run(program, *arguments):
+def run(program, *arguments, folder=None):
     command = [sys.executable, str(ROOT / "examples" / program), *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def test_measure_writes_what_it_says(bundle, tmp_path):
@@ -74,9 +76,13 @@ def test_measure_writes_what_it_says(bundle, tmp_path):
 
 
 def test_measure_says_what_is_missing_or_wrong(bundle, tmp_path):
-    done = run("measure.py", "--bundle", bundle, "--out", tmp_path / "a.json", "--real", tmp_path / "no", *SMALL)
+    committed = (ROOT / "benchmarks/ranking/results.json").read_bytes()
+    done = run("measure.py", "--bundle", bundle, "--real", tmp_path / "no", *SMALL, folder=tmp_path)
     assert "no: not there, so nothing is measured on real queries" in done.stdout
-    assert "home_depot" not in json.loads((tmp_path / "a.json").read_text())
+    written = tmp_path / "build/ranking"
+    assert "home_depot" not in json.loads((written / "results.json").read_text())
+    assert sorted(file.name for file in written.iterdir()) == ["results.json", "results.md", "results.svg"]
+    assert (ROOT / "benchmarks/ranking/results.json").read_bytes() == committed
     tiny_bundle(tmp_path / "qc", Task.QC)
     done = run("measure.py", "--bundle", tmp_path / "qc", "--out", tmp_path / "b.json")
     assert (done.returncode, (tmp_path / "b.json").exists()) == (2, False)
