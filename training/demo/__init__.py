@@ -1,5 +1,5 @@
 """The demo: the embedded sample to two served models, with an untuned encoder that answers in the first minutes.
 
-Must not know how a model is trained, exported or served: it calls `training.fitting` here, and the commands `export`
-and `serve` in processes of their own.
+Must not know how a model is trained, exported or served: it calls `training.fitting` and the commands `export` and
+`serve`.
 """

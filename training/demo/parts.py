@@ -1,13 +1,15 @@
-"""One task's part of the demo: its files, what of them is up to date, and the training of its two checkpoints.
+"""One task's part of the demo: its files, what of them is up to date, and the making of its two models.
 
 FOLDER/TASK holds `checkpoint` and `bundle` of the fine-tuned model, and `served`, a link to the bundle that the service
 watches. Until the fine-tuned bundle is there the link leads to `untuned/bundle`: the encoder as it is, under a head
 that starts from its cosines.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +64,14 @@ class Stage:
         if not self.is_trained:
             run(Job(self.recipe, train, dev, self.checkpoint), overwrite=True)
 
+    def export(self) -> None:
+        """Make the bundle by the command `export`, in this process: it has imported already what takes so long."""
+        from relevance.cli import build_app
+
+        arguments = ["export", str(self.checkpoint), str(self.bundle), "--overwrite"]
+        with contextlib.redirect_stdout(sys.stderr):  # into the log
+            build_app()(arguments, standalone_mode=False)
+
     def dev_auc(self) -> float | None:
         """Return the AUC on the dev rows that the bundle's manifest states; None without one."""
         metrics = json.loads((self.bundle / MANIFEST_FILE).read_bytes())["metrics"]
@@ -102,7 +112,7 @@ class Part:
 
     @property
     def log(self) -> Path:
-        """What the processes that train and export it say."""
+        """What the process that trains and exports it says."""
         return self.folder / "log.txt"
 
     @property

@@ -1,4 +1,4 @@
-"""The demo's other processes: training of a part, `relevance export`, and `relevance serve` with what its log says.
+"""The demo's other processes: those that make the models of a part, and `relevance serve` with what its log says.
 
 Each leads a process group of its own: Ctrl-C reaches the demo alone, which ends them in its own order.
 """
@@ -57,12 +57,8 @@ class Processes:
         self._children: list[subprocess.Popen[str]] = []
         self._lock = threading.Lock()
 
-    def run(self, what: str, *arguments: str, log: Path) -> None:
-        """Run a command of `relevance` to its end. Raises MachineError where it fails, which calls it `what`."""
-        self._check(what, self.start(*arguments, log=log), log)
-
-    def train(self, what: str, *arguments: str, log: Path, of: int) -> Iterator[str]:
-        """Run a command of `relevance` that trains, one of `of` that share the cores, and yield the lines it prints.
+    def run(self, what: str, *arguments: str, log: Path, of: int) -> Iterator[str]:
+        """Run a command of `relevance`, one of `of` that share the cores, and yield the lines that it prints.
 
         Raises MachineError where it fails, which calls it `what`.
         """
@@ -70,7 +66,10 @@ class Processes:
         child = self.start(*arguments, log=log, output=subprocess.PIPE, OMP_NUM_THREADS=threads)
         with child.stdout or contextlib.nullcontext(()) as lines:
             yield from (line.strip() for line in lines)
-        self._check(what, child, log)
+        if child.wait() and self.stopping.is_set():
+            raise KeyboardInterrupt
+        if child.returncode:
+            raise MachineError(f"{what} ended with status {child.returncode}: {last_line(log)}")
 
     def start(
         self, *arguments: str, log: Path, output: int | None = None, **environment: str
@@ -90,12 +89,6 @@ class Processes:
             )
             self._children.append(child)
         return child
-
-    def _check(self, what: str, child: "subprocess.Popen[str]", log: Path) -> None:
-        if child.wait() and self.stopping.is_set():
-            raise KeyboardInterrupt
-        if child.returncode:
-            raise MachineError(f"{what} ended with status {child.returncode}: {last_line(log)}")
 
     def end(self) -> None:
         """End all that still run: a request to stop first, then by force."""

@@ -1,6 +1,6 @@
 """The demo from beginning to end: what happens when, and what people are told of it.
 
-A process for each part trains its two checkpoints; exports and the service run beside them (training.demo.processes).
+A process for each part trains and exports its two models; the service runs beside them (training.demo.processes).
 What is finished stays in the folder, so the same command goes on after an interruption.
 """
 
@@ -22,6 +22,7 @@ from training.demo.parts import NICENESS, RECIPES, TASKS, Part, Stage
 from training.demo.processes import Processes, Service, check_port
 
 SERVICE_LOG = "service.log"
+TRAINED, EXPORTED = "trained", "exported"
 INTERRUPTED = 130
 NEEDED = ("torch", "optimum", "onnxruntime", "fastapi")
 CLOSED = signal.SIGHUP  # its terminal was closed; `nohup` ignores it
@@ -90,34 +91,28 @@ class Demo:
         self._beside.shutdown(cancel_futures=True)
 
     def _make(self, place: int) -> None:
-        """Train a part in a process of its own; export each checkpoint when it is there."""
+        """Make the models of a part in a process of its own, and serve the fine-tuned one when it is there."""
         part, untuned = self._unfinished[place], self._untuned[place]
         wanted = ["--models-only"] if self._tuned_only else []
         command = ["demo", str(self._folder), "--part", part.task.value, "--recipes", str(self._recipes), *wanted]
         try:
             if part.untuned.is_exported:
                 untuned.set_result(None)
-            what, parts = f"training of {part.name}", len(self._unfinished)
-            for name in self._processes.train(what, *command, log=part.log, of=parts):
-                if name == part.untuned.recipe.name:
-                    self._export(part, part.untuned)
-                    part.drop_untuned_checkpoint()
+            what, parts = f"training and export of {part.name}", len(self._unfinished)
+            for line in self._processes.run(what, *command, log=part.log, of=parts):
+                if line == _done(part.untuned, EXPORTED):
                     untuned.set_result(None)
-                elif name == part.tuned.recipe.name:
+                elif line == _done(part.tuned, TRAINED):
+                    self.say(f"{part.name} is fine-tuned; exporting it to ONNX and comparing it with its checkpoint.")
+                elif line == _done(part.tuned, EXPORTED):
                     self._finish(part)
         except BaseException as error:
             if not untuned.done():
                 untuned.set_exception(error)
             raise
 
-    def _export(self, part: Part, stage: Stage) -> None:
-        command = ("export", str(stage.checkpoint), str(stage.bundle), "--overwrite")
-        self._processes.run(f"export of {part.name}", *command, log=part.log)
-
     def _finish(self, part: Part) -> None:
-        """Export the fine-tuned model of a part and let the service change to it."""
-        self.say(f"{part.name} is fine-tuned; exporting it to ONNX and comparing it with its checkpoint.")
-        self._export(part, part.tuned)
+        """Let the service change to the fine-tuned model of a part."""
         if self._tuned_only:
             self.say(f"{part.name}: {part.tuned.bundle}")
             return
@@ -152,14 +147,21 @@ def make_models(folder: Path, recipes: Path = RECIPES) -> None:
         demo.finish()
 
 
-def train_part(folder: Path, task: Task, recipes: Path, *, tuned_only: bool) -> None:
-    """Make the checkpoints of a part that are not there yet; print the name of each when it is: the demo reads it."""
+def make_part(folder: Path, task: Task, recipes: Path, *, tuned_only: bool) -> None:
+    """Make the models of a part that are not there yet; print a line when each is trained and when it is exported.
+
+    The demo reads these lines.
+    """
     part = Part.of(task, folder, recipes)
     for stage in part.stages(tuned_only=tuned_only):
         if stage is part.tuned:
             _give_way(NICENESS[task])
         part.train(folder, stage)
-        _tell(stage.recipe.name)
+        _tell(_done(stage, TRAINED))
+        stage.export()
+        if stage is part.untuned:
+            part.drop_untuned_checkpoint()
+        _tell(_done(stage, EXPORTED))
 
 
 @contextlib.contextmanager
@@ -187,6 +189,11 @@ def _demo(folder: Path, recipes: Path, *, tuned_only: bool = False) -> Iterator[
             demo.end()
 
 
+def _done(stage: Stage, what: str) -> str:
+    """Return the line by which a process says that it has trained or exported a model."""
+    return f"{stage.recipe.name} {what}"
+
+
 def _give_way(steps: int) -> None:
     """Lower the priority of this process by steps of `nice`: that of each thread, as Linux has it."""
     niceness = os.getpriority(os.PRIO_PROCESS, 0) + steps
@@ -200,7 +207,7 @@ def _gain(part: Part) -> str:
 
 
 def _tell(text: str) -> None:
-    print(f"{text}\n", end="", flush=True)  # in one write: exports report from threads of their own
+    print(f"{text}\n", end="", flush=True)  # in one write: each part reports from a thread of its own
 
 
 def _hints(url: str) -> str:

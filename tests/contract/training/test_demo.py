@@ -151,6 +151,6 @@ def test_what_stops_the_training_of_a_part_is_told_in_one_line(tmp_path):
     done = commands.Started(command, cwd=tmp_path).wait(LIMIT_SECONDS)
     assert done.returncode == 5
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: training of QC ended with status 2: base model ")
+    assert line.startswith("error: training and export of QC ended with status 2: base model ")
     assert line.endswith("(demo/qc/log.txt)")
     assert running_in(tmp_path) == []
