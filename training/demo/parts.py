@@ -10,12 +10,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from relevance.model.bundle import MANIFEST_FILE
 from relevance.model.card import CARD_FILE
+from relevance.model.reports import REPORTS_FOLDER
+from relevance.storage.outputs import write_text
 from relevance.tasks import LabeledPair, Task
 from relevance.text.formatting import FORMAT_VERSION
 from training.fitting.recipe import Recipe
@@ -26,6 +28,7 @@ TASKS = (Task.QC, Task.QI)
 NICENESS = {Task.QC: 1, Task.QI: 6}
 UNTUNED_TRAIN_ROWS = 400  # the start of a head needs few rows,
 UNTUNED_DEV_ROWS = 260  # and people wait for it
+REPORT = "data.html"
 RECIPES = Path(__file__).parent
 
 
@@ -63,6 +66,17 @@ class Stage:
 
         if not self.is_trained:
             run(Job(self.recipe, train, dev, self.checkpoint), overwrite=True)
+
+    def add_report(self, rows: Mapping[str, list[LabeledPair]]) -> None:
+        """Put the data report of the rows of each split into the checkpoint, which takes it into the bundle.
+
+        A report on evaluation would score dev pairs again in several forms, while people wait.
+        """
+        from training.reports import data_page
+        from training.reports.measures import measure
+
+        page = data_page.render(measure(rows, self.recipe.task, tags=False))
+        write_text(self.checkpoint / REPORTS_FOLDER / REPORT, page)
 
     def export(self) -> None:
         """Make the bundle by the command `export`, in this process: it has imported already what takes so long."""
@@ -132,13 +146,15 @@ class Part:
         yield from (stage for stage in wanted if not stage.is_exported)
 
     def train(self, demo: Path, stage: Stage) -> None:
-        """Make the checkpoint of a stage: from all rows, and from few of them the untuned one."""
+        """Make the checkpoint of a stage: from all rows and with their report, and from few of them the untuned one."""
         from training.data.splits import draw
 
         train, dev = self.rows(demo, "train"), self.rows(demo, "dev")
         if stage is self.untuned:
             train, dev = draw(train, UNTUNED_TRAIN_ROWS, 0), draw(dev, UNTUNED_DEV_ROWS, 0)
         stage.train(train, dev)
+        if stage is self.tuned:
+            stage.add_report({"train": train, "dev": dev})
 
     def serve(self, stage: Stage) -> None:
         """Point the link at a bundle, in one step."""

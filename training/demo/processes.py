@@ -25,6 +25,7 @@ END_SECONDS = 20.0
 SETTINGS = {
     "RELEVANCE_WATCH_SECONDS": "0.5",
     "RELEVANCE_KEEP_PREVIOUS": "false",
+    "RELEVANCE_OPEN_REPORTS": "true",  # their rows are synthetic
     "RELEVANCE_LOG_FORMAT": "json",
     "RELEVANCE_LOG_LEVEL": "INFO",
 }

@@ -117,8 +117,10 @@ def test_untuned_model_answers_first_and_the_demo_goes_on_where_it_was(tmp_path)
     said = second.wait_for("Ready")
     assert "untuned" not in said.partition("Open")[0]  # it is still there
     assert "QC: the fine-tuned model answers from now on (AUC on dev rows:" in said
-    _, models = served(said)
+    url, models = served(said)
     assert (models["qc"]["name"], models["qc"]["fine_tuned"]) == ("demo-qc", True)
+    report = httpx.get(f"{url}/page/reports/qc/{models['qc']['version']}/data.html")
+    assert (report.status_code, "6,000" in report.text) == (200, True)  # training rows of the sample
     assert ("model switched", "qc", "demo-qc") in events(tmp_path)
     assert not (tmp_path / "demo" / "qc" / "untuned").exists()
     second.wait_for("--help")
