@@ -7,7 +7,8 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 RELEVANCE := $(VENV)/bin/relevance
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
-# --no-compile: of 15,000 modules a command imports 4,000; Python compiles these when it imports them.
+# --no-compile: of 15,000 modules a command imports 4,000; Python compiles these when it imports them. Those of torch
+# are imported, and so compiled, beside the second installation, which takes one core.
 INSTALL := $(PIP) install --progress-bar off --no-compile
 DEMO := build/demo
 OBSERVABILITY := tests/e2e/test_observability.py
@@ -29,7 +30,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(INSTALL) $(TORCH)
 	@echo "== torch is there; now transformers, optimum, onnxruntime, fastapi and what they need"
-	@$(INSTALL) -e '.[train,serve]'
+	@$(VENV)/bin/python -c 'import torch._dynamo' 2>/dev/null & $(INSTALL) -e '.[train,serve]'; ended=$$?; wait; exit $$ended
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

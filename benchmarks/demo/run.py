@@ -5,7 +5,7 @@ the fine-tuned models answer, asks them to rank the showcase queries of the SYNT
 it a second time. Times of the first score and of the end are seconds of the clock; `first_score_after_installation`
 ends when the untuned encoder has answered. Where the first run's time went: `first_run_lines` has what the demo said
 and when, `cpu_seconds` what each kind of process took, seen twice a second in /proc. Writes `results.json` in this
-folder.
+folder, and puts its times and the answer to the README's request into README.md.
 """
 
 import contextlib
@@ -26,8 +26,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from readme import renewed, request
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+README = ROOT / "README.md"
 PORT = 8097
 LIMIT_SECONDS = 3600
 RANK_SCRIPT = """
@@ -40,10 +43,8 @@ for entry in showcase():
 
 # What a process does, by its command line.
 KINDS = {
-    "training of QC, untuned and fine-tuned": r"--part qc",
-    "training of QI, untuned and fine-tuned": r"--part qi",
-    "exports of untuned models": r"relevance export .*untuned",
-    "exports of fine-tuned models": r"relevance export ",
+    "training and export of QC, untuned and fine-tuned": r"--part qc",
+    "training and export of QI, untuned and fine-tuned": r"--part qi",
     "service": r"relevance serve ",
     "the demo itself": r"relevance demo ",
 }
@@ -112,10 +113,16 @@ def demo(clone: Path, environment: dict[str, str], log: Path) -> Iterator[tuple[
 def scores(query: str, language: str, candidates: list[str]) -> list[float]:
     """Return the scores of a query's candidates, as the service gives them."""
     body = {"task": "qc", "query": query, "language": language, "candidates": candidates}
-    request = urllib.request.Request(
+    return [entry["score"] for entry in answer(body)["scores"]]
+
+
+def answer(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the service's answer to a request to score."""
+    asked = urllib.request.Request(
         f"http://127.0.0.1:{PORT}/v1/score", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    return [entry["score"] for entry in json.load(urllib.request.urlopen(request))["scores"]]
+    found: dict[str, Any] = json.load(urllib.request.urlopen(asked))
+    return found
 
 
 def answers(_: str) -> bool:
@@ -154,10 +161,12 @@ def main() -> None:
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
     caches = {"RELEVANCE_CACHE": str(folder / "cache"), "PIP_NO_CACHE_DIR": "1", "PORT": str(PORT)}
     environment = {**os.environ, **caches}
-    environment.pop("VIRTUAL_ENV", None)
+    for name in ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE"):  # without bytecode every process compiles all it imports
+        environment.pop(name, None)
     load = os.getloadavg()[0]
     with demo(clone, environment, folder / "first.log") as (first, spent):
         showcase = ranks(clone)
+        shown = answer(request(README.read_text(encoding="utf-8")))
     with demo(clone, environment, folder / "second.log") as (second, _):
         pass
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, capture_output=True, text=True, check=True)
@@ -176,8 +185,10 @@ def main() -> None:
         "training_languages": training_languages(clone),
         "showcase_ranked_first": sum(entry["rank"] == 1 for entry in showcase),
         "showcase": showcase,
+        "answer": shown,
     }
     (HERE / "results.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    README.write_text(renewed(README.read_text(encoding="utf-8"), result), encoding="utf-8")
     print(json.dumps({key: value for key, value in result.items() if key != "showcase"}, indent=1))
     shutil.rmtree(folder)
 

@@ -7,6 +7,10 @@ import pytest
 
 from tests import ROOT
 
+SPEC = importlib.util.spec_from_file_location("demo_readme", ROOT / "benchmarks" / "demo" / "readme.py")
+demo_readme = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(demo_readme)
+
 README, QUALITY, PERFORMANCE = (
     (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/quality.md", "docs/performance.md")
 )
@@ -94,6 +98,32 @@ def test_comparison_and_pressure_figures_are_those_of_the_results():
     assert f"within {over['refusals']['max_ms']:.0f} ms" in PERFORMANCE
     assert f"{gone['hung_up']} of {gone['requests']} callers hang up" in PERFORMANCE
     assert f"grows by {100 * soak['growth_after_2_minutes']:.1f} %" in PERFORMANCE
+
+
+def test_demos_times_and_answer_are_those_of_the_result():
+    """`python benchmarks/demo/run.py` renews both."""
+    result = json.loads((ROOT / "benchmarks" / "demo" / "results.json").read_text())
+    assert demo_readme.renewed(README, result) == README
+    asked = demo_readme.request(README)
+    assert len(asked["candidates"]) == len(result["answer"]["scores"])
+    assert (asked["task"], [asked["language"]]) == (result["answer"]["task"], list(result["answer"]["thresholds"]))
+
+
+def test_times_and_answer_of_another_result_go_into_the_readme():
+    answer = {
+        "task": "qc",
+        "model": {"name": "x", "version": "0"},
+        "scores": [{"score": 0.5, "label": 1}],
+        "thresholds": {},
+    }
+    times = {"first_run_seconds": 1, "second_run_seconds": 2.5, "first_score_after_installation_seconds": 3}
+    found = demo_readme.renewed(README, times | {"answer": answer})
+    assert "The first `make demo` took 1 s on two CPU cores, the next one 2.5 s" in found
+    assert "opened 3 s after installation" in found
+    shown = demo_readme.ANSWER.search(found)[0]
+    assert (json.loads(shown), shown.count("\n")) == (answer, 2)
+    with pytest.raises(ValueError, match=r"README\.md: 0 places for '1', expected one"):
+        demo_readme.renewed(README.replace("The first `make demo` took", "It took"), times | {"answer": answer})
 
 
 def test_readme_is_one_screen():

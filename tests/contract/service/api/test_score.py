@@ -1,6 +1,7 @@
 """The HTTP interface, against a real process."""
 
 import concurrent.futures
+import importlib.util
 import json
 import random
 import time
@@ -11,8 +12,14 @@ import pytest
 from relevance.model.bundle import Bundle
 from relevance.tasks import Pair
 from service.runtime.session import Engine
+from tests import ROOT
 from tests.serving import running
 from tests.tiny import MAX_LENGTH
+
+SPEC = importlib.util.spec_from_file_location("demo_readme", ROOT / "benchmarks" / "demo" / "readme.py")
+demo_readme = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(demo_readme)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 QC_PATHS = ["Consumer Electronics,Earphones & Headphones", "Home & Garden,Kitchen", "Sports,Running Shoes"]
 
@@ -28,6 +35,21 @@ def process(bundles):
 def client(process):
     with httpx.Client(base_url=process.wait_ready(), timeout=30) as client:
         yield client
+
+
+def fields(value):
+    """Return the keys of a JSON value, at all levels."""
+    if isinstance(value, list):
+        return [fields(each) for each in value]
+    return {key: fields(each) for key, each in value.items()} if isinstance(value, dict) else []
+
+
+def test_answer_that_the_readme_shows_has_the_fields_of_an_answer(client):
+    request, answer = demo_readme.request(README), json.loads(demo_readme.ANSWER.search(README)[0])
+    found = scored(client, request)
+    assert fields(found) == fields(answer)
+    assert [len(each["scores"]) for each in (found, answer)] == [len(request["candidates"])] * 2
+    assert list(found["thresholds"]) == list(answer["thresholds"])
 
 
 def scored(client, body):
