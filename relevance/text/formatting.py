@@ -22,10 +22,15 @@ OTHER_FORMAT = "another release prepares its inputs in another way: train the mo
 
 BARE_COMMA = ","  # a comma that no space follows, as AnalytiCup writes paths
 # Separators of the levels of a path, by preference: of two equally frequent ones the first wins, since names hold
-# commas and slashes.
-SEPARATORS = (" > ", "|", "›", "»", " / ", BARE_COMMA, ", ", "/")
+# commas and slashes, and arrows hold `>`.
+SEPARATORS = (
+    *("->", "=>", " > ", "＞", "→", "|", "›", "»", "::", "•", " · ", " / "),
+    *(BARE_COMMA, ", ", "/", "\\"),
+)
 _COMMA = re.compile(r",(?! )")
-_TIGHT = frozenset({">", "|", "›", "»"})  # never within a name: white space around them does not matter
+_TIGHT = frozenset(
+    {"->", "=>", ">", "＞", "→", "|", "›", "»", "::", "•"}
+)  # never within a name: white space around them does not matter
 
 # Level names of the AnalytiCup category tree that hold a comma with no space behind it.
 NAMES_WITH_COMMA = (

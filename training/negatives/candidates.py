@@ -6,6 +6,7 @@ from pathlib import Path
 
 from relevance.errors import InputError
 from relevance.tasks import Task, query_key
+from relevance.text.characters import COMMA_FORMS, normalize
 from relevance.text.formatting import find_separator, path_levels
 from training.text.likeness import bigram_f1
 
@@ -29,8 +30,9 @@ def read_candidates(path: Path) -> list[str]:
 class CandidatePool:
     """The distinct candidates of rows, then `extra` ones, numbered in order of first occurrence. All are in memory.
 
-    Category paths are one where their levels are the same, titles where their words are, whatever case, white space
-    and compatibility forms. The first spelling stands for all. The separator of levels is detected.
+    Category paths are one where their levels are the same, titles where their words are, whatever case, white space,
+    entities, invisible characters and compatibility forms. The first spelling stands for all. The separator of levels
+    is detected.
     """
 
     def __init__(self, texts: Iterable[str], task: Task, near_title: float, extra: Sequence[str] = ()) -> None:
@@ -38,7 +40,7 @@ class CandidatePool:
         self.texts: list[str] = []
         self._task, self._near_title = task, near_title
         distinct = dict.fromkeys(texts)
-        self._separator = find_separator([*distinct, *extra]) if task is Task.QC else ""
+        self._separator = find_separator(map(_normal, [*distinct, *extra])) if task is Task.QC else ""
         self._number_of: dict[str, int] = {}  # spelling -> number
         # Computed on demand: the keys of a million titles would take as much memory as everything else.
         self._keys = functools.lru_cache(maxsize=1 << 16)(lambda number: self._key(self.texts[number]))
@@ -81,9 +83,15 @@ class CandidatePool:
             self._number_of[text] = numbers[key]
 
     def _key(self, candidate: str) -> tuple[str, ...]:
+        text = _normal(candidate)
         if self._task is not Task.QC:
-            return (query_key(candidate),)
-        return tuple(query_key(level) for level in path_levels(candidate, self._separator))
+            return (query_key(text),)
+        return tuple(query_key(level) for level in path_levels(text, self._separator))
+
+
+def _normal(candidate: str) -> str:
+    """Return a candidate as a model reads it: `cups &amp; mugs` is no other one than `cups & mugs`."""
+    return normalize(candidate, COMMA_FORMS)[0]
 
 
 class KnownPairs:
