@@ -23,7 +23,7 @@ from training.sample.generate import write_sample
 from training.selfvalidation.judging import judge
 from training.selfvalidation.options import Flag, Judge, Prune, SelfValidationOptions
 from training.selfvalidation.outoffold import OutOfFold, out_of_fold
-from training.selfvalidation.report import quality
+from training.selfvalidation.report import known_truth, quality
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -72,7 +72,8 @@ def rules(rows: list[LabeledPair], found: OutOfFold) -> dict[str, dict]:
 def _measured(rows: list[LabeledPair], mask: np.ndarray) -> dict:
     by_chance = np.zeros(len(rows), dtype=bool)
     by_chance[np.random.default_rng(0).choice(len(rows), int(mask.sum()), replace=False)] = True
-    good, chance = quality(rows, mask), quality(rows, by_chance)
+    truth = known_truth(rows)
+    good, chance = quality(truth, mask), quality(truth, by_chance)
     if good is None or chance is None:
         raise SystemExit("error: the sample's rows do not say which labels are wrong")
     return good.model_dump() | {"random_precision": chance.precision, "random_recall": chance.recall}

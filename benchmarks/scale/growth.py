@@ -9,6 +9,10 @@ than by default, from embeddings that are given: RANDOM vectors, drawn by the te
 candidate, which the stage `vectors`, not counted among the figures, writes to the cache on disk where those of a model
 would be. Exponents are slopes of log CPU seconds over log rows, from 100,000 rows on.
 Writes `growth.json` beside this file, or `--out`.
+
+`--pipeline` runs the stages of `relevance pipeline run` before training in their place, each in a process that finds
+the results of those before it: read, clean, split, mine (40 % negatives) and filter (the probe judges, in five folds).
+Their embeddings are given in the same way, by `vectors` after split.
 """
 
 import argparse
@@ -18,7 +22,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,11 +32,12 @@ from numpy.typing import NDArray
 from rows import make
 from run import GivenEmbeddings, in_process, machine, peak_mib
 
-from relevance.tasks import Task
+from relevance.tasks import LabeledPair, Task
 from training.data.provenance import now, source_commit
 
 HERE = Path(__file__).parent
 STAGES = ("read", "clean", "split", "report", "vectors", "negatives", "tags")
+PIPELINE = ("pipeline read", "pipeline clean", "pipeline split", "pipeline vectors", "pipeline mine", "pipeline filter")
 FITTED_FROM = 100_000
 TASK = Task.QC
 
@@ -48,6 +53,8 @@ def run_stage(stage: str, work: Path) -> dict[str, Any]:
     from training.reports.data_page import render
     from training.reports.measures import measure
 
+    if stage in PIPELINE:
+        return pipeline(stage.removeprefix("pipeline "), work)
     if stage == "read":
         rows = store_pairs(work / "parts", TASK).rows
         write_rows(work / "rows.parquet", rows, TASK)
@@ -117,7 +124,57 @@ def negatives(stage: str, work: Path) -> dict[str, Any]:
     return {"rows_in": len(rows), "rows_out": 0}
 
 
-def measured(rows: int, files: Sequence[Path], tags: bool) -> Iterator[dict[str, Any]]:
+def pipeline(stage: str, work: Path) -> dict[str, Any]:
+    """Run one stage of the pipeline over the results of those before it, or write the vectors of the split rows."""
+    from training.embedding.vectors import CachedEncoder
+    from training.pipeline.recipe import PipelineRecipe
+    from training.pipeline.run import Pipeline
+    from training.pipeline.stage_run import TRAIN, Caches
+    from training.pipeline.store import Store
+    from training.pipeline.tables import open_rows
+
+    content = {
+        "name": "growth",
+        "task": TASK,
+        "data": {"train": [work / "parts"]},
+        "cleaning": {"tags": "off"},
+        "negatives": {"enabled": True, "strategy": "easy", "negative_rate": 0.4},
+        "filtering": {"enabled": True},
+    }
+    run = Pipeline(PipelineRecipe.model_validate(content), Store(work / "pipeline"))
+    embeddings = work / "pipeline-vectors"
+    run.caches = Caches(run.caches.folder, {run.recipe.base_model: CachedEncoder(Drawn(None), embeddings)})
+    if stage == "vectors":
+        rows = open_rows(run.result("split").file(TRAIN), TASK)
+        write_vectors(rows, embeddings)
+        return {"rows_in": len(rows), "rows_out": 0}
+    report = run.result(stage).manifest.report
+    if stage in ("read", "split"):
+        parts = report["rows"] if stage == "read" else {part: report[part]["rows"] for part in ("train", "dev", "test")}
+        return {"rows_in": sum(parts.values()), "rows_out": parts["train"]}
+    facts = {name: report[name] for name in ("rows_in", "rows_out")}
+    if stage == "filter":
+        facts |= {"auc_out_of_fold": round(report["rounds"][0]["auc"], 4), "flagged": report["rounds"][0]["flagged"]}
+    return facts
+
+
+def write_vectors(rows: Iterable[LabeledPair], cache: Path) -> None:
+    """Write the vectors of all queries, paths and leaves of rows on disk to the cache."""
+    from relevance.text.formatting import PairFormat
+    from training.data.stored.batches import in_chunks
+    from training.data.stored.rows import candidates_of
+    from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, CachedEncoder
+
+    paths = list(dict.fromkeys(candidates_of(rows)))
+    form = PairFormat().fitted(TASK, paths)
+    texts = [form.candidate_text(TASK, path) for path in paths] + [(form.levels(path) or [path])[-1] for path in paths]
+    CachedEncoder(Drawn(GivenEmbeddings([], TASK)), cache).embed(texts, CANDIDATE_PREFIX)
+    for chunk in in_chunks(rows):
+        given = GivenEmbeddings(chunk, TASK, form)
+        CachedEncoder(Drawn(given), cache).embed([form.query_text(row.pair.query) for row in chunk], QUERY_PREFIX)
+
+
+def measured(rows: int, files: Sequence[Path], stages: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the figures of the stages on so many rows, after each stage, so that a run that is ended keeps them."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="relevance-growth-") as name:
@@ -125,7 +182,7 @@ def measured(rows: int, files: Sequence[Path], tags: bool) -> Iterator[dict[str,
         parts.mkdir()
         for file in files:
             (parts / file.name).symlink_to(file.resolve())
-        for stage in STAGES if tags else STAGES[:-1]:
+        for stage in stages:
             facts, seconds = in_process(__file__, [f"--stage={stage}", f"--folder={name}"])
             found[stage] = facts | {"seconds": round(seconds, 1)}
             print(
@@ -137,7 +194,7 @@ def measured(rows: int, files: Sequence[Path], tags: bool) -> Iterator[dict[str,
 def model(sizes: dict[int, dict[str, Any]]) -> dict[str, Any]:
     """Return for each stage the exponents of CPU seconds, microseconds a row, and peaks over those of fewer rows."""
     found = {}
-    for stage in (each for each in STAGES if each != "vectors"):
+    for stage in (each for each in (*STAGES, *PIPELINE) if not each.endswith("vectors")):
         some = [(rows, sizes[rows][stage]) for rows in sorted(sizes) if rows >= FITTED_FROM and stage in sizes[rows]]
         if len(some) < 2:
             continue
@@ -164,7 +221,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--paths", type=int, default=4_000, help="different category paths")
     parser.add_argument("--out", type=Path, default=HERE / "growth.json")
-    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    parser.add_argument("--pipeline", action="store_true", help="the stages of the pipeline before training")
+    parser.add_argument("--stage", choices=[*STAGES, *PIPELINE], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.stage:
@@ -182,7 +240,8 @@ def main(arguments: Sequence[str]) -> None:
     }
     for rows in options.rows:
         files = make(options.data, TASK, rows, options.paths)
-        for found in measured(rows, files, rows <= options.tags_up_to):
+        commands = STAGES if rows <= options.tags_up_to else STAGES[:-1]
+        for found in measured(rows, files, PIPELINE if options.pipeline else commands):
             result["sizes"][rows] = found
             content = result | {"growth": model(result["sizes"]), "load_average_after": os.getloadavg()[0]}
             options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -6,6 +6,7 @@ the row that replaced them. Equal ids alone link nothing, because ids of concate
 """
 
 import unicodedata
+from array import array
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -83,16 +84,22 @@ def source_groups(rows: Sequence[LabeledPair]) -> NDArray[np.int64]:
 
 def _source_groups(rows: Sequence[LabeledPair], kind: Callable[[LabeledPair], Hashable]) -> NDArray[np.int64]:
     """Return a group number [N] per row: rows of one kind that are linked by `source_id`, transitively, are a group."""
-    sources = {name for row in rows for name in source_ids(row)}
+    sources = {name for row in having(rows, SOURCE_ID) for name in source_ids(row)}
     first: dict[tuple[str, Hashable], int] = {}
-    links = _Links()
-    for at, row in enumerate(rows):
-        for name in (*own_ids(row), *source_ids(row)):
-            if name in sources:
-                key = (name, kind(row))
-                first[key] = links.join(first.get(key, -1), at)
-    roots = [links.root(at) for at in range(len(rows))]
-    return np.unique(np.array(roots, dtype=np.int64), return_inverse=True)[1]
+    linked, links = array("q"), _Links()  # the places of linked rows, which alone have numbers in `links`
+    for at, row in enumerate(rows if sources else ()):
+        names = [name for name in (*own_ids(row), *source_ids(row)) if name in sources]
+        for name in names:
+            key = (name, kind(row))
+            first[key] = links.join(first.get(key, -1), len(linked))
+        if names:
+            linked.append(at)
+    places = np.frombuffer(linked, dtype=np.int64) if linked else np.zeros(0, dtype=np.int64)
+    group_of = np.arange(len(rows))
+    group_of[places] = places[[links.root(n) for n in range(len(places))]]
+    is_first = np.zeros(len(rows), dtype=bool)
+    is_first[group_of] = True
+    return (np.cumsum(is_first) - 1)[group_of]
 
 
 def held_keys(rows: Iterable[LabeledPair]) -> set[str]:

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,10 +22,11 @@ from relevance.tasks import LabeledPair, Task
 from training.data.fields import QUERY_FIELD
 from training.data.files.writers import write_file
 from training.data.groups import group_key
-from training.data.splitting.assignment import TRAIN, assign, check_fractions
+from training.data.splitting.assignment import TRAIN, assign
 from training.data.splitting.group_table import GroupTable
 from training.data.stored.batches import SCHEMA
 from training.data.stored.buckets import distinct
+from training.data.stored.joins import matched
 from training.data.stored.rows import StoredRows, batches_of, filtered, in_order, queries_of, strata_of
 from training.data.stored.spool import Spool
 from training.data.values import json_id
@@ -61,7 +63,6 @@ def split_pairs(
     leaves no split for its rows, or if a split gets no row because there are too few queries; MachineError if the disk
     is full.
     """
-    check_fractions(fractions)
     names = map(group_key, queries_of(rows)) if groups is None else groups
     table = GroupTable(zip(names, strata_of(rows), strict=True), len(rows))
     split_of = table.by_row(assign(table, fractions, held_out_languages, seed))
@@ -70,14 +71,7 @@ def split_pairs(
     for batch in batches_of(rows):
         spool.scatter(batch, split_of[at : at + batch.num_rows])
         at += batch.num_rows
-    splits = {name: in_order(spool, number) for number, name in enumerate(fractions)}
-    for name, members in splits.items():
-        if not members:
-            raise InputError(
-                f"split {name!r} (fraction {fractions[name]:g}) gets no row of {len(table)} different queries; "
-                "expected more queries or a larger fraction"
-            )
-    return splits
+    return {name: in_order(spool, number) for number, name in enumerate(fractions)}
 
 
 def draw(rows: Sequence[LabeledPair], most: int | None, seed: int) -> Sequence[LabeledPair]:
@@ -89,17 +83,15 @@ def draw(rows: Sequence[LabeledPair], most: int | None, seed: int) -> Sequence[L
     return filtered(rows, drawn)
 
 
-def leaks(a: Iterable[LabeledPair], b: Iterable[LabeledPair]) -> list[str]:
+def leaks(a: Sequence[LabeledPair], b: Sequence[LabeledPair]) -> list[str]:
     """Return the queries of `a` that are also in `b`, regardless of case, white space and invisible characters.
 
     Each query is returned once, as `a` writes it first.
     """
-    others = {group_key(row.pair.query) for row in b}
+    places = matched(map(group_key, queries_of(a)), len(a), map(group_key, queries_of(b)))
     found: dict[str, str] = {}
-    for row in a:
-        key = group_key(row.pair.query)
-        if key in others:
-            found.setdefault(key, row.pair.query)
+    for query in compress(queries_of(a), places >= 0):
+        found.setdefault(group_key(query), query)
     return list(found.values())
 
 

@@ -68,7 +68,7 @@ def probe(run: StageRun) -> Report:
     """Fit a probe over frozen embeddings and score dev and test. The recipe's seed changes nothing."""
     from training.models.probe import Probe
 
-    fitted = Probe(run.caches.encoder(run.recipe.base_model), run.recipe.task).fit(run.rows(TRAIN))
+    fitted = Probe(run.caches.encoder(run.recipe.base_model), run.recipe.task).fit(run.stored(TRAIN))
     dev, test = run.rows(DEV), run.rows(TEST)
     _write_logits(run.work / DEV_LOGITS, dev, fitted.logits(dev))
     _write_logits(run.work / TEST_LOGITS, test, fitted.logits(test))

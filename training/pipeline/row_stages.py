@@ -124,9 +124,9 @@ def filter_rows(run: StageRun) -> Report:
     from training.selfvalidation.actions import drop_at_random
     from training.selfvalidation.stage import SelfValidation, validate_rows
 
-    section, rows = run.recipe.filtering, run.rows(TRAIN)
-    work = run.caches.folder / "validation"
-    stage = SelfValidation(run.recipe.fine_tuning(), section, work, _held_out(run), run.caches.encoder)
+    section, rows = run.recipe.filtering, run.stored(TRAIN)
+    work, encoder = run.caches.folder / "validation", run.caches.encoder
+    stage = SelfValidation(run.recipe.fine_tuning(), section, work, _held_out(run), encoder, lists_flagged=False)
     done = validate_rows(rows, stage)
     report = done.report.model_dump(mode="json")
     if section.control:

@@ -7,7 +7,7 @@ import base64
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +18,8 @@ from relevance.errors import ConfigError, InputError
 from relevance.storage.files import whole_file
 from relevance.tasks import LabeledPair, Task
 from relevance.text.formatting import find_separator, path_levels
+from training.data.stored.buckets import RepeatedKeys
+from training.data.stored.rows import ids_of
 from training.reports.template import render_page
 from training.selfvalidation.grounds import reasons
 from training.selfvalidation.judging import Suggestion
@@ -82,10 +84,12 @@ def check_review_path(path: Path) -> None:
         raise ConfigError(f"review {path}: expected a name that ends in .html; the CSV is put beside it")
 
 
-def check_unique_ids(rows: Sequence[LabeledPair]) -> None:
+def check_unique_ids(rows: Iterable[LabeledPair]) -> None:
     """Raise InputError where several rows have the same id: decisions name rows by their id."""
-    repeated = [name for name, count in Counter(row.id for row in rows).items() if count > 1]
-    if repeated:
+    ids = RepeatedKeys()
+    for name in ids_of(rows):
+        ids.add(name)
+    if repeated := ids.found():
         raise InputError(
             f"{len(repeated)} ids stand on several rows (first: {repeated[0]!r}); expected an id of its own for each "
             "row, since a review names rows by id"

@@ -1,7 +1,6 @@
 """Actions on judged rows (drop, relabel, weight, soften), and the control: as many rows dropped at random."""
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from relevance.tasks import LabeledPair
 from training.data.labels.weights import LABEL_SHARE, LABEL_WEIGHT, label_cuts, label_shares, label_votes, label_weights
+from training.data.stored.batches import in_chunks
+from training.data.stored.rows import StoredRows, filtered, stored, strata_of
 from training.selfvalidation import flags
 from training.selfvalidation.judging import Judged
 from training.selfvalidation.options import Action, SelfValidationOptions
@@ -42,25 +43,38 @@ def _wanted(judged: Judged, action: Action) -> Bools:
 
 def act(
     rows: Sequence[LabeledPair], judged: Judged, options: SelfValidationOptions, chosen: Bools
-) -> list[LabeledPair]:
-    """Return the rows after the action on the `chosen` [N], in their order. Other rows are the same objects.
+) -> Sequence[LabeledPair]:
+    """Return the rows after the action on the `chosen` [N], in their order; on disk where `rows` are.
 
     `drop` leaves rows out. `relabel` flips their label and keeps the first one in the extra `original_label`. `weight`
     multiplies their extra `label_weight` (1 where there is none) by the score of their own label; fine-tuning
     multiplies their loss by it. `soften` mixes their label with the judges' probability. `review` changes nothing.
+    Rows that do not change are the same objects, unless they are on disk.
     """
     if options.action is Action.DROP:
-        return [row for row, gone in zip(rows, chosen, strict=True) if not gone]
-    if options.action is Action.RELABEL:
-        return [flipped(row) if wrong else row for row, wrong in zip(rows, chosen, strict=True)]
-    if options.action is Action.SOFTEN:
-        shares = mixtures(label_shares(rows), label_votes(rows), judged.probabilities, options.mix)
-        return [softened(row, round(float(share), 6)) for row, share in zip(rows, shares, strict=True)]
-    weights = np.clip(1 - judged.doubts, options.min_weight, 1.0) * label_weights(rows)
-    return [
-        replace(row, extra=row.extra | {LABEL_WEIGHT: round(float(weight), 6)}) if light else row
-        for row, light, weight in zip(rows, chosen, weights, strict=True)
-    ]
+        return filtered(rows, ~chosen)
+    if not chosen.any():
+        return rows
+    changed = _changed(rows, judged, options, chosen)
+    return stored(changed) if isinstance(rows, StoredRows) else list(changed)
+
+
+def _changed(
+    rows: Iterable[LabeledPair], judged: Judged, options: SelfValidationOptions, chosen: Bools
+) -> Iterator[LabeledPair]:
+    start = 0
+    for chunk in in_chunks(rows):
+        part = slice(start, start + len(chunk))
+        start += len(chunk)
+        if options.action is Action.RELABEL:
+            yield from (flipped(row) if wrong else row for row, wrong in zip(chunk, chosen[part], strict=True))
+        elif options.action is Action.SOFTEN:
+            shares = mixtures(label_shares(chunk), label_votes(chunk), judged.probabilities[part], options.mix)
+            yield from (softened(row, round(float(share), 6)) for row, share in zip(chunk, shares, strict=True))
+        else:
+            weights = np.clip(1 - judged.doubts[part], options.min_weight, 1.0) * label_weights(chunk)
+            for row, light, weight in zip(chunk, chosen[part], weights.tolist(), strict=True):
+                yield replace(row, extra=row.extra | {LABEL_WEIGHT: round(weight, 6)}) if light else row
 
 
 def mixtures(shares: ArrayLike, votes: ArrayLike, probabilities: ArrayLike, mix: float) -> Floats:
@@ -96,17 +110,16 @@ def flipped(row: LabeledPair) -> LabeledPair:
     return replace(row, label=1 - row.label, extra={ORIGINAL_LABEL: row.label} | row.extra | other_share)
 
 
-def drop_at_random(rows: Sequence[LabeledPair], dropped: Bools, seed: int) -> list[LabeledPair]:
+def drop_at_random(rows: Sequence[LabeledPair], dropped: Bools, seed: int) -> Sequence[LabeledPair]:
     """Return the rows without as many as `dropped` [N] marks of each language and label, drawn by the seed.
 
-    This is the control: a filter is worth its cost only where it beats it.
+    This is the control: a filter is worth its cost only where it beats it. The rows are on disk where `rows` are.
     """
-    places: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
-    for at, row in enumerate(rows):
-        places[row.pair.language, row.label].append(at)
+    numbers: dict[tuple[str, int], int] = {}
+    of_row = np.fromiter((numbers.setdefault(each, len(numbers)) for each in strata_of(rows)), np.int16, len(rows))
     rng = np.random.default_rng(seed)
-    gone: set[int] = set()
-    for stratum in sorted(places):
-        members = np.array(places[stratum])
-        gone.update(rng.choice(members, size=int(dropped[members].sum()), replace=False).tolist())
-    return [row for at, row in enumerate(rows) if at not in gone]
+    kept = np.ones(len(rows), dtype=bool)
+    for stratum in sorted(numbers):
+        members = np.flatnonzero(of_row == numbers[stratum])
+        kept[rng.choice(members, size=int(dropped[members].sum()), replace=False)] = False
+    return filtered(rows, kept)

@@ -1,6 +1,6 @@
 """What a person needs to see of a flagged row: why it is flagged, and the rows most like it with their labels."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,16 +59,24 @@ def nearest_rows(
 ) -> dict[str, list[LabeledPair]]:
     """Return for each row of `of`, by its id, the rows most like it that share its query or its candidate.
 
-    Likeness is that of the characters of both texts (training.text.likeness). Rows are told apart by their ids.
+    Likeness is that of the characters of both texts (training.text.likeness). Rows are told apart by their ids. In
+    memory are at most MOST_COMPARED rows of each query and of each candidate of `of`.
     """
+    wanted = {text for row in of for text in _texts(row)}
+    counts = Counter(text for row in rows for text in _texts(row) if text in wanted)
+    steps = {text: max(1.0, count / MOST_COMPARED) for text, count in counts.items()}
+    seen: Counter[tuple[str, str]] = Counter()
     by_text: defaultdict[tuple[str, str], list[LabeledPair]] = defaultdict(list)
     for row in rows:
-        by_text["query", query_key(row.pair.query)].append(row)
-        by_text["candidate", query_key(row.pair.candidate)].append(row)
+        for text in _texts(row):
+            if text in wanted:
+                if seen[text] == int(len(by_text[text]) * steps[text]):  # some of many, taken evenly
+                    by_text[text].append(row)
+                seen[text] += 1
     found = {}
     for row in of:
         query, candidate = query_key(row.pair.query), query_key(row.pair.candidate)
-        pool = _some(by_text["query", query]) + _some(by_text["candidate", candidate])
+        pool = [each for text in _texts(row) for each in by_text[text]]
         others = {each.id: each for each in pool if each.id != row.id}
 
         def likeness(each: LabeledPair, query: str = query, candidate: str = candidate) -> float:
@@ -78,6 +86,5 @@ def nearest_rows(
     return found
 
 
-def _some(rows: list[LabeledPair]) -> list[LabeledPair]:
-    step = max(1.0, len(rows) / MOST_COMPARED)
-    return [rows[int(number * step)] for number in range(min(len(rows), MOST_COMPARED))]
+def _texts(row: LabeledPair) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("query", query_key(row.pair.query)), ("candidate", query_key(row.pair.candidate))

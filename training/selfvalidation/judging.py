@@ -1,19 +1,23 @@
 """Judges rows by their labels and out-of-fold scores: which rule flags which row, and the suggested decision."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
+from itertools import compress
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from relevance.evaluation.metrics import auc
 from relevance.tasks import LabeledPair
+from training.data.stored.rows import strata_of
 from training.selfvalidation import flags as rules
 from training.selfvalidation.grounds import Grounds
 from training.selfvalidation.options import Flag, SelfValidationOptions
 from training.selfvalidation.outoffold import OutOfFold
-from training.selfvalidation.report import Agreement, FlagQuality, RoundReport, counts, quality
+from training.selfvalidation.report import Agreement, FlagQuality, RoundReport, known_truth, quality
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -28,7 +32,7 @@ class Suggestion(StrEnum):
     FLIP = "flip"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Judged:
     """The judgement on N rows: mean score and doubt [N], flags by rule [N], flagged by any [N], all kinds sure [N].
 
@@ -56,14 +60,21 @@ class Judged:
 
     def grounds(self, row: int) -> Grounds:
         """Return what the score of a row was compared with."""
-        means = [float(self.scores[self.labels == each].mean()) for each in (0, 1)]
-        same = self.doubts[self.labels == self.labels[row]]
+        means, doubts = self._by_label
+        same = doubts[self.labels[row]]
         return Grounds(
             threshold=float(self.thresholds[row]),
-            means=(means[0], means[1]),
-            worse_than=float((same < self.doubts[row]).mean()),
+            means=means,
+            worse_than=float(np.searchsorted(same, self.doubts[row]) / len(same)),
             rules=tuple(dict.fromkeys(self.adaptive if flag is Flag.ADAPTIVE else flag for flag in self.flags_of(row))),
         )
+
+    @cached_property
+    def _by_label(self) -> tuple[tuple[float, float], tuple[Floats, Floats]]:
+        """The mean score of the rows of each label, and their doubts in ascending order."""
+        no, yes = (self.labels == each for each in (0, 1))
+        means = float(self.scores[no].mean()), float(self.scores[yes].mean())
+        return means, (np.sort(self.doubts[no]), np.sort(self.doubts[yes]))
 
     def suggestion(self, row: int) -> Suggestion:
         """Return the decision that the models suggest for a row."""
@@ -72,16 +83,15 @@ class Judged:
         return Suggestion.DROP if set(self.flags_of(row)) - {Flag.BOUNDARY} else Suggestion.KEEP
 
 
-def judge(
-    labels: Sequence[int], found: OutOfFold, options: SelfValidationOptions, groups: Numbers | None = None
-) -> Judged:
+def judge(labels: ArrayLike, found: OutOfFold, options: SelfValidationOptions, groups: Numbers | None = None) -> Judged:
     """Return the judgement on rows by their labels [N] and out-of-fold scores: a pure function.
 
     `groups` [N] are those of training.data.groups.copy_groups; without them each row is a group.
     """
-    groups = np.arange(len(labels)) if groups is None else groups
+    y = np.asarray(labels, dtype=np.int64)
+    groups = np.arange(len(y)) if groups is None else groups
     found = found.pooled(groups)
-    y, mean = np.asarray(labels, dtype=np.int64), found.scores.mean(axis=0)
+    mean = found.scores.mean(axis=0)
     cuts = found.thresholds if options.threshold is None else np.full_like(found.scores, options.threshold)
     cut = cuts.mean(axis=0)
     adaptive = adapted(y, mean, options.sharp_auc)
@@ -123,19 +133,23 @@ def round_report(
     rows: Sequence[LabeledPair], judged: Judged, models: int, actions: dict[str, int], spared: int = 0
 ) -> RoundReport:
     """Return the counts of one round."""
-    marked = [rows[i] for i in np.flatnonzero(judged.flagged)]
-    joint, labels = judged.joint, [row.label for row in rows]
+    marked = Counter(compress(strata_of(rows), judged.flagged))
+    languages, labels = Counter[str](), Counter[int]()
+    for (language, label), count in marked.items():
+        languages[language] += count
+        labels[label] += count
+    joint = judged.joint
     totals = joint.calibrated.sum(axis=1)
     return RoundReport(
         rows=len(rows),
-        auc=auc(labels, judged.scores),
+        auc=auc(judged.labels, judged.scores),
         noise_rate=joint.noise_rate,
         noise_by_label={str(s): float(joint.calibrated[s, 1 - s] / totals[s]) for s in (0, 1) if totals[s]},
         class_thresholds={str(j): float(t) for j, t in enumerate(joint.thresholds) if np.isfinite(t)},
         flags={flag.value: int(mask.sum()) for flag, mask in judged.flags.items()},
-        flagged=len(marked),
-        flagged_by_language=counts([row.pair.language for row in marked]),
-        flagged_by_label=counts([row.label for row in marked]),
+        flagged=marked.total(),
+        flagged_by_language=dict(sorted(languages.items())),
+        flagged_by_label={str(label): count for label, count in sorted(labels.items())},
         actions=actions,
         spared=spared,
         agreement=_agreement(judged) if models > 1 else None,
@@ -150,5 +164,6 @@ def _agreement(judged: Judged) -> Agreement:
 
 def _quality(rows: Sequence[LabeledPair], judged: Judged) -> dict[str, FlagQuality]:
     masks = {flag.value: mask for flag, mask in judged.flags.items()} | {"flagged": judged.flagged}
-    found = {name: quality(rows, mask) for name, mask in masks.items()}
+    truth = known_truth(rows)
+    found = {name: quality(truth, mask) for name, mask in masks.items()}
     return {name: value for name, value in found.items() if value is not None}

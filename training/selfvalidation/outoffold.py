@@ -6,6 +6,7 @@ trains nothing again.
 """
 
 import functools
+import hashlib
 import logging
 import shutil
 import zipfile
@@ -24,10 +25,11 @@ from relevance.model.card import explain, sigmoid
 from relevance.storage.files import whole_file
 from relevance.tasks import LabeledPair
 from training.data.provenance import fingerprint
+from training.data.stored.rows import filtered, labels_of
 from training.embedding.vectors import PairEncoder
 from training.fitting.evaluation.calibration import platt
 from training.fitting.recipe import Recipe
-from training.selfvalidation.folds import assign_folds, dev_part
+from training.selfvalidation.folds import DEV, HELD, TRAIN, fold_parts
 from training.selfvalidation.options import FilterModel, Judge, SelfValidationOptions
 from training.sources import code_key
 
@@ -78,29 +80,37 @@ class FoldScores:
 
 @dataclass(frozen=True, slots=True)
 class FoldPlan:
-    """The row numbers of one fold: those to score, and those of the other folds, to train on and for dev."""
+    """What the rows of one fold's plan are for: `part` [N] is HELD (to score), or of the other folds TRAIN or DEV."""
 
-    held: NDArray[np.int64]
-    train: NDArray[np.int64]
-    dev: NDArray[np.int64]
+    part: NDArray[np.int8]
+
+    @property
+    def held(self) -> NDArray[np.bool_]:
+        """True [N] for the rows to score."""
+        return self.part == HELD
+
+    @property
+    def train(self) -> NDArray[np.bool_]:
+        """True [N] for the rows to train on."""
+        return self.part == TRAIN
+
+    @property
+    def dev(self) -> NDArray[np.bool_]:
+        """True [N] for the rows to calibrate on."""
+        return self.part == DEV
 
 
 def plan_folds(rows: Sequence[LabeledPair], options: SelfValidationOptions) -> list[FoldPlan]:
     """Return one plan for each fold. InputError where groups are too few, or a part would lack a label."""
-    folds = assign_folds(rows, options.folds, options.seed)
-    labels = np.array([row.label for row in rows])
-    plans = []
-    for fold in range(options.folds):
-        others = np.flatnonzero(folds != fold)
-        is_dev = dev_part([rows[i] for i in others], options.dev_share, options.seed + fold)
-        plan = FoldPlan(np.flatnonzero(folds == fold), others[~is_dev], others[is_dev])
+    labels = labels_of(rows)
+    plans = list(map(FoldPlan, fold_parts(rows, options.folds, options.dev_share, options.seed)))
+    for fold, plan in enumerate(plans, start=1):
         for name, part in (("training", plan.train), ("dev", plan.dev)):
-            if set(labels[part]) != {0, 1}:
+            if len(np.unique(labels[part])) < 2:
                 raise InputError(
-                    f"the {name} part of fold {fold + 1} of {options.folds}: {len(part)} rows, not of both labels; "
+                    f"the {name} part of fold {fold} of {options.folds}: {part.sum()} rows, not of both labels; "
                     "expected more rows, fewer folds or a larger dev share"
                 )
-        plans.append(plan)
     return plans
 
 
@@ -140,11 +150,12 @@ def out_of_fold(
         for model, each in zip(options.models, recipes, strict=True)
     ]
     scores, thresholds, calibrated = np.zeros((3, len(recipes), len(rows)))
+    content = fingerprint(rows=[rows])
     for m, judge in enumerate(judges):
         for k, plan in enumerate(plans):
             place = (rounds_done + 1, m + 1, len(recipes), k + 1, len(plans))
             log.info("round %d, model %d of %d, fold %d of %d", *place)
-            found = judge.fold_scores(rows, plan)
+            found = judge.fold_scores(rows, plan, content)
             scores[m, plan.held], calibrated[m, plan.held] = found.scores, found.calibrated
             thresholds[m, plan.held] = found.threshold
     return OutOfFold(scores, thresholds, calibrated, tuple(model.judge for model in options.models))
@@ -159,8 +170,8 @@ class _Judge:
         self._kind, self._recipe, self._revision, self._work = kind, recipe, revision, work
         self._open_encoder = functools.cache(encoder or self._cached_encoder)
 
-    def key(self, parts: Sequence[Rows]) -> str:
-        """Return the fingerprint of all that the scores of a fold depend on."""
+    def key(self, content: str) -> str:
+        """Return the fingerprint of all that the scores of a fold depend on; `content` is that of its rows."""
         if self._kind is Judge.PROBE:  # which reads little of the recipe
             settings = self._recipe.model_dump_json(include={"task", "seed", "format"})
             code = code_key("training.models.probe:Probe", "training.models.encoder_embedder:EncoderEmbedder")
@@ -168,29 +179,30 @@ class _Judge:
             settings = self._recipe.model_dump_json(exclude={"name", "base_model"})
             code = code_key("training.fitting.checkpoint:_train", "training.fitting.evaluation.report:score_logits")
         code += code_key("training.fitting.evaluation.calibration:platt")
-        return fingerprint(self._kind, settings, self._revision, code, rows=parts)[:32]
+        return fingerprint(self._kind, settings, self._revision, code, content)[:32]
 
-    def fold_scores(self, rows: Sequence[LabeledPair], plan: FoldPlan) -> FoldScores:
-        """Return the scores of a fold's rows and the threshold of their model, from disk where they are there."""
-        train_rows, dev_rows, held_rows = parts = tuple(
-            [rows[i] for i in part] for part in (plan.train, plan.dev, plan.held)
-        )
-        key = self.key(parts)
-        file = self._work / "scores" / f"{key}.npz"
+    def fold_scores(self, rows: Rows, plan: FoldPlan, content: str) -> FoldScores:
+        """Return the scores of a fold's rows and the threshold of their model, from disk where they are there.
+
+        `content` is the fingerprint of the rows. In memory are the scores, and what a judge holds.
+        """
+        key = self.key(f"{content} {hashlib.sha256(plan.part.tobytes()).hexdigest()}")
+        file, count = self._work / "scores" / f"{key}.npz", int(plan.held.sum())
         if file.is_file():
-            return _load(file, len(held_rows))
+            return _load(file, count)
+        train_rows, dev_rows, held_rows = (filtered(rows, part) for part in (plan.train, plan.dev, plan.held))
         log.info("%d rows to train on, %d for dev, %d to judge", len(train_rows), len(dev_rows), len(held_rows))
         model = self._work / f"model-{key}"
         if self._kind is Judge.PROBE:
             dev, held = self._by_probe(train_rows, dev_rows, held_rows)
         else:
             dev, held = self._by_crossencoder(train_rows, dev_rows, held_rows, model)
-        labels, languages = [row.label for row in dev_rows], [row.pair.language for row in held_rows]
+        labels = labels_of(dev_rows)
         threshold = best_threshold(labels, sigmoid(dev))[0]
-        _save(file, FoldScores(sigmoid(held), platt(labels, dev).scores(held, languages), threshold))
+        _save(file, FoldScores(sigmoid(held), platt(labels, dev).scores(held), threshold))
         for leftover in (model, model.with_name(f".{model.name}.work")):
             shutil.rmtree(leftover, ignore_errors=True)
-        return _load(file, len(held_rows))
+        return _load(file, count)
 
     def _by_crossencoder(self, train_rows: Rows, dev_rows: Rows, held_rows: Rows, model: Path) -> Logits:
         # Heavy: torch and transformers come with them.
@@ -198,8 +210,8 @@ class _Judge:
         from training.fitting.evaluation.report import score_logits
 
         if not model.exists():  # else the run was killed between training and scoring
-            train(Job(self._recipe, train_rows, dev_rows, model, tuned=False))
-        return dev_logits(model).astype(np.float64), score_logits(model, held_rows)[1].astype(np.float64)
+            train(Job(self._recipe, list(train_rows), list(dev_rows), model, tuned=False))
+        return dev_logits(model).astype(np.float64), score_logits(model, list(held_rows))[1].astype(np.float64)
 
     def _by_probe(self, train_rows: Rows, dev_rows: Rows, held_rows: Rows) -> Logits:
         from training.models.probe import Probe

@@ -1,13 +1,15 @@
 """The report on self-validation: counts, estimated noise, agreement of models, and precision and recall of flags."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from relevance.tasks import LabeledPair
+from training.data.stored.batches import mentions, to_rows
+from training.data.stored.rows import batches_of
 
 TRUE_LABEL = "true_label"
 
@@ -80,34 +82,37 @@ class SelfValidationReport(_Frozen):
         return "\n".join(found)
 
 
-def quality(rows: Sequence[LabeledPair], flagged: NDArray[np.bool_]) -> FlagQuality | None:
-    """Return how good flags [N] are by the extra `true_label`, or None where no row has it.
+def known_truth(rows: Iterable[LabeledPair]) -> NDArray[np.int8]:
+    """Return whether the label of each row is wrong [N], 0 or 1, by its extra `true_label`; -1 where it has none.
 
-    Negatives that were made are left out: what they carry is the truth about the row that they were made of.
+    Negatives that were made have none: what they carry is the truth about the row that they were made of.
     """
-    known = [
-        (str(row.extra[TRUE_LABEL]) != str(row.label), bool(flag))
-        for row, flag in zip(rows, flagged, strict=True)
-        if str(row.extra.get(TRUE_LABEL)) in ("0", "1") and row.extra.get("source") != "negative"
-    ]
-    if not known:
+    parts = [np.zeros(0, dtype=np.int8)]
+    for batch in batches_of(rows):
+        parts.append(np.full(batch.num_rows, -1, dtype=np.int8))
+        at = np.flatnonzero(mentions(batch, TRUE_LABEL))
+        for place, row in zip(at.tolist(), to_rows(batch.take(pa.array(at))), strict=True):
+            if (truth := str(row.extra.get(TRUE_LABEL))) in ("0", "1") and row.extra.get("source") != "negative":
+                parts[-1][place] = truth != str(row.label)
+    return np.concatenate(parts)
+
+
+def quality(truth: NDArray[np.int8], flagged: NDArray[np.bool_]) -> FlagQuality | None:
+    """Return how good flags [N] are by what is known of the rows [N] (`known_truth`), or None where nothing is."""
+    known = truth >= 0
+    if not known.any():
         return None
-    wrong, marked = sum(w for w, _ in known), sum(f for _, f in known)
-    hits = sum(w and f for w, f in known)
+    rows, wrong, marked = int(known.sum()), int((truth == 1).sum()), int((flagged & known).sum())
+    hits = int((flagged & (truth == 1)).sum())
     return FlagQuality(
-        rows=len(known),
+        rows=rows,
         wrong=wrong,
         flagged=marked,
         hits=hits,
         precision=hits / marked if marked else None,
         recall=hits / wrong if wrong else None,
-        wrong_share=wrong / len(known),
+        wrong_share=wrong / rows,
     )
-
-
-def counts(values: Sequence[object]) -> dict[str, int]:
-    """Return how often each value occurs, by name, in the order of the names."""
-    return dict(sorted(Counter(map(str, values)).items()))
 
 
 def _lines(part: RoundReport) -> list[str]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from relevance.tasks import LabeledPair, query_key
 from training.data.groups import copy_groups, group_key
 from training.data.labels.weights import label_shares, label_votes, label_weights
 from training.data.splits import leaks
+from training.data.stored.joins import matched
+from training.data.stored.rows import filtered, labels_of
 from training.fitting.recipe import Recipe
 from training.selfvalidation.actions import act, acted_on, spared
 from training.selfvalidation.grounds import Grounds
@@ -34,7 +37,6 @@ DONE = {
 }
 
 
-Floats = NDArray[np.float64]
 Rows = Sequence[LabeledPair]
 
 
@@ -44,6 +46,7 @@ class SelfValidation:
 
     `held_out` are dev and test rows: none of them may be among the rows to judge. `work` may be shared by runs.
     `encoder` opens the pair encoder of probes over a base model; by default one that keeps vectors beside `work`.
+    With `lists_flagged`, flagged rows are kept in memory for a review.
     """
 
     recipe: Recipe
@@ -51,6 +54,7 @@ class SelfValidation:
     work: Path
     held_out: Sequence[LabeledPair] = ()
     encoder: OpenEncoder | None = None
+    lists_flagged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,12 @@ class FlaggedRow:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """The result: rows, report, flagged rows (worst first), and True [N] for input rows that were dropped."""
+    """The result: rows, report, flagged rows (worst first), and True [N] for input rows that were dropped.
 
-    rows: list[LabeledPair]
+    Rows are on disk where they were before.
+    """
+
+    rows: Sequence[LabeledPair]
     report: SelfValidationReport
     flagged: list[FlaggedRow]
     dropped: NDArray[np.bool_]
@@ -81,22 +88,28 @@ def validate_rows(rows: Sequence[LabeledPair], stage: SelfValidation) -> Validat
     Rounds end early when one changes nothing. Raises InputError where a row is in `held_out` too, where queries or
     labels are too few for the folds, where a round would leave no row of a label, or where the judges' AUC is below
     `least_auc`. Action review is never refused. All rounds together change at most `max_share` of the rows.
+
+    Of rows on disk some hundred bytes each are in memory, numbers of the judgement; a probe holds a sample of them, a
+    cross-encoder all rows that it trains on.
     """
     _check(rows, stage)
     options = stage.options
-    now, places = list(rows), np.arange(len(rows))
+    now, places = rows, np.arange(len(rows))
     flagged: dict[int, FlaggedRow] = {}
     reports: list[RoundReport] = []
     acted = 0
     for number in range(options.rounds):
         found = out_of_fold(now, stage.recipe, options, stage.work, stage.encoder, number)
-        judged = judge([row.label for row in now], found, options, copy_groups(now))
+        judged = judge(labels_of(now), found, options, copy_groups(now))
+        del found
         if options.action is not Action.REVIEW:
-            _check_judges([row.label for row in now], judged.scores, options)
+            _check_judges(judged, options)
         changed = acted_on(judged, options.action, int(options.max_share * len(rows) + 1e-9) - acted)
         acted += int(changed.sum())
-        for i in np.flatnonzero(judged.flagged):
-            flagged.setdefault(int(places[i]), _flagged_row(now[i], judged, int(i)))
+        if stage.lists_flagged:
+            at = np.flatnonzero(judged.flagged)
+            for i, row in zip(at.tolist(), filtered(now, judged.flagged), strict=True):
+                flagged.setdefault(int(places[i]), _flagged_row(row, judged, i))
         after = act(now, judged, options, changed)
         actions = _done(now, after, changed, options.action)
         left_over = spared(judged, options.action, changed)
@@ -117,7 +130,7 @@ def _done(before: Rows, after: Rows, changed: NDArray[np.bool_], action: Action)
     """Return the counts of changed rows; softened ones whose label changed too count as relabelled beside."""
     found = {DONE[action]: int(changed.sum())} if changed.any() else {}
     if action is Action.SOFTEN:
-        flips = sum(a.label != b.label for a, b in zip(before, after, strict=True))
+        flips = int((labels_of(before) != labels_of(after)).sum())
         found |= {DONE[Action.RELABEL]: flips} if flips else {}
     return found
 
@@ -128,7 +141,7 @@ def _flagged_row(row: LabeledPair, judged: Judged, at: int) -> FlaggedRow:
 
 
 def _report(
-    rows: Sequence[LabeledPair], now: list[LabeledPair], options: SelfValidationOptions, reports: list[RoundReport]
+    rows: Sequence[LabeledPair], now: Sequence[LabeledPair], options: SelfValidationOptions, reports: list[RoundReport]
 ) -> SelfValidationReport:
     total: dict[str, int] = {}
     for part in reports:
@@ -146,12 +159,12 @@ def _report(
 
 def _check(rows: Sequence[LabeledPair], stage: SelfValidation) -> None:
     """Raise InputError for held-out rows among those to judge; warn where only a query is shared."""
-    held = {_identity(row) for row in stage.held_out}
-    shared = [row for row in rows if _identity(row) in held]
-    if shared:
+    shared = matched(map(_identity, rows), len(rows), map(_identity, stage.held_out)) >= 0
+    if count := int(shared.sum()):
+        first = next(compress(rows, shared))
         raise InputError(
-            f"{len(shared)} of {len(rows)} rows are held out (first: id {shared[0].id!r}, query "
-            f"{shared[0].pair.query!r}); expected training rows only: self-validation never changes dev or test"
+            f"{count} of {len(rows)} rows are held out (first: id {first.id!r}, query "
+            f"{first.pair.query!r}); expected training rows only: self-validation never changes dev or test"
         )
     if leaked := leaks(stage.held_out, rows):
         log.warning("%d held-out queries are among the rows too (%r ...)", len(leaked), leaked[0])
@@ -161,9 +174,9 @@ def _check(rows: Sequence[LabeledPair], stage: SelfValidation) -> None:
         label_shares(rows), label_votes(rows)
 
 
-def _check_judges(labels: Sequence[int], scores: Floats, options: SelfValidationOptions) -> None:
-    """Raise InputError where the judges' AUC on the labels [N] is too low to act on; warn where it is poor."""
-    area = auc(labels, scores)
+def _check_judges(judged: Judged, options: SelfValidationOptions) -> None:
+    """Raise InputError where the judges' AUC is too low to act on; warn where it is poor."""
+    area = auc(judged.labels, judged.scores)
     if area is not None and area < options.least_auc:
         raise InputError(
             f"self-validation: the judges' AUC out of fold is {area:.2f}, below least_auc {options.least_auc:g}: most "
@@ -173,12 +186,12 @@ def _check_judges(labels: Sequence[int], scores: Floats, options: SelfValidation
         log.warning("self-validation: the judges' AUC out of fold is %.2f: expect many wrong flags; review them", area)
 
 
-def _identity(row: LabeledPair) -> tuple[str, str]:
-    return group_key(row.pair.query), query_key(row.pair.candidate)
+def _identity(row: LabeledPair) -> str:
+    return f"{group_key(row.pair.query)}\n{query_key(row.pair.candidate)}"  # keys hold no line break
 
 
 def _check_labels(rows: Sequence[LabeledPair], number: int) -> None:
-    labels = {row.label for row in rows}
+    labels = set(labels_of(rows).tolist())
     if labels != {0, 1}:
         raise InputError(
             f"round {number} leaves {len(rows)} rows with labels {sorted(labels)}; expected both 0 and 1: the judges "

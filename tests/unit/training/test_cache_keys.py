@@ -7,6 +7,7 @@ import pytest
 
 from relevance.tasks import LabeledPair, Pair
 from tests.models import tiny_model
+from training.data.provenance import fingerprint
 from training.fitting.recipe import Recipe
 from training.models.base.base_models import resolve_base_model
 from training.models.encoder_embedder import EncoderEmbedder
@@ -84,7 +85,7 @@ CHANGES = {
 
 def judge_key(kind, base, revision="1", rows=ROWS, **changes):
     content = {"name": "r", "task": "qc", "base_model": str(base)} | changes
-    return _Judge(kind, Recipe.model_validate(content), revision, base).key(rows)
+    return _Judge(kind, Recipe.model_validate(content), revision, base).key(fingerprint(rows=rows))
 
 
 @pytest.mark.parametrize("field", CHANGES)

@@ -140,10 +140,10 @@ def validate(
     a person.
     To resume an interrupted run, repeat the command. Other methods or actions reuse its models.
     """
-    from training.data.dataset import read_pairs
+    from training.data.dataset import store_pairs
     from training.data.keep_out import files_beside, kept_out_rows
     from training.data.splits import write_pairs
-    from training.reports.review import check_unique_ids, write_review
+    from training.reports.review import PAGE_ROWS, check_unique_ids, write_review
     from training.selfvalidation.actions import drop_at_random
     from training.selfvalidation.grounds import nearest_rows
     from training.selfvalidation.stage import SelfValidation, validate_rows
@@ -156,13 +156,14 @@ def validate(
     if files.control and judging.action is not Action.DROP:
         expected = "expected --action drop, the one that it is a control of"
         raise ConfigError(f"--control with --action {judging.action}: {expected}")
-    rows = read_pairs(file, task, reading=files.reading).rows
+    rows = store_pairs(file, task, reading=files.reading).rows
     if review:
         check_unique_ids(rows)
     held = [row for part in kept_out_rows(file, task, keep_out, files.reading) for row in part]
-    done = validate_rows(rows, SelfValidation(judging.load(task), options, work, held))
+    stage = SelfValidation(judging.load(task), options, work, held, lists_flagged=review is not None)
+    done = validate_rows(rows, stage)
     if review:
-        near = nearest_rows(rows, [each.row for each in done.flagged])
+        near = nearest_rows(rows, [each.row for each in done.flagged[:PAGE_ROWS]])
         table = write_review(review, done.flagged, task, f"Labels to review: {file.name}", near=near)
         log.info("%d flagged rows in %s and %s", len(done.flagged), review, table)
     if files.control:

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from relevance.errors import InputError
 from relevance.languages import chosen_languages
-from training.data.splitting.group_table import Counts, GroupTable, Stratum
+from training.data.splitting.group_table import Counts, Groups, Stratum
 
 TRAIN = "train"
 _BLOCK = 65_536  # groups
 
 
 def assign(
-    groups: GroupTable, fractions: Mapping[str, float], held_out_languages: Collection[str], seed: int
+    groups: Groups, fractions: Mapping[str, float], held_out_languages: Collection[str], seed: int
 ) -> NDArray[np.int8]:
     """Return the split [G] of each group, as its number in `fractions`.
 
@@ -42,6 +42,12 @@ def assign(
         block = shuffled[start : start + _BLOCK]
         kinds = groups.kinds[block].tolist()
         placed[block] = [names.index(placer.place(groups.counts[kind], int(sizes[kind]))) for kind in kinds]
+    for name, count in zip(fractions, np.bincount(placed, minlength=len(fractions)).tolist(), strict=True):
+        if not count:
+            raise InputError(
+                f"split {name!r} (fraction {fractions[name]:g}) gets no row of {len(groups)} different queries; "
+                "expected more queries or a larger fraction"
+            )
     return placed
 
 

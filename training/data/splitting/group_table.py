@@ -26,8 +26,30 @@ _PLACES = pa.schema({"place": pa.int64(), "group": pa.int32()})
 _MERGED_KEYS = 512  # keys of a bucket in memory while buckets are merged
 
 
-class GroupTable:
-    """Groups by number, which is the rank of their key. `counts[kinds[n]]` are the rows of group n by stratum."""
+class Groups:
+    """Groups by number. `counts[kinds[n]]` are the rows of group n by stratum."""
+
+    def __init__(self, kinds: NDArray[np.int32], counts: list[Counts]) -> None:
+        self.kinds, self.counts = kinds, counts
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def totals(self) -> Counter[Stratum]:
+        """Return the rows of all groups by stratum."""
+        groups = np.bincount(self.kinds, minlength=len(self.counts))
+        found: Counter[Stratum] = Counter()
+        for counts, times in zip(self.counts, groups.tolist(), strict=True):
+            found.update({stratum: count * times for stratum, count in counts if times})
+        return found
+
+    def subset(self, kept: NDArray[np.bool_]) -> "Groups":
+        """Return the groups where `kept` [G] is true, in their order."""
+        return Groups(self.kinds[kept], self.counts)
+
+
+class GroupTable(Groups):
+    """The groups of rows; the number of a group is the rank of its key."""
 
     def __init__(self, rows: Iterable[tuple[str, Stratum]], size: int) -> None:
         """Take the key of its group and the stratum of each of `size` rows. MachineError if the disk is full."""
@@ -47,19 +69,8 @@ class GroupTable:
         for bucket in range(buckets):
             self._sort(bucket, by_key.whole(bucket))
         del by_key
-        self.counts = list(self._known)
-        self.kinds, self._bucket = self._merged()
-
-    def __len__(self) -> int:
-        return len(self.kinds)
-
-    def totals(self) -> Counter[Stratum]:
-        """Return the rows of all groups by stratum."""
-        groups = np.bincount(self.kinds, minlength=len(self.counts))
-        found: Counter[Stratum] = Counter()
-        for counts, times in zip(self.counts, groups.tolist(), strict=True):
-            found.update({stratum: count * times for stratum, count in counts})
-        return found
+        kinds, self._bucket = self._merged()
+        super().__init__(kinds, list(self._known))
 
     def by_row(self, values: NDArray[np.int8]) -> NDArray[np.int8]:
         """Return the value [size] of each row's group, given the value [G] of each group."""

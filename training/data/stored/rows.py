@@ -138,3 +138,8 @@ def strata_of(rows: Iterable[LabeledPair]) -> Iterator[tuple[str, int]]:
         return
     for batch in rows.batches():
         yield from zip(batch.column("language").to_pylist(), batch.column("label").to_pylist(), strict=True)
+
+
+def labels_of(rows: Sequence[LabeledPair]) -> NDArray[np.int8]:
+    """Return the label [N] of each row."""
+    return np.fromiter((label for _, label in strata_of(rows)), np.int8, len(rows))

@@ -5,6 +5,9 @@ from relevance.errors import InputError
 from relevance.evaluation.metrics import auc
 from relevance.tasks import LabeledPair, Pair, Task
 from training.data.labels.weights import label_weights
+from training.data.splits import draw
+from training.data.stored.rows import stored
+from training.models import probe as probes
 from training.models.probe import Probe
 
 
@@ -41,6 +44,20 @@ def test_the_same_rows_and_seed_give_the_same_logits_and_other_seeds_others():
     first, again, other = (Probe(Words(), Task.QI, seed).fit(train).logits(test) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_of_more_rows_than_are_held_a_sample_is_trained_on(monkeypatch):
+    train, test = rows(300), rows(50, 2)
+    monkeypatch.setattr(probes, "MOST_ROWS", 200)
+    found = Probe(Words(), Task.QI).fit(stored(train)).logits(test)
+    assert found.tolist() == Probe(Words(), Task.QI).fit(list(draw(train, 200, 0))).logits(test).tolist()
+
+
+def test_logits_do_not_depend_on_the_size_of_blocks(monkeypatch):
+    train, test = rows(200), rows(70, 2)
+    whole = Probe(Words(), Task.QI).fit(train).logits(test)
+    monkeypatch.setattr(probes, "_BLOCK_ROWS", 16)
+    assert Probe(Words(), Task.QI).fit(train).logits(stored(test)) == pytest.approx(whole, abs=1e-4)
 
 
 def test_label_weights_count():

@@ -15,13 +15,15 @@ from relevance.tasks import LabeledPair, Pair, Task, query_key
 from tests.models import tiny_model
 from training.data.groups import copy_groups, linked_groups
 from training.data.labels.weights import label_shares
+from training.data.stored import spool
+from training.data.stored.rows import StoredRows, filtered, stored
 from training.embedding.vectors import CachedEncoder
 from training.fitting.evaluation.calibration import platt
 from training.fitting.recipe import Recipe
 from training.models.encoder_embedder import EncoderEmbedder
 from training.models.probe import Probe
 from training.reports.review import check_unique_ids, write_review
-from training.selfvalidation import flags
+from training.selfvalidation import flags, grounds
 from training.selfvalidation.actions import act, acted_on, drop_at_random, flipped, mixtures, softened, spared
 from training.selfvalidation.decisions import apply_review, read_decisions
 from training.selfvalidation.folds import assign_folds, dev_part
@@ -29,7 +31,7 @@ from training.selfvalidation.grounds import Grounds, nearest_rows, reasons
 from training.selfvalidation.judging import Suggestion, judge
 from training.selfvalidation.options import Action, FilterModel, Flag, Judge, Prune, SelfValidationOptions
 from training.selfvalidation.outoffold import OutOfFold, model_recipe, out_of_fold, plan_folds
-from training.selfvalidation.report import quality
+from training.selfvalidation.report import known_truth, quality
 from training.selfvalidation.stage import FlaggedRow, SelfValidation, validate_rows
 
 TWO_MODELS = (FilterModel(judge="crossencoder"), FilterModel(judge="crossencoder", seed=1))
@@ -140,10 +142,10 @@ def test_every_row_is_held_once_and_never_trained_on_by_its_judge():
     made = rows(120)
     groups = np.array(linked_groups(made))
     plans = plan_folds(made, SelfValidationOptions(folds=4))
-    assert sorted(np.concatenate([plan.held for plan in plans])) == list(range(len(made)))
+    assert sum(plan.held.astype(int) for plan in plans).tolist() == [1] * len(made)
     for plan in plans:
-        assert len(plan.held) + len(plan.train) + len(plan.dev) == len(made)
-        assert not set(groups[plan.held]) & set(groups[np.concatenate([plan.train, plan.dev])])
+        assert (plan.held.astype(int) + plan.train + plan.dev).tolist() == [1] * len(made)
+        assert not set(groups[plan.held]) & set(groups[plan.train | plan.dev])
         assert not set(groups[plan.train]) & set(groups[plan.dev])
 
 
@@ -376,10 +378,10 @@ def test_the_control_is_drawn_by_its_seed():
 def test_quality_counts_hits_and_leaves_made_negatives_out():
     made = [row(0, label=1, true_label=0), row(1, label=1, true_label="1"), row(2, label=0, true_label=1), row(3)]
     made.append(row(4, label=0, true_label=1, source="negative"))
-    found = quality(made, np.array([True, True, False, True, True]))
+    found = quality(known_truth(made), np.array([True, True, False, True, True]))
     assert (found.rows, found.wrong, found.flagged, found.hits) == (3, 2, 2, 1)
     assert (found.precision, found.recall) == (0.5, 0.5)
-    assert quality([row(0)], np.array([True])) is None
+    assert quality(known_truth([row(0)]), np.array([True])) is None
 
 
 def test_options_that_contradict_each_other_are_refused():
@@ -502,11 +504,40 @@ def test_softening_writes_a_share_for_every_row_and_needs_no_flag(recipe, tmp_pa
     assert not done.dropped.any()
 
 
+def test_rows_on_disk_are_judged_and_changed_as_those_in_memory(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(spool, "BUCKET_ROWS", 16)
+    made = [row(r.id, r.pair.query, r.label, r.pair.candidate, true_label=1, **r.extra) for r in rows(90)]
+    for options in (
+        {"action": "drop", "methods": ["boundary"], "band": 0.5, "worst_share": 0.1, "rounds": 2},
+        {"action": "weight", "methods": ["boundary"], "band": 0.5},
+        {"action": "soften"},
+        {"action": "review", "methods": ["confident"]},
+    ):
+        chosen = SelfValidationOptions(folds=2, **options, **LENIENT)
+        whole, on_disk = (
+            validate_rows(given, SelfValidation(recipe, chosen, tmp_path, held))
+            for given, held in ((made, [row("x")]), (stored(made), stored([row("x")])))
+        )
+        assert isinstance(on_disk.rows, StoredRows)
+        assert on_disk.rows == whole.rows
+        assert (on_disk.report, on_disk.flagged) == (whole.report, whole.flagged)
+        assert on_disk.dropped.tolist() == whole.dropped.tolist()
+        assert drop_at_random(stored(made), on_disk.dropped, 3) == drop_at_random(made, whole.dropped, 3)
+    plain = validate_rows(stored(made), SelfValidation(recipe, chosen, tmp_path, lists_flagged=False))
+    assert (plain.flagged, plain.report) == ([], on_disk.report)
+
+
+def test_folds_of_rows_on_disk_are_those_of_a_list():
+    made, options = rows(120), SelfValidationOptions(folds=3)
+    for one, other in zip(plan_folds(made, options), plan_folds(stored(made), options), strict=True):
+        assert one.part.tolist() == other.part.tolist()
+
+
 def test_calibrated_scores_are_those_of_platt_on_the_dev_part_of_each_fold(recipe, tmp_path):
     made, options = rows(90), SelfValidationOptions(folds=2)
     found = out_of_fold(made, recipe, options, tmp_path)
     plan = plan_folds(made, options)[0]
-    train_rows, dev_rows, held = ([made[i] for i in part] for part in (plan.train, plan.dev, plan.held))
+    train_rows, dev_rows, held = (filtered(made, part) for part in (plan.train, plan.dev, plan.held))
     probe = Probe(CachedEncoder(EncoderEmbedder(recipe.base_model), tmp_path), Task.QC).fit(train_rows)
     fitted = platt([r.label for r in dev_rows], probe.logits(dev_rows))
     assert found.calibrated[0, plan.held] == pytest.approx(fitted.scores(probe.logits(held)), abs=1e-6)
@@ -581,6 +612,13 @@ def test_grounds_are_those_of_the_judgement():
     assert grounds.worse_than == pytest.approx(5 / 6)
     assert Flag.ADAPTIVE not in grounds.rules
     assert grounds.threshold == found.thresholds[5]
+
+
+def test_of_many_rows_with_a_candidate_some_are_compared_evenly(monkeypatch):
+    monkeypatch.setattr(grounds, "MOST_COMPARED", 4)
+    made = [row(at, f"query {at}") for at in range(10)]
+    asked = row("asked", "other")
+    assert {each.id for each in nearest_rows([*made, asked], [asked])["asked"]} == {"0", "2", "5", "8"}
 
 
 def test_nearest_rows_share_a_text_and_the_likest_come_first():
