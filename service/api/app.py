@@ -1,11 +1,13 @@
 """The FastAPI app of callers: its routes, the middleware around them, and its OpenAPI page."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import JSONResponse, Response
 
 from relevance.tasks import Task
 from relevance.version import project_version
@@ -55,6 +57,7 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
         summary=ABOUT,
         version=project_version(),
         lifespan=lifespan,
+        openapi_url=None,  # FastAPI's own route makes the page on the event loop
         docs_url=None,  # FastAPI's own pages load scripts from another host; `service.api.page` has `/docs`
         redoc_url=None,
         # FastAPI's own telemetry, which variables turn on, would send refused bodies
@@ -63,7 +66,7 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
     app.router.redirect_slashes = False  # a redirect would repeat the caller's Host header
     for shape in (score, models, health, route, cohere, jina, tei, predict, kserve, infer, feedback):
         app.include_router(shape.router)
-    for router in (docs_router(), *page_routers(settings, admin=False)):
+    for router in (_openapi_router(), docs_router(), *page_routers(settings, admin=False)):
         app.include_router(router)
     policies = RoutePolicies.of(app, unknown=SCORE_KEY)
     metrics = Metrics(bundles, policies.labels, policies.scoring, policies.timed)
@@ -74,6 +77,19 @@ def create_app(settings: Settings, bundles: Mapping[Task, Path], open_engine: Op
     handle_problems(app)
     _complete_openapi(app, service.keys, policies)
     return app
+
+
+def _openapi_router() -> APIRouter:
+    """Return the route of the OpenAPI page. A thread makes the page: the first time, it takes some 400 ms."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/openapi.json")
+    @SCORE_KEY
+    async def openapi(request: Request) -> Response:
+        """Return the description of all routes."""
+        return JSONResponse(await asyncio.to_thread(request.app.openapi))
+
+    return router
 
 
 def _complete_openapi(app: FastAPI, keys: Keys | None, policies: RoutePolicies) -> None:

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+import threading
 import tomllib
 from pathlib import Path
 
@@ -223,3 +224,19 @@ def test_sample_is_that_of_the_shop():
     found = json.loads((STATIC / "sample.json").read_text(encoding="utf-8"))
     assert found == json.loads(json.dumps(playground())), "run python -m training.sample.playground"
     assert len(found) >= 10
+
+
+def test_the_openapi_page_is_made_beside_the_event_loop(bundles):
+    """It takes some 400 ms, for which no other caller may wait."""
+
+    async def scenario(http, service):
+        app, threads = http._transport.app, []
+        made = app.openapi
+        app.openapi = lambda: (threads.append(threading.current_thread()), made())[1]
+        answer = await http.get("/openapi.json")
+        assert "/v1/score" in answer.json()["paths"]
+        return threads
+
+    threads = in_process({Task(task): folder for task, folder in bundles.items()}, scenario)
+    assert len(threads) == 1
+    assert threads[0] is not threading.current_thread()
