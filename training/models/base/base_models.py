@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -27,7 +26,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from relevance.errors import CheckpointError, ConfigError, MachineError
+from relevance.errors import CheckpointError, ConfigError, MachineError, RelevanceError
 from relevance.model.card import CARD_FILE
 from relevance.storage.files import sha256_of
 from training.models.base.packaged import CACHE_MEND, MODEL_LICENSE, MODEL_NAME, PROVENANCE_FILE, packaged_encoder
@@ -159,11 +158,17 @@ def load_base_decoder(base: BaseModel) -> PreTrainedModel:
 
 @contextlib.contextmanager
 def naming_faults(base: BaseModel, part: str) -> Iterator[None]:
-    """Raise CheckpointError naming the model and the part of it, in place of the errors that loading it raises."""
+    """Raise CheckpointError naming the model and the part of it, in place of the errors that loading it raises.
+
+    Files of other makers may be broken in any way, and tokenizers raises plain Exception.
+    """
     try:
         yield
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
-        lacks_files = isinstance(error, TypeError)  # how a tokenizer fails without its files
+    except RelevanceError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the libraries' errors for broken files have no common kind
+        # How a tokenizer fails without its files.
+        lacks_files = isinstance(error, TypeError) and part == "tokenizer" and not list(base.path.glob("tokenizer.*"))
         reason = "no tokenizer.json, and no vocabulary to make it of" if lacks_files else str(error).partition("\n")[0]
         raise CheckpointError(f"base model {base.path}: its {part} cannot be loaded ({reason})") from None
 

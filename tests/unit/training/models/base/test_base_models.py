@@ -309,6 +309,43 @@ def test_damaged_weights_are_named(tmp_path, base):
         prepare_encoder(base, tmp_path / "cut", EncoderOptions())
 
 
+class _Payload:
+    """Writes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path, base):
+    (base.path / "model.safetensors").unlink()
+    torch.save({"embeddings.word_embeddings.weight": _Payload(tmp_path / "ran")}, base.path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="its model cannot be loaded"):
+        prepare_encoder(base, tmp_path / "cut", EncoderOptions())
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "part"),
+    [
+        ("tokenizer.json", b"{}", "tokenizer"),
+        ("tokenizer.json", b'{"model": {"type": "BPE"}}', "tokenizer"),
+        ("tokenizer.json", b"\xff", "tokenizer"),
+        ("tokenizer_config.json", b"[]", "tokenizer"),
+        ("config.json", b"[]", "(model|tokenizer)"),
+        ("config.json", b'{"model_type": "bert", "hidden_size": "wide"}', "(model|tokenizer)"),
+        ("config.json", b'{"model_type": "bert", "num_hidden_layers": null}', "(model|tokenizer)"),
+        ("model.safetensors", b"\x10\0\0\0\0\0\0\0{}", "model"),
+    ],
+)
+def test_files_that_are_broken_are_of_a_named_part(tmp_path, base, file, content, part):
+    (base.path / file).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"its {part} cannot be loaded"):
+        prepare_encoder(base, tmp_path / "cut", EncoderOptions())
+
+
 def test_a_prepared_folder_is_a_base_model_that_keeps_name_and_licence(tmp_path, base):
     first = resolve_base_model(str(base.path))
     prepare_encoder(base, tmp_path / "cut", EncoderOptions(layers=3))
