@@ -1,4 +1,4 @@
-"""The files of the page, read once at start: HTML, ES modules, CSS and the libraries in `static/vendor` (NOTICE)."""
+"""The files of the pages, read for the first request: HTML, ES modules, CSS, libraries in `static/vendor` (NOTICE)."""
 
 import gzip
 import hashlib

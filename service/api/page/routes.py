@@ -4,6 +4,7 @@
 whether more models will be there soon.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping
 
@@ -70,13 +71,13 @@ def _home_router() -> APIRouter:
     @OPEN
     async def home(request: Request) -> Response:
         """Return the page."""
-        return _answer(request, page_files()["index.html"])
+        return _answer(request, (await _files())["index.html"])
 
     @router.get("/report")
     @OPEN
     async def report(request: Request) -> Response:
         """Return the page that fetches a report, with the key of the tab, and shows it in a frame."""
-        return _answer(request, page_files()["report.html"], HEADERS | {"Content-Security-Policy": AROUND_REPORT})
+        return _answer(request, (await _files())["report.html"], HEADERS | {"Content-Security-Policy": AROUND_REPORT})
 
     return router
 
@@ -89,7 +90,7 @@ def docs_router() -> APIRouter:
     @OPEN
     async def docs(request: Request) -> Response:
         """Return the interactive OpenAPI page."""
-        return _answer(request, page_files()["docs.html"])
+        return _answer(request, (await _files())["docs.html"])
 
     return router
 
@@ -111,12 +112,17 @@ def _files_router(*, admin: bool) -> APIRouter:
     @OPEN
     async def file(path: str, request: Request) -> Response:
         """Return a file of a page."""
-        found = page_files().get(path)
+        found = (await _files()).get(path)
         if found is None:
             raise HTTPException(404, "no such file of the page")
         return _answer(request, found)
 
     return router
+
+
+async def _files() -> Mapping[str, PageFile]:
+    """Return the files of the pages. A thread reads them: the first time, they are compressed too, in some 100 ms."""
+    return await asyncio.to_thread(page_files)
 
 
 def _answer(request: Request, file: PageFile, headers: Mapping[str, str] = HEADERS) -> Response:

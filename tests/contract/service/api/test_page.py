@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from relevance.tasks import Task
+from service.api.page import files
 from service.api.page.files import page_files
 from service.auth.key_file import entry, new_secret
 from tests import ROOT
@@ -240,3 +241,14 @@ def test_the_openapi_page_is_made_beside_the_event_loop(bundles):
     threads = in_process({Task(task): folder for task, folder in bundles.items()}, scenario)
     assert len(threads) == 1
     assert threads[0] is not threading.current_thread()
+
+
+def test_files_are_read_beside_the_event_loop(bundles, monkeypatch):
+    """To compress them takes some 100 ms, for which no other caller may wait."""
+    threads, read = [], files._read
+    monkeypatch.setattr(files, "_read", lambda file: (threads.append(threading.current_thread()), read(file))[1])
+    page_files.cache_clear()
+    (answer,) = get(bundles, ("/", {}))
+    assert answer.status_code == 200
+    assert threads
+    assert threading.current_thread() not in threads
