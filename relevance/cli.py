@@ -74,6 +74,7 @@ def _place(info: CommandInfo | TyperInfo) -> tuple[int, int]:
 
 def main() -> None:
     """Run the command line. User errors end with one line on stderr and the error's exit code, never a traceback."""
+    _open_streams()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     for name in ("relevance", "training", "export"):  # the service sets up its own; libraries speak from WARNING on
         logging.getLogger(name).setLevel(logging.INFO)
@@ -94,6 +95,17 @@ def main() -> None:
         if reason is None:
             raise
         _explain_machine(f"a file cannot be written: {reason}")
+
+
+def _open_streams() -> None:
+    """Open the null device for standard streams that the caller closed (`>&-`).
+
+    Python has no object for them, and the next file that is opened would get their number.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, usually the stream's own
+            setattr(sys, name, open(handle, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 def _explain_machine(message: str) -> NoReturn:

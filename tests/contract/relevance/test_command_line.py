@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
@@ -143,6 +144,25 @@ def test_missing_folders_are_named(tmp_path):
     assert "card.json" in refused("export", tmp_path / "absent", tmp_path / "bundle", code=3)
     assert "manifest.json" in refused("verify", tmp_path / "absent", code=3)
     assert "no such folder" in refused("serve", "--bundle", f"qc={tmp_path / 'absent'}", code=3)
+
+
+@pytest.mark.parametrize(
+    ("closed", "file", "code", "message"),
+    [
+        (">&-", "rows.jsonl", 0, ""),
+        ("<&-", "-", 2, "error: -: holds no rows"),
+        ("<&- >&- 2>&-", "rows.jsonl", 0, ""),
+    ],
+)
+def test_streams_may_be_closed(tmp_path, data, closed, file, code, message):
+    command = f'"{sys.executable}" -m relevance data clean {file} {tmp_path}/out.jsonl --task qc --tags off {closed}'
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+    assert done.stderr.startswith(message)
+    assert (tmp_path / "out.jsonl").exists() == (code == 0)
+    if code == 0:
+        assert (tmp_path / "out.jsonl").read_text().count("\n") == 40
 
 
 def test_a_missing_file(tmp_path):

@@ -4,6 +4,7 @@ Knows names and compression; knows nothing of rows.
 """
 
 import contextlib
+import errno
 import functools
 import glob
 import io
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from relevance.errors import InputError
+from relevance.errors import InputError, MachineError
 
 STANDARD = Path("-")  # standard input for what is read, standard output for what is written
 JSON_TYPES = (".txt", ".jsonl", ".ndjson", ".json")
@@ -117,9 +118,13 @@ def _copied(source: Path) -> tuple[Part, object]:
     try:
         with contextlib.nullcontext(sys.stdin.buffer) if source == STANDARD else source.open("rb") as stream:
             shutil.copyfileobj(stream, copy)
+        copy.flush()
     except OSError as error:
+        copy.close()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            where = f"{tempfile.gettempdir()}: no room for a copy of {name} ({error.strerror})"
+            raise MachineError(f"{where}; expected a TMPDIR that has it") from None
         raise InputError(f"{name}: cannot be read ({error.strerror}); expected a file") from error
-    copy.flush()
     path = Path(copy.name)
     with path.open("rb") as content:
         compression = next((end for magic, end in MAGIC.items() if content.peek(4).startswith(magic)), "")

@@ -1,6 +1,7 @@
 """Files as other programs write them: quotes, encodings, headers, grades, missing values, part files, Parquet types."""
 
 import decimal
+import errno
 import gzip
 import hashlib
 import io
@@ -8,6 +9,7 @@ import json
 import lzma
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from relevance.errors import ConfigError, InputError
+from relevance.errors import ConfigError, InputError, MachineError
 from relevance.tasks import Task
 from training.data.dataset import iter_rows, read_pairs, read_rows
 from training.data.files.reading import ReadOptions
@@ -524,6 +526,18 @@ def test_a_pipe_is_read_once_and_used_as_often_as_needed(tmp_path, name):
     assert [row.id for row in read(pipe)] == ["1"]
     writer.join(10)
     assert [row.id for row in read(pipe)] == ["1"]
+
+
+def test_a_copy_of_a_stream_that_finds_no_room_is_one_line(tmp_path, monkeypatch):
+    def full(*streams):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    pipe = tmp_path / "rows.jsonl"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=["{}"], daemon=True)
+    writer.start()
+    assert "no room for a copy of" in refused(pipe, MachineError)
 
 
 def test_binary_data_is_no_query_but_an_id(tmp_path):
