@@ -4,9 +4,9 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from relevance.client.arguments import (
     checked_count,
@@ -28,10 +28,12 @@ from relevance.tasks import UNKNOWN_LANGUAGE, Pair
 
 SCORE_PATH, BULK_PATH = "v1/score", "v1/score/bulk"
 BULK_ROWS = 1000  # per request
+CHUNK_BYTES = 1_500_000  # of text per request: the service takes bodies of 2 MiB unless its operator says otherwise
 RETURN_SECONDS, RETURN_SHARE = 0.01, 0.1  # of a budget, at most, for the way from the client's answer to its caller
 ANSWER_SHARE = 0.1  # of the time left: a partial answer is due so much earlier, for its way back
 
 Body = Mapping[str, Any]
+Item = TypeVar("Item")
 
 
 class Calls:
@@ -63,24 +65,33 @@ class Calls:
         questions = (_bulk_question(task, chunk, number * BULK_ROWS) for number, chunk in enumerate(chunks))
         return (Exchange(question, name, self._retry, deadline_in(limit)) for question in questions)
 
-    def _chunks(self, items: Sequence[Any]) -> list[Sequence[Any]]:
-        """Split into chunks. No items make one empty chunk, which the service refuses with a reason."""
-        size = self._max_candidates
-        return [items[start : start + size] for start in range(0, max(1, len(items)), size)]
+    def _chunks(self, items: Sequence[Item], bytes_of: Callable[[Item], int]) -> list[list[Item]]:
+        """Split into chunks of at most `max_candidates` items and, where one item alone is not more, CHUNK_BYTES.
+
+        No items make one empty chunk, which the service refuses with a reason.
+        """
+        chunks: list[list[Item]] = [[]]
+        room = CHUNK_BYTES
+        for item in items:
+            size = bytes_of(item)
+            if chunks[-1] and (size > room or len(chunks[-1]) == self._max_candidates):
+                chunks.append([])
+                room = CHUNK_BYTES
+            chunks[-1].append(item)
+            room -= size
+        return chunks
 
     def candidate_bodies(self, task: str, query: str, candidates: Sequence[str], language: str | None) -> list[Body]:
         """Return the body of each request for one query and its candidates."""
-        common = {"task": str(task), "query": checked_text("query", query)}
-        if language:
-            common["language"] = checked_text("language", language)
-        return [common | {"candidates": chunk} for chunk in self._chunks(checked_texts("candidates", candidates))]
+        common = _common(task, query, language)
+        return [
+            common | {"candidates": chunk} for chunk in self._chunks(checked_texts("candidates", candidates), _bytes)
+        ]
 
     def pair_bodies(self, task: str, pairs: Sequence[Pair]) -> list[Body]:
         """Return the body of each request for pairs."""
-        return [
-            {"task": str(task), "pairs": [_pair(pair) for pair in chunk]}
-            for chunk in self._chunks(checked_pairs(pairs))
-        ]
+        chunks = self._chunks(checked_pairs(pairs), lambda pair: _bytes(pair.query) + _bytes(pair.candidate))
+        return [{"task": str(task), "pairs": [_pair(pair) for pair in chunk]} for chunk in chunks]
 
     def feedback(
         self, request_id: str, events: Sequence[FeedbackEvent], query: str | None, timeout_seconds: float | None
@@ -103,7 +114,7 @@ class Calls:
         budget = checked_budget(budget_ms) / 1000
         deadline = time.monotonic() + budget - min(RETURN_SECONDS, RETURN_SHARE * budget)
         texts = checked_texts("candidates", candidates)
-        (body,) = self.candidate_bodies(task, query, texts[: self._max_candidates], language)
+        body = _common(task, query, language) | {"candidates": texts[: self._max_candidates]}
         question = _rerank_question(body, policy.partial)
         return RerankCall(question, uuid.uuid4().hex, self._retry, deadline, policy, len(texts))
 
@@ -128,6 +139,15 @@ class RerankCall:
         if self.policy.fallback == "raise":
             raise error
         return RerankResult.kept(error.reason, self.candidates, self.request_id, error)
+
+
+def _common(task: str, query: str, language: str | None) -> dict[str, Any]:
+    found = {"task": str(task), "query": checked_text("query", query)}
+    return found | ({"language": checked_text("language", language)} if language else {})
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _sendable(base_url: str) -> str:

@@ -420,6 +420,24 @@ def test_sync_client_sends_chunks_in_turn_over_one_connection():
     assert [len(seen["body"]["candidates"]) for seen in server.seen] == [2] * 5
 
 
+@both
+def test_requests_stay_within_the_service_limit_of_bytes(kind):
+    candidates = [f"0.{number}" + "\u3000" * 4000 for number in range(100, 400)]  # 12 kB each; the blanks are no digits
+    with planned() as server:
+        found = call(kind, server.url, "qc", "q", candidates, options={"max_candidates": 200})
+    assert list(found.scores) == [float(each) for each in candidates]
+    sizes = [int(seen["Content-Length"]) for seen in server.seen]
+    assert max(sizes) < 2 * 1024 * 1024
+    assert len(sizes) == 3
+    assert {len(seen["body"]["candidates"]) for seen in server.seen} == {124, 52}
+
+
+def test_candidate_over_the_limit_of_bytes_is_sent_alone():
+    with planned() as server:
+        call(Client, server.url, "qc", "q", ["0.1", "0.2" + " " * 1_600_000, "0.3"])
+    assert [len(seen["body"]["candidates"]) for seen in server.seen] == [1, 1, 1]
+
+
 def test_first_failed_chunk_ends_the_call_and_the_other_chunks():
     async def run(url):
         async with AsyncClient(url, max_candidates=1, max_concurrency=2, retry=QUICK) as client:
