@@ -89,8 +89,8 @@ def validate_rows(rows: Sequence[LabeledPair], stage: SelfValidation) -> Validat
     labels are too few for the folds, where a round would leave no row of a label, or where the judges' AUC is below
     `least_auc`. Action review is never refused. All rounds together change at most `max_share` of the rows.
 
-    Of rows on disk some hundred bytes each are in memory, numbers of the judgement; a probe holds a sample of them, a
-    cross-encoder all rows that it trains on.
+    Of rows on disk some 180 bytes each are in memory with one judge, numbers of the judgement, and 50 more with each
+    further one; a probe holds a sample of the rows, a cross-encoder all that it trains on.
     """
     _check(rows, stage)
     options = stage.options
