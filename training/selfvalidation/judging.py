@@ -108,7 +108,7 @@ def judge(labels: ArrayLike, found: OutOfFold, options: SelfValidationOptions, g
         scores=mean,
         doubts=doubts,
         flags=flags,
-        flagged=rules.worst(by_any, doubts, int(options.worst_share * len(y)), groups),
+        flagged=rules.worst(by_any, doubts, int(options.worst_share * len(y) + 1e-9), groups),
         unanimous=rules.all_disagree(y, found.by_kind(), options.relabel_confidence),
         same_side=rules.agreement(found.scores, cuts),
         joint=rules.confident_joint(y, mean),

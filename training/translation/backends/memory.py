@@ -8,13 +8,14 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from relevance.tasks import UNKNOWN_LANGUAGE, query_key
+from relevance.tasks import UNKNOWN_LANGUAGE
+from training.data.groups import group_key
 from training.endpoint.budget import Cost
 from training.translation.backends.memory_files import Unit, read_units
 
 
 class MemoryTranslator:
-    """Looks up the exact text, then its `query_key` (ignoring case, white space and compatibility forms).
+    """Looks up the exact text, then its key (ignoring case, white space, entities and compatibility forms).
 
     Where a memory holds several translations of a text, the first one counts. A text of unknown language (`unk`) is
     looked up in every language of the memory.
@@ -48,7 +49,7 @@ class MemoryTranslator:
 
     def _find(self, text: str, source: str, target: str) -> str | None:
         exact = self._exact.get((_composed(text), source, target))
-        return exact if exact is not None else self._folded.get((query_key(text), source, target))
+        return exact if exact is not None else self._folded.get((group_key(text), source, target))
 
     def _add(self, unit: Unit) -> None:
         sources = unit.texts if unit.origin is None else {unit.origin: unit.texts[unit.origin]}
@@ -59,7 +60,7 @@ class MemoryTranslator:
                 for known_as in (source, UNKNOWN_LANGUAGE):
                     self._pairs.add((known_as, target))
                     self._exact.setdefault((_composed(text), known_as, target), translation)
-                    self._folded.setdefault((query_key(text), known_as, target), translation)
+                    self._folded.setdefault((group_key(text), known_as, target), translation)
 
 
 def _composed(text: str) -> str:

@@ -343,6 +343,12 @@ def test_softened_clicks_change_label_at_their_cut():
     assert softened(row(0, label=1, label_share=0.2, label_cut=0.1), 0.12).label == 1
 
 
+@pytest.mark.parametrize(("share", "count"), [(0.29, 29), (0.57, 57), (0.3, 30), (1.0, 100)])
+def test_the_worst_share_is_the_number_that_it_says(share, count):
+    found, _ = judged([1] * 100, [n / 1000 for n in range(100)], worst_share=share)
+    assert found.flagged.sum() == count
+
+
 def test_dropping_takes_at_most_its_share_worst_first():
     made = [row(i, label=1) for i in range(4)]
     found, options = judged([1] * 4, [0.2, 0.1, 0.25, 0.9], worst_share=0.5)

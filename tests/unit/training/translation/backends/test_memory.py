@@ -73,6 +73,12 @@ def test_composed_and_decomposed_accents_are_the_same_text():
     assert memory.translate(["\u00e9charpe", "É charpe"], "fr", "de") == ["Schal", None]
 
 
+@pytest.mark.parametrize("text", ["Tom &amp; Jerry", "tom\u200b & jerry", "tom &#38; jerry"])
+def test_texts_that_read_the_same_are_found(text):
+    memory = MemoryTranslator([Unit({"en": "tom & jerry", "de": "Tom und Jerry"})])
+    assert memory.translate([text], "en", "de") == ["Tom und Jerry"]
+
+
 def test_a_text_of_unknown_language_is_looked_up_in_all():
     memory = MemoryTranslator([Unit({"fr": "tasse", "en": "cup"})])
     assert memory.supports("unk", "en")
