@@ -6,6 +6,7 @@ import heavy packages when they run: `relevance --help` is quick, and a command 
 
 import logging
 import os
+import signal
 import sys
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -86,6 +87,8 @@ def main() -> None:
     except RelevanceError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # while the command's packages are loaded; Typer ends it later
+        sys.exit(128 + signal.SIGINT)
     except ModuleNotFoundError as error:
         _explain_missing(error)
     except OSError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from relevance import cli
 from relevance.cli import STEPS
 from service.settings import Settings
 from tests import ROOT
@@ -163,6 +164,16 @@ def test_streams_may_be_closed(tmp_path, data, closed, file, code, message):
     assert (tmp_path / "out.jsonl").exists() == (code == 0)
     if code == 0:
         assert (tmp_path / "out.jsonl").read_text().count("\n") == 40
+
+
+def test_ctrl_c_while_packages_are_loaded_is_no_traceback(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "build_app", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "")
 
 
 def test_a_missing_file(tmp_path):
