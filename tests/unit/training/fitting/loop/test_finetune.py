@@ -334,6 +334,13 @@ def test_one_class_is_refused(base, tmp_path):
         train(Job(recipe(base), yes, rows(8), tmp_path / "out"))
 
 
+@pytest.mark.parametrize(("weights", "left"), [((0, 0), r"\[\]"), ((0.0, "0.5"), r"\[1\]")])
+def test_labels_of_rows_that_weigh_nothing_do_not_count(base, tmp_path, weights, left):
+    weighed = [replace(row, extra={"label_weight": weights[row.label]}) for row in rows(80)]
+    with pytest.raises(InputError, match=f"train set: 80 rows with labels {left}; expected both 0 and 1"):
+        train(Job(recipe(base), weighed, rows(8), tmp_path / "out"))
+
+
 def test_separator_of_paths_is_found_in_training_rows_and_kept(base, tmp_path):
     def parted(some):
         return [replace(r, pair=replace(r.pair, candidate=r.pair.candidate.replace(",", " > "))) for r in some]
