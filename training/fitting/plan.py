@@ -24,13 +24,14 @@ from training.fitting.preparing import encoder_options
 from training.fitting.recipe import Recipe
 from training.fitting.rows.row_facts import facts_of
 from training.fitting.rows.sampling import training_batches
-from training.fitting.servable import check_family, check_lengths, check_prompt
+from training.fitting.servable import check_base, check_lengths, check_packages
 from training.models.base.base_models import BaseModel, load_base_config, load_base_tokenizer, resolve_base_model
 from training.models.base.prepared import EncoderOptions
 from training.models.base.vocabulary import needed_ids
 from training.models.cross_encoder import SCORED_TOKENS, CrossEncoder, dropout_of, head_spec, pad_id_of, without_pooler
 from training.models.first_token import keep_first_token
 from training.models.memory import LiveBytes, peak_bytes, size_of
+from training.models.nf4 import whole_sizes
 from training.models.used_rows import UsedRows, used_rows
 
 STATES = 2  # of Adam, for each weight that learns: the means of its gradient and of the gradient's square
@@ -42,7 +43,8 @@ class Plan:
 
     `rows` and `tokens` are those of the costliest pairs that a process computes at once. Bytes are those of the first
     of `processes`: the others keep no best weights and do not score dev. `activations` are what a step needs beside the
-    gradients; `evaluation` is what scoring dev needs, at another time.
+    gradients; `evaluation` is what scoring dev needs, at another time. `whole` are the weights in fp32, as they are
+    read and merged, where they are held in 4 bits in between; else 0. They are on the CPU, with a GPU too.
     """
 
     parameters: int
@@ -58,11 +60,13 @@ class Plan:
     kept: int
     activations: int
     evaluation: int
+    whole: int
 
     @property
     def total(self) -> int:
         """The bytes of all parts at the costliest moment, in the first process."""
-        return self.weights + self.optimizer + self.kept + max(self.gradients + self.activations, self.evaluation)
+        trained = self.weights + max(self.gradients + self.activations, self.evaluation)
+        return self.optimizer + self.kept + max(trained, self.whole)
 
 
 def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair], lacking: Path) -> Plan:
@@ -70,13 +74,13 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
 
     The ids of rows that a teacher lacks are written to `lacking`.
     """
+    check_packages(recipe)
     base, section = resolve_base_model(recipe.base_model), recipe.training
     if not section.epochs:
         raise ConfigError(f"--plan: training.epochs = {section.epochs:g} trains nothing; expected a number above 0")
     form = recipe.format.fitted(recipe.task, [row.pair.candidate for row in train])
     recipe = recipe.model_copy(update={"format": form})
-    check_family(base)
-    check_prompt(recipe, base)
+    check_base(recipe, base)
     options = encoder_options(recipe, train)
     config = _cut(load_base_config(base), base, options)
     whole = load_base_tokenizer(base)
@@ -96,6 +100,7 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
     with FakeTensorMode(allow_non_fake_inputs=True):  # the numbers of a batch may be real; weights are not
         model.to_empty(device="cpu")
         parameters, weights = sum(value.numel() for value in model.parameters()), size_of(model)
+        further, further_bytes = whole_sizes(model)
         with used_rows(model, (i for pair in (*pairs, *others) for i in pair.input_ids)):
             learning = [value for value in model.parameters() if value.requires_grad]
             words = model.encoder.get_input_embeddings()
@@ -104,7 +109,7 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
             evaluation = peak_bytes(lambda: _score(model, (max(1, SCORED_TOKENS // longest), longest)))
     trained = sum(value.numel() * value.element_size() for value in learning)
     return Plan(
-        parameters=parameters,
+        parameters=parameters + further,
         trained=sum(value.numel() for value in learning),
         steps=len(batches),
         processes=processes,
@@ -117,6 +122,7 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
         kept=trained,
         activations=max(0, step - trained),
         evaluation=evaluation,
+        whole=weights + further_bytes if further else 0,
     )
 
 

@@ -1,5 +1,7 @@
 """Checks before training that the model can be trained and will end in a bundle."""
 
+from importlib.util import find_spec
+
 from transformers import PretrainedConfig
 
 from relevance.errors import ConfigError
@@ -27,6 +29,32 @@ def check_family(base: BaseModel) -> None:
         raise ConfigError(
             f"base model {base.path}: architecture {family!r} cannot be served, {reason}; use one of XLM-R, BERT, "
             "ModernBERT, DeBERTa, Qwen3 or their kin"
+        )
+
+
+def check_packages(recipe: Recipe) -> None:
+    """Raise ConfigError where a package of an extra that the recipe needs is not installed."""
+    asked = {"peft": ("lora.rank", recipe.lora.rank), "bitsandbytes": ("lora.load_in_4bit", recipe.lora.load_in_4bit)}
+    for package, (key, value) in asked.items():
+        if value and find_spec(package) is None:
+            extra = "qlora" if recipe.lora.load_in_4bit else "lora"
+            raise ConfigError(f"{key}: package {package!r} is not installed; expected: pip install '.[train,{extra}]'")
+
+
+def check_base(recipe: Recipe, base: BaseModel) -> None:
+    """Raise ConfigError or InputError where a base model cannot be served, or adapters or prompt do not fit it."""
+    check_family(base)
+    check_adapters(recipe, base)
+    check_prompt(recipe, base)
+
+
+def check_adapters(recipe: Recipe, base: BaseModel) -> None:
+    """Raise ConfigError where weights are to be held in 4 bits and the architecture was never tried so."""
+    family = load_base_config(base).model_type
+    if recipe.lora.load_in_4bit and family not in SERVABLE:
+        raise ConfigError(
+            f"lora.load_in_4bit: base model {base.path}: architecture {family!r} was not tried so; expected false, "
+            f"or one of {', '.join(sorted(SERVABLE))}"
         )
 
 

@@ -1,7 +1,8 @@
 """Low-rank adapters on all linear layers of an encoder (LoRA, Hu et al. 2021), by peft. Needs the extra `lora`.
 
 The base weights are frozen. A head that starts at random is trained whole; the pretrained rows of a `yes_no` head are
-frozen too, so that base model and adapter together are the trained model.
+frozen too, so that base model and adapter together are the trained model. The base weights may be held in 4 bits
+(QLoRA, Dettmers et al. 2023; training.models.nf4).
 """
 
 import json
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 from relevance.errors import CheckpointError, ConfigError
 from relevance.model.heads import HeadKind
 from training.models.base.packaged import PROVENANCE_FILE
+from training.models.base.quiet import quiet_kernels
 from training.models.cross_encoder import CrossEncoder
 from training.models.dropout import use_byte_dropout
+from training.models.nf4 import NF4Linear, pack, unpack
 from training.models.options import LoraOptions
 
 ADAPTER_FOLDER = "adapter"  # in a checkpoint
@@ -31,13 +34,21 @@ class Adapter:
     """Adapters of a cross-encoder, which is changed in place; `encoder` is the folder of its prepared base model."""
 
     def __init__(self, model: CrossEncoder, options: LoraOptions, encoder: Path) -> None:
-        # Heavy, and of an extra.
-        from peft import LoraConfig, get_peft_model
+        # Heavy, and of an extra. Imports bitsandbytes where it is installed.
+        with quiet_kernels():
+            from peft import LoraConfig, get_peft_model
 
         self._encoder = encoder
         bare = model.encoder.base_model
         linear = [name for name, module in bare.named_modules() if isinstance(module, nn.Linear)]
         fresh = [name for name in linear if _FRESH in name.split(".")]
+        pretrained = [name for name in linear if name not in fresh]
+        if not pretrained:
+            family = model.encoder.config.model_type
+            raise ConfigError(f"lora.rank: architecture {family!r} has no torch.nn.Linear to adapt; expected 0")
+        if options.load_in_4bit:
+            for name in pretrained:
+                pack(bare.get_submodule(name))
         self._answers = model.spec.kind is HeadKind.YES_NO
         self._adapted = get_peft_model(
             bare,
@@ -45,7 +56,7 @@ class Adapter:
                 r=options.rank,
                 lora_alpha=options.decided_alpha,
                 lora_dropout=options.dropout,
-                target_modules=sorted({name.rpartition(".")[2] for name in linear if name not in fresh}),
+                target_modules=sorted({name.rpartition(".")[2] for name in pretrained}),
                 exclude_modules=fresh or None,
             ),
         )
@@ -59,7 +70,11 @@ class Adapter:
             self._begin_with(options.start)
 
     def finish(self, checkpoint: Path) -> None:
-        """Write the adapters into a folder of the checkpoint, in peft's format, and merge them into the weights."""
+        """Write the adapters into a folder of the checkpoint, in peft's format, and merge them into the weights.
+
+        Weights in 4 bits are unpacked first, on the CPU, where there is room for them. What the adapters were trained
+        beside are these and not the base model's own: merged into those they would give other scores.
+        """
         folder = checkpoint / ADAPTER_FOLDER
         folder.mkdir()
         config = self._adapted.peft_config["default"]
@@ -70,6 +85,10 @@ class Adapter:
         weights = {name.replace(_WRAPPED, self._inner, 1): value for name, value in self._weights().items()}
         save_file(weights, folder / WEIGHTS_FILE, {"format": "pt"})
         shutil.copyfile(self._encoder / PROVENANCE_FILE, folder / PROVENANCE_FILE)
+        if packed := [module for module in self._adapted.modules() if isinstance(module, NF4Linear)]:
+            self._adapted.to("cpu")
+            for module in packed:
+                unpack(module)
         self._adapted.merge_and_unload(safe_merge=True)
 
     @property

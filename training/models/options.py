@@ -53,6 +53,9 @@ class LoraOptions(OptionsModel):
     )
     alpha: float | None = Field(None, gt=0, description="adapters count alpha / rank times; absent: twice the rank")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout before the adapters")
+    load_in_4bit: bool = Field(
+        False, description="hold the frozen weights of all linear layers in 4-bit NF4 while the adapters learn (QLoRA)"
+    )
     start: Path | None = Field(None, description="begin with the adapters of this folder, of the same base model")
 
     @property

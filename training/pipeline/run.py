@@ -16,6 +16,7 @@ from relevance.errors import ConfigError
 from relevance.evaluation.metrics import Report
 from relevance.storage.outputs import check_outputs, write_text
 from training.fitting.evaluation.calibration import Tuned
+from training.fitting.servable import check_packages
 from training.pipeline.keys import ingredients, view
 from training.pipeline.recipe import PipelineRecipe
 from training.pipeline.row_stages import Datasets
@@ -47,6 +48,8 @@ class Pipeline:
     def __init__(self, recipe: PipelineRecipe, store: Store) -> None:
         if not recipe.data.train:
             raise ConfigError("data.train: no file is given; expected one (in the recipe, or --train)")
+        if recipe.model != "probe":
+            check_packages(recipe.fine_tuning())
         files = (*recipe.data.train, *recipe.data.dev, *recipe.data.test)
         check_outputs([store.folder], [path for path in files if path.is_dir()], overwrite=True)
         self.recipe, self.store = recipe, store

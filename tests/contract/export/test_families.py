@@ -18,10 +18,11 @@ from relevance.errors import CheckpointError, ConfigError
 from relevance.model.bundle import MODEL_FILE, Bundle
 from relevance.tasks import LabeledPair, Pair
 from tests import ROOT
-from tests.models import DECODERS, tiny_model, tiny_tokenizer
+from tests.models import DECODERS, tiny_language_model, tiny_model, tiny_tokenizer
 from tests.serving import served_scores
+from tests.skips import needs_bitsandbytes
 from training.fitting import servable
-from training.fitting.checkpoint import Job, train
+from training.fitting.checkpoint import Job, dev_logits, train
 from training.fitting.evaluation.report import score_rows
 from training.fitting.recipe import Recipe
 from training.models.base.base_models import resolve_base_model
@@ -100,8 +101,9 @@ def test_family_goes_from_training_to_a_score_over_http(tmp_path, family, kind):
     np.testing.assert_allclose(served, score_rows(tmp_path / "checkpoint", some)[1], atol=1e-3)
 
 
+@pytest.mark.parametrize("in_4bit", [False, pytest.param(True, marks=needs_bitsandbytes)])
 @pytest.mark.parametrize("family", sorted({family for family, _ in FAMILIES}))
-def test_adapters_of_a_family_are_merged_into_its_weights(tmp_path, family):
+def test_adapters_of_a_family_are_merged_into_its_weights(tmp_path, family, in_4bit):
     kind = next(kind for name, kind in FAMILIES if name == family)
     base = tiny_model(tmp_path / "base", family, typed=family in TYPED, kind=kind)
     prepare_encoder(resolve_base_model(str(base)), tmp_path / "encoder", EncoderOptions())
@@ -110,17 +112,35 @@ def test_adapters_of_a_family_are_merged_into_its_weights(tmp_path, family):
     model = CrossEncoder.from_base(tmp_path / "encoder", tokenizer, head).eval()
     pairs = tokenizer.encode_pairs([("red shoes", "zapatos rojos"), ("cups", "home & garden")])
     plain = predict_logits(model, tokenizer, pairs)
-    adapter = Adapter(model, LoraOptions(rank=2), tmp_path / "encoder")
+    linear = sum(isinstance(module, torch.nn.Linear) for module in model.encoder.modules())
+    adapter = Adapter(model, LoraOptions(rank=2, load_in_4bit=in_4bit), tmp_path / "encoder")
     torch.manual_seed(0)
     for name, value in model.named_parameters():
         if "lora_B" in name:  # as after training; zeros at first
             torch.nn.init.normal_(value, std=0.5)
+    assert sum(value.dtype is torch.uint8 for value in model.parameters()) == (linear if in_4bit else 0)
     adapted = predict_logits(model, tokenizer, pairs)
     assert np.abs(adapted - plain).max() > 1e-4
     (tmp_path / "out").mkdir()
     adapter.finish(tmp_path / "out")
     np.testing.assert_allclose(predict_logits(model, tokenizer, pairs), adapted, atol=1e-5)
     assert not any("lora" in name for name in model.state_dict())
+    assert all(value.dtype is torch.float32 for value in model.parameters())
+
+
+@needs_bitsandbytes
+@pytest.mark.parametrize("family", ["qwen3", "llama"])
+def test_a_language_model_held_in_4_bits_goes_to_a_score_over_http(tmp_path, family):
+    base = tiny_language_model(tmp_path / "base", family)
+    given = recipe(base).model_dump(exclude={"head", "lora"}) | {"head": {"kind": "yes_no"}}
+    given["training"] |= {"max_length": 112, "learning_rate": 5e-3}
+    made = Recipe.model_validate(given | {"lora": {"rank": 2, "load_in_4bit": True}})
+    train(Job(made, rows(), rows(24), tmp_path / "checkpoint"))
+    export(tmp_path, "bundle", "fp32")
+    assert verify_bundle(tmp_path / "bundle").worst < 1e-3
+    served = served_scores(tmp_path / "bundle", [row.pair for row in rows(24)])
+    trained = 1 / (1 + np.exp(-dev_logits(tmp_path / "checkpoint")))
+    np.testing.assert_allclose(served, trained, atol=1e-3)
 
 
 def test_every_family_that_is_let_through_is_tried_here():

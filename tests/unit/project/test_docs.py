@@ -262,7 +262,7 @@ def test_names_in_code_type_occur_in_the_code(page, metrics):
 @pytest.mark.parametrize("page", CURRENT, ids=lambda page: str(page.relative_to(ROOT)))
 def test_dotted_recipe_keys_that_a_page_names_exist(page):
     sections = {key.partition(".")[0] for key in KEYS if "." in key} - {"data", "format", "head"}
-    for key in re.findall(rf"(?:`|--set )((?:{'|'.join(sections)})\.[a-z_.]+)", text_of(page)):
+    for key in re.findall(rf"(?:`|--set )((?:{'|'.join(sections)})\.[a-z0-9_.]+)", text_of(page)):
         assert key in KEYS or f"{key}[]" in KEYS or any(each.startswith(f"{key}.") for each in KEYS), key
 
 

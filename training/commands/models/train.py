@@ -162,6 +162,7 @@ def _print_plan(job: "Job", as_json: bool) -> None:
     print(f"steps: {found.steps:,}; the costliest computes {found.rows} pairs of {found.tokens} tokens at once")
     each = f" in each of {found.processes} processes" if found.processes > 1 else ""
     counted = f"{told}; scoring dev {found.evaluation / GIB:.2f}"
+    counted += f"; weights in fp32, to read and merge them {found.whole / GIB:.2f}" if found.whole else ""
     print(f"memory{each}: {found.total / GIB:.2f} GiB ({counted}), Python not counted")
 
 

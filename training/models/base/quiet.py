@@ -1,4 +1,4 @@
-"""Filters for what transformers writes that is wrong or expected here, active only around a call."""
+"""Filters for what transformers and bitsandbytes write that is wrong or expected here, active only around a call."""
 
 import contextlib
 import logging
@@ -19,6 +19,11 @@ def quiet_weights() -> Iterator[None]:
     texts = ("newly initialized", "were not used when initializing", "LOAD REPORT")  # the last from transformers 5 on
     with _without("transformers.modeling_utils", *texts), quiet_bars():
         yield
+
+
+def quiet_kernels() -> contextlib.AbstractContextManager[None]:
+    """Silence the advice of bitsandbytes to install the package `kernels`, whose code nothing here calls."""
+    return _without("bitsandbytes.backends.cpu.ops", "Failed to load CPU gemm_4bit_forward")
 
 
 @contextlib.contextmanager

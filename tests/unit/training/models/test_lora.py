@@ -71,6 +71,14 @@ def test_every_linear_layer_is_adapted_and_nothing_else_is_trained(language_mode
     assert learning == expected
 
 
+def test_an_encoder_without_linear_layers_is_refused(tmp_path):
+    base = tiny_model(tmp_path / "base", "gpt2")
+    form = {"format": {"candidate_prefix": " category: "}}
+    with pytest.raises(ConfigError, match=r"lora\.rank: architecture 'gpt2' has no torch\.nn\.Linear to adapt"):
+        run(base, tmp_path / "out", kind="mean", **form)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_merged_model_scores_as_the_trained_one(trained):
     np.testing.assert_allclose(score_logits(trained, shoe_rows(24))[1], dev_logits(trained), atol=1e-5)
 
@@ -163,6 +171,7 @@ def test_the_adapter_names_its_base_model(language_model, trained):
     ("more", "fault"),
     [
         ({"lora": {"rank": 0, "dropout": 0.5}}, r"\[lora\] without lora\.rank"),
+        ({"lora": {"rank": 0, "load_in_4bit": True}}, r"\[lora\] without lora\.rank; expected a rank, as 32"),
         ({"encoder": {"freeze_word_embeddings": False}}, r"freeze_word_embeddings = false beside \[lora\]"),
     ],
 )

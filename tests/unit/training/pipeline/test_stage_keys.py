@@ -23,7 +23,7 @@ BESIDE = {
     "negatives.band_high": {"negatives.strategy": "hard"},
     "translation.source_language": {"translation.sources": "one", "translation.source_language": "de"},
     **{f"prompt.{name}": {"head.kind": "yes_no"} for name in ("text", "steps", "yes", "no")},
-    **{f"lora.{name}": {"lora.rank": 4} for name in ("alpha", "dropout", "start")},
+    **{f"lora.{name}": {"lora.rank": 4} for name in ("alpha", "dropout", "load_in_4bit", "start")},
     "filtering.settings": {"filtering.models": ({"judge": "crossencoder"},)},
 }
 

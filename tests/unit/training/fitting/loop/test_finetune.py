@@ -18,6 +18,7 @@ from relevance.storage.locks import output_lock
 from relevance.tasks import LabeledPair, Pair, Task
 from tests import commands
 from tests.models import tiny_model, unigram_model
+from tests.skips import needs_bitsandbytes
 from training.fitting.checkpoint import Job, _fitted, _open_work, dev_cosines, dev_logits, train
 from training.fitting.evaluation.report import score_rows
 from training.fitting.loop import finetune, snapshots
@@ -252,13 +253,14 @@ SWITCHES = [
     {},
     {"trained": True, "evaluations": 6, "language_temperature": 2},
     {"rank": 4, "micro_batch_size": 5, "gradient_checkpointing": True},
+    pytest.param({"rank": 4, "load_in_4bit": True, "gradient_checkpointing": True}, marks=needs_bitsandbytes),
 ]
 
 
-def switched(base, *, trained=False, rank=0, **training):
+def switched(base, *, trained=False, rank=0, load_in_4bit=False, **training):
     made = recipe(base, **training)
-    parts = {"encoder": EncoderSection(freeze_word_embeddings=not trained), "lora": LoraOptions(rank=rank)}
-    return made.model_copy(update=parts)
+    lora = LoraOptions(rank=rank, load_in_4bit=load_in_4bit)
+    return made.model_copy(update={"encoder": EncoderSection(freeze_word_embeddings=not trained), "lora": lora})
 
 
 @pytest.mark.parametrize("switches", SWITCHES)
