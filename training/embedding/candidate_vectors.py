@@ -1,8 +1,9 @@
 """Vectors of many texts outside of memory: half-precision numbers in a temporary file."""
 
 import copy
-import mmap
+import os
 import tempfile
+import weakref
 from collections.abc import Collection
 from typing import IO, Self
 
@@ -28,36 +29,43 @@ class Vectors:
         """Embed at least one text. MachineError if the disk is full; further errors are those of the encoder."""
         label = f"embed {prefix.strip(': ')}"
         total: NDArray[np.float64] | float = 0.0
-        # The file has no name, and is gone with the map.
-        with tempfile.TemporaryFile() as file, Meter(label, len(texts), "text") as meter:
+        self._file, self._size = tempfile.TemporaryFile(), len(texts)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
+        with Meter(label, len(texts), "text") as meter:
             for chunk in in_chunks(texts, BLOCK_TEXTS):
                 block = encoder.embed(chunk, prefix)
                 total = total + block.sum(axis=0, dtype=np.float64)
-                _write(file, block)
+                _write(self._file, block)
                 meter.advance(len(block))
-            self.dimensions = block.shape[1]
-            self._pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._map = np.frombuffer(self._pages, dtype=np.float16).reshape(len(texts), self.dimensions)
+        self.dimensions = block.shape[1]
         self._mean, self._is_centred = np.asarray(total / len(texts), dtype=np.float32), centred
+        self._owner: Vectors | None = None  # whose file this is, if not this object's: it closes it
 
     def __len__(self) -> int:
-        return len(self._map)
+        return self._size
 
     def centred(self) -> Self:
         """Return the centred vectors of the same texts, from the same file."""
         other = copy.copy(self)
-        other._is_centred = True
+        other._is_centred, other._owner = True, self
         return other
 
     def take(self, numbers: NDArray[np.int64] | slice) -> NDArray[np.float32]:
-        """Return the vectors of some texts: float32 [M, D]."""
-        taken = self._map[numbers].astype(np.float32)
-        self._pages.madvise(mmap.MADV_DONTNEED)
+        """Return the vectors of some texts, or of a slice of step 1: float32 [M, D]."""
+        taken = np.frombuffer(self._read(numbers), dtype=np.float16).reshape(-1, self.dimensions).astype(np.float32)
         if self._is_centred:
             taken -= self._mean
             lengths = np.sqrt(np.einsum("nd,nd->n", taken, taken))
             taken /= np.maximum(lengths, 1e-9)[:, None]
         return taken
+
+    def _read(self, numbers: NDArray[np.int64] | slice) -> bytes:
+        """Return the bytes of vectors. They are read, not mapped: a map counts whole pages around each as memory."""
+        file, size = self._file.fileno(), self.dimensions * np.dtype(np.float16).itemsize
+        if isinstance(numbers, slice):
+            start, stop, _ = numbers.indices(len(self))
+            return os.pread(file, max(stop - start, 0) * size, start * size)
+        return b"".join([os.pread(file, size, number * size) for number in numbers.tolist()])
 
 
 def _write(file: IO[bytes], block: NDArray[np.float32]) -> None:
