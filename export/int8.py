@@ -77,8 +77,9 @@ class Fitted:
 def quantize(bundle: Bundle, pairs: Sequence[TokenizedPair], languages: Sequence[str], head: frozenset[str]) -> int:
     """Replace the fp32 graph of a bundle in the making by one in int8; return how many inputs of products stay fp32.
 
-    None do, unless the 99th percentile of the shifts of the pairs' scores is over `LARGEST_SHIFT`: then those with the
-    largest errors, 1, 2, 4, ... of them, until it is not. The nodes of the `head` stay fp32.
+    None do, unless the 99th percentile of the shifts of scores is over `LARGEST_SHIFT`: then those with the largest
+    errors, 1, 2, 4, ... of them, until it is not. The pairs that this is checked on are not those that the scales come
+    from, as far as there are others. The nodes of the `head` stay fp32.
     """
     path, apart = bundle.folder / MODEL_FILE, bundle.folder / "fp32"
     expected = _logits(bundle, pairs)
@@ -86,21 +87,27 @@ def quantize(bundle: Bundle, pairs: Sequence[TokenizedPair], languages: Sequence
     for name in (MODEL_FILE, DATA_FILE):
         if (bundle.folder / name).is_file():
             (bundle.folder / name).replace(apart / name)
-    chosen = pairs[:: -(-len(pairs) // CALIBRATION_PAIRS)]
+    observing, checking = _parted(len(pairs))
     tokenizer = bundle.tokenizer()
-    arrays = [tokenizer.collate([pair]) for pair in chosen]  # one pair at a time: padding is no calibration
+    arrays = [tokenizer.collate([pairs[place]]) for place in observing]  # one pair at a time: padding is no calibration
     names = bundle.manifest.input_names
     quantizer = StaticQuantizer(apart / MODEL_FILE, [{name: each[name] for name in names} for each in arrays], head)
     in_float = 0
     while True:
         quantizer.write(path, in_float)
         scores = [bundle.manifest.scores(logits, languages) for logits in (expected, _logits(bundle, pairs))]
-        shift = float(np.quantile(np.abs(scores[1] - scores[0]), 0.99))
+        shift = float(np.quantile(np.abs(scores[1] - scores[0])[checking], 0.99))
         log.info("int8: %d of %d inputs in fp32, shift of scores %.4f", in_float, len(quantizer), shift)
         if shift <= LARGEST_SHIFT or in_float == len(quantizer):
             shutil.rmtree(apart)
             return in_float
         in_float = min(max(1, 2 * in_float), len(quantizer))
+
+
+def _parted(count: int) -> tuple[list[int], list[int]]:
+    """Return the places of the pairs that give the scales, and of those to check on: all others, or all if few."""
+    observing = list(range(0, count, -(-count // CALIBRATION_PAIRS)))
+    return observing, sorted({*range(count)} - {*observing}) or observing
 
 
 def _logits(bundle: Bundle, pairs: Sequence[TokenizedPair]) -> Logits:

@@ -56,9 +56,8 @@ from training.sources import code_key
 
 log = logging.getLogger(__name__)
 
-DEV_PAIRS_A_LANGUAGE = 24
-DEV_LOGITS_FILE = "dev_logits.npy"
-DEV_COSINES_FILE = "dev_cosines.npy"
+DEV_PAIRS_A_LANGUAGE, LEAST_DEV_PAIRS = 24, 256  # at least so many: int8 is calibrated and checked on them
+DEV_LOGITS_FILE, DEV_COSINES_FILE = "dev_logits.npy", "dev_cosines.npy"
 FEWEST_START_PAIRS, MOST_START_PAIRS = 600, 2000  # training pairs from which the head's first weights are computed:
 START_SHARE = 0.1  # this share of them, within these bounds
 FINGERPRINT_FILE = "fingerprint"
@@ -278,10 +277,11 @@ def _tuned_card(job: Job, card: ModelCard, tuner: FineTuner, dev: Dev, inputs: P
 
 def _dev_pairs(dev: Sequence[LabeledPair]) -> Iterator[str]:
     """Yield the first dev pairs of each language as JSON lines, half of either label where there are enough."""
-    for language in sorted({row.pair.language for row in dev}):
+    most = max(DEV_PAIRS_A_LANGUAGE, LEAST_DEV_PAIRS // len(languages := sorted({row.pair.language for row in dev})))
+    for language in languages:
         for label in (1, 0):
             rows = [row for row in dev if row.pair.language == language and row.label == label]
-            for row in rows[: DEV_PAIRS_A_LANGUAGE // 2]:
+            for row in rows[: most // 2]:
                 yield json.dumps(asdict(row.pair) | {"label": label}, ensure_ascii=False) + "\n"
 
 

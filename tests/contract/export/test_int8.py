@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from export import int8
-from export.int8 import Observed, _fit, _fit_smoothed
+from export.int8 import Observed, _fit, _fit_smoothed, _parted
 from relevance import Scorer
 from relevance.model.bundle import MODEL_FILE, Bundle
 from tests.contract.export.test_export import ROWS, checkpoint, exported
@@ -57,6 +57,15 @@ def test_inputs_stay_in_fp32_until_scores_move_little_enough(tmp_path, monkeypat
     assert "MatMulIntegerToFloat" not in operators(tmp_path / "bundle")
     assert not [path.name for path in (tmp_path / "bundle").iterdir() if path.name.startswith("fp32")]
     assert Bundle.open(tmp_path / "bundle").manifest.parity.max_logit_difference < 0.05  # of the tables
+
+
+@pytest.mark.parametrize(
+    ("count", "observed", "checked"), [(24, 24, 24), (128, 128, 128), (256, 128, 128), (312, 104, 208)]
+)
+def test_scores_are_checked_on_other_pairs_than_those_that_give_the_scales(count, observed, checked):
+    observing, checking = _parted(count)
+    assert (len(observing), len(checking)) == (observed, checked)
+    assert {*observing, *checking} == {*range(count)}
 
 
 @pytest.mark.parametrize("outlier", [1.0, 300.0])

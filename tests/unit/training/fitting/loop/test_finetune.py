@@ -74,6 +74,18 @@ def test_a_checkpoint_holds_what_export_needs(base, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
+@pytest.mark.parametrize(("languages", "expected"), [(["en"], 256), ([f"l{place}" for place in range(20)], 480)])
+def test_a_checkpoint_has_pairs_to_calibrate_int8_whatever_the_number_of_languages(base, tmp_path, languages, expected):
+    dev = [
+        LabeledPair(replace(row.pair, language=languages[place % len(languages)]), place // 20 % 2, row.id)
+        for place, row in enumerate(rows(700, 80))
+    ]
+    train(Job(recipe(base, epochs=0), rows(80), dev, tmp_path / "out"))
+    lines = (tmp_path / "out" / "dev_pairs.jsonl").read_text().splitlines()
+    labels = [json.loads(line)["label"] for line in lines]
+    assert (len(labels), sum(labels)) == (expected, expected // 2)
+
+
 def test_without_an_epoch_the_encoder_stays_and_the_head_scores_by_cosines(base, tmp_path):
     card = train(Job(recipe(base, epochs=0), rows(80), rows(40, 80), tmp_path / "out"))
     assert not card.fine_tuned
