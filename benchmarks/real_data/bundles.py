@@ -18,7 +18,7 @@ from relevance.scorer import Scorer, Scores
 from training.data.groups import linked_groups
 
 BUILD = ROOT / "build" / "real_data"
-RESAMPLES = 1000
+RESAMPLES, ROUNDS = 1000, 3
 
 Floats = NDArray[np.float64]
 
@@ -41,6 +41,19 @@ def scored(folder: Path, rows: Rows) -> tuple[Scores, float]:
     began = time.process_time()
     found = scorer.score(pairs)
     return found, time.process_time() - began
+
+
+def cpu_seconds(folders: Mapping[str, Path], rows: Rows) -> dict[str, float]:
+    """Return the CPU time in seconds that each bundle takes for rows on one thread: the median of ROUNDS, in turn."""
+    pairs = [row.pair for row in rows]
+    scorers = {name: Scorer.open(folder, device="cpu", threads=1) for name, folder in folders.items()}
+    spent: dict[str, list[float]] = {name: [] for name in scorers}
+    for _ in range(ROUNDS):
+        for name, scorer in scorers.items():
+            began = time.process_time()
+            scorer.score(pairs)
+            spent[name].append(time.process_time() - began)
+    return {name: float(np.median(each)) for name, each in spent.items()}
 
 
 def paired(rows: Rows, found: Scores, others: Mapping[str, Scores]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 qc: all ten languages. qc-zero-shot: train on en es fr ko pt ja, the setting of arXiv 2510.21671. qi: the English rows,
 and the rows of the training translation memory's queries with the query TRANSLATED by a large language model; dev
-queries are translated into eight languages, of which it and vi have no training row.
+queries are translated into eight languages, of which it and vi have no training row. qi-english: the English rows
+alone.
 """
 
 import json
@@ -38,9 +39,11 @@ class Parts(NamedTuple):
 
 
 def parts(setting: str, max_rows: int | None, seed: int) -> Parts:
-    """Return the parts of a setting: qc, qc-zero-shot or qi. No query is in two of them."""
+    """Return the parts of a setting: qc, qc-zero-shot, qi or qi-english. No query is in two of them."""
     if setting == "qi":
         return _qi(max_rows, seed)
+    if setting == "qi-english":
+        return Parts(*([row for row in rows if not is_translated(row)] for rows in _qi(max_rows, seed)))
     folder = DATA / "analyticup_qc"
     rows = read_pairs(folder / "train_QC.txt", Task.QC).rows
     if setting == "qc-zero-shot":
@@ -55,6 +58,20 @@ def _qi(max_rows: int | None, seed: int) -> Parts:
     memory, dev_memory = (translations(f"{name}_queries.jsonl") for name in ("qi", "qi_dev"))
     choosing = draw(choosing, min(MAX_CHOOSING, len(choosing)), seed)
     return Parts(train + translated(train, memory), choosing, dev + translated(dev, dev_memory))
+
+
+def is_translated(row: LabeledPair) -> bool:
+    """Return whether the query of a row was translated for these studies."""
+    return "source_id" in row.extra
+
+
+def relabelled(given: Parts, cut: float) -> Parts:
+    """Return QI rows that are positive where the raters' mean grade, 1 to 3, is `cut` or more."""
+
+    def of(rows: Rows) -> Rows:
+        return [replace(row, label=int(float(row.extra["relevance"]) >= cut)) for row in rows]
+
+    return Parts(*(of(rows) for rows in given))
 
 
 def graded(rows: Sequence[LabeledPair]) -> Rows:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rows import DATA, ROOT, SEEN, Parts, Rows, graded, machine, parts
+from rows import DATA, ROOT, SEEN, Parts, Rows, graded, is_translated, machine, parts
 from sklearn.linear_model import LogisticRegression
 
 from relevance.evaluation.metrics import Report, Scored, best_threshold, evaluate
@@ -92,7 +92,7 @@ def trained(recipe_file: Path, overrides: Sequence[str], given: Parts, out: Path
     if GRADED in overrides:
         rows = graded(rows)
     if ORIGINALS in overrides:
-        rows = [row for row in rows if "source_id" not in row.extra]
+        rows = [row for row in rows if not is_translated(row)]
     note, mark = out / "study.json", {"recipe": recipe.model_dump(mode="json"), "rows": fingerprint(rows=[rows])}
     if keep and note.is_file() and mark.items() <= (known := json.loads(note.read_text())).items():
         return known

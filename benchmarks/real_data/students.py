@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from bundles import BUILD, bundle_of, paired, scored
-from rows import DATA, Parts, Rows, machine, parts
+from rows import DATA, Parts, Rows, is_translated, machine, parts
 
 from relevance.scorer import Scores
 from training.data.provenance import now, source_commit
@@ -47,7 +47,7 @@ def measured(
 
 def study(options: argparse.Namespace, given: Parts) -> dict[str, Any]:
     """Return the figures of the teacher and of all students."""
-    english = [row for row in given.train if "source_id" not in row.extra]
+    english = [row for row in given.train if not is_translated(row)]
     given = given._replace(train=english)
     large, about = measured("teacher", [*options.overrides, *options.teacher_set], options, given)
     models = {"teacher": about | paired(given.report, large, {})}
