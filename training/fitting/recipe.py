@@ -55,13 +55,9 @@ class TrainingSection(OptionsModel):
     head_learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps over which the rate rises")
-    language_temperature: float = Field(
-        1.0, ge=1, description="draw languages in proportion to rows ** (1 / T); 1: as they come, 5: nearly alike"
-    )
     copies_as_one: bool = Field(
         False, description="a row, its translations and its negatives together weigh as much as one row"
     )
-    max_query_rows: int = Field(0, ge=0, description="most rows of a query in an epoch, drawn anew each time; 0: all")
     lambdarank_weight: float = Field(
         0.0, ge=0, description="weight of LambdaRank, which compares the rows of a query, beside the cross-entropy"
     )

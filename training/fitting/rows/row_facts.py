@@ -1,7 +1,6 @@
 """What sampling and losses within a query need to know of training rows; nothing where the recipe does not ask."""
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -37,7 +36,6 @@ class RowFacts:
     `factors` multiply the weights, `teacher` is in logits. Rows of one query and language have one number in `queries`.
     """
 
-    languages: Sequence[str] = ()
     queries: Sequence[int] = ()
     factors: Sequence[float] = ()
     teacher: Sequence[float] = ()
@@ -54,7 +52,7 @@ def facts_of(rows: Sequence[LabeledPair], section: TrainingSection, lacking: Pat
     """
     queries: Sequence[int] = ()
     counts = None
-    if section.within_queries or section.max_query_rows:
+    if section.within_queries:
         number: dict[tuple[str, str], int] = {}
         keys = [(query_key(row.pair.query), row.pair.language) for row in rows]
         queries = [number.setdefault(key, len(number)) for key in keys]
@@ -67,13 +65,9 @@ def facts_of(rows: Sequence[LabeledPair], section: TrainingSection, lacking: Pat
                 f"{len(rows)} training rows have rows of one target only; expected queries with better and worse "
                 "candidates"
             )
-    languages: Sequence[str] = ()
-    if section.language_temperature > 1:
-        languages = [row.pair.language for row in rows]
-        log.info("languages by rows, before balancing: %s", dict(Counter(languages).most_common()))
     factors = copy_factors(source_groups(rows)).tolist() if section.copies_as_one else ()
     teacher = () if section.teacher is None else teacher_logits(section.teacher, [row.id for row in rows], lacking)
-    return RowFacts(languages, queries, factors, teacher, counts)
+    return RowFacts(queries, factors, teacher, counts)
 
 
 def copy_factors(groups: ArrayLike) -> Floats:

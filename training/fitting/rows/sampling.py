@@ -1,10 +1,10 @@
-"""Which rows each batch holds: caps on queries, languages in balance, rows of a query together.
+"""Which rows each batch holds: any rows of similar length, or, for losses within a query, the rows of a query together.
 
-Pure functions, which a resumed run repeats. Without these switches a batch holds any rows of similar length.
+Pure functions, which a resumed run repeats.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,45 +41,6 @@ def length_grouped_batches(lengths: Sequence[int], batch_size: int, seed: int, w
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def language_quotas(counts: Mapping[str, int], temperature: float) -> dict[str, int]:
-    """Return the number of rows to draw of each language, in all as many as there are.
-
-    The share of a language is proportional to its rows to the power of 1 / temperature, as for mBERT and mT5 (Xue et
-    al. 2021, section 3.1: exponent .3, a temperature of 3.3; XLM-R likewise). 1 leaves the counts as they are; a high
-    temperature makes languages equal.
-    """
-    total = sum(counts.values())
-    powers = np.array(list(counts.values()), dtype=np.float64) ** (1 / temperature)
-    wanted = powers / powers.sum() * total
-    quotas = np.floor(wanted).astype(int)
-    quotas[np.argsort(quotas - wanted, kind="stable")[: total - int(quotas.sum())]] += 1  # largest remainders
-    return dict(zip(counts, quotas.tolist(), strict=True))
-
-
-def balanced(languages: Sequence[str], temperature: float, rng: np.random.Generator) -> Rows:
-    """Return numbers [N] of rows drawn by `language_quotas`.
-
-    A row is repeated only if all rows of its language are drawn as often or once less.
-    """
-    names, of = np.unique(np.asarray(languages), return_inverse=True)
-    counts = dict(zip(names.tolist(), np.bincount(of).tolist(), strict=True))
-    drawn = []
-    for number, quota in enumerate(language_quotas(counts, temperature).values()):
-        members = np.flatnonzero(of == number)
-        times, rest = divmod(quota, len(members))
-        drawn += [np.tile(members, times), rng.choice(members, rest, replace=False)]
-    return np.sort(np.concatenate(drawn))
-
-
-def capped(queries: Sequence[int], most: int, rng: np.random.Generator) -> Rows:
-    """Return numbers of rows, at most `most` of each query [N], drawn at random."""
-    order = rng.permutation(len(queries))
-    order = order[np.argsort(np.asarray(queries)[order], kind="stable")]
-    _, begins, counts = np.unique(np.asarray(queries)[order], return_index=True, return_counts=True)
-    place = np.arange(len(order)) - np.repeat(begins, counts)  # of each row among those of its query
-    return np.sort(order[place < most])
-
-
 def query_batches(
     queries: Sequence[Rows], lengths: Sequence[int], batch_size: int, rng: np.random.Generator, window: int = 32
 ) -> list[list[int]]:
@@ -104,18 +65,9 @@ def query_batches(
 
 
 def _epoch(lengths: Sequence[int], facts: RowFacts, section: TrainingSection, seed: int) -> list[list[int]]:
+    if not section.within_queries:
+        return length_grouped_batches(lengths, section.batch_size, seed)
+    queries = np.asarray(facts.queries)
+    units = np.split(np.argsort(queries, kind="stable"), np.cumsum(np.bincount(queries))[:-1])
     rng = np.random.default_rng([seed, 1])  # not the numbers that length_grouped_batches draws
-    rows = np.arange(len(lengths))
-    if section.max_query_rows:
-        rows = capped(facts.queries, section.max_query_rows, rng)
-    if section.within_queries:
-        _, of = np.unique(np.asarray(facts.queries)[rows], return_inverse=True)
-        units = np.split(rows[np.argsort(of, kind="stable")], np.cumsum(np.bincount(of))[:-1])
-        if section.language_temperature > 1:
-            names = [facts.languages[unit[0]] for unit in units]
-            units = [units[i] for i in balanced(names, section.language_temperature, rng)]
-        return query_batches(units, lengths, section.batch_size, rng)
-    if section.language_temperature > 1:
-        rows = rows[balanced([facts.languages[i] for i in rows], section.language_temperature, rng)]
-    batches = length_grouped_batches([lengths[i] for i in rows], section.batch_size, seed)
-    return [rows[batch].tolist() for batch in batches]
+    return query_batches(units, lengths, section.batch_size, rng)

@@ -163,7 +163,7 @@ def ranked_rows(count, start=0):
 
 
 def test_lambdarank_learns_the_order_within_queries(base, tmp_path):
-    some = recipe(base, epochs=10, lambdarank_weight=2, language_temperature=2, max_query_rows=3)
+    some = recipe(base, epochs=10, lambdarank_weight=2)
     train(Job(some, ranked_rows(60), ranked_rows(20, 60), tmp_path / "out"))
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["ranked_queries"] == {"queries": 60, "one_class_queries": 12, "one_class_rows": 48}
@@ -263,7 +263,7 @@ train(Job(switched(sys.argv[1], **switches), rows(80), rows(40, 80), Path(sys.ar
 """
 SWITCHES = [
     {},
-    {"trained": True, "evaluations": 6, "language_temperature": 2},
+    {"trained": True, "evaluations": 6},
     {"rank": 4, "micro_batch_size": 5, "gradient_checkpointing": True},
     pytest.param({"rank": 4, "load_in_4bit": True, "gradient_checkpointing": True}, marks=needs_bitsandbytes),
 ]

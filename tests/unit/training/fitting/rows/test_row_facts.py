@@ -32,13 +32,8 @@ def test_rows_of_one_query_and_language_have_one_number(tmp_path):
     found = facts(tmp_path, lambdarank_weight=1)
     assert found.queries == [0, 0, 1, 2, 0, 2]
     assert (found.counts.queries, found.counts.one_class_queries, found.counts.one_class_rows) == (3, 1, 1)
-    assert facts(tmp_path, max_query_rows=2).queries == found.queries
 
 
 def test_a_row_with_its_translations_and_negatives_is_one_group(tmp_path):
     assert source_groups(ROWS).tolist() == [0, 1, 2, 0, 0, 0]
     assert facts(tmp_path, copies_as_one=True).factors == [0.5, 2, 2, 0.5, 0.5, 0.5]
-
-
-def test_languages_are_gathered_for_the_temperature(tmp_path):
-    assert facts(tmp_path, language_temperature=3).languages == ["en", "en", "de", "de", "en", "de"]

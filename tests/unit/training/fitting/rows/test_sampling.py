@@ -1,7 +1,6 @@
-"""Balance, caps and queries in one batch: each switch changes the rows of an epoch as it says."""
+"""Batches hold rows of similar length, or the rows of a query together; copies of a row weigh as much as one."""
 
 from collections import Counter
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,17 +9,9 @@ from hypothesis import strategies as st
 
 from training.fitting.recipe import TrainingSection
 from training.fitting.rows.row_facts import NO_FACTS, RowFacts, copy_factors, query_counts
-from training.fitting.rows.sampling import (
-    balanced,
-    capped,
-    language_quotas,
-    length_grouped_batches,
-    query_batches,
-    training_batches,
-)
+from training.fitting.rows.sampling import length_grouped_batches, query_batches, training_batches
 
 LENGTHS = [5 + i % 7 for i in range(100)]
-LANGUAGES = ["en"] * 80 + ["de"] * 16 + ["pl"] * 4
 QUERIES = [i // 4 if i < 80 else 20 for i in range(100)]  # 20 queries of four rows, one of twenty
 
 
@@ -54,52 +45,6 @@ def test_epochs_differ():
     assert length_grouped_batches([5] * 64, 8, 0) != length_grouped_batches([5] * 64, 8, 1)
 
 
-def test_quotas_by_hand():
-    counts = {"en": 81, "de": 16, "pl": 3}
-    assert language_quotas(counts, 1) == counts
-    assert language_quotas({"en": 81, "de": 16, "pl": 1}, 2) == {"en": 63, "de": 28, "pl": 7}  # 9 : 4 : 1 of 98
-    assert language_quotas(counts, 1e9) == {"en": 34, "de": 33, "pl": 33}
-
-
-@given(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 500), min_size=1), st.floats(1, 50))
-def test_quotas_keep_the_total_and_the_order_of_languages(counts, temperature):
-    quotas = language_quotas(counts, temperature)
-    assert sum(quotas.values()) == sum(counts.values())
-    ordered = sorted(counts, key=lambda name: counts[name])
-    assert all(quotas[a] <= quotas[b] + 1 for a, b in pairwise(ordered))
-
-
-def test_a_temperature_changes_the_languages_that_are_drawn():
-    drawn = [i for batch in batches(RowFacts(languages=LANGUAGES), language_temperature=2) for i in batch]
-    assert Counter(LANGUAGES[i] for i in drawn) == {"en": 60, "de": 27, "pl": 13}  # as 8.9 : 4 : 2
-    assert len(drawn) == 100
-    times = Counter(drawn)
-    assert max(times[i] for i in range(80)) == 1  # of a language that is drawn less, no row twice
-    assert {times[i] for i in range(96, 100)} <= {3, 4}
-
-
-def test_each_epoch_draws_other_rows_of_a_frequent_language():
-    rng = np.random.default_rng(0)
-    first, second = (set(balanced(LANGUAGES, 5, rng).tolist()) for _ in range(2))
-    assert first != second
-
-
-def test_a_cap_leaves_other_rows_of_a_frequent_query_each_epoch():
-    made = batches(RowFacts(queries=QUERIES), max_query_rows=5, epochs=6)
-    epochs = [[i for batch in made[at : at + 6] for i in batch] for at in range(0, 36, 6)]
-    for rows in epochs:
-        assert len(rows) == len(set(rows)) == 85
-        assert Counter(QUERIES[i] for i in rows) == dict.fromkeys(range(20), 4) | {20: 5}
-    assert len({i for rows in epochs for i in rows if QUERIES[i] == 20}) > 10
-
-
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 6))
-def test_a_cap_keeps_what_it_may(queries, most):
-    kept = capped(queries, most, np.random.default_rng(0)).tolist()
-    assert len(set(kept)) == len(kept)
-    assert Counter(queries[i] for i in kept) == {q: min(n, most) for q, n in Counter(queries).items()}
-
-
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=80), st.integers(2, 9))
 def test_rows_of_a_query_are_in_one_batch_unless_they_are_too_many(queries, batch_size):
     units = [np.flatnonzero(np.array(queries) == q) for q in sorted(set(queries))]
@@ -116,8 +61,6 @@ def test_terms_within_a_query_hold_its_rows_together(switch):
     made = batches(RowFacts(queries=QUERIES), **switch)
     held = Counter(query for batch in made for query in {QUERIES[i] for i in batch})
     assert held == dict.fromkeys(range(20), 1) | {20: 2}
-    together = batches(RowFacts(LANGUAGES, QUERIES), language_temperature=5, max_query_rows=4, **switch)
-    assert all(set(Counter(QUERIES[i] for i in batch).values()) <= {4, 8, 12, 16} for batch in together)
 
 
 def test_padding_stays_small_where_queries_are_held_together():
