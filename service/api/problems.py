@@ -40,6 +40,7 @@ KINDS: Mapping[type[RelevanceError], Kind] = {
     errors.UnauthorizedError: Kind(401, "unauthorized", "An API key is needed"),
     errors.BulkOffError: Kind(403, "bulk_off", "Bulk scoring is switched off"),
     errors.FeedbackOffError: Kind(403, "feedback_off", "The feedback log is switched off"),
+    errors.ReportsOffError: Kind(403, "reports_off", "Reports are not sent without API keys"),
     errors.ForbiddenError: Kind(403, "forbidden", "The API key does not have the scope"),
     errors.UnknownReportError: Kind(404, "unknown_report", "No loaded model has this report"),
     errors.UnknownTaskError: Kind(404, "unknown_task", "The task is not served here"),

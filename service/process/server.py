@@ -111,11 +111,12 @@ def _run(serving: Coroutine[Any, Any, None]) -> None:
 
 def _warn_if_open(settings: Settings, listener: socket.socket, url: str) -> None:
     """Log that a service without API keys is open: a warning if other machines reach it without a certificate."""
+    may = "may call, and read the reports (open_reports)" if settings.open_reports else "may call"
     if _is_local(listener) or settings.tls_client_ca is not None:
-        log.info("no API keys are set: whoever reaches the port may call")
+        log.info(f"no API keys are set: whoever reaches the port {may}")
     else:
         log.warning(
-            f"no API keys are set: everybody who reaches {url} may call; expected api_keys (docs/security.md), or host "
+            f"no API keys are set: everybody who reaches {url} {may}; expected api_keys (docs/security.md), or host "
             "127.0.0.1"
         )
 

@@ -1,7 +1,7 @@
 """The routes of the page. They are open to all: its files hold nothing of the models, and it sends the key itself.
 
-`/page/config` tells the page what it cannot know: for what a key is needed, whether this is the admin interface, and
-whether more models will be there soon.
+`/page/config` tells the page what it cannot know: for what a key is needed, whether this is the admin interface,
+whether reports are sent, and whether more models will be there soon.
 """
 
 import asyncio
@@ -54,6 +54,7 @@ class PageConfig(BaseModel):
 
     keys: KeysNeeded
     admin: bool = Field(description="whether this is the admin interface, which changes models")
+    reports: bool = Field(description="whether reports are sent: to keys of scope admin, or to all where none are set")
     loading: bool = Field(description="whether bundles given at start are still being loaded and tested")
 
 
@@ -106,7 +107,9 @@ def _files_router(*, admin: bool) -> APIRouter:
         service = service_of(request)
         keys = service.keys
         needed = {scope.value: keys is not None and keys.needed(scope) is not None for scope in Scope}
-        return PageConfig(keys=KeysNeeded(**needed), admin=admin, loading=not service.settled.is_set())
+        sent = reports.reports_are_sent(service.settings)
+        loading = not service.settled.is_set()
+        return PageConfig(keys=KeysNeeded(**needed), admin=admin, reports=sent, loading=loading)
 
     @router.get("/{path:path}")
     @OPEN

@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import json
 import re
-import shutil
 import threading
 import tomllib
 from pathlib import Path
@@ -18,7 +17,6 @@ from service.api.page.files import page_files
 from service.auth.key_file import entry, new_secret
 from tests import ROOT
 from tests.serving import in_process
-from tests.tiny import add_reports
 from training.sample.playground import OUT, playground
 
 STATIC = ROOT / "service/api/page/static"
@@ -84,7 +82,8 @@ def test_page_is_open_and_says_for_what_a_key_is_needed(bundles, tmp_path):
     file = tmp_path / "keys.toml"
     requests = [(path, {}) for path in ("/", "/docs", "/page/config", "/openapi.json", "/v1/models/qc")]
     nothing = {"score": False, "metrics": False, "admin": False}
-    assert get(bundles, requests[2])[0].json() == {"keys": nothing, "admin": False, "loading": False}
+    config = {"keys": nothing, "admin": False, "reports": False, "loading": False}
+    assert get(bundles, requests[2])[0].json() == config
     file.write_text(entry("search", new_secret(), ["score"]))
     answers = get(bundles, *requests, api_keys=file)
     assert [answer.status_code for answer in answers] == [200, 200, 200, 401, 401]
@@ -102,75 +101,6 @@ def test_card_of_a_task_has_what_the_manifest_says(bundles, versions):
     assert card["rerank_advice"] == {"en": "rerank", "ja": "keep_order"}
     assert card["calibration"]["scale"] == 1
     assert (unknown.status_code, unknown.json()["reason"]) == (404, "unknown_task")
-
-
-REPORT = "<!doctype html><title>Rows</title><script>alert(1)</script>"
-
-
-@pytest.fixture
-def reported(bundles, tmp_path):
-    """A bundle with a report, and the path below which its reports are."""
-    folder = shutil.copytree(bundles["qc"], tmp_path / "qc")
-    version = add_reports(folder, {"test-set.html": REPORT}).version
-    return folder, f"/page/reports/qc/{version}"
-
-
-def test_report_of_a_loaded_model_is_sent_into_a_sandbox(reported):
-    folder, base = reported
-    card, report, around = get({"qc": folder}, ("/v1/models/qc", {}), (f"{base}/test-set.html", {}), ("/report", {}))
-    assert card.json()["models"][0]["reports"] == ["test-set.html"]
-    assert (report.status_code, report.text) == (200, REPORT)
-    assert report.headers["content-type"] == "text/html; charset=utf-8"
-    allowed = report.headers["content-security-policy"]
-    assert allowed.startswith("sandbox; default-src 'none'; style-src 'unsafe-inline'")
-    assert "script-src" not in allowed
-    assert report.headers["cache-control"] == "no-store"
-    policy = around.headers["content-security-policy"]
-    assert "script-src 'self';" in policy
-    assert "frame-src blob:" in policy
-
-
-WRONG = [
-    ("qi/{version}/test-set.html", "unknown_task"),
-    ("qc/000000000000/test-set.html", "unknown_report"),
-    ("qc/{version}/data.html", "unknown_report"),
-    ("qc/{version}/manifest.json", "unknown_report"),
-    ("qc/{version}/..%2fmanifest.json", "unknown_path"),
-    ("qc/{version}/../../../../etc/passwd", "unknown_path"),
-    ("qc/{version}/%2e%2e", "unknown_report"),
-    ("qc/{version}/" + "x" * 2000, "unknown_report"),
-    ("qc/{version}", "unknown_path"),
-]
-
-
-@pytest.mark.parametrize(("path", "reason"), WRONG)
-def test_what_is_no_report_of_a_loaded_model_is_not_sent(reported, path, reason):
-    folder, base = reported
-    (answer,) = get({"qc": folder}, ("/page/reports/" + path.format(version=base.rpartition("/")[2]), {}))
-    assert (answer.status_code, answer.json()["reason"]) == (404, reason)
-
-
-def test_report_that_was_altered_since_is_not_sent(reported):
-    folder, base = reported
-
-    async def scenario(http, service):
-        (folder / "reports/test-set.html").write_text("<p>other rows")
-        return await http.get(f"{base}/test-set.html")
-
-    answer = in_process({Task.QC: folder}, scenario)
-    assert (answer.status_code, answer.json()["reason"]) == (404, "unknown_report")
-    assert "has changed since the bundle was opened; load the bundle again" in answer.json()["detail"]
-
-
-def test_reports_need_a_key_of_scope_admin_and_the_page(reported, tmp_path):
-    folder, base = reported
-    file, score, admin = tmp_path / "keys.toml", new_secret(), new_secret()
-    file.write_text(entry("search", score, ["score"]) + entry("us", admin, ["admin"]))
-    headers = [{}, {"x-api-key": score}, {"x-api-key": admin}]
-    answers = get({"qc": folder}, *((f"{base}/test-set.html", each) for each in headers), api_keys=file)
-    assert [answer.status_code for answer in answers] == [401, 403, 200]
-    off = get({"qc": folder}, (f"{base}/test-set.html", {}), ("/report", {}), page=False)
-    assert [answer.status_code for answer in off] == [404, 404]
 
 
 @pytest.mark.parametrize("path", [path for path in OURS if path.endswith(".html")])

@@ -1,8 +1,9 @@
 // One model: what it is, how good it was and on which rows, how it labels, and how its scores drift.
 
-import { h, languageName, reportTitle, short } from "./dom.js";
+import { h, languageName, short } from "./dom.js";
 import { LanguageTable } from "./languages.js";
 import { Plots } from "./plots.js";
+import { reportsOf } from "./reports.js";
 
 const NOTHING_CHANGED = 0.1; // of the population stability index, by convention (docs/serving.md)
 const MUCH_CHANGED = 0.25;
@@ -16,7 +17,7 @@ export class ModelCard {
     this.plots = new Plots(task, model);
     this.table = new LanguageTable(model);
     const measured = model.metrics ? [this.figures(), this.table.element] : [this.unmeasured()];
-    this.element = h("div", { class: "model" }, this.about(), ...measured, this.plots.element, this.reports(), this.drift);
+    this.element = h("div", { class: "model" }, this.about(), ...measured, this.plots.element, reportsOf(task, model), this.drift);
   }
 
   leave() {
@@ -71,26 +72,6 @@ export class ModelCard {
           { class: "findings" },
           model.findings.map((text) => h("li", { class: "notice warn" }, text)),
         ),
-    );
-  }
-
-  /** The pages in the bundle. They open in this tab, which has the key. */
-  reports() {
-    const { reports, version } = this.model;
-    const link = (name) => h("a", { href: `report#/${this.task}/${version}/${name}` }, reportTitle(name));
-    return (
-      reports.length > 0 &&
-      h(
-        "section",
-        { class: "card", "aria-labelledby": "reports-title" },
-        h("h2", { id: "reports-title" }, "Reports"),
-        h(
-          "ul",
-          { class: "drifts" },
-          reports.map((name) => h("li", {}, link(name))),
-        ),
-        h("p", { class: "muted small" }, "Pages that were in the checkpoint when this bundle was exported. They show rows."),
-      )
     );
   }
 

@@ -2,7 +2,7 @@
 
 const KEY = "relevance.key";
 
-export const config = { keys: { score: false, metrics: false, admin: false }, admin: false, loading: false };
+export const config = { keys: { score: false, metrics: false, admin: false }, admin: false, reports: false, loading: false };
 
 /** An answer that is not 2xx: `status`, `reason` and a message for people. */
 export class ServiceError extends Error {

@@ -38,7 +38,8 @@ function offer(address, name) {
 }
 
 function show(error) {
-  const hint = [401, 403].includes(error.status) ? " Give the tab such a key on Models, then open the report from there." : "";
+  const needsKey = ["unauthorized", "forbidden"].includes(error.reason);
+  const hint = needsKey ? " Give the tab such a key on Models, then open the report from there." : "";
   main.replaceChildren(h("p", { class: "notice bad", role: "alert" }, error.message + hint));
 }
 
