@@ -64,9 +64,6 @@ MEANINGS = {
     "translation.settings.ctranslate2.beam_size": "beams of the search; more: slower, and at times better",
     "export.enabled": "write a bundle",
     "export.precision": "number format of the bundle's weights",
-    "translation.settings.openai.timeout_seconds": "longest wait for one request",
-    "translation.settings.openai.price_per_million_prompt": "price of a million tokens sent",
-    "translation.settings.openai.price_per_million_completion": "price of a million tokens received",
 }
 
 

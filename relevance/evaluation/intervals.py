@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 
 
 class Interval(StrictModel):
-    """A value and its 95 % interval; all null if the value is undefined (AUC of one class)."""
+    """A value and its 95 % interval; all null if it is undefined (AUC of one class, F1 without a positive row)."""
 
     value: float | None
     low: float | None

@@ -20,7 +20,7 @@ HISTOGRAM_ROWS = 50  # a language with fewer rows has no histogram: it would be 
 
 
 class Slice(StrictModel):
-    """The metrics of some rows."""
+    """The metrics of some rows. Without positive rows F1 is undefined, with rows of one class AUC."""
 
     rows: int
     queries: int
@@ -192,9 +192,14 @@ def _ranking(scored: Scored, lists: Lists, threshold: float, resamples: int, see
 
 
 def weighted_f1(y: Floats, predicted: Floats, weights: Floats) -> Floats:
-    """Return F1 under each row of weights [R, N] -> [R]; labels and predictions [N] in {0, 1}."""
-    denominator = weights @ y + weights @ predicted
-    return 2 * (weights @ (y * predicted)) / np.where(denominator > 0, denominator, 1)
+    """Return F1 under each row of weights [R, N] -> [R]; labels and predictions [N] in {0, 1}.
+
+    NaN: no positive label, so that no prediction could have another F1 than 0.
+    """
+    positives = weights @ y
+    twice = 2 * (weights @ (y * predicted))
+    found: Floats = np.full(len(positives), np.nan)
+    return np.divide(twice, positives + weights @ predicted, out=found, where=positives > 0)
 
 
 def weighted_auc(y: Floats, ranks: NDArray[np.intp], weights: Floats) -> Floats:

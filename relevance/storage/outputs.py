@@ -22,7 +22,7 @@ def check_outputs(
     for target in targets:
         for source in sources:
             if how := _overlap(target, source):
-                raise InputError(f"output {target}: {how} the file to be read, {source}; expected another file")
+                raise InputError(f"output {target}: {how} the input {source}; expected a place apart from it")
     for first, second in combinations(targets, 2):
         if _overlap(first, second):
             raise ConfigError(f"outputs {first} and {second}: expected a place of its own for each")

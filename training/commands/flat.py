@@ -115,7 +115,8 @@ def _option(name: str, field: FieldInfo, flag: str | None) -> inspect.Parameter:
         flag = flag or f"--{name.replace('_', '-')}"  # without it, Typer adds --no-...
     least = next((bound.ge for bound in field.metadata if isinstance(bound, Ge)), None)
     most = next((bound.le for bound in field.metadata if isinstance(bound, Le)), None)
-    told = re.sub(r"^[a-z]+(?= )", lambda word: word[0].capitalize(), f"{field.description}.")
+    text = f"{field.description}." if field.description else ""
+    told = re.sub(r"^[a-z]+(?= )", lambda word: word[0].capitalize(), text)
     option = typer.Option(*([flag] if flag else []), help=told, min=least, max=most)
     annotation = Annotated[kind | None if default is None else kind, option]
     default = inspect.Parameter.empty if field.is_required() else default

@@ -36,7 +36,9 @@ KeepOutOption = Annotated[
 ReportOption = Annotated[Path | None, typer.Option(help="Write the report to this file, as JSON.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-SkipOption = Annotated[bool, typer.Option("--skip-bad-rows", help="Skip bad rows and write them to a file beside OUT.")]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-bad-rows", help="Skip bad rows; they go to a file that a message names.")
+]
 Reading = Annotated[ReadOptions, Fields()]
 
 

@@ -17,7 +17,7 @@ class EndpointOptions(StrictModel):
         None, description="environment variable of the key; no key is sent without it, so that none goes astray"
     )
     concurrency: int = Field(4, gt=0, le=256, description="requests under way at once")
-    timeout_seconds: float = Field(60.0, gt=0)
+    timeout_seconds: float = Field(60.0, gt=0, description="longest wait for one request")
     attempts: int = Field(
         6,
         gt=0,
@@ -32,8 +32,8 @@ class EndpointOptions(StrictModel):
     budget_requests: int | None = Field(None, gt=0, description="cap of requests, retries included, of one run")
     budget_tokens: int | None = Field(None, gt=0, description="cap of tokens in and out, of one run")
     budget_money: float | None = Field(None, gt=0, description="cap of money, of one run; needs the prices")
-    price_per_million_prompt: float = Field(0.0, ge=0)
-    price_per_million_completion: float = Field(0.0, ge=0)
+    price_per_million_prompt: float = Field(0.0, ge=0, description="price of a million tokens sent")
+    price_per_million_completion: float = Field(0.0, ge=0, description="price of a million tokens received")
 
     @field_validator("url")
     @classmethod

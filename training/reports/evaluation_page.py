@@ -43,6 +43,7 @@ def render(found: Evaluation, card: ModelCard, file: str) -> str:
     shown = {
         "comparison": bool(found.comparisons),
         "depths": bool(analysis.depths),
+        "threshold": bool(found.all.positives),
         "budget": analysis.budget is not None,
     }
     return render_page(

@@ -34,7 +34,7 @@ class ScoreOptions(BaseModel):
     shard_rows: int = Field(
         4096, ge=1, description="rows scored between two savings. Higher: less padding, more memory"
     )
-    skip_bad_rows: bool = Field(False, description="skip bad rows and write them to a file beside the output")
+    skip_bad_rows: bool = Field(False, description="skip bad rows; they go to a file that a message names")
     ray: str | None = Field(
         None, description="score on Ray: local starts one here; auto or HOST:PORT is a cluster of which this is a node"
     )

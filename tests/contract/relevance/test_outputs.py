@@ -87,7 +87,7 @@ def test_an_output_that_is_an_input_is_refused(place, name, link):
         out = place / "way" / "rows.jsonl"
     further = ["--overwrite"]
     message = refused(*COMMANDS[name], *further, folder=place, out=out)
-    assert "the file to be read" in message
+    assert " the input " in message
     assert file.read_bytes() == before
     assert not (place / "other.jsonl").exists()
 
@@ -99,7 +99,7 @@ def test_an_output_inside_an_input_folder_is_refused(place, name):
     for source in (place / "parts", place / "parts" / "part-*.jsonl"):
         out = place / "parts" / ("new.jsonl" if source.is_dir() else "part-0.jsonl")
         message = refused(*COMMANDS[name], "--overwrite", folder=place, out=out, **{"in": source})
-        assert "the file to be read" in message
+        assert " the input " in message
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -115,7 +115,7 @@ def test_what_is_there_stays_without_overwrite(place, name):
 @pytest.mark.parametrize("command", [["pipeline", "run"], ["ablate"]])
 def test_a_work_folder_inside_an_input_folder_is_refused(place, command):
     message = refused(*command, CONFIG, place / "out", "--train", place, folder=place)
-    assert "lies in the file to be read" in message
+    assert "lies in the input" in message
 
 
 def test_a_folder_that_holds_the_input_is_no_output(place):
@@ -125,14 +125,14 @@ def test_a_folder_that_holds_the_input_is_no_output(place):
 
 def test_other_things_that_are_read_are_no_outputs_either(place):
     memory = ["translate", "{in}", "{memory}", *TRANSLATE, "--overwrite"]
-    assert "the file to be read" in refused(*memory, folder=place)
+    assert " the input " in refused(*memory, folder=place)
     (place / "dev_QC.tsv").write_text("query\tcandidate\tlabel\na\tb\t1\n")
     held = ["translate", "{in}", place / "dev_QC.tsv", *TRANSLATE, "--overwrite"]
-    assert "the file to be read" in refused(*held, folder=place)
+    assert " the input " in refused(*held, folder=place)
     cache = ["negatives", "{in}", "{other}", "--cache", "{in}", *READ]
-    assert "the file to be read" in refused(*cache, folder=place)
+    assert " the input " in refused(*cache, folder=place)
     work = ["validate", "{in}", "{other}", "--work", "{in}", "--recipe", CONFIG, *READ]
-    assert "the file to be read" in refused(*work, folder=place)
+    assert " the input " in refused(*work, folder=place)
     inside = ["score", "{bundle}", "{in}", place / "bundle" / "out.jsonl"]
     (place / "bundle").mkdir()
     assert "lies in" in refused(*inside, folder=place)

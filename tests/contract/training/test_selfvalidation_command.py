@@ -135,7 +135,7 @@ def test_wrong_input_is_named(folder, tmp_path):
     given = arguments(folder, out)
     assert "rows are held out" in refused(*given, "--keep-out", rows)
     assert "judges of two kinds" in refused(*given, "--action", "relabel")
-    assert "is the file to be read" in refused(*arguments(folder, rows), "--overwrite")
+    assert "is the input" in refused(*arguments(folder, rows), "--overwrite")
     assert "margn" in refused(*given, "--option", "margn=1")
     assert "ends in .html" in refused(*given, "--review", tmp_path / "x.csv")
     assert "is a control of" in refused(*given, "--action", "review", "--control", tmp_path / "c.jsonl")

@@ -5,8 +5,10 @@ import importlib.util
 import itertools
 import json
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
@@ -211,6 +213,28 @@ def test_commands_that_a_page_shows_exist(page):
         )
         asked = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
         assert asked <= set(options), line
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_that_a_page_shows_are_taken_as_they_stand(page):
+    """Every line of a code block has the arguments that its command needs, with values of the right type."""
+    lines = re.sub(r"\\\n", " ", text_of(page)).splitlines()
+    for line in _code_lines(lines):
+        if "[" in line or "..." in line:  # how a command is used, not one to copy
+            continue
+        words = list(itertools.takewhile(lambda word: word not in SHELL, shlex.split(line, comments=True)))
+        words = words[words.index("relevance") + 1 :]
+        depth = 2 if _command(words[:2]) else 1
+        command = COMMANDS[" ".join(["relevance", *words[:depth]])]
+        try:
+            command.make_context(" ".join(words[:depth]), words[depth:])
+        except click.exceptions.Exit:  # --help
+            pass
+        except click.UsageError as error:
+            pytest.fail(f"{line.strip()}: {error.format_message()}")
+
+
+SHELL = {"|", ">", ">>", "<", "&", "&&", ";"}
 
 
 def _command(words):

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
+from relevance.evaluation.intervals import Interval
 from relevance.evaluation.metrics import Report, Scored, always_yes_f1, auc, best_threshold, evaluate, f1, histogram
 from relevance.evaluation.ranking import Lists
 
@@ -72,6 +73,18 @@ def test_one_class_has_no_auc():
     report = evaluate(Scored([1, 1], [0.2, 0.8], ["a", "b"], ["en", "en"]), 0.5, resamples=10)
     assert report.all.auc.value is None
     assert report.all.f1.value == pytest.approx(2 / 3)
+
+
+def test_rows_without_a_positive_one_have_no_f1():
+    report = evaluate(Scored([0, 0], [0.2, 0.8], ["a", "b"], ["en", "en"]), 0.5, resamples=10)
+    nothing = Interval(value=None, low=None, high=None)
+    assert report.all.f1 == report.all.always_yes_f1 == report.all.f1_gain == nothing
+    assert f"{report.all.f1:.3f}" == "-"
+
+
+def test_draws_without_a_positive_row_do_not_pull_the_interval_of_f1_down():
+    report = evaluate(Scored([1, 0, 0, 0], [0.9, 0.1, 0.1, 0.1], ["a", "b", "c", "d"], ["en"] * 4), 0.5)
+    assert (report.all.f1.low, report.all.f1.value) == (1, 1)
 
 
 def test_no_rows_is_an_error():

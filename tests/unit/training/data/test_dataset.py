@@ -377,9 +377,9 @@ def test_file_without_a_good_row_is_an_error_all_the_same(tmp_path):
 def test_bad_rows_never_overwrite_the_data(tmp_path):
     path = write_rows(tmp_path / "a.jsonl", GOOD, "{")
     before = path.read_bytes()
-    with pytest.raises(InputError, match="is the file to be read"):
+    with pytest.raises(InputError, match="is the input"):
         read_pairs(path, Task.QC, bad_rows_file=path)
-    with pytest.raises(InputError, match="lies in the file to be read"):
+    with pytest.raises(InputError, match="lies in the input"):
         read_pairs(path, Task.QC, bad_rows_file=tmp_path / "a.jsonl" / "bad.jsonl")
     assert path.read_bytes() == before
 

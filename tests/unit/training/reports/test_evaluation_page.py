@@ -105,7 +105,7 @@ def test_bad_input_is_named_before_anything_is_scored(folder):
     assert not (folder / "page.html").exists()
     with pytest.raises(InputError, match=r"ends in \.html"):
         evaluate(*given, page=folder / "page.txt")
-    with pytest.raises(InputError, match=r"lies in the file to be read"):
+    with pytest.raises(InputError, match=r"lies in the input"):
         evaluate(*given, page=folder / "model/reports/page.html")  # a bundle is complete
     (folder / "page.html").write_text("mine")
     with pytest.raises(ConfigError, match="exists already"):
@@ -113,3 +113,13 @@ def test_bad_input_is_named_before_anything_is_scored(folder):
     assert (folder / "page.html").read_text() == "mine"
     evaluate(*given, page=folder / "page.html", overwrite=True)
     assert "<svg" in (folder / "page.html").read_text()
+
+
+def test_rows_without_a_positive_one_have_a_page_without_f1(folder, capsys):
+    none = [LabeledPair(Pair(f"query {i}", f"goods,thing {i}", "en"), 0, str(i)) for i in range(30)]
+    write_pairs(folder / "none.jsonl", none, Task.QC)
+    evaluate(folder / "model", folder / "none.jsonl", page=folder / "page.html")
+    text = (folder / "page.html").read_text()
+    assert "F1 -" in text
+    assert "F1 over the threshold" not in text
+    assert "0.000" not in capsys.readouterr().out
