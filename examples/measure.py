@@ -10,7 +10,6 @@ build/ranking/results.*; `--out benchmarks/ranking/results.json` renews the comm
 import argparse
 import json
 import os
-import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from plot import plot
 from relevance import Scorer
 from relevance.evaluation.intervals import Interval
 from relevance.evaluation.soundness import Advice
+from relevance.model.cores import processor
 from training.data.provenance import now, source_commit
 
 OUT = Path("build/ranking/results.json")
@@ -184,7 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "source_commit": source_commit(),
         "machine": {
             "cpus": os.cpu_count(),
-            "processor": platform.machine(),
+            "processor": processor(),
             "device": scorer.device,
             "load": round(os.getloadavg()[0], 1),
         },

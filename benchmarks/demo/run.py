@@ -148,6 +148,12 @@ def ranks(clone: Path) -> list[dict[str, Any]]:
     return found
 
 
+def processor(clone: Path) -> str:
+    """Return the name of the processor, as the demo's environment reads it."""
+    command = [clone / ".venv/bin/python", "-c", "from relevance.model.cores import processor; print(processor())"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=clone).stdout.strip()
+
+
 def training_languages(clone: Path) -> list[str]:
     """Return the languages of the sample's QC training rows."""
     with (clone / "build/demo/sample/train_QC.txt").open(encoding="utf-8") as rows:
@@ -173,7 +179,7 @@ def main() -> None:
     result = {
         "command": "python benchmarks/demo/run.py",
         "source_commit": commit.stdout.strip(),
-        "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
+        "machine": {"cpus": os.cpu_count(), "processor": processor(clone), "python": platform.python_version()},
         "data": "the embedded sample: synthetic, no benchmark of quality",
         "load_before": round(load, 2),
         "installation_seconds": round(first["installed"]),

@@ -6,13 +6,13 @@ fired and how many series each query of the dashboards returned. Writes nothing 
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from relevance.model.cores import processor
 from training.data.provenance import now, source_commit
 
 TEST = "tests/e2e/test_observability.py"
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
         "command": f"python benchmarks/operate/alerts.py {out}",
         "created": now(),
         "source_commit": source_commit(),
-        "machine": {"cpus": os.cpu_count(), "processor": platform.machine()},
+        "machine": {"cpus": os.cpu_count(), "processor": processor()},
         "prometheus": version.split()[2],
         **found,
     }

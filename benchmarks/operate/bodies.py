@@ -25,6 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, which is no part of the package
 
+from relevance.model.cores import processor
 from relevance.tasks import Task
 from service.api.admin.app import create_admin_app
 from service.api.app import create_app
@@ -191,12 +192,6 @@ def worst(result: dict[str, dict[str, Any]]) -> dict[str, Any]:
         if cell["memory_above_before_bodies"] > GOAL_BODIES and cell["memory_above_before_bytes"] > 2**21
     }
     return found | {"tried": len(cells), f"p99_over_{GOAL_MS}_ms": late, f"memory_over_{GOAL_BODIES}_bodies": large}
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return found[1] if found else platform.processor()
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import platform
 import signal
 import sys
 import tempfile
@@ -27,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, which is no p
 import numpy as np
 
 from relevance.client import AsyncClient, Client, RerankPolicy, RerankResult
+from relevance.model.cores import processor
 from relevance.tasks import Task
 from tests.serving import Process, running
 from tests.tiny import tiny_bundle
@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "command": f"python benchmarks/operate/fallback.py {options.out}",
         "created": now(),
         "source_commit": source_commit(),
-        "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "load": round(os.getloadavg()[0], 1)},
+        "machine": {"cpus": os.cpu_count(), "processor": processor(), "load": round(os.getloadavg()[0], 1)},
         "budget_ms": BUDGET_MS,
         "candidates": len(TITLES),
         "calls": CALLS,

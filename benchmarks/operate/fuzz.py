@@ -24,6 +24,7 @@ import httpx
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for `tests`, which is no part of the package
 
 from relevance.errors import RelevanceError
+from relevance.model.cores import processor
 from relevance.tasks import ANALYTICUP_TASKS
 from service.auth.key_file import entry, new_secret
 from tests.malformed import SCORE, malformed, send_all
@@ -145,6 +146,7 @@ def main(arguments: Sequence[str]) -> None:
         "command": f"python benchmarks/operate/fuzz.py {' '.join(arguments)}",
         "created": now(),
         "source_commit": source_commit(),
+        "processor": processor(),
         "python": platform.python_version(),
         "seed": options.seed,
     }

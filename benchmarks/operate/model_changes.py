@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from onnx import helper, numpy_helper
 
 from relevance.model.bundle import MODEL_FILE, Bundle, write_bundle_files
 from relevance.model.card import TOKENIZER_FILE
+from relevance.model.cores import processor
 from relevance.model.session import onnxruntime
 from relevance.tasks import Pair
 from service.runtime.session import Engine
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str]) -> None:
         "command": f"python benchmarks/operate/model_changes.py {shlex.join(arguments)}",
         "created": now(),
         "source_commit": source_commit(),
-        "machine": {"cpus": os.cpu_count(), "processor": platform.machine(), "onnxruntime": onnxruntime.__version__},
+        "machine": {"cpus": os.cpu_count(), "processor": processor(), "onnxruntime": onnxruntime.__version__},
         "note": options.note,
         "load_average": {"at_start": load, "at_end": os.getloadavg()[0]},  # of one minute: above the cores, work waits
         "model": {"name": first.manifest.name, "megabytes": round((first.folder / MODEL_FILE).stat().st_size / 1e6)},

@@ -9,12 +9,12 @@ alone.
 import json
 import os
 import platform
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from relevance.model.cores import processor
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.data.dataset import read_pairs
 from training.data.labels.weights import LABEL_SHARE
@@ -89,10 +89,7 @@ def qi_rows() -> tuple[Rows, Rows]:
 
 def machine() -> dict[str, object]:
     """Return the machine of a measurement."""
-    names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    flags = re.findall(r"avx512_bf16|avx512_vnni|avx512f|avx2", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    processor = f"{names[0] if names else platform.machine()}, {', '.join(sorted(set(flags)))}"
-    return {"cpus": os.cpu_count(), "processor": processor, "python": platform.python_version()}
+    return {"cpus": os.cpu_count(), "processor": processor(), "python": platform.python_version()}
 
 
 def _choosing(rows: Rows, seed: int) -> tuple[Rows, Rows]:

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rows import with_shelves
 
+from relevance.model.cores import processor
 from relevance.tasks import LabeledPair, Task, query_key
 from relevance.text.formatting import PairFormat
 from training.data.dataset import read_pairs
@@ -222,7 +223,7 @@ def machine() -> dict[str, Any]:
     threads = os.environ.get("OMP_NUM_THREADS", "not set")
     load = [round(value, 2) for value in os.getloadavg()]
     facts = {"cores": cores, "omp_num_threads": threads, "load_average_before": load}
-    return {**facts, "processor": platform.machine(), "python": platform.python_version(), "numpy": np.__version__}
+    return {**facts, "processor": processor(), "python": platform.python_version(), "numpy": np.__version__}
 
 
 def main(arguments: Sequence[str]) -> None:

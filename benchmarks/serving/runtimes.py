@@ -21,7 +21,7 @@ from results.report import about, model_of, write
 
 from relevance.evaluation.metrics import auc
 from relevance.model.bundle import Bundle
-from relevance.model.openvino_model import CPU_FACTS, OpenVinoModel
+from relevance.model.openvino_model import OpenVinoModel
 from relevance.model.session import BundleSession
 from relevance.text.tokenization import TokenizedPair
 from service.batch_shape import CPU_SHAPE, OPENVINO_SHAPE, BatchShape
@@ -131,11 +131,9 @@ def main(arguments: Sequence[str]) -> None:
         )
         print(json.dumps({"loaded": loaded, "after_all_batches": resident_bytes() // 2**20}))
         return
-    facts = CPU_FACTS.read_text(encoding="utf-8").splitlines()
-    processor = next((line.partition(":")[2].strip() for line in facts if line.startswith("model name")), "")
     import openvino
 
-    head = {**about(arguments), "openvino": openvino.__version__, "processor": processor, "model": model_of(bundle)}
+    head = {**about(arguments), "openvino": openvino.__version__, "model": model_of(bundle)}
     write({**head, **measure(bundle, given.rows, given.pairs)}, given.out)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from relevance.evaluation.metrics import auc
-from relevance.model.cores import usable_cores
+from relevance.model.cores import processor, usable_cores
 from relevance.tasks import LabeledPair, Task
 from training.data.provenance import now, source_commit
 from training.threads import PASSIVE, others_busy
@@ -182,10 +182,8 @@ def machine() -> dict[str, Any]:
     """Return processor, cores and versions."""
     from importlib.metadata import version
 
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     packages = ("torch", "transformers", "sentence-transformers")
-    return {"processor": names[0], "cores": usable_cores()} | {name: version(name) for name in packages}
+    return {"processor": processor(), "cores": usable_cores()} | {name: version(name) for name in packages}
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ also measures and reports what else ran on the machine (`others_busy`, in cores)
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
-from relevance.model.cores import usable_cores
+from relevance.model.cores import processor, usable_cores
 from training.data.provenance import now, source_commit
 from training.threads import PASSIVE, others_busy
 
@@ -95,10 +94,7 @@ def main() -> None:
                 for loop in loops:
                     loop.kill()
                     loop.wait()
-    models = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    machine = {"processor": models[0] if models else platform.processor(), "cores": cores}
+    machine = {"processor": processor(), "cores": cores}
     content = {"command": " ".join(sys.argv), "created": now(), "source_commit": source_commit(), "machine": machine}
     options.out.write_text(json.dumps(content | {"runs": found}, indent=1) + "\n", encoding="utf-8")
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from relevance.errors import BundleError, MachineError
 from relevance.model.bundle import MODEL_FILE, Bundle
-from relevance.model.cores import usable_cores
+from relevance.model.cores import CPU_FACTS, cpu_flags, usable_cores
 from relevance.model.session import check_names, run_error
 from relevance.telemetry import block_telemetry_packages
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})  # of /proc/cpuinfo: the processor multiplies in bf16
 BF16_TOLERANCE = 0.05  # largest difference of a golden logit from fp32: at most 0.0125 of a score
-CPU_FACTS = Path("/proc/cpuinfo")
 WHERE = re.compile(r"(Exception from|Check '.*?' failed at) \S+:\d+:? ?")  # in OpenVINO's source, before what is wrong
 
 
@@ -88,10 +87,7 @@ def why_not_bf16(bundle: Bundle, cpu_facts: Path = CPU_FACTS) -> str | None:
 
 def has_bf16(cpu_facts: Path = CPU_FACTS) -> bool:
     """Return whether the processor multiplies in bf16. OpenVINO says so of slower ones too, which convert to fp32."""
-    try:
-        return not BF16_FLAGS.isdisjoint(cpu_facts.read_text(encoding="utf-8", errors="replace").split())
-    except OSError:  # no Linux: not known
-        return False
+    return not BF16_FLAGS.isdisjoint(cpu_flags(cpu_facts))
 
 
 def _compile(bundle: Bundle, options: dict[str, Any]) -> "openvino.CompiledModel":

@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from relevance.model.bundle import Bundle
+from relevance.model.cores import processor
 from relevance.model.session import onnxruntime
 from relevance.tasks import Pair
 from training.data.dataset import read_pairs
@@ -24,7 +24,7 @@ def about(arguments: Sequence[str]) -> dict[str, Any]:
         "source_commit": source_commit(),
         "machine": {
             "cpus": os.cpu_count(),
-            "processor": platform.machine(),
+            "processor": processor(),
             "onnxruntime": onnxruntime.__version__,
             "load": os.getloadavg()[0],
             **gpu(),

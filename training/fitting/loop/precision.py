@@ -6,6 +6,8 @@ from typing import Literal
 
 import torch
 
+from relevance.model.cores import CPU_FACTS, cpu_flags
+
 log = logging.getLogger(__name__)
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -15,7 +17,6 @@ Precision = Literal["fp32", "bf16", "fp16"]
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 # Architectures whose code fails in 16 bits: DeBERTa (not v2, v3) fills masked scores with the least fp32 number.
 FP32_ONLY = frozenset({"deberta"})
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def training_device() -> torch.device:
@@ -43,10 +44,6 @@ def resolve_precision(asked: Literal["auto"] | Precision, device: torch.device, 
     return automatic if asked == "auto" else asked
 
 
-def has_bf16(cpuinfo: Path = _CPUINFO) -> bool:
+def has_bf16(cpu_facts: Path = CPU_FACTS) -> bool:
     """Whether this machine's processor multiplies bf16 numbers; False where the system does not tell."""
-    try:
-        words = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
-    except OSError:
-        return False
-    return not BF16_FLAGS.isdisjoint(words)
+    return not BF16_FLAGS.isdisjoint(cpu_flags(cpu_facts))
