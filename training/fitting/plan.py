@@ -105,8 +105,9 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
             learning = [value for value in model.parameters() if value.requires_grad]
             words = model.encoder.get_input_embeddings()
             weights += size_of(words) if isinstance(words, UsedRows) else 0
-            step = peak_bytes(lambda: _steps(model, (rows, tokens), parts, precision))
-            evaluation = peak_bytes(lambda: _score(model, (max(1, SCORED_TOKENS // longest), longest)))
+            step = peak_bytes(lambda: _steps(model, (rows, tokens), parts, precision), model)
+            scored = max(1, SCORED_TOKENS // longest), longest
+            evaluation = peak_bytes(lambda: _score(model, scored), model)
     trained = sum(value.numel() * value.element_size() for value in learning)
     return Plan(
         parameters=parameters + further,

@@ -18,14 +18,18 @@ _CONTENT = torch.ops.aten._local_scalar_dense.default  # what `bool(tensor)` and
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of all tensors that are made within it: those alive `now`, and the `peak`.
 
+    Those of `module` were made before it. So they do not count, and neither do views of them, as products of linear
+    layers make of their weights.
+
     Fake tensors have no content; a question for it is answered with 0. So a mask counts as one that masks something,
     which costs an attention the most memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, module: nn.Module | None = None) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self._known: dict[int, weakref.ref[Any]] = {}
+        before = [tensor.untyped_storage() for tensor in _tensors(module)] if module else []
+        self._known: dict[int, Any] = {id(storage): storage for storage in before}  # or a weak reference to it
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -57,13 +61,17 @@ class LiveBytes(TorchDispatchMode):
         return free
 
 
-def peak_bytes(run: Callable[[], Any]) -> int:
-    """Return the most bytes that tensors made within `run` take at once."""
-    with LiveBytes() as live:
+def peak_bytes(run: Callable[[], Any], module: nn.Module) -> int:
+    """Return the most bytes that tensors made within `run` take at once, beside those of `module`."""
+    with LiveBytes(module) as live:
         run()
     return live.peak
 
 
 def size_of(module: nn.Module) -> int:
     """Return the bytes of a module's parameters and buffers."""
-    return sum(part.numel() * part.element_size() for part in (*module.parameters(), *module.buffers()))
+    return sum(part.numel() * part.element_size() for part in _tensors(module))
+
+
+def _tensors(module: nn.Module) -> tuple[Tensor, ...]:
+    return (*module.parameters(), *module.buffers())
