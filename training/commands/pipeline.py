@@ -52,7 +52,8 @@ def run(
 ) -> None:
     """Run the stages of a recipe: clean, split, translate, mine, filter, train, calibrate, evaluate and export.
 
-    Results in OUT are reused: a rerun repeats only stages that changed, and an interrupted run resumes.
+    OUT/bundle leads to the bundle, OUT/checkpoint to the checkpoint. Results in OUT are reused: a rerun repeats only
+    stages that changed, and an interrupted run resumes.
     """
     from training.pipeline.run import Pipeline
     from training.pipeline.store import Store
@@ -70,10 +71,8 @@ def run(
     flattering = "" if outcome.evaluated_on == "test" else " (the rows that threshold and calibration were tuned on)"
     title = f"{chosen.name} on {outcome.evaluated_on}{flattering}"
     print_metrics(outcome.report, title, as_json=False)
-    for name in ("card", "export"):
-        if name in outcome.stages:
-            kind = {"card": "checkpoint", "export": "bundle"}[name]
-            print(f"{kind}: {outcome.stages[name].file(kind)}")
+    for kind, folder in outcome.products.items():
+        print(f"{kind}: {folder}")
 
 
 @pipeline.command()

@@ -13,7 +13,7 @@ of JSON arrays are counted from 1. A row without `id` takes its number as id, on
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from relevance.errors import InputError
 from relevance.tasks import UNKNOWN_LANGUAGE, LabeledPair, Task
-from training.data.fields import LANGUAGE_TAG, Fields, missing_column
+from training.data.fields import LANGUAGE_TAG, Fields
+from training.data.files.columns import column_option, likely_column, missing_column, missing_columns
 from training.data.files.file_types import Record, records_of
 from training.data.files.parts import PARQUET, Part, parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions
@@ -147,6 +148,7 @@ class _Reader:
             check_files([self._target], [path], overwrite=True)
         self._good = self._odd = 0  # good rows; those with a label and a share that contradict each other
         self._unknown: Counter[str] = Counter()  # rows by a language tag that is no code
+        self._untold, self._language_column = 0, None  # rows without a language; the column that may hold it
         self._bad: list[BadRow] = []
 
     def rows(self, require_labels: bool) -> Iterator[Row]:
@@ -168,11 +170,20 @@ class _Reader:
             if isinstance(row, Row):
                 self._good += 1
                 self._odd += has_other_share(row.label, row.extra)
-                if row.pair.language == UNKNOWN_LANGUAGE and LANGUAGE_TAG in row.extra:
-                    self._unknown[str(row.extra[LANGUAGE_TAG]).casefold()] += 1
+                if row.pair.language == UNKNOWN_LANGUAGE:
+                    self._see_no_language(row.extra)
                 yield row
             else:
                 self._bad.append(row)
+
+    def _see_no_language(self, extra: Mapping[str, object]) -> None:
+        """Count a row without a language, or with a tag that is no code."""
+        if LANGUAGE_TAG in extra:
+            self._unknown[str(extra[LANGUAGE_TAG]).casefold()] += 1
+            return
+        self._untold += 1
+        if self._untold == self._good == 1:
+            self._language_column = likely_column("language", list(extra))
 
     @cached_property
     def report(self) -> ReadReport:
@@ -201,6 +212,12 @@ class _Reader:
                 "%s: %d rows have a language that is no known code (%s); they count as rows of unknown language; "
                 "expected codes such as 'en' or 'pt-BR'",
                 *(self._path, sum(named.values()), some),
+            )
+        if self._language_column is not None and self._untold == self._good:
+            log.warning(
+                "%s: no row has a language, and so each has the threshold of an unknown one; does the column %r hold "
+                "them? Then give %s",
+                *(self._path, self._language_column, column_option(self._language_column, "language")),
             )
 
 
@@ -260,8 +277,8 @@ def raise_if_column_missing(path: Path, bad: Sequence[BadRow]) -> None:
     """Raise one error for the whole file if all rows that are objects lack the same field."""
     objects = [row for row in bad if row.problems[0].field != WHOLE_ROW]
     absent = [{p.field for p in row.problems if p.kind == MISSING} for row in objects]
-    for name in sorted(set.intersection(*absent)) if absent else ():
-        raise missing_column(str(path), name, list(json.loads(objects[0].raw)))
+    if missing := sorted(set.intersection(*absent)) if absent else []:
+        raise missing_columns(str(path), missing, list(json.loads(objects[0].raw)))
 
 
 def _printable(text: str) -> str:

@@ -1,8 +1,6 @@
 """The fields of a row: the names that columns may have, and the checks of values."""
 
-import difflib
 import json
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,7 @@ from relevance.errors import InputError
 from relevance.languages import normalize_language
 from relevance.tasks import Pair, Task
 from training.data.extras import SOURCE_ID
+from training.data.files.columns import QUERY_FIELD, likely_column, meant, missing_column, missing_columns, plain_name
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.labels.clicks import CLICKS, IMPRESSIONS, check_counts
 from training.data.labels.grades import GRADE, label_of
@@ -21,22 +20,11 @@ from training.data.labels.weights import HALF, LABEL_SHARE
 from training.data.rows import LABEL_EXTRAS, MISSING, UNKNOWN_GRADE, UNKNOWN_LABEL, Problem, Row, listed
 from training.data.values import MISSING_WORDS, HexDigits, is_missing, is_rounded, plain_id
 
-QUERY_FIELD = "origin_query"
 LANGUAGE_TAG = "language_tag"  # the extra that keeps the tag that a file had, if it is not the language code
 PACKED_EXTRAS = "extra"  # the column of a pipeline's Parquet files that holds all extras as a JSON object
 _MISSING_LANGUAGES = frozenset(word.lower() for word in MISSING_WORDS)
 # White space, control and format characters (zero-width space, byte order mark): text of only these is invisible.
 _UNSEEN = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
-_LIKELY = {  # words in the names that these columns have in other data sets
-    QUERY_FIELD: ("query", "search", "keyword", "term"),
-    "category_path": ("categor", "path", "taxonomy", "breadcrumb"),
-    "item_title": ("title", "product", "item", "name"),
-    "document": ("document", "doc", "passage", "text", "candidate"),
-    "label": ("label", "relevan", "grade", "target"),
-    "language": ("lang", "locale"),
-    CLICKS: ("click",),
-    IMPRESSIONS: ("impression", "view", "shown"),
-}
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,7 @@ class Fields:
             if name not in self.known:
                 expected = listed(sorted(self.known))
                 raise InputError(
-                    f"columns: unknown field {name!r}; expected one of {expected}{_meant(name, self.known)}"
+                    f"columns: unknown field {name!r}; expected one of {expected}{meant(name, self.known)}"
                 )
             if count > 1:
                 raise InputError(f"columns: {count} columns are mapped to {name!r}; expected one")
@@ -71,7 +59,7 @@ class Fields:
     @cached_property
     def renames(self) -> dict[str, str]:
         """The column names of the user, each with its field."""
-        given = {source: _plain(name) for source, name in self.reading.columns.items()}
+        given = {source: plain_name(name) for source, name in self.reading.columns.items()}
         return {source: self.aliases.get(name, name) for source, name in given.items()}
 
     @cached_property
@@ -96,9 +84,10 @@ class Fields:
             raise missing_column(path, name, names)
         labels = (self.counts or ("label",)) if self.require_labels else ()
         required = [QUERY_FIELD, self.task.candidate_field, *labels]
-        for name in required:
-            if name not in found.values():
-                raise missing_column(path, name, names)
+        if missing := [name for name in required if name not in found.values()]:
+            unused = [column for column in names if column not in found]
+            language = None if "language" in found.values() else likely_column("language", unused)
+            raise missing_columns(path, missing, names, [("language", language)] if language else [])
 
     def is_label(self, name: str, names: Sequence[str]) -> bool:
         """Return whether a column of a header holds labels 0 and 1."""
@@ -199,43 +188,11 @@ class Fields:
         return extra
 
 
-def missing_column(path: str, name: str, found: Sequence[str]) -> InputError:
-    """Return the error for a column that is missing in the whole file, with the option that names it."""
-    message = f"{path}: column {name!r} is missing; columns found: {listed(found)}"
-    if name not in _LIKELY and name != "id":
-        return InputError(f"{message}{_meant(name, found)}")
-    if found and all(column.startswith('"') and column.endswith('"') for column in found):
-        return InputError(f"{message}; the cells are in quotes: give --quotes")
-    guess = _likely(name, found)
-    if guess is None:
-        return InputError(f"{message}; if one of them holds it, name it: --column NAME={name}")
-    shown = f"{guess}={name}" if re.fullmatch(r"[\w.-]+", guess) else f"'{guess}={name}'"
-    return InputError(f"{message}; did you mean {guess!r}? Then give --column {shown}")
-
-
-def _likely(name: str, found: Sequence[str]) -> str | None:
-    others = [column for column in found if _plain(column) not in _LIKELY]
-    plain = {_plain(column): column for column in reversed(others)}
-    if close := difflib.get_close_matches(name, plain, n=1, cutoff=0.7):
-        return plain[close[0]]
-    hints = (column for part in _LIKELY.get(name, ()) for key, column in reversed(plain.items()) if part in key)
-    return next(hints, None)
-
-
-def _meant(name: str, names: Sequence[str] | frozenset[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(names), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def _match(name: str, names: Sequence[str], taken: Mapping[str, str] | tuple[()]) -> str | None:
     """Return the exact match of a name, else the first match that ignores case and white space; None if neither."""
     if name in names:
         return None if name in taken else name
-    return next((each for each in names if each not in taken and _plain(each) == _plain(name)), None)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", "_", name.strip().strip("\ufeff").casefold())
+    return next((each for each in names if each not in taken and plain_name(each) == plain_name(name)), None)
 
 
 def _text(record: dict[str, Any], name: str, problems: list[Problem]) -> str:

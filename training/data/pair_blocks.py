@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from relevance.errors import InputError
 from relevance.tasks import Task
 from training.data.dataset import bad_row
-from training.data.fields import QUERY_FIELD, Fields, language_code, missing_column
+from training.data.fields import Fields, language_code
+from training.data.files.columns import QUERY_FIELD, missing_column
 from training.data.files.file_types import Record, record_blocks
 from training.data.files.parts import Part, parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions

@@ -19,7 +19,7 @@ import numpy as np
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task
-from training.data.fields import QUERY_FIELD
+from training.data.files.columns import QUERY_FIELD
 from training.data.files.writers import write_file
 from training.data.groups import group_key
 from training.data.splitting.assignment import TRAIN, assign

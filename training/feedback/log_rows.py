@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from relevance.tasks import Pair, Task
-from training.data.fields import QUERY_FIELD
+from training.data.files.columns import QUERY_FIELD
 from training.data.labels.clicks import CLICKS, IMPRESSIONS, BetaPrior, with_rate
 from training.data.labels.grades import Grades, label_of
 from training.data.labels.weights import HALF, LABEL_CUT, LABEL_SHARE, LABEL_VOTES, LABEL_WEIGHT

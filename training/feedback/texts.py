@@ -7,7 +7,8 @@ from pathlib import Path
 from relevance.errors import InputError
 from relevance.feedback import KEY_FILE, hash_of
 from relevance.tasks import Task
-from training.data.fields import QUERY_FIELD, Fields, missing_column
+from training.data.fields import Fields
+from training.data.files.columns import QUERY_FIELD, missing_column
 from training.data.files.file_types import records_of
 from training.data.files.parts import parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions

@@ -8,7 +8,7 @@ so that none is made for a later stage that is there already.
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from training.fitting.servable import check_packages
 from training.pipeline.keys import ingredients, view
 from training.pipeline.recipe import PipelineRecipe
 from training.pipeline.row_stages import Datasets
-from training.pipeline.stage_run import CHECKPOINT, DEV, TEST, TRAIN, Caches, StageRun
+from training.pipeline.stage_run import BUNDLE, CHECKPOINT, DEV, TEST, TRAIN, Caches, StageRun
 from training.pipeline.stages import STAGES, maker_of
 from training.pipeline.store import Ingredients, Result, Store
 from training.pipeline.summary import summary
@@ -29,6 +29,7 @@ from training.pipeline.tables import open_rows
 log = logging.getLogger(__name__)
 
 STATE_FILE = "run.json"
+PRODUCTS = {"card": "checkpoint", "export": BUNDLE}  # the stage that makes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Outcome:
     tuned: Tuned
     logits: Path
     stages: dict[str, Result]
+    products: dict[str, Path] = field(default_factory=dict)  # `checkpoint` and `bundle`, where the run made them
 
 
 class Pipeline:
@@ -89,7 +91,12 @@ class Pipeline:
             "evaluated_on": outcome.evaluated_on,
         }
         write_text(self.store.folder / STATE_FILE, json.dumps(state, indent=2) + "\n")
-        return replace(outcome, stages=self.stages)
+        return replace(outcome, stages=self.stages, products=self._products())
+
+    def _products(self) -> dict[str, Path]:
+        """Return the places of checkpoint and bundle: links in the folder that lead to those of this run."""
+        made = {kind: self.stages[stage].file(kind) for stage, kind in PRODUCTS.items() if stage in self.stages}
+        return {kind: self.store.link(kind, folder) for kind, folder in made.items()}
 
     def result(self, name: str) -> Result:
         """Find or make a stage's result, with the results that it needs."""

@@ -139,6 +139,24 @@ class Store:
         self.made.append(stage)
         return Result(place, manifest)
 
+    def link(self, name: str, target: Path) -> Path:
+        """Let `name` in the folder lead to a part of a result, and return its path; `target` where no link can be made.
+
+        A link of an earlier run is replaced. Anything else of that name stays.
+        """
+        place = self.folder / name
+        if place.exists() and not place.is_symlink():
+            return target
+        beside = self.folder / "work" / f"link-{name}"
+        try:
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            beside.unlink(missing_ok=True)
+            beside.symlink_to(target.relative_to(self.folder))
+            beside.replace(place)
+        except OSError:  # a file system without links
+            return target
+        return place
+
     def drop(self, result: Result, part: str = "") -> None:
         """Remove a result, or a folder in it, to save room; a run that needs it makes it again."""
         folder = result.folder / part

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from relevance.errors import InputError
 from relevance.storage.files import whole_file
 from relevance.tasks import LabeledPair, Task
-from training.data.fields import QUERY_FIELD
+from training.data.files.columns import QUERY_FIELD
 from training.data.stored.batches import SCHEMA, resized
 from training.data.stored.rows import StoredRows, batches_of
 

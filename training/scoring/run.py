@@ -18,7 +18,7 @@ from relevance.scorer import Scorer
 from relevance.storage.files import sha256_of
 from relevance.storage.outputs import STANDARD, check_outputs, write_text
 from relevance.tasks import ANALYTICUP_TASKS, Task
-from training.data.fields import QUERY_FIELD
+from training.data.files.columns import QUERY_FIELD
 from training.data.files.parts import parts_of
 from training.data.files.writers import check_files, output_file, output_type, write_file
 from training.data.provenance import fingerprint

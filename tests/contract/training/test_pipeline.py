@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -215,6 +216,19 @@ def test_the_bundle_carries_what_was_tuned(folder):
     assert manifest.calibration == outcome.tuned.calibration
     assert manifest.metrics == outcome.report
     assert sum(manifest.dev_rows.values()) == sum(manifest.score_histogram) == outcome.tuned.dev_rows
+    assert outcome.products == {name: folder / "out" / name for name in ("checkpoint", "bundle")}
+    assert Bundle.open(folder / "out" / "bundle").manifest == manifest
+
+
+def test_a_link_leads_to_the_last_result_and_never_replaces_what_is_no_link(tmp_path):
+    store = Store(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / "stages" / name).mkdir(parents=True)
+        assert store.link("bundle", tmp_path / "stages" / name) == tmp_path / "bundle"
+    assert (tmp_path / "bundle").readlink() == Path("stages/b")
+    (tmp_path / "checkpoint").mkdir()
+    assert store.link("checkpoint", tmp_path / "stages" / "b") == tmp_path / "stages" / "b"
+    assert not (tmp_path / "checkpoint").is_symlink()
 
 
 def test_show_tells_each_stage_and_the_way_of_a_row(folder):

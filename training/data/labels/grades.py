@@ -15,6 +15,7 @@ from typing import Any
 from relevance.errors import ConfigError
 
 GRADE = "grade"  # the extra that keeps the grade of the file
+_SAID = {"yes": 1, "y": 1, "no": 0, "n": 0}
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _GROUPED = re.compile(r"[1-9]\d{0,2}([.,]\d{3})+")
 _CUTS: dict[str, Callable[[float, float], bool]] = {
@@ -120,7 +121,9 @@ def count_of(value: Any) -> int | None:
 
 
 def label_of(value: Any) -> int | None:
-    """Return the label 0 or 1 of a number or text (`1.0`, `true`); None if it is neither."""
+    """Return the label 0 or 1 of a number or text (`1.0`, `true`, `yes`, `N`); None if it is neither."""
+    if isinstance(value, str) and (said := _SAID.get(value.strip().casefold())) is not None:
+        return said
     number = number_of(value)
     return int(number) if number in (0, 1) else None
 

@@ -9,6 +9,7 @@ import json
 import lzma
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -269,6 +270,35 @@ def test_a_missing_column_comes_with_the_option_that_names_it(tmp_path, header, 
     assert option in refused(lines(tmp_path / "a.csv", header, "a,b,1"))
     first, second, third = header.split(",")
     assert option in refused(json_lines(tmp_path / "a.jsonl", {first: "a", second: "b", third: 1}))
+
+
+def test_all_missing_columns_come_with_their_options_in_one_message(tmp_path):
+    path = lines(tmp_path / "a.csv", "Search Term,Product Title,Locale,Relevant,Notes", "a,b,pt-BR,yes,c")
+    message = refused(path)
+    assert "columns 'origin_query', 'item_title', 'label' are missing" in message
+    options = message.partition("Then give ")[2]
+    wanted = {"Search Term": "origin_query", "Product Title": "item_title", "Relevant": "label", "Locale": "language"}
+    given = dict(word.split("=") for word in shlex.split(options) if word != "--column")
+    assert given == wanted
+    [row] = read(path, columns=given)
+    assert (row.pair.language, row.label, row.extra["language_tag"]) == ("pt", 1, "pt-BR")
+    assert refused(lines(path, "lang,title,query,ok", "en,a,b,1")).endswith(
+        "Then give --column title=item_title --column NAME=label --column lang=language"
+    )
+
+
+def test_a_likely_column_of_languages_is_named_where_no_row_has_one(tmp_path, caplog):
+    read(lines(tmp_path / "a.csv", "query,candidate,label,lang", "a,b,1,ja", "c,d,0,"))
+    assert "does the column 'lang' hold them? Then give --column lang=language" in caplog.text
+    caplog.clear()
+    read(lines(tmp_path / "b.csv", "query,candidate,label,lang,language", "a,b,1,ja,ja", "c,d,0,,"))
+    read(lines(tmp_path / "c.csv", "query,candidate,label,note", "a,b,1,ja"))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("said", "label"), [("yes", 1), (" Y ", 1), ("NO", 0), ("n", 0), ("True", 1), ("1.00", 1)])
+def test_labels_may_be_said_in_words(tmp_path, said, label):
+    assert read(lines(tmp_path / "a.csv", "query,candidate,label", f"a,b,{said}"))[0].label == label
 
 
 def test_a_column_of_the_user_is_found_whatever_its_case_or_said_to_be_meant(tmp_path):
