@@ -119,6 +119,15 @@ def test_bad_rows_are_skipped_only_when_asked_and_kept_in_a_file(tmp_path, data)
     assert len(lines) == 40
 
 
+def test_clean_goes_on_with_the_good_rows_where_asked(tmp_path, data):
+    with data.open("a") as file:
+        file.write('{"label": 7}\n')
+    done = relevance("data", "clean", data, tmp_path / "out.jsonl", "--task", "qc", "--tags", "off", "--skip-bad-rows")
+    assert done.returncode == 0, done.stderr
+    assert f"1 bad rows skipped, written to {tmp_path / 'out.jsonl.bad_rows.rows.jsonl'}" in done.stderr
+    assert (tmp_path / "out.jsonl").read_text().count("\n") == 40
+
+
 def test_split_shares_that_do_not_add_up(tmp_path, data):
     message = refused("data", "split", data, tmp_path / "out", "--task", "qc", "--dev", "0.7", "--test", "0.6")
     assert "fraction" in message or "split" in message

@@ -78,7 +78,7 @@ def clean(
     file: RowsArgument,
     out: Annotated[Path, typer.Argument(help=f"The file to make. {OUT_HELP}")],
     task: TaskOption,
-    reading: Reading,
+    files: PairFiles,
     options: Annotated[CleaningOptions, Fields("contradictions", "tags")],
     output: Output,
 ) -> None:
@@ -88,11 +88,11 @@ def clean(
     label_votes, label by majority (1 for a tie), label_weight (the mean weight of a vote).
     """
     from training.cleaning.stage import clean as cleaned
-    from training.data.dataset import store_pairs
     from training.data.splits import write_pairs
 
     check_files([out], [file], overwrite=output.overwrite)
-    rows, report = cleaned(store_pairs(file, task, reading=reading).rows, task, options)
+    read = files.store(file, task, file if out == STANDARD else out, "rows")
+    rows, report = cleaned(read, task, options)
     write_pairs(out, rows, task)
     say(report.model_dump_json() if output.as_json else report.text(), out)
 
