@@ -83,6 +83,19 @@ def test_playground_shows_scores_and_has_no_fault(browser, url, size, scheme):
         assert opened.faults == []
 
 
+@pytest.mark.parametrize("task", ["qc", "qi"])
+def test_a_service_with_one_model_shows_no_stray_word(browser, bundles, task):
+    with running({task: bundles[task]}, threads=1) as process, tab(browser, process.wait_ready()) as opened:
+        opened.go("/")
+        scored(opened.page, 9)
+        assert opened.page.get_by_role("group", name="Tasks shown").count() == 0
+        for view, heading in (("Live", "Live"), ("Models", "Models"), ("Playground", "Playground")):
+            shown = opened.page.locator("main").inner_text().split()
+            assert not {"null", "undefined", "NaN", "false", "[object", "Object]"} & set(shown)
+            opened.page.get_by_role("link", name=view).click()
+            opened.page.get_by_role("heading", name=heading, exact=True).wait_for()
+
+
 def test_scores_are_those_of_the_service_and_the_address_keeps_the_state(browser, url):
     with tab(browser, url) as opened:
         page = opened.page

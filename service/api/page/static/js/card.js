@@ -1,6 +1,6 @@
 // One model: what it is, how good it was and on which rows, how it labels, and how its scores drift.
 
-import { h, languageName, short } from "./dom.js";
+import { fill, h, languageName, short } from "./dom.js";
 import { LanguageTable } from "./languages.js";
 import { Plots } from "./plots.js";
 import { reportsOf } from "./reports.js";
@@ -30,7 +30,7 @@ export class ModelCard {
     const own = series.filter((each) => each.labels.task === this.task);
     const indices = own.filter((each) => each.name === "score_psi" && !Number.isNaN(each.value));
     const mix = own.find((each) => each.name === "language_mix_psi")?.value;
-    this.drift.replaceChildren(...this.drifts(indices, mix));
+    fill(this.drift, ...this.drifts(indices, mix));
     this.drift.hidden = false;
     this.plots.measure(own);
   }

@@ -12,8 +12,13 @@ export function h(tag, props = {}, ...children) {
     else if (name === "value" || name === "checked" || name === "selected") made[name] = value;
     else made.setAttribute(name, value === true ? "" : value);
   }
-  made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  fill(made, ...children);
   return made;
+}
+
+/** Put children into an element in place of those that it has; lists are flattened, null, undefined and false left out. */
+export function fill(place, ...children) {
+  place.replaceChildren(...children.flat(Infinity).filter((child) => child != null && child !== false));
 }
 
 /** Show a short message for some seconds; screen readers say it. */

@@ -2,7 +2,7 @@
 
 import { writeAddress } from "./address.js";
 import { Chart } from "./chart.js";
-import { h, short } from "./dom.js";
+import { fill, h, short } from "./dom.js";
 import { call } from "./http.js";
 import { PARTS } from "./timing.js";
 import { ANY, History, PRESENT, fits, parse } from "./metrics.js";
@@ -140,7 +140,7 @@ class Live {
     this.fillLatencies(span);
     const reasons = [...span.by("reason", "rejections_total")].sort((a, b) => b[1] - a[1]);
     const rows = reasons.map(([reason, count]) => row(reason, short(count), short((60 * count) / span.seconds)));
-    this.refusals.replaceChildren(...(rows.length ? rows : [row("none", "0", "0")]));
+    fill(this.refusals, ...(rows.length ? rows : [row("none", "0", "0")]));
   }
 
   /** Offer the tasks that the metrics know. */
@@ -150,7 +150,7 @@ class Live {
     const options = ["", ...known].map((task) =>
       h("option", { value: task, selected: task === this.task }, task || "all"),
     );
-    this.tasks.replaceChildren(...options);
+    fill(this.tasks, ...options);
   }
 
   fillTiles(span) {
@@ -169,7 +169,8 @@ class Live {
       ["Padding", padding(span, of), "%"],
       ["Texts in the token cache", lookups ? (100 * hits) / lookups : null, "%"],
     ];
-    this.tiles.replaceChildren(
+    fill(
+      this.tiles,
       ...tiles.map(([name, value, unit]) =>
         h(
           "div",
@@ -222,7 +223,7 @@ class Live {
       const parts = Object.keys(PARTS).map((part) => milliseconds(span.mean(`${part}_duration_seconds`, wanted)));
       return row(pairs, short(span.sum(`${LATENCY}_count`, wanted)), ...shown, ...parts);
     });
-    this.latencies.replaceChildren(...rows);
+    fill(this.latencies, ...rows);
   }
 
   /** The labels of requests that were scored. */

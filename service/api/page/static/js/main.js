@@ -1,6 +1,6 @@
 // Starts the page: shows the view that the address names, the key dialog and the theme button.
 
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { config, key, readConfig } from "./http.js";
 import { readAddress } from "./address.js";
 import * as live from "./live.js";
@@ -26,7 +26,7 @@ function show() {
   }
   document.title = `${name[0].toUpperCase()}${name.slice(1)} · relevance`;
   const place = h("div", { class: `view ${name}` });
-  main.replaceChildren(place);
+  fill(main, place);
   leave = VIEWS[name].show(place, state, (text) => {
     shown.state = text; // the view itself changed the address
   });
@@ -84,7 +84,7 @@ async function start() {
   try {
     await readConfig();
   } catch {
-    main.replaceChildren(h("p", { class: "notice bad" }, "The service cannot be reached. Reload the page later."));
+    fill(main, h("p", { class: "notice bad" }, "The service cannot be reached. Reload the page later."));
     return;
   }
   followKey();

@@ -3,7 +3,7 @@
 import { writeAddress } from "./address.js";
 import { Administration } from "./administration.js";
 import { ModelCard } from "./card.js";
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { call, config } from "./http.js";
 import { parse } from "./metrics.js";
 
@@ -98,7 +98,8 @@ class Models {
     this.card?.leave();
     this.card = new ModelCard(chosen.task, chosen.model);
     this.card.measure(this.series);
-    this.place.replaceChildren(
+    fill(
+      this.place,
       h(
         "div",
         { class: "toolbar" },

@@ -1,6 +1,6 @@
 // One task of the playground: its candidates, the scores of its models, and what the scoring took.
 
-import { h, languageName, short } from "./dom.js";
+import { fill, h, languageName, short } from "./dom.js";
 import { call } from "./http.js";
 import { Result } from "./result.js";
 import { timing } from "./timing.js";
@@ -165,8 +165,8 @@ export class Panel {
   fail(message) {
     this.results = [];
     this.about.textContent = "";
-    this.list.replaceChildren(h("li", { class: "notice bad", role: "alert" }, message));
-    this.foot.replaceChildren();
+    fill(this.list, h("li", { class: "notice bad", role: "alert" }, message));
+    fill(this.foot);
   }
 
   show(body, [active, challenger]) {
@@ -180,12 +180,12 @@ export class Panel {
       return new Result(body, candidate, { ...active.data.scores[place], threshold, cut: cut.has(place) }, rival);
     });
     this.arrange();
-    this.foot.replaceChildren(timing(active, cut.size, this.active?.max_length));
+    fill(this.foot, timing(active, cut.size, this.active?.max_length));
   }
 
   arrange() {
     const order = [...(this.results ?? [])];
     if (this.sorted) order.sort((a, b) => b.scored.score - a.scored.score);
-    this.list.replaceChildren(...order.map((result) => result.element));
+    fill(this.list, ...order.map((result) => result.element));
   }
 }

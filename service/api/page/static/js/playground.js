@@ -1,7 +1,7 @@
 // The view Playground: one query, candidates of each task, scores side by side.
 
 import { writeAddress } from "./address.js";
-import { copy, h, languageName, toast } from "./dom.js";
+import { copy, fill, h, languageName, toast } from "./dom.js";
 import { call, config, key, readConfig } from "./http.js";
 import { Panel } from "./panel.js";
 import { snippets } from "./snippets.js";
@@ -32,7 +32,7 @@ class Playground {
       this.samples = await (await fetch("page/sample.json")).json();
       await this.follow();
     } catch (error) {
-      if (!this.gone) this.place.replaceChildren(h("p", { class: "notice bad" }, error.message));
+      if (!this.gone) fill(this.place, h("p", { class: "notice bad" }, error.message));
     }
   }
 
@@ -104,7 +104,8 @@ class Playground {
     this.language = h("select", { id: "language" }, this.languages(tasks, language));
     this.shown = this.state.get("show") ?? "all";
     this.snippets = h("div");
-    this.place.replaceChildren(
+    fill(
+      this.place,
       h("h1", { class: "unseen" }, "Playground"),
       this.form(),
       this.chips(),
@@ -199,7 +200,8 @@ class Playground {
     this.remember();
     const visible = this.panels.filter((panel) => !panel.element.hidden);
     const request = { query: this.query.value, language: this.language.value };
-    this.snippets.replaceChildren(
+    fill(
+      this.snippets,
       snippets(
         visible.map((panel) => panel.body(request)),
         config.keys.score || key.value,

@@ -1,6 +1,6 @@
 // The page around a report: fetches it with the key of this tab and shows it in a frame in which nothing runs.
 
-import { h, reportTitle } from "./dom.js";
+import { fill, h, reportTitle } from "./dom.js";
 import { call, readConfig } from "./http.js";
 
 const main = document.getElementById("main");
@@ -15,7 +15,7 @@ async function start() {
   const { data } = await call(`page/reports/${path}`, { scope: "admin" });
   const src = URL.createObjectURL(new Blob([data], { type: "text/html;charset=utf-8" }));
   // No script runs in the frame. It keeps its origin: links within a report of an opaque one lead nowhere.
-  main.replaceChildren(h("iframe", { sandbox: "allow-same-origin", src, title }));
+  fill(main, h("iframe", { sandbox: "allow-same-origin", src, title }));
   offer(src, `${task}-${version}-${name}`);
 }
 
@@ -40,7 +40,7 @@ function offer(address, name) {
 function show(error) {
   const needsKey = ["unauthorized", "forbidden"].includes(error.reason);
   const hint = needsKey ? " Give the tab such a key on Models, then open the report from there." : "";
-  main.replaceChildren(h("p", { class: "notice bad", role: "alert" }, error.message + hint));
+  fill(main, h("p", { class: "notice bad", role: "alert" }, error.message + hint));
 }
 
 addEventListener("hashchange", () => location.reload());

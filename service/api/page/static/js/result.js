@@ -1,6 +1,6 @@
 // One candidate with its score: the bar, the threshold, the challenger's score, and the words that moved it.
 
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { Words } from "./words.js";
 
 const digits = (score) => score.toFixed(3);
@@ -43,11 +43,11 @@ export class Result {
     this.words.hidden = !open;
     this.why.setAttribute("aria-expanded", String(open));
     if (!open || this.words.hasChildNodes()) return;
-    this.words.replaceChildren(h("p", { class: "muted small" }, "Scoring without each word…"));
+    fill(this.words, h("p", { class: "muted small" }, "Scoring without each word…"));
     try {
-      this.words.replaceChildren(await new Words(this.body, this.candidate).element());
+      fill(this.words, await new Words(this.body, this.candidate).element());
     } catch (error) {
-      this.words.replaceChildren(h("p", { class: "notice bad" }, error.message));
+      fill(this.words, h("p", { class: "notice bad" }, error.message));
     }
   }
 }
