@@ -34,6 +34,7 @@ _STYLE = {
     "text.parse_math": False,
 }
 _MOST_POINTS = 30  # with a dot for each
+_WIDER = 16  # points that the numbers beside an axis grow by on a narrow screen, where a page enlarges them
 _ABOVE = {"textcoords": "offset points", "ha": "right", "color": SOFT}
 _UNDER = {"textcoords": "offset points", "ha": "left", "va": "top", "color": SOFT}
 _OVER = {"textcoords": "offset points", "ha": "left", "color": INK, "annotation_clip": False}
@@ -194,7 +195,7 @@ def line_chart(title: str, curve: Curve, plane: Plane) -> str:
         axes.axvline(plane.at[0], color=SOFT, linewidth=1, linestyle="dotted")
         axes.annotate(plane.at[1], (plane.at[0], 0), (-4, 4), **_ABOVE, xycoords=("data", "axes fraction"))
     axes.set_xlabel(_plain(plane.x), color=SOFT)
-    axes.set_ylabel(_plain(plane.y), color=SOFT)
+    axes.set_ylabel(_plain(plane.y), color=SOFT, labelpad=_WIDER)
     axes.grid(axis="y", color=RULE)
     _plain_axes(axes)
     return _inline(figure, title)

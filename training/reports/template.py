@@ -26,7 +26,13 @@ def _environment() -> "Environment":
     )
     environment.filters["breakable"] = _breakable
     environment.filters["number"] = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
+    environment.filters["counted"] = _counted
     return environment
+
+
+def _counted(count: int, one: str, more: str | None = None) -> str:
+    """Return a number with its noun: `1 row`, `1,200 rows`; `more` is the plural where it is not `one` with an s."""
+    return f"{count:,} {one if count == 1 else more or f'{one}s'}"
 
 
 def _breakable(value: object) -> "Markup":

@@ -231,3 +231,10 @@ def test_wrong_tags_are_shown_escaped() -> None:
     assert tags.disagreements == {"es -> en": 1, "en -> unk": 1}
     assert "nightmare before christmas clothes" in Page(render(found)).text
     assert "сапоги &lt;&amp;&gt;" in render(found)
+
+
+def test_counts_agree_with_their_nouns():
+    page = " ".join(render(measure({"a": ROWS}, Task.QC, tags=False)).split())
+    assert "a: 2 repeated rows; 1 pair has both labels (2 votes, 1 tie)." in page
+    one = " ".join(render(measure({"a": ROWS[:1]}, Task.QC, tags=False)).split())
+    assert "Task QC, 1 row<" in one
