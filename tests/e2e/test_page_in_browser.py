@@ -89,6 +89,8 @@ def test_a_service_with_one_model_shows_no_stray_word(browser, bundles, task):
         opened.go("/")
         scored(opened.page, {"qc": 10, "qi": 8}[task])
         assert opened.page.get_by_role("group", name="Tasks shown").count() == 0
+        names = opened.page.get_by_label("Language").locator("option").all_inner_texts()
+        assert len(names) == len(set(names))
         for view, heading in (("Live", "Live"), ("Models", "Models"), ("Playground", "Playground")):
             shown = opened.page.locator("main").inner_text().split()
             assert not {"null", "undefined", "NaN", "false", "[object", "Object]"} & set(shown)

@@ -1,6 +1,6 @@
 // One model: what it is, how good it was and on which rows, how it labels, and how its scores drift.
 
-import { fill, h, languageName, short } from "./dom.js";
+import { fill, h, languageName, named, short } from "./dom.js";
 import { LanguageTable } from "./languages.js";
 import { Plots } from "./plots.js";
 import { reportsOf } from "./reports.js";
@@ -45,7 +45,7 @@ export class ModelCard {
       "Reads at most": `${model.max_length} tokens a pair`,
       Made: model.created.replace("T", " ").slice(0, 16),
       "Source commit": model.source_commit.slice(0, 12),
-      "Languages seen in training": model.seen_languages.map(languageName).join(", ") || "none",
+      "Languages seen in training": named(model.seen_languages).map(languageName).join(", ") || "none",
     };
     return h(
       "section",
@@ -83,8 +83,13 @@ export class ModelCard {
     const { metrics, metrics_on, cosine_auc } = this.model;
     const parts = [
       ["All rows", metrics.all],
-      ["Seen languages", metrics.seen],
-      ["Unseen languages", metrics.unseen],
+      // where all languages are seen, or none, this is what all rows say
+      ...(metrics.seen && metrics.unseen
+        ? [
+            ["Seen languages", metrics.seen],
+            ["Unseen languages", metrics.unseen],
+          ]
+        : []),
     ];
     const ranking = metrics.ranking?.all.ndcg_at_10;
     const tiles = [
@@ -131,7 +136,7 @@ export class ModelCard {
 }
 
 function tile(name, { value, low, high }, note) {
-  const range = low != null ? `[${low.toFixed(3)}, ${high.toFixed(3)}] ` : "";
+  const range = low != null ? `[${low.toFixed(3)}, ${high.toFixed(3)}] · ` : "";
   const shown = value == null ? "–" : value.toFixed(3);
   return h(
     "div",

@@ -55,6 +55,11 @@ export function reportTitle(name) {
   return text[0].toUpperCase() + text.slice(1);
 }
 
+/** Return the codes that name a language: rows without one have the code `unk`. */
+export function named(codes) {
+  return codes.filter((code) => code !== "unk");
+}
+
 /** Return the English name of a language code, with the code itself where there is no name. */
 export function languageName(code) {
   if (!code || code === "unk") return "not given";

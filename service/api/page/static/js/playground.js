@@ -1,7 +1,7 @@
 // The view Playground: one query, candidates of each task, scores side by side.
 
 import { writeAddress } from "./address.js";
-import { copy, fill, h, languageName, toast } from "./dom.js";
+import { copy, fill, h, languageName, named, toast } from "./dom.js";
 import { call, config, key, readConfig } from "./http.js";
 import { Panel } from "./panel.js";
 import { snippets } from "./snippets.js";
@@ -124,7 +124,7 @@ class Playground {
   languages(tasks, chosen) {
     const known = new Set(this.samples.map((sample) => sample.language));
     for (const { models } of tasks)
-      for (const model of models) for (const code of model.seen_languages) known.add(code);
+      for (const model of models) for (const code of named(model.seen_languages)) known.add(code);
     if (chosen) known.add(chosen);
     const named = [...known].map((code) => [code, languageName(code)]).sort((a, b) => a[1].localeCompare(b[1]));
     return [["", "not given"], ...named].map(([code, name]) =>
