@@ -5,6 +5,8 @@ that says how they belong together.
 """
 
 import inspect
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +20,11 @@ from torch import Tensor, nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from relevance.errors import CheckpointError, ConfigError
-from relevance.model.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
+from relevance.model.bundle import Golden
+from relevance.model.card import DEV_PAIRS_FILE, HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.model.heads import HeadKind
 from relevance.model.inputs import PairInputs
+from relevance.model.reports import EXPECTED, MAX_REPORT_BYTES, REPORTS_FOLDER, is_report, report_files
 from relevance.text.tokenization import PairTokenizer, TokenizedPair, batches
 
 BATCH_TOKENS = 2048  # rows x padded length of one run
@@ -109,6 +113,36 @@ class Checkpoint:
         names = tuple(name for name in self.scorer.input_names if name != "features" or head.features)
         scorer = Scorer(self.scorer.encoder, card, weights, names).eval()
         return replace(self, card=card, scorer=scorer, inputs=replace(self.inputs, prior=None))
+
+    def dev_pairs(self) -> list[Golden]:
+        """Return the pairs to check against, their logits still 0. Raises CheckpointError where there are none."""
+        missing = f"checkpoint {self.folder}: {DEV_PAIRS_FILE}"
+        path = self.folder / DEV_PAIRS_FILE
+        if not path.is_file():
+            raise CheckpointError(f"{missing} is missing; expected pairs to check against")
+        try:
+            lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
+            pairs = [Golden(**json.loads(line), logit=0.0) for line in lines]
+        except ValueError as error:  # no JSON, no UTF-8, or not the fields of a pair
+            raise CheckpointError(f"{missing} is damaged ({error})") from None
+        if not pairs:
+            raise CheckpointError(f"{missing} is empty; expected pairs to check against")
+        return pairs
+
+    def copy_reports(self, folder: Path) -> None:
+        """Copy the reports to a bundle. Raises CheckpointError for a name that no report has, or one too large."""
+        for file in report_files(self.folder):
+            source = self.folder / file
+            if not is_report(file):
+                raise CheckpointError(
+                    f"checkpoint {self.folder}: report {source.name!r}: expected a name of {EXPECTED}"
+                )
+            if (size := source.stat().st_size) > MAX_REPORT_BYTES:
+                raise CheckpointError(
+                    f"checkpoint {self.folder}: {file} has {size} bytes, expected {MAX_REPORT_BYTES} at most"
+                )
+            (folder / REPORTS_FOLDER).mkdir(exist_ok=True)
+            shutil.copyfile(source, folder / file)
 
     @torch.inference_mode()
     def logits(self, pairs: Sequence[TokenizedPair]) -> NDArray[np.float32]:

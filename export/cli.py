@@ -2,11 +2,16 @@
 
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from relevance.errors import ConfigError
+
+if TYPE_CHECKING:
+    from relevance.model.bundle import Manifest, Precision
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +22,13 @@ app = typer.Typer()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A folder written by `relevance train`.")],
     bundle: Annotated[Path, typer.Argument(help="The bundle folder to make; appears whole or not at all.")],
+    kind: Annotated[
+        Literal["onnx", "safetensors"],
+        typer.Option(help="onnx for this project's service and scorers, safetensors for vLLM."),
+    ] = "onnx",
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], typer.Option(help="fp32 anywhere, fp16 for GPU, int8 for CPU.")
+        Literal["fp32", "fp16", "bf16", "int8"],
+        typer.Option(help="fp32 anywhere, fp16 for GPU, int8 for CPU (onnx), bf16 for GPU (safetensors)."),
     ] = "fp32",
     max_logit_difference: Annotated[
         float | None,
@@ -36,14 +46,13 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing bundle.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
-    """Export a checkpoint to an ONNX bundle, checked against the checkpoint in every language of its dev set."""
-    from dataclasses import replace
-
-    from export.exporting import DEFAULT_LIMITS, export_bundle
-
+    """Export a checkpoint to a bundle, checked against the checkpoint in every language of its dev set."""
     given = {"max_logit_difference": max_logit_difference, "max_f1_difference": max_f1_difference}
-    limits = replace(DEFAULT_LIMITS[precision], **{name: value for name, value in given.items() if value is not None})
-    manifest = export_bundle(checkpoint, bundle, precision, limits, overwrite=overwrite, without_prior=without_prior)
+    changed = {name: value for name, value in given.items() if value is not None}
+    if kind == "safetensors":
+        manifest = _export_safetensors(checkpoint, bundle, precision, changed, overwrite, without_prior)
+    else:
+        manifest = _export_onnx(checkpoint, bundle, precision, changed, overwrite, without_prior)
     if as_json:
         print(manifest.model_dump_json(indent=2))
         return
@@ -53,6 +62,34 @@ def export(
         f"difference {parity.max_logit_difference:.2g} and F1 difference {parity.f1_difference:+.4f} "
         f"over {parity.pairs} dev pairs in {len(parity.languages)} languages"
     )
+    if kind == "safetensors":
+        from export.vllm.folder import serve_command
+
+        template = manifest.prompt is not None
+        print(f"  {serve_command(manifest, precision, str(bundle), template=template)}")
+
+
+def _export_onnx(
+    checkpoint: Path, bundle: Path, precision: "Precision", changed: dict[str, float], overwrite: bool, without: bool
+) -> "Manifest":
+    from export.exporting import DEFAULT_LIMITS, export_bundle
+
+    if precision not in DEFAULT_LIMITS:
+        expected = ", ".join(DEFAULT_LIMITS)
+        raise ConfigError(f"--precision {precision}: expected one of {expected}, or --kind safetensors")
+    limits = replace(DEFAULT_LIMITS[precision], **changed)
+    return export_bundle(checkpoint, bundle, precision, limits, overwrite=overwrite, without_prior=without)
+
+
+def _export_safetensors(
+    checkpoint: Path, bundle: Path, precision: "Precision", changed: dict[str, float], overwrite: bool, without: bool
+) -> "Manifest":
+    from export.vllm.folder import LIMITS, export_safetensors
+
+    if without:
+        raise ConfigError("--without-prior: no model of --kind safetensors reads one; expected it left out")
+    limits = replace(LIMITS.get(precision, LIMITS["fp32"]), **changed)
+    return export_safetensors(checkpoint, bundle, precision, limits, overwrite=overwrite)
 
 
 @app.command()

@@ -110,6 +110,8 @@ def _byte_level() -> Tokenizer:
 
 
 DECODERS = ("qwen2", "qwen3", "llama", "gemma3", "gemma3_text")
+# vLLM's documentation has a classifier of them, or converts them to one, and they need no token types.
+CLASSIFIERS = ("gemma3_text", "llama", "modernbert", "qwen2", "qwen3", "roberta", "xlm-roberta")
 
 
 def tiny_config(family: str, vocabulary: int = VOCABULARY) -> PretrainedConfig:

@@ -2,9 +2,10 @@
 
 `model.onnx`, `tokenizer.json`, `golden.jsonl`, `manifest.json`; `prior.json` if the model reads a category prior,
 `model.onnx.data` if its weights are too large for one ONNX file, and reports (relevance.model.reports). A cascade has
-`golden.jsonl`, `manifest.json` and the bundles of its stages, `small` and `large`. The manifest holds the sha256 of the
-others and a digest of itself, so that any altered byte is found. Golden pairs carry the logits that the model gave at
-export; a loader scores them again and compares. Knows no onnxruntime. See docs/bundle.md.
+`golden.jsonl`, `manifest.json` and the bundles of its stages, `small` and `large`. A bundle of the kind `safetensors`
+has the files of a transformers classifier in place of the graph, for vLLM. The manifest holds the sha256 of the others
+and a digest of itself, so that any altered byte is found. Golden pairs carry the logits that the model gave at export;
+a loader scores them again and compares. Knows no onnxruntime. See docs/bundle.md.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError
 
 from relevance.errors import BundleError
-from relevance.model.bundle_files import path_in, read_file, read_unchanged, verify_hashes
+from relevance.model.bundle_files import all_files, path_in, read_file, read_unchanged, verify_hashes
 from relevance.model.card import TOKENIZER_FILE, ModelCard, explain
 from relevance.model.cascade import STAGES, CascadeSummary
 from relevance.model.inputs import PairInputs
@@ -34,9 +35,17 @@ MANIFEST_FILE = "manifest.json"
 MODEL_FILE = "model.onnx"
 DATA_FILE = "model.onnx.data"
 GOLDEN_FILE = "golden.jsonl"
+CONFIG_FILE = "config.json"
+WEIGHTS_SUFFIX = ".safetensors"
 VERSION_DIGITS = 12
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+BundleKind = Literal["onnx", "safetensors"]
+OTHER_KIND = {
+    "onnx": "its weights are safetensors, for vLLM: `relevance score --endpoint` asks one that serves them; expected a "
+    "bundle with an ONNX graph",
+    "safetensors": "it has an ONNX graph; expected a bundle of `relevance export --kind safetensors`",
+}
 
 
 class Parity(StrictModel):
@@ -70,8 +79,9 @@ class Manifest(ModelCard):
     """The manifest of a bundle: the model's card, and the fields that export adds."""
 
     schema_version: int = SCHEMA_VERSION
+    kind: BundleKind = Field("onnx", description="safetensors: a transformers classifier of one output, for vLLM")
     precision: Precision
-    opset: int
+    opset: int = Field(description="of the ONNX graph; 0: there is none")
     input_names: tuple[str, ...]
     output_name: str
     golden_tolerance: float = Field(gt=0, description="largest difference in logits that the golden self-test accepts")
@@ -118,13 +128,17 @@ class Bundle:
         self._borrowed: PairTokenizer | None = None
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Read and verify a bundle. Raises BundleError naming what is missing, altered or unknown."""
-        try:
-            manifest = _read_manifest(folder)
-        except RecursionError:
-            raise BundleError(f"bundle {folder}: {MANIFEST_FILE} is nested too deeply; it is damaged") from None
-        verify_hashes(folder, hashed_files(folder, manifest), manifest.sha256)
+    def open(cls, folder: Path, kind: BundleKind = "onnx", *, weights: bool = True) -> Self:
+        """Read and verify a bundle of a kind. Raises BundleError naming what is missing, altered, unknown or other.
+
+        Without `weights`, files of safetensors are not read and may be absent: the model runs elsewhere.
+        """
+        manifest = read_manifest(folder)
+        if manifest.kind != kind:
+            raise BundleError(f"bundle {folder}: {OTHER_KIND[kind]}")
+        names = hashed_files(folder, manifest)
+        read = names if weights else [name for name in names if not name.endswith(WEIGHTS_SUFFIX)]
+        verify_hashes(folder, read, manifest.sha256)
         lines = read_file(folder, GOLDEN_FILE).split(b"\n")
         try:
             golden = [Golden.model_validate_json(line) for line in lines if line]
@@ -215,8 +229,12 @@ def stated_version(folder: Path) -> str | None:
 def hashed_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:
     """Return the names of the files whose sha256 the manifest holds; those of a cascade's stages hold their own.
 
-    The file of weights and reports are among them if the manifest or the folder has them.
+    The file of weights and reports are among them if the manifest or the folder has them. Of safetensors, all files
+    are: vLLM reads every one that is there.
     """
+    if manifest.kind == "safetensors":
+        needed = {CONFIG_FILE, TOKENIZER_FILE, GOLDEN_FILE}
+        return tuple(sorted((needed | manifest.sha256.keys() | set(all_files(folder))) - {MANIFEST_FILE}))
     listed = (name for name in manifest.sha256 if name.startswith(f"{REPORTS_FOLDER}/"))
     reports = sorted({*listed, *report_files(folder)})
     if manifest.cascade is not None:
@@ -237,6 +255,14 @@ def _digest_of(content: Mapping[str, Any]) -> str:
     """Return the sha256 of a manifest's JSON object without `digest`."""
     rest = {name: value for name, value in content.items() if name != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return a bundle's manifest, its own digest checked and no other file. Raises BundleError."""
+    try:
+        return _read_manifest(folder)
+    except RecursionError:
+        raise BundleError(f"bundle {folder}: {MANIFEST_FILE} is nested too deeply; it is damaged") from None
 
 
 def _read_manifest(folder: Path) -> Manifest:

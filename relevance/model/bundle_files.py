@@ -46,6 +46,12 @@ def read_unchanged(folder: Path, name: str, sha256: str, most: int) -> bytes:
     return content
 
 
+def all_files(folder: Path) -> list[str]:
+    """Return the names of all files in a folder and those below it, without hidden ones (`.gitattributes`)."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+
+
 def verify_hashes(folder: Path, names: Iterable[str], sha256: Mapping[str, str]) -> None:
     """Raise BundleError naming every file that is missing or whose sha256 differs from the manifest's."""
     faults = [fault for name in names if (fault := _fault(folder, name, sha256.get(name)))]

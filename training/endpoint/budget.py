@@ -26,6 +26,10 @@ class Cost(StrictModel):
         """Return the sum, field by field."""
         return Cost(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
 
+    def text(self) -> str:
+        """Return the cost in words."""
+        return f"{self.requests:,} requests, {self.charged_tokens:,} tokens, {self.money:g} of money"
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

@@ -123,13 +123,14 @@ def card(run: StageRun) -> Report:
 
 def export(run: StageRun) -> Report:
     """Run `relevance export` in a process of its own: training and export meet through files only."""
-    checkpoint, precision = run.path(CHECKPOINT), run.recipe.export.precision
+    checkpoint, made = run.path(CHECKPOINT), run.recipe.export
     command = [sys.executable, "-m", "relevance", "export", str(checkpoint), str(run.work / BUNDLE)]
-    done = subprocess.run([*command, "--precision", precision, "--overwrite"], stdout=subprocess.PIPE, text=True)
+    command += ["--kind", made.kind, "--precision", made.precision, "--overwrite"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise ParityError(f"export of {checkpoint}: ended with status {done.returncode}; its message stands above")
     log.info("%s", done.stdout.strip())
-    return {"precision": precision}
+    return {"kind": made.kind, "precision": made.precision}
 
 
 def read_logits(path: Path) -> dict[str, list]:

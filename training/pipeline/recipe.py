@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from relevance.errors import ConfigError
 from relevance.languages import LanguageCode
+from relevance.model.heads import HeadKind
 from training.cleaning.options import CleaningOptions
 from training.data.files.reading import ReadOptions
 from training.fitting.evaluation.options import CalibrationOptions
@@ -97,7 +98,17 @@ class ExportSection(_Section):
     """The bundle."""
 
     enabled: bool = True
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    kind: Literal["onnx", "safetensors"] = Field(
+        "onnx", description="safetensors: for vLLM, of a model with a `stock` or `yes_no` head"
+    )
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
+
+    @model_validator(mode="after")
+    def _has_the_precision(self) -> Self:
+        other = {"onnx": "bf16", "safetensors": "int8"}[self.kind]
+        if self.precision == other:
+            raise ValueError(f"export.precision {other!r}: no bundle of kind {self.kind!r} has it")
+        return self
 
 
 class PipelineRecipe(Recipe):
@@ -114,6 +125,15 @@ class PipelineRecipe(Recipe):
     filtering: FilteringSection = FilteringSection()
     calibration: CalibrationOptions = CalibrationOptions()
     export: ExportSection = ExportSection()
+
+    @model_validator(mode="after")
+    def _exports_its_head(self) -> Self:
+        """Find before training what `relevance export` would find after it."""
+        for_vllm = self.export.enabled and self.export.kind == "safetensors" and self.model == "crossencoder"
+        if for_vllm and self.head.kind not in (HeadKind.STOCK, HeadKind.YES_NO):
+            kind = self.head.kind.value
+            raise ValueError(f"export.kind 'safetensors': the head is {kind!r}, expected 'stock' or 'yes_no'")
+        return self
 
     def fine_tuning(self) -> Recipe:
         """Return the part that fine-tuning depends on."""

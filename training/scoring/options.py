@@ -66,7 +66,17 @@ class ScoreOptions(BaseModel):
         return score, label, truncated, version
 
 
-class AskOptions(EndpointOptions):
+class CommandEndpoint(EndpointOptions):
+    """An endpoint by the options of a command."""
+
+    @field_validator("extra_body", mode="before")
+    @classmethod
+    def _from_texts(cls, given: Any) -> Any:
+        """Read the values of NAME=VALUE options as JSON, where they are."""
+        return {name: _json(value) for name, value in given.items()} if isinstance(given, dict) else given
+
+
+class AskOptions(CommandEndpoint):
     """How a language model, or a re-ranker, is asked about pairs."""
 
     api: Literal["chat", "completions", "rerank"] = Field(
@@ -81,12 +91,6 @@ class AskOptions(EndpointOptions):
     yes: str = Field("yes", min_length=1, description="the answer of label 1; one token of the model")
     no: str = Field("no", min_length=1, description="the answer of label 0; one token of the model")
     top_logprobs: int = Field(20, gt=1, description="likeliest tokens that the server is asked for; many take up to 20")
-
-    @field_validator("extra_body", mode="before")
-    @classmethod
-    def _from_texts(cls, given: Any) -> Any:
-        """Read the values of NAME=VALUE options as JSON, where they are."""
-        return {name: _json(value) for name, value in given.items()} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _prompt_is_whole(self) -> Self:
@@ -104,6 +108,21 @@ class AskOptions(EndpointOptions):
     def prompt(self, task: Task) -> Prompt:
         """Return the prompt of a task."""
         return Prompt(text=self.text or default_prompt(task, steps=self.steps), yes=self.yes, no=self.no)
+
+
+class ServedOptions(CommandEndpoint):
+    """How vLLM, which serves a bundle of safetensors, is asked about pairs. Without a model's name: the bundle's."""
+
+    model: str = ""
+    request_pairs: int = Field(
+        32, ge=1, le=4096, description="pairs in one request; vLLM makes its own batches of all requests under way"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _of_the_server(cls, url: str) -> str:
+        """Leave out the `/v1` of OpenAI's routes: vLLM has `/classify` beside it."""
+        return url.removesuffix("/v1")
 
 
 def bare_word(token: str) -> str:

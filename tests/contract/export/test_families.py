@@ -18,7 +18,7 @@ from relevance.errors import CheckpointError, ConfigError
 from relevance.model.bundle import MODEL_FILE, Bundle
 from relevance.tasks import LabeledPair, Pair
 from tests import ROOT
-from tests.models import DECODERS, tiny_language_model, tiny_model, tiny_tokenizer
+from tests.models import CLASSIFIERS, DECODERS, tiny_language_model, tiny_model, tiny_tokenizer
 from tests.serving import served_scores
 from tests.skips import needs_bitsandbytes
 from training.fitting import servable
@@ -153,7 +153,8 @@ def test_the_table_of_families_says_what_the_code_does():
     lines = [line.split("|") for line in (ROOT / "docs/families.md").read_text().splitlines() if line.startswith("| `")]
     table = {cells[1].strip(" `"): [cell.strip() for cell in cells[3:-1]] for cells in lines[1:]}
     assert table.keys() == servable.SERVABLE | servable.REFUSED.keys()
-    for family, (kinds, train_, lora, export_, int8, serve) in table.items():
+    for family, (kinds, train_, lora, export_, int8, serve, safetensors) in table.items():
+        assert safetensors == ("yes" if family in CLASSIFIERS else "")
         if family in servable.REFUSED:
             assert (train_, lora, export_, int8, serve) == ("refused", "", servable.REFUSED[family], "", "")
             continue

@@ -31,9 +31,8 @@ class AskReport(ScoreReport):
 
     def text(self) -> str:
         """Return the report in words."""
-        cost = self.cost
-        spent = f"{cost.requests:,} requests, {cost.charged_tokens:,} tokens, {cost.money:g} of money"
-        return f"{super().text()}\n  {spent}; {self.known:,} pairs known before, {self.undecided:,} undecided"
+        known = f"{self.known:,} pairs known before, {self.undecided:,} undecided"
+        return f"{super().text()}\n  {self.cost.text()}; {known}"
 
 
 class EndpointRunner:

@@ -19,6 +19,7 @@ from training.pipeline.stages import STAGES
 BESIDE = {
     "encoder.trim_scripts": {"encoder.trim_vocabulary": True},
     "encoder.whole_scripts": {"encoder.trim_vocabulary": True},
+    "export.kind": {"head.kind": "stock"},
     "negatives.band_low": {"negatives.strategy": "hard"},
     "negatives.band_high": {"negatives.strategy": "hard"},
     "translation.source_language": {"translation.sources": "one", "translation.source_language": "de"},
