@@ -100,9 +100,12 @@ def ours(folder: Path, sets: Sets, frozen: bool, precision: str) -> tuple[float,
     """Train with training.fitting.loop.finetune."""
     import torch
 
-    from training.data.labels.weights import label_weights
-    from training.fitting.loop.finetune import Examples, FineTuner
+    from relevance.model.inputs import PairInputs
+    from relevance.text.formatting import PairFormat
+    from training.fitting.loop.finetune import FineTuner
     from training.fitting.recipe import TrainingSection
+    from training.fitting.rows.examples import Examples, store_examples
+    from training.fitting.rows.truncation import encode_rows
     from training.models.cross_encoder import CrossEncoder, load_tokenizer, predict_logits
     from training.models.options import HeadOptions
 
@@ -114,16 +117,16 @@ def ours(folder: Path, sets: Sets, frozen: bool, precision: str) -> tuple[float,
     rates = {"learning_rate": RATE, "head_learning_rate": RATE, "warmup_share": WARMUP}
     section = TrainingSection(batch_size=BATCH, max_length=LENGTH, evaluations=1, precision=precision, **rates)
 
-    def examples(rows: Sequence[LabeledPair]) -> Examples:
-        pairs = tokenizer.encode_pairs([(row.pair.query, row.pair.candidate) for row in rows])
-        labels = [row.label for row in rows]
-        return Examples(pairs, labels, [float(label) for label in labels], label_weights(rows))
+    inputs = PairInputs(Task.RERANK, PairFormat(as_is=True), tokenizer)
+
+    def examples(name: str, rows: Sequence[LabeledPair]) -> Examples:
+        return store_examples(folder / name, rows, encode_rows(inputs, rows, name))
 
     tuner = FineTuner(model, tokenizer, section, 0, folder)
     begun, cpu = time.monotonic(), time.process_time()
-    tuner.run(examples(sets[0]), examples(sets[1][:8]))
+    tuner.run(examples("train", sets[0]), examples("some", sets[1][:8]))
     spent = time.monotonic() - begun, time.process_time() - cpu
-    return *spent, predict_logits(model, tokenizer, examples(sets[1]).pairs)
+    return *spent, predict_logits(model, tokenizer, examples("dev", sets[1]).pairs)
 
 
 def peer(folder: Path, sets: Sets, frozen: bool, precision: str) -> tuple[float, float, np.ndarray]:

@@ -65,17 +65,13 @@ class TokenColumns:
 
     def collate(self, places: Sequence[int]) -> dict[str, np.ndarray]:
         """Return the arrays of the pairs at some places, as `PairTokenizer.collate` gives them."""
-        sizes, lengths = self.sizes[places].ravel(), self.lengths[places]
+        lengths = self.lengths[places]
         kept = np.arange(int(lengths.max())) < lengths[:, None]
-        ends = np.cumsum(sizes)
-        source = np.repeat(self.starts[places].ravel() - ends + sizes, sizes) + np.arange(ends[-1])
         ids = np.full(kept.shape, self.tokenizer.pad_id, dtype=np.int64)
-        ids[kept] = self.pool[source]
         types = np.zeros(kept.shape, dtype=np.int64)
-        if self._special_types is not None:
-            t = self.tokenizer.template
-            of_texts = np.tile(np.array([0, t.query_type, 0, t.candidate_type, 0]), len(lengths))
-            types[kept] = self._special_types[source] + np.repeat(of_texts, sizes)
+        ids[kept], of_kept = self.flat(places)
+        if of_kept is not None:
+            types[kept] = of_kept
         masks = kept.astype(np.int64)
         return {
             "input_ids": ids,
@@ -83,6 +79,20 @@ class TokenColumns:
             "token_type_ids": types,
             "features": self.features[places],
         }
+
+    def flat(self, places: Sequence[int] | Places) -> tuple[Ids, Places | None]:
+        """Return the token ids of the pairs at some places, one pair after the other, and their token type ids.
+
+        None where all types are 0.
+        """
+        sizes = self.sizes[places].ravel()
+        ends = np.cumsum(sizes)
+        source = np.repeat(self.starts[places].ravel() - ends + sizes, sizes) + np.arange(ends[-1])
+        if self._special_types is None:
+            return self.pool[source], None
+        t = self.tokenizer.template
+        of_texts = np.tile(np.array([0, t.query_type, 0, t.candidate_type, 0]), len(sizes) // 5)
+        return self.pool[source], self._special_types[source] + np.repeat(of_texts, sizes)
 
     @cached_property
     def _special_types(self) -> NDArray[np.int64] | None:

@@ -84,13 +84,11 @@ def _read_one(file: Path, task: Task, reading: ReadOptions) -> list[Row]:
     raise next((fault for fault in faults if isinstance(fault, BadRowsError)), faults[0])
 
 
-def linked_with(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair]]) -> list[bool]:
-    """Return True [N] for rows that are linked with a row of a held-out file."""
-    return list(iter_linked(rows, held))
-
-
 def iter_linked(rows: Sequence[LabeledPair], held: Sequence[Sequence[LabeledPair]]) -> Iterator[bool]:
-    """Yield the values of `linked_with`. In memory are the queries of `held` and those that `source_id` links."""
+    """Yield True for each row that is linked with a row of a held-out file.
+
+    In memory are the queries of `held` and those that `source_id` links.
+    """
     files = [rows, *held]
     sources = {name for file in files for row in having(file, SOURCE_ID) for name in source_ids(row)}
     linked: dict[str, str] = {}

@@ -23,44 +23,44 @@ from relevance.evaluation.metrics import auc
 from relevance.model.card import DEV_PAIRS_FILE, ModelCard
 from relevance.model.heads import HeadKind
 from relevance.model.inputs import PairInputs
-from relevance.model.prior import PriorFeatures
 from relevance.storage.files import whole_folder
 from relevance.storage.locks import output_lock
 from relevance.storage.outputs import write_text
 from relevance.tasks import LabeledPair, Pair
 from relevance.text.tokenization import PairTokenizer
 from training.data.groups import linked_groups
-from training.data.labels.weights import label_shares, label_weights
+from training.data.labels.weights import weight_column
 from training.data.provenance import content_of, fingerprint, now, source_commit
+from training.data.stored.rows import candidates_of, labels_of, on_disk, strata_of
 from training.fitting.evaluation.calibration import Dev, Unlabelled, tune, with_findings, with_tuning
 from training.fitting.evaluation.options import CalibrationOptions
 from training.fitting.evaluation.report import report_model
 from training.fitting.evaluation.thresholds import seen_languages
-from training.fitting.loop.finetune import Examples, FineTuner, Outcome, token_ids
+from training.fitting.loop.finetune import FineTuner, Outcome
 from training.fitting.loop.precision import resolve_precision, training_device
 from training.fitting.loop.snapshots import STATE_FILE
 from training.fitting.loop.team import resolve_processes
 from training.fitting.loop.workers import team_of
 from training.fitting.preparing import encoder_options
 from training.fitting.recipe import Recipe
-from training.fitting.rows.prior import fit_prior
+from training.fitting.rows.examples import Examples, store_examples, token_ids
+from training.fitting.rows.prior import FittedPrior, fit_prior
 from training.fitting.rows.row_facts import RowFacts, facts_of
-from training.fitting.rows.truncation import encode
+from training.fitting.rows.truncation import encode_rows, tell_findings
 from training.fitting.servable import check_base, check_packages
 from training.fitting.untrained import follow, untrained
 from training.models.base.base_models import BaseModel, resolve_base_model
 from training.models.base.prepared import prepare_encoder
 from training.models.cross_encoder import CrossEncoder, predict_logits
-from training.models.head_start import scalars, start_head
+from training.models.head_start import scalars, start_head, start_rows
 from training.sources import code_key
 
 log = logging.getLogger(__name__)
 
 DEV_PAIRS_A_LANGUAGE, LEAST_DEV_PAIRS = 24, 256  # at least so many: int8 is calibrated and checked on them
 DEV_LOGITS_FILE, DEV_COSINES_FILE = "dev_logits.npy", "dev_cosines.npy"
-FEWEST_START_PAIRS, MOST_START_PAIRS = 600, 2000  # training pairs from which the head's first weights are computed:
-START_SHARE = 0.1  # this share of them, within these bounds
 FINGERPRINT_FILE = "fingerprint"
+TRAIN_FOLDER, DEV_FOLDER = "train", "dev"  # in the work folder: rows as numbers
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,10 @@ def train(job: Job, *, overwrite: bool = False) -> ModelCard:
     MachineError where another run is writing `out` or the disk is full.
     """
     with output_lock(job.out):
-        _check(job, overwrite)
+        _check_free(job.out, overwrite)
+        check_packages(job.recipe)
+        job = replace(job, train=on_disk(job.train))
+        _check(job)
         return _train(_fitted(job), overwrite)
 
 
@@ -117,17 +120,15 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     model, tokenizer = made.model, made.tokenizer
     prior = fit_prior(job.train, job.recipe.format, job.recipe.seed) if model.spec.prior else None
     inputs = PairInputs(job.recipe.task, job.recipe.format, tokenizer, model.spec.overlap, prior and prior.table)
-    examples = _examples("train", job.train, inputs, prior and prior.features), _examples("dev", job.dev, inputs)
-    examples = examples[0].with_facts(facts), examples[1]
-    pairs, targets = examples[0].pairs, examples[0].targets
-    some = start_rows(len(pairs))
-    start_head(model, tokenizer, [pairs[i] for i in some], [targets[i] for i in some])
-    cosines = _cosines(model, tokenizer, examples[1])
-    processes, ids = resolve_processes(job.recipe.training.processes), token_ids(*examples)
-    with team_of(processes, work, follow, job.recipe, work, encoder, examples[0], ids) as team:
+    examples, dev = _examples(job, inputs, work, facts, prior)
+    some = start_rows(len(examples.pairs))
+    start_head(model, tokenizer, [examples.pairs[i] for i in some], examples.targets[some].tolist())
+    cosines = _cosines(model, tokenizer, dev)
+    processes, ids = resolve_processes(job.recipe.training.processes), token_ids(examples, dev)
+    with team_of(processes, work, follow, job.recipe, work, encoder, work / TRAIN_FOLDER, ids) as team:
         tuner = FineTuner(model, tokenizer, job.recipe.training, job.recipe.seed, work, team)
-        outcome = tuner.run(*examples)
-    card = _card(job, base, tuner, None if cosines is None else auc(examples[1].labels, cosines))
+        outcome = tuner.run(examples, dev)
+    card = _card(job, base, tuner, None if cosines is None else auc(dev.labels.tolist(), cosines))
     card = card.model_copy(update={"category_prior": prior and prior.summary})
     if job.tuned:
         card = _tuned_card(job, card, tuner, _dev(job.dev, outcome.dev_logits, cosines), inputs)
@@ -148,30 +149,22 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     return card
 
 
-def start_rows(count: int) -> NDArray[np.int64]:
-    """Return the places of those of `count` training pairs that start the head: all over, as files may be sorted."""
-    wanted = np.clip(round(START_SHARE * count), FEWEST_START_PAIRS, MOST_START_PAIRS)
-    return np.linspace(0, count - 1, min(int(wanted), count)).astype(np.int64)
-
-
 def _check_free(out: Path, overwrite: bool) -> None:
     if out.exists() and not overwrite:
         raise ConfigError(f"output {out}: exists already; expected a new folder, or --overwrite")
 
 
-def _check(job: Job, overwrite: bool) -> None:
-    _check_free(job.out, overwrite)
-    check_packages(job.recipe)
-    for name, rows in (("train", job.train), ("dev", job.dev)):
-        counts = [True] * len(rows) if name == "dev" else label_weights(rows)  # a row that weighs 0 teaches nothing
-        classes = {row.label for row, weight in zip(rows, counts, strict=True) if weight}
-        if classes != {0, 1}:
-            raise InputError(f"{name} set: {len(rows)} rows with labels {sorted(classes)}; expected both 0 and 1")
+def _check(job: Job) -> None:
+    teaching = labels_of(job.train)[weight_column(job.train) != 0]  # a row that weighs 0 teaches nothing
+    for name, rows, labels in (("train", job.train, teaching), ("dev", job.dev, labels_of(job.dev))):
+        classes = np.unique(labels).tolist()
+        if classes != [0, 1]:
+            raise InputError(f"{name} set: {len(rows)} rows with labels {classes}; expected both 0 and 1")
 
 
 def _fitted(job: Job) -> Job:
     """Return the job with the parameters of the format that its training rows decide."""
-    form = job.recipe.format.fitted(job.recipe.task, [row.pair.candidate for row in job.train])
+    form = job.recipe.format.fitted(job.recipe.task, candidates_of(job.train))
     if form != job.recipe.format:
         log.info("levels of category paths are separated by %r (format.path_separator)", form.path_separator)
     return replace(job, recipe=job.recipe.model_copy(update={"format": form}))
@@ -223,10 +216,15 @@ def _prepare(job: Job, base: BaseModel, work: Path) -> Path:
 
 
 def _examples(
-    name: str, rows: Sequence[LabeledPair], inputs: PairInputs, priors: Sequence[PriorFeatures] | None = None
-) -> Examples:
-    pairs = encode(inputs, [row.pair for row in rows], name, priors)
-    return Examples(pairs, [row.label for row in rows], label_shares(rows), label_weights(rows))
+    job: Job, inputs: PairInputs, work: Path, facts: RowFacts, prior: FittedPrior | None
+) -> tuple[Examples, Examples]:
+    """Write the rows of train and dev as numbers into folders of the work folder, and open both."""
+    tell_findings(inputs, [row.pair for row in job.dev], "dev")
+    train, dev = encode_rows(inputs, job.train, "train"), encode_rows(inputs, job.dev, "dev")
+    return (
+        store_examples(work / TRAIN_FOLDER, job.train, train, facts, None if prior is None else prior.features),
+        store_examples(work / DEV_FOLDER, job.dev, dev),
+    )
 
 
 def _cosines(model: CrossEncoder, tokenizer: PairTokenizer, dev: Examples) -> NDArray[np.float64] | None:
@@ -287,10 +285,10 @@ def _dev_pairs(dev: Sequence[LabeledPair]) -> Iterator[str]:
 
 def _write_run(folder: Path, job: Job, outcome: Outcome, facts: RowFacts) -> None:
     """Write `run.json`: the resolved recipe, rows by language, queries where they are ranked, and every evaluation."""
-    parts = {"train": job.train, "dev": job.dev}
+    strata = {"train": strata_of(job.train), "dev": strata_of(job.dev)}
     run = {
         "recipe": job.recipe.model_dump(mode="json"),
-        "rows": {name: dict(sorted(Counter(r.pair.language for r in rows).items())) for name, rows in parts.items()},
+        "rows": {name: dict(sorted(Counter(tag for tag, _ in found).items())) for name, found in strata.items()},
         **({"ranked_queries": asdict(facts.counts)} if facts.counts else {}),
         "evaluations": [asdict(evaluation) for evaluation in outcome.evaluations],
         "best_step": outcome.best_step,

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import Module
 from transformers import AutoModel, AutoModelForSequenceClassification, PretrainedConfig
@@ -18,12 +20,14 @@ from relevance.model.heads import HeadKind
 from relevance.model.inputs import PairInputs
 from relevance.tasks import LabeledPair, Task
 from relevance.text.tokenization import PairTokenizer
+from training.data.stored.rows import candidates_of, on_disk
 from training.fitting.loop.precision import resolve_precision, training_device
 from training.fitting.loop.team import Team, resolve_processes
 from training.fitting.preparing import encoder_options
 from training.fitting.recipe import Recipe
 from training.fitting.rows.row_facts import facts_of
-from training.fitting.rows.sampling import training_batches
+from training.fitting.rows.sampling import Rows, training_batches
+from training.fitting.rows.truncation import encode_rows
 from training.fitting.servable import check_base, check_lengths, check_packages
 from training.models.base.base_models import BaseModel, load_base_config, load_base_tokenizer, resolve_base_model
 from training.models.base.prepared import EncoderOptions
@@ -78,7 +82,8 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
     base, section = resolve_base_model(recipe.base_model), recipe.training
     if not section.epochs:
         raise ConfigError(f"--plan: training.epochs = {section.epochs:g} trains nothing; expected a number above 0")
-    form = recipe.format.fitted(recipe.task, [row.pair.candidate for row in train])
+    train = on_disk(train)
+    form = recipe.format.fitted(recipe.task, candidates_of(train))
     recipe = recipe.model_copy(update={"format": form})
     check_base(recipe, base)
     options = encoder_options(recipe, train)
@@ -88,9 +93,9 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
     tokenizer = PairTokenizer(whole.backend_tokenizer, section.max_length, pad_id, recipe.decided_prompt)
     check_lengths(recipe, config, tokenizer)
     inputs = PairInputs(recipe.task, recipe.format, tokenizer)
-    pairs, others = (inputs.encode([row.pair for row in rows]) for rows in (train, dev))
-    lengths, longest = [len(pair) for pair in pairs], max(map(len, others))
-    batches = training_batches(lengths, facts_of(train, section, lacking), section, recipe.seed)
+    (lengths, ids), (others, more_ids) = (_read(inputs, rows, name) for rows, name in ((train, "train"), (dev, "dev")))
+    longest = int(others.max())
+    batches = training_batches(lengths, facts_of(train, section, lacking).queries, section, recipe.seed)
     processes = section.processes or resolve_processes(0)
     shares = [Team(0, processes).share(batch) for batch in batches]
     rows, tokens, parts = _costliest(shares, lengths, section.micro_batch_size)
@@ -101,7 +106,7 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
         model.to_empty(device="cpu")
         parameters, weights = sum(value.numel() for value in model.parameters()), size_of(model)
         further, further_bytes = whole_sizes(model)
-        with used_rows(model, (i for pair in (*pairs, *others) for i in pair.input_ids)):
+        with used_rows(model, ids | more_ids):
             learning = [value for value in model.parameters() if value.requires_grad]
             words = model.encoder.get_input_embeddings()
             weights += size_of(words) if isinstance(words, UsedRows) else 0
@@ -125,6 +130,16 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
         evaluation=evaluation,
         whole=weights + further_bytes if further else 0,
     )
+
+
+def _read(inputs: PairInputs, rows: Sequence[LabeledPair], name: str) -> tuple[NDArray[np.int64], set[int]]:
+    """Return the lengths of the pairs of rows in tokens, and the ids of all tokens."""
+    lengths: list[NDArray[np.int64]] = []
+    ids: set[int] = set()
+    for block in encode_rows(inputs, rows, name):
+        lengths.append(block.lengths)
+        ids.update(np.unique(block.flat(np.arange(len(block)))[0]).tolist())
+    return np.concatenate(lengths), ids
 
 
 def _cut(config: PretrainedConfig, base: BaseModel, options: EncoderOptions) -> PretrainedConfig:
@@ -172,15 +187,18 @@ def _empty_model(recipe: Recipe, config: PretrainedConfig, tokenizer: PairTokeni
     return model
 
 
-def _costliest(batches: Sequence[Sequence[int]], lengths: Sequence[int], size: int) -> tuple[int, int, int]:
+def _costliest(batches: Sequence[Rows], lengths: Rows, size: int) -> tuple[int, int, int]:
     """Return rows and tokens of the largest part that is computed at once, and how many parts its batch has."""
     found = (0, 0, 0)
     for batch in batches:
         step = size or len(batch)
         for start in range(0, len(batch), step):
             part = batch[start : start + step]
-            longest = max(lengths[i] for i in part)
-            found = max(found, (len(part), longest, -(-len(batch) // step)), key=lambda each: (each[0] * each[1], each))
+            found = max(
+                found,
+                (len(part), int(lengths[part].max()), -(-len(batch) // step)),
+                key=lambda each: (each[0] * each[1], each),
+            )
     return found
 
 

@@ -8,9 +8,10 @@ from transformers import AutoConfig
 
 from relevance.tasks import Task
 from relevance.text.tokenization import PairTokenizer
-from training.fitting.loop.finetune import Examples, FineTuner
+from training.fitting.loop.finetune import FineTuner
 from training.fitting.loop.team import Team
 from training.fitting.recipe import Recipe
+from training.fitting.rows.examples import Examples
 from training.fitting.servable import check_lengths
 from training.models.cross_encoder import CrossEncoder, load_tokenizer
 from training.models.lora import Adapter
@@ -37,7 +38,11 @@ def untrained(recipe: Recipe, encoder: Path) -> Untrained:
     return Untrained(model, tokenizer, adapter)
 
 
-def follow(team: Team, recipe: Recipe, work: Path, encoder: Path, train: Examples, ids: Sequence[int]) -> None:
-    """Train with the leader of the team, whose weights replace those built here; return at its last order."""
+def follow(team: Team, recipe: Recipe, work: Path, encoder: Path, train: Path, ids: Sequence[int]) -> None:
+    """Train with the leader of the team, whose weights replace those built here; return at its last order.
+
+    The folder `train` holds the examples that the leader stored.
+    """
     made = untrained(recipe, encoder)
-    FineTuner(made.model, made.tokenizer, recipe.training, recipe.seed, work, team).follow(train, ids)
+    tuner = FineTuner(made.model, made.tokenizer, recipe.training, recipe.seed, work, team)
+    tuner.follow(Examples.open(train), ids)

@@ -14,6 +14,14 @@ Floats = NDArray[np.float64]
 
 BATCH_TOKENS = 4096
 STRENGTH = 0.1  # inverse L2 penalty, for scalars of unit variance
+FEWEST_START_PAIRS, MOST_START_PAIRS = 600, 2000  # training pairs from which the head's first weights are computed:
+START_SHARE = 0.1  # this share of them, within these bounds
+
+
+def start_rows(count: int) -> NDArray[np.int64]:
+    """Return the places of those of `count` training pairs that start the head: all over, as files may be sorted."""
+    wanted = np.clip(round(START_SHARE * count), FEWEST_START_PAIRS, MOST_START_PAIRS)
+    return np.linspace(0, count - 1, min(int(wanted), count)).astype(np.int64)
 
 
 def start_head(

@@ -47,7 +47,7 @@ def train(run: StageRun) -> Report:
     """Fine-tune and score dev; goes on where an interrupted run was."""
     from training.fitting import checkpoint
 
-    out, rows, dev = run.work / CHECKPOINT, run.rows(TRAIN), run.rows(DEV)
+    out, rows, dev = run.work / CHECKPOINT, run.stored(TRAIN), run.rows(DEV)
     if not out.is_dir():  # else the run was killed between training and the end of the stage
         checkpoint.train(checkpoint.Job(run.recipe.fine_tuning(), rows, dev, out, tuned=False))
     _write_logits(run.work / DEV_LOGITS, dev, checkpoint.dev_logits(out))

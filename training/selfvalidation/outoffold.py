@@ -210,7 +210,7 @@ class _Judge:
         from training.fitting.evaluation.report import score_logits
 
         if not model.exists():  # else the run was killed between training and scoring
-            train(Job(self._recipe, list(train_rows), list(dev_rows), model, tuned=False))
+            train(Job(self._recipe, train_rows, list(dev_rows), model, tuned=False))
         return dev_logits(model).astype(np.float64), score_logits(model, list(held_rows))[1].astype(np.float64)
 
     def _by_probe(self, train_rows: Rows, dev_rows: Rows, held_rows: Rows) -> Logits:

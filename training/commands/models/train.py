@@ -2,7 +2,9 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,14 +78,14 @@ class TrainingFiles:
         typer.Option(help="Pairs in languages without training rows, to set their thresholds; repeat."),
     ] = None
 
-    def train_rows(self, recipe: "Recipe", out: Path) -> list[LabeledPair]:
-        """Return the rows to train on."""
+    def train_rows(self, recipe: "Recipe", out: Path) -> Sequence[LabeledPair]:
+        """Return the rows to train on, in temporary files."""
         from training.data.splits import draw
+        from training.data.stored.rows import chained, on_disk
 
-        rows: list[LabeledPair] = []
-        for number, file in enumerate(self.train, start=1):
-            rows += self.files.read(file, recipe.task, out, f"train{number}")
-        return list(draw(_of_languages(rows, self.language), self.max_rows, recipe.seed))
+        files = enumerate(self.train, start=1)
+        rows = chained(*(on_disk(self.files.store(file, recipe.task, out, f"train{number}")) for number, file in files))
+        return draw(_of_languages(rows, self.language), self.max_rows, recipe.seed)
 
     def unlabelled_pairs(self, task: Task) -> list[Pair]:
         """Return the pairs without labels."""
@@ -126,7 +128,9 @@ def train(
     ] = False,
 ) -> None:
     """Fine-tune a cross-encoder. To resume an interrupted run, repeat the command."""
-    from training.data.keep_out import linked_with
+    import numpy as np
+
+    from training.data.keep_out import iter_linked
     from training.fitting.checkpoint import Job
     from training.fitting.checkpoint import train as run
 
@@ -134,10 +138,11 @@ def train(
     chosen = changes.load(recipe)
     rows = files.train_rows(chosen, out)
     dev = files.files.read(files.dev, chosen.task, out, "dev")
-    if leaked := [row for row, is_linked in zip(rows, linked_with(rows, [dev]), strict=True) if is_linked]:
+    leaked = np.fromiter(iter_linked(rows, [dev]), bool, len(rows))
+    if leaked.any():
         log.warning(
             "%d training rows (first: id %s) have a query of dev or are linked with its rows: dev metrics are too good",
-            *(len(leaked), leaked[0].id),
+            *(int(leaked.sum()), next(compress(rows, leaked)).id),
         )
     log.info("%s: %d pairs to train on, %d for dev", chosen.name, len(rows), len(dev))
     if plan:
@@ -166,13 +171,17 @@ def _print_plan(job: "Job", as_json: bool) -> None:
     print(f"memory{each}: {found.total / GIB:.2f} GiB ({counted}), Python not counted")
 
 
-def _of_languages(rows: list[LabeledPair], languages: list[str] | None) -> list[LabeledPair]:
+def _of_languages(rows: Sequence[LabeledPair], languages: list[str] | None) -> Sequence[LabeledPair]:
+    import numpy as np
+
+    from training.data.stored.rows import filtered, strata_of
+
     if not languages:
         return rows
     wanted = set(chosen_languages("--language", languages))
-    if missing := wanted - {row.pair.language for row in rows}:
+    if missing := wanted - {language for language, _ in strata_of(rows)}:
         raise InputError(f"--language {', '.join(sorted(missing))}: no training row has it")
-    return [row for row in rows if row.pair.language in wanted]
+    return filtered(rows, np.fromiter((language in wanted for language, _ in strata_of(rows)), bool, len(rows)))
 
 
 def _lines(path: Path) -> list[str]:

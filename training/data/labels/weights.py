@@ -7,11 +7,18 @@ doubtful label. `label_votes` is the number of votes. `label_cut` is the share f
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair
 from training.data.labels.grades import count_of, number_of
+from training.data.stored.batches import mentions, to_rows
+from training.data.stored.rows import batches_of, labels_of
 from training.data.values import is_missing
 
 LABEL_WEIGHT = "label_weight"
@@ -21,9 +28,61 @@ LABEL_CUT = "label_cut"
 HALF = 0.5  # the cut where a row has no other: the label is that of the majority, and 1 for a tie
 
 
+@dataclass(frozen=True, slots=True)
+class _Extra:
+    """A number among the extras of rows: its name, its default, and which values are right."""
+
+    name: str
+    default: Callable[[LabeledPair], float]
+    is_right: Callable[[float], bool]
+    expected: str
+    read: Callable[[object], float | None] = number_of
+
+    def of(self, rows: Sequence[LabeledPair]) -> list[float]:
+        """Return the number [N] of each row. InputError names those that are not right."""
+        values = self._values(rows)
+        wrong = self._wrong(rows, values)
+        if wrong:
+            raise self._fault(len(wrong), wrong[0])
+        return values
+
+    def column(self, rows: Sequence[LabeledPair], defaults: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what `of` returns as an array [N], one batch of rows at a time. InputError as `of`.
+
+        `defaults` [N] are the values of rows without the extra; they are changed in place.
+        """
+        found, count, at = defaults, 0, 0
+        first: LabeledPair | None = None
+        for batch in batches_of(rows):
+            places = np.flatnonzero(mentions(batch, self.name))
+            if len(places):
+                some = to_rows(batch.take(pa.array(places)))
+                values = self._values(some)
+                found[at + places] = values
+                wrong = self._wrong(some, values)
+                first, count = first or next(iter(wrong), None), count + len(wrong)
+            at += batch.num_rows
+        if first is not None:
+            raise self._fault(count, first)
+        return found
+
+    def _values(self, rows: Sequence[LabeledPair]) -> list[float]:
+        return [_number(row.extra.get(self.name), self.default(row), self.read) for row in rows]
+
+    def _wrong(self, rows: Sequence[LabeledPair], values: Sequence[float]) -> list[LabeledPair]:
+        pairs = zip(rows, values, strict=True)
+        return [row for row, value in pairs if not (math.isfinite(value) and self.is_right(value))]
+
+    def _fault(self, count: int, first: LabeledPair) -> InputError:
+        return InputError(
+            f"{count} rows have a {self.name} out of range (first: id {first.id!r}, {first.extra[self.name]!r}); "
+            f"expected {self.expected}"
+        )
+
+
 def label_weights(rows: Sequence[LabeledPair]) -> list[float]:
     """Return the weight [N] of each row in [0, 1]; the default is 1. InputError names those out of range."""
-    return _numbers(rows, LABEL_WEIGHT, lambda row: 1.0, _is_share, "numbers from 0 to 1")
+    return _WEIGHT.of(rows)
 
 
 def label_shares(rows: Sequence[LabeledPair]) -> list[float]:
@@ -31,20 +90,27 @@ def label_shares(rows: Sequence[LabeledPair]) -> list[float]:
 
     InputError names those out of range.
     """
-    return _numbers(rows, LABEL_SHARE, lambda row: float(row.label), _is_share, "numbers from 0 to 1")
+    return _SHARE.of(rows)
+
+
+def weight_column(rows: Sequence[LabeledPair]) -> NDArray[np.float64]:
+    """Return what `label_weights` returns as an array [N], without holding the rows."""
+    return _WEIGHT.column(rows, np.ones(len(rows)))
+
+
+def share_column(rows: Sequence[LabeledPair]) -> NDArray[np.float64]:
+    """Return what `label_shares` returns as an array [N], without holding the rows."""
+    return _SHARE.column(rows, labels_of(rows).astype(np.float64))
 
 
 def label_votes(rows: Sequence[LabeledPair]) -> list[int]:
     """Return the number [N] of votes of each row; the default is 1. InputError names those that are no counts."""
-    found = _numbers(
-        rows, LABEL_VOTES, lambda row: 1.0, lambda value: value >= 1, "whole numbers from 1", read=count_of
-    )
-    return [int(value) for value in found]
+    return [int(value) for value in _VOTES.of(rows)]
 
 
 def label_cuts(rows: Sequence[LabeledPair]) -> list[float]:
     """Return the share [N] from which each row's label is 1; the default is one half. InputError as the others."""
-    return _numbers(rows, LABEL_CUT, lambda row: HALF, _is_share, "numbers from 0 to 1")
+    return _CUT.of(rows)
 
 
 def has_other_share(label: int | None, extra: Mapping[str, Any]) -> bool:
@@ -53,24 +119,6 @@ def has_other_share(label: int | None, extra: Mapping[str, Any]) -> bool:
         return False
     share, cut = _number(extra.get(LABEL_SHARE), math.nan, number_of), _number(extra.get(LABEL_CUT), HALF, number_of)
     return share < cut if label == 1 else label == 0 and share > cut
-
-
-def _numbers(
-    rows: Sequence[LabeledPair],
-    name: str,
-    default: Callable[[LabeledPair], float],
-    is_right: Callable[[float], bool],
-    expected: str,
-    read: Callable[[object], float | None] = number_of,
-) -> list[float]:
-    values = [_number(row.extra.get(name), default(row), read) for row in rows]
-    wrong = [row for row, value in zip(rows, values, strict=True) if not (math.isfinite(value) and is_right(value))]
-    if wrong:
-        raise InputError(
-            f"{len(wrong)} rows have a {name} out of range (first: id {wrong[0].id!r}, "
-            f"{wrong[0].extra[name]!r}); expected {expected}"
-        )
-    return values
 
 
 def _is_share(value: float) -> bool:
@@ -83,3 +131,9 @@ def _number(value: object, default: float, read: Callable[[object], float | None
         return default
     number = read(value)
     return math.nan if number is None else number
+
+
+_WEIGHT = _Extra(LABEL_WEIGHT, lambda row: 1.0, _is_share, "numbers from 0 to 1")
+_SHARE = _Extra(LABEL_SHARE, lambda row: float(row.label), _is_share, "numbers from 0 to 1")
+_VOTES = _Extra(LABEL_VOTES, lambda row: 1.0, lambda value: value >= 1, "whole numbers from 1", count_of)
+_CUT = _Extra(LABEL_CUT, lambda row: HALF, _is_share, "numbers from 0 to 1")

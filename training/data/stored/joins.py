@@ -16,6 +16,16 @@ from training.data.stored.spool import Spool, buckets_for
 _KEYS = pa.schema({"key": pa.binary(), "place": pa.int32()})
 
 
+def numbered(keys: Iterable[str]) -> tuple[NDArray[np.int32], pa.Array]:
+    """Return the number [N] of each key, by first occurrence, and the different keys as text, by number.
+
+    In memory are the texts of all keys, as Arrow has them, and no Python objects.
+    """
+    texts = pa.chunked_array([pa.array(chunk, pa.large_string()) for chunk in in_chunks(keys)], pa.large_string())
+    coded = texts.dictionary_encode().combine_chunks()
+    return coded.indices.to_numpy(), coded.dictionary
+
+
 def matched(keys: Iterable[str], size: int, wanted: Iterable[str]) -> NDArray[np.int32]:
     """Return for each of `size` keys its place among `wanted`, the first of several, and -1 where it is not there.
 

@@ -7,7 +7,7 @@ training.fitting.checkpoint makes the folder.
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from relevance.evaluation.metrics import auc
-from relevance.text.tokenization import PairTokenizer, TokenizedPair
+from relevance.text.tokenization import PairTokenizer
 from training.fitting.loop.guard import Guard, chance_error
 from training.fitting.loop.losses import Goals, batch_loss, column
 from training.fitting.loop.optimizer import Optimizer
@@ -25,8 +25,8 @@ from training.fitting.loop.schedule import evaluation_steps, rate_factor
 from training.fitting.loop.snapshots import Snapshots
 from training.fitting.loop.team import ALONE, Order, Team
 from training.fitting.recipe import TrainingSection
-from training.fitting.rows.row_facts import NO_FACTS, RowFacts
-from training.fitting.rows.sampling import training_batches
+from training.fitting.rows.examples import Examples, token_ids
+from training.fitting.rows.sampling import Rows, training_batches
 from training.models.cross_encoder import CrossEncoder, predict_logits, tensors
 from training.models.used_rows import used_rows
 from training.progress import Meter, Pace
@@ -35,25 +35,6 @@ from training.threads import use_free_cores
 log = logging.getLogger(__name__)
 
 _RANK_SEEDS = 1_000_003  # difference of the seeds of two processes, which draw different dropout
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Tokenised pairs, labels [N] in {0, 1} for the AUC, targets [N] in [0, 1] and weights [N] of the loss.
-
-    `facts` serve sampling and losses within a query.
-    """
-
-    pairs: Sequence[TokenizedPair]
-    labels: Sequence[int]
-    targets: Sequence[float]
-    weights: Sequence[float]
-    facts: RowFacts = NO_FACTS
-
-    def with_facts(self, facts: RowFacts) -> "Examples":
-        """Return the examples with these facts, and weights times their factors."""
-        weights = [w * f for w, f in zip(self.weights, facts.factors, strict=True)] if facts.factors else self.weights
-        return replace(self, weights=weights, facts=facts)
 
 
 @dataclass(frozen=True)
@@ -74,11 +55,6 @@ class Outcome:
     device: str
     precision: str
     dev_logits: NDArray[np.float32]
-
-
-def token_ids(*parts: Examples) -> list[int]:
-    """Return the ids of all tokens of some examples."""
-    return sorted({i for part in parts for pair in part.pairs for i in pair.input_ids})
 
 
 class FineTuner:
@@ -136,15 +112,15 @@ class FineTuner:
                 elif order is Order.STOP:
                     break
 
-    def _begin(self, train: Examples) -> tuple[list[list[int]], int]:
+    def _begin(self, train: Examples) -> tuple[list[Rows], int]:
         """Return the batches of the whole run, and the number of those that are done already."""
         self._optimizer = Optimizer(self.model, self.section, self.precision, self.device, self._team)
         torch.manual_seed(self.seed + _RANK_SEEDS * self._team.rank)
         begun = self._restore()
         self._team.spread([*self.model.parameters(), *self.model.buffers()])
-        return training_batches([len(pair) for pair in train.pairs], train.facts, self.section, self.seed), begun
+        return training_batches(train.pairs.lengths, train.queries, self.section, self.seed), begun
 
-    def _lead(self, train: Examples, dev: Examples, batches: Sequence[list[int]], begun: int, meter: Meter) -> None:
+    def _lead(self, train: Examples, dev: Examples, batches: Sequence[Rows], begun: int, meter: Meter) -> None:
         if not batches:
             self._evaluate(0, dev)
         marks = evaluation_steps(len(batches), self.section.evaluations)
@@ -163,7 +139,7 @@ class FineTuner:
                 if self._team.order(Order.SNAPSHOT if self._snapshots.due else Order.GO_ON) is Order.SNAPSHOT:
                     self._snapshot(step + 1)
 
-    def _step(self, train: Examples, batches: Sequence[list[int]], step: int) -> tuple[float, float]:
+    def _step(self, train: Examples, batches: Sequence[Rows], step: int) -> tuple[float, float]:
         """Train on a batch; return its loss and the norm of its gradient, over all processes."""
         self._optimizer.set_rate(rate_factor(step, len(batches), self.section.warmup_share))
         self.model.train()
@@ -171,7 +147,7 @@ class FineTuner:
         norm = self._optimizer.step(self._losses(train, batches[step], values))
         return self._team.total(sum(values)), norm
 
-    def _losses(self, train: Examples, batch: list[int], values: list[float]) -> Iterator[Tensor]:
+    def _losses(self, train: Examples, batch: Rows, values: list[float]) -> Iterator[Tensor]:
         """Yield the losses of the parts of a process's share; those of all add up to the batch's.
 
         Their values are put into `values`.
@@ -185,9 +161,9 @@ class FineTuner:
             yield loss
             del loss  # with its graph, before the next part is computed
 
-    def _loss(self, train: Examples, rows: list[int]) -> Tensor:
-        inputs = tensors(self.tokenizer, [train.pairs[i] for i in rows], self.device)
-        columns = (train.targets, train.weights, train.facts.queries, train.facts.teacher)
+    def _loss(self, train: Examples, rows: Rows) -> Tensor:
+        inputs = tensors(self.tokenizer, [train.pairs[i] for i in rows.tolist()], self.device)
+        columns = (train.targets, train.weights, train.queries, train.teacher)
         goals = Goals(*(column(values, rows, self.device) for values in columns))
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         with torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32"):
@@ -196,14 +172,16 @@ class FineTuner:
 
     def _evaluate(self, step: int, dev: Examples) -> None:
         logits = predict_logits(self.model, self.tokenizer, dev.pairs)
-        dev_auc = auc(dev.labels, logits)
+        dev_auc = auc(dev.labels.tolist(), logits)
         loss = self._loss_sum / self._loss_steps if self._loss_steps else None
         evaluation = Evaluation(step, float("nan") if dev_auc is None else dev_auc, loss)
         told = "untuned" if loss is None else f"step {step}: train loss {loss:.4f}"
         log.info("%s, dev AUC %.4f", told, evaluation.dev_auc)
         self._loss_sum, self._loss_steps = 0.0, 0
         self._evaluations.append(evaluation)
-        self._guard.after_evaluation(step, logits, [e.dev_auc for e in self._evaluations], chance_error(dev.labels))
+        self._guard.after_evaluation(
+            step, logits, [e.dev_auc for e in self._evaluations], chance_error(dev.labels.tolist())
+        )
         if evaluation is self._best_evaluation():
             self._best = {name: value.detach().clone() for name, value in self._trainable().items()}
             self._logits = torch.from_numpy(logits)

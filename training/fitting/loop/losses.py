@@ -4,10 +4,11 @@ All functions take logits [B] of any scale, targets [B] in [0, 1], weights [B] a
 A query whose rows all have one target has no order and adds nothing to ranking terms.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
@@ -62,9 +63,9 @@ def margin_mse(logits: Tensor, teacher: Tensor, weights: Tensor, queries: Tensor
     return _mean((_margins(logits) - _margins(teacher)) ** 2, pairs)
 
 
-def column(values: Sequence[float] | Sequence[int], rows: Sequence[int], device: torch.device) -> Tensor | None:
-    """Return the values of some rows as a tensor [B]; None where there are none."""
-    return torch.tensor([values[i] for i in rows], device=device) if len(values) else None
+def column(values: NDArray[np.generic], rows: NDArray[np.integer], device: torch.device) -> Tensor | None:
+    """Return the values of some rows as a tensor [B], in fp32 or int64; None where there are none."""
+    return torch.tensor(values[rows].tolist(), device=device) if len(values) else None
 
 
 def _same(queries: Tensor) -> Tensor:

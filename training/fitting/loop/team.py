@@ -13,8 +13,10 @@ from datetime import timedelta
 from enum import IntEnum
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from relevance.errors import ConfigError
@@ -39,9 +41,9 @@ class Team:
     rank: int = 0
     size: int = 1
 
-    def share(self, rows: Sequence[int]) -> list[int]:
+    def share(self, rows: NDArray[np.integer]) -> NDArray[np.integer]:
         """Return the rows of a batch that this process computes; there may be none."""
-        return list(rows[self.rank :: self.size])
+        return rows[self.rank :: self.size]
 
     def order(self, order: Order = Order.GO_ON) -> Order:
         """Return the leader's order; that of the other processes does not count."""

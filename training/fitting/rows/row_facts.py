@@ -1,8 +1,8 @@
 """What sampling and losses within a query need to know of training rows; nothing where the recipe does not ask."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, query_key
 from training.data.groups import source_groups
-from training.data.labels.weights import label_shares
+from training.data.labels.weights import share_column
+from training.data.stored.joins import numbered
+from training.data.stored.rows import batches_of, ids_of
 from training.data.teacher import teacher_logits
 from training.fitting.recipe import TrainingSection
 
 log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +32,16 @@ class QueryCounts:
     one_class_rows: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RowFacts:
     """Facts on the training rows, each [N] or empty.
 
     `factors` multiply the weights, `teacher` is in logits. Rows of one query and language have one number in `queries`.
     """
 
-    queries: Sequence[int] = ()
-    factors: Sequence[float] = ()
-    teacher: Sequence[float] = ()
+    queries: Ints = field(default_factory=lambda: np.zeros(0, np.int32))
+    factors: Floats = field(default_factory=lambda: np.zeros(0))
+    teacher: Floats = field(default_factory=lambda: np.zeros(0))
     counts: QueryCounts | None = None
 
 
@@ -50,14 +53,11 @@ def facts_of(rows: Sequence[LabeledPair], section: TrainingSection, lacking: Pat
 
     InputError where the teacher lacks a row, or where ranking is asked for and no query has rows of two targets.
     """
-    queries: Sequence[int] = ()
-    counts = None
+    found = NO_FACTS
     if section.within_queries:
-        number: dict[tuple[str, str], int] = {}
-        keys = [(query_key(row.pair.query), row.pair.language) for row in rows]
-        queries = [number.setdefault(key, len(number)) for key in keys]
+        found = replace(found, queries=numbered(_query_keys(rows))[0])
     if section.lambdarank_weight:
-        counts = query_counts(label_shares(rows), queries)
+        counts = query_counts(share_column(rows), found.queries)
         log.info("ranking: %s", ", ".join(f"{name} {count}" for name, count in asdict(counts).items()))
         if counts.one_class_queries == counts.queries:
             raise InputError(
@@ -65,9 +65,12 @@ def facts_of(rows: Sequence[LabeledPair], section: TrainingSection, lacking: Pat
                 f"{len(rows)} training rows have rows of one target only; expected queries with better and worse "
                 "candidates"
             )
-    factors = copy_factors(source_groups(rows)).tolist() if section.copies_as_one else ()
-    teacher = () if section.teacher is None else teacher_logits(section.teacher, [row.id for row in rows], lacking)
-    return RowFacts(queries, factors, teacher, counts)
+        found = replace(found, counts=counts)
+    if section.copies_as_one:
+        found = replace(found, factors=copy_factors(source_groups(rows)))
+    if section.teacher is not None:
+        found = replace(found, teacher=np.array(teacher_logits(section.teacher, list(ids_of(rows)), lacking)))
+    return found
 
 
 def copy_factors(groups: ArrayLike) -> Floats:
@@ -76,7 +79,14 @@ def copy_factors(groups: ArrayLike) -> Floats:
     return (len(of) / len(sizes)) / sizes[of]
 
 
-def query_counts(targets: Sequence[float], queries: Sequence[int]) -> QueryCounts:
+def _query_keys(rows: Sequence[LabeledPair]) -> Iterator[str]:
+    """Yield a key of the query and the language of each row."""
+    for batch in batches_of(rows):
+        columns = (batch.column(name).to_pylist() for name in ("language", "query"))
+        yield from (f"{language} {query_key(query)}" for language, query in zip(*columns, strict=True))
+
+
+def query_counts(targets: ArrayLike, queries: ArrayLike) -> QueryCounts:
     """Count the queries [N] whose rows all have the same target [N]."""
     of, values = np.asarray(queries), np.asarray(targets, dtype=np.float64)
     least, most = np.full(of.max() + 1, np.inf), np.full(of.max() + 1, -np.inf)

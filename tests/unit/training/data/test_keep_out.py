@@ -8,7 +8,7 @@ from relevance.tasks import LabeledPair, Pair, Task, query_key
 from training.cli import app
 from training.data.dataset import read_pairs
 from training.data.files.reading import ReadOptions
-from training.data.keep_out import files_beside, linked_with, read_kept_out
+from training.data.keep_out import files_beside, iter_linked, read_kept_out
 from training.data.rows import BadRowsError
 from training.data.splits import write_pairs
 
@@ -44,21 +44,21 @@ def test_rows_linked_by_query_or_id_are_found_in_both_directions():
         row("t7", "tom &amp;amp; jerry\u200b"),  # the same, not cleaned
         row("t8", "mug"),
     ]
-    assert linked_with(train, [dev]) == [True] * 7 + [False]
+    assert list(iter_linked(train, [dev])) == [True] * 7 + [False]
 
 
 def test_ids_that_two_files_share_by_chance_link_nothing():
     train = [row(1, "cup"), row(2, "tasse", source_id=1), row(3, "vaso", source_id="8")]
-    assert linked_with(train, [[row(1, "lamp")], [row(8, "vase")]]) == [False, False, True]
+    assert list(iter_linked(train, [[row(1, "lamp")], [row(8, "vase")]])) == [False, False, True]
 
 
 def test_rows_made_of_one_row_that_is_gone_are_linked_over_files():
-    assert linked_with([row(1, "tasse", source_id=7)], [[row(1, "taza", source_id=7.0)]]) == [True]
+    assert list(iter_linked([row(1, "tasse", source_id=7)], [[row(1, "taza", source_id=7.0)]])) == [True]
 
 
 def test_no_held_out_rows_link_nothing():
-    assert linked_with([row(1, "cup")], []) == [False]
-    assert linked_with([], [[row(1, "cup")]]) == []
+    assert list(iter_linked([row(1, "cup")], [])) == [False]
+    assert list(iter_linked([], [[row(1, "cup")]])) == []
 
 
 def test_dev_and_test_are_found_beside_a_file_of_their_task(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -10,9 +11,10 @@ from relevance.errors import ConfigError
 from relevance.tasks import LabeledPair, Pair, Task
 from tests.models import tiny_language_model, tiny_model
 from training.fitting.checkpoint import Job, train
-from training.fitting.loop.finetune import Examples, FineTuner
+from training.fitting.loop.finetune import FineTuner
 from training.fitting.loop.optimizer import Optimizer
 from training.fitting.recipe import Recipe, TrainingSection
+from training.fitting.rows.examples import Examples
 from training.models.cross_encoder import CrossEncoder, load_tokenizer, tensors
 from training.models.options import HeadOptions
 from training.models.used_rows import used_rows
@@ -45,10 +47,11 @@ def gradients_of_a_step(made, tmp_path, size):
     model, tokenizer, pairs = made
     section = TrainingSection(micro_batch_size=size, learning_rate=1e-12, head_learning_rate=1e-12)
     tuner = FineTuner(model, tokenizer, section, 0, tmp_path)
-    examples = Examples(pairs, [i % 2 for i in range(10)], [0.1 * i for i in range(10)], [1.0 + i for i in range(10)])
+    places, none = np.arange(10), np.zeros(0)
+    examples = Examples(pairs, places % 2, 0.1 * places, 1.0 + places, none, none)
     with used_rows(model, (i for pair in pairs for i in pair.input_ids)):
         tuner._optimizer = Optimizer(model, section, "fp32", torch.device("cpu"))
-        loss, _ = tuner._step(examples, [list(range(10))], 0)
+        loss, _ = tuner._step(examples, [places], 0)
         found = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     return loss, {name: value.to_dense() if value.is_sparse else value for name, value in found.items()}
 

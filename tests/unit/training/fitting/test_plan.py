@@ -4,13 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from relevance.errors import ConfigError, InputError
-from relevance.tasks import LabeledPair, Pair
+from relevance.tasks import LabeledPair, Pair, Task
 from tests import ROOT
 from tests.models import tiny_language_model, tiny_model, tiny_reranker
+from training.commands.models.train import TrainingFiles
+from training.commands.options import PairFiles
+from training.data.files.reading import ReadOptions
+from training.data.splits import draw, write_pairs
 from training.fitting.checkpoint import Job, train
 from training.fitting.plan import plan
 from training.fitting.recipe import Recipe
@@ -121,6 +126,24 @@ def test_the_command_prints_a_plan_and_writes_nothing(tmp_path):
     assert found["steps"] == 1
     assert found["total"] >= found["weights"] + found["gradients"] + found["optimizer"] + found["activations"]
     assert sorted(tmp_path.iterdir()) == before
+    assert "12 training rows (first: id 0) have a query of dev" in done.stderr
+
+
+def test_rows_of_all_files_in_the_wanted_languages_are_drawn(tmp_path):
+    made = [replace(row, pair=replace(row.pair, language=("de", "fr", "en")[n % 3])) for n, row in enumerate(rows(60))]
+    for name, part in (("a", made[:25]), ("b", made[25:])):
+        write_pairs(tmp_path / f"{name}.jsonl", part, Task.QC)
+    given = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+
+    def drawn(**chosen):
+        files = TrainingFiles(PairFiles(ReadOptions()), given, tmp_path / "dev.jsonl", **chosen)
+        return files.train_rows(recipe(tmp_path), tmp_path / "out")
+
+    assert drawn() == made
+    wanted = [row for row in made if row.pair.language != "en"]
+    assert drawn(language=["de", "fr"], max_rows=17) == draw(wanted, 17, recipe(tmp_path).seed)
+    with pytest.raises(InputError, match="--language it: no training row has it"):
+        drawn(language=["de", "it"])
 
 
 @pytest.mark.parametrize(

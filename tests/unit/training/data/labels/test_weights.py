@@ -8,7 +8,15 @@ import pytest
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Pair, Task
 from training.data.dataset import read_pairs
-from training.data.labels.weights import has_other_share, label_votes
+from training.data.labels.weights import (
+    has_other_share,
+    label_shares,
+    label_votes,
+    label_weights,
+    share_column,
+    weight_column,
+)
+from training.data.stored.rows import stored
 
 
 @pytest.mark.parametrize(
@@ -41,3 +49,24 @@ def test_votes_with_separators_of_thousands_are_refused():
     row = LabeledPair(Pair("cup", "a"), 1, "7", {"label_votes": "1,000"})
     with pytest.raises(InputError, match=r"1 rows have a label_votes out of range \(first: id '7', '1,000'\)"):
         label_votes([row])
+
+
+def extras(count):
+    some = ({}, {"label_weight": 0.3}, {"label_share": "0,7", "label_weight": None}, {"note": "label_share"})
+    return [LabeledPair(Pair(f"cup {n}", "a"), n % 2, str(n), dict(some[n % 4])) for n in range(count)]
+
+
+@pytest.mark.parametrize("hold", [list, stored])
+def test_columns_have_the_values_of_rows(hold):
+    rows = extras(9000)
+    assert weight_column(hold(rows)).tolist() == label_weights(rows)
+    assert share_column(hold(rows)).tolist() == label_shares(rows)
+
+
+@pytest.mark.parametrize("hold", [list, stored])
+def test_a_column_names_the_rows_that_are_out_of_range_in_all_batches(hold):
+    rows = extras(9000)
+    for at in (17, 18, 8999):
+        rows[at].extra["label_weight"] = 1.5
+    with pytest.raises(InputError, match=r"3 rows have a label_weight out of range \(first: id '17', 1.5\)"):
+        weight_column(hold(rows))

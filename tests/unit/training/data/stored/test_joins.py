@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from relevance.tasks import LabeledPair, Pair
 from training.data.stored import spool
-from training.data.stored.joins import matched, with_ids
+from training.data.stored.joins import matched, numbered, with_ids
 
 KEYS = st.lists(st.sampled_from(["a", "b", "c", "half \ud83d", ""]), max_size=8)
 
@@ -24,3 +24,11 @@ def test_rows_come_in_the_order_of_their_ids(monkeypatch):
     names = [str(at) for at in range(8999, -1, -3)]
     assert with_ids(rows, ["gone", *names]) == [rows[int(name)] for name in names]
     assert with_ids(rows, ["gone"]) == []
+
+
+def test_keys_are_numbered_by_first_occurrence():
+    keys = [f"q{at % 11000}" for at in range(20000, 0, -1)]
+    numbers, different = numbered(keys)
+    assert different.to_pylist() == list(dict.fromkeys(keys))
+    assert [different[number].as_py() for number in numbers.tolist()] == keys
+    assert len(numbered([])[0]) == len(numbered([])[1]) == 0

@@ -1,3 +1,4 @@
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -6,8 +7,9 @@ import pytest
 from relevance.errors import ConfigError
 from relevance.tasks import LabeledPair, Pair
 from relevance.text.formatting import PairFormat
+from training.data.groups import linked_groups
 from training.fitting.recipe import Recipe
-from training.fitting.rows.prior import fit_prior
+from training.fitting.rows.prior import FOLDS, _folds, fit_prior
 
 FORM = PairFormat()
 
@@ -24,16 +26,25 @@ def test_a_row_and_its_linked_rows_do_not_change_their_own_features():
     first, second = (fit_prior(each, FORM, 0) for each in (before, after))
     assert first.table != second.table
     for place in (0, 1, 60):
-        assert first.features[place] == second.features[place]
-    assert first.features != second.features
+        assert first.features[place].tolist() == second.features[place].tolist()
+    assert first.features.tolist() != second.features.tolist()
 
 
 def test_features_are_those_of_a_table_of_other_rows():
     some = rows()
     fitted = fit_prior(some, FORM, 0)
-    assert {fitted.table.features(FORM.levels(row.pair.candidate)) for row in some}.isdisjoint(fitted.features)
+    of_all = {fitted.table.features(FORM.levels(row.pair.candidate)) for row in some}
+    assert of_all.isdisjoint(map(tuple, fitted.features.tolist()))
     assert fitted.table.rows == fitted.summary.rows == len(some)
-    assert fitted.features == fit_prior(some, FORM, 0).features != fit_prior(some, FORM, 1).features
+    again, other = (fit_prior(some, FORM, seed).features.tolist() for seed in (0, 1))
+    assert fitted.features.tolist() == again != other
+
+
+def test_a_group_has_the_fold_of_its_place_in_the_order_that_the_seed_draws():
+    some = rows(700)
+    groups = linked_groups(some)
+    drawn = sorted(set(groups), key=lambda group: (zlib.crc32(f"5 {group}".encode()), group))
+    assert _folds(some, 5).tolist() == [drawn.index(group) % FOLDS for group in groups]
 
 
 def test_the_strength_follows_the_rows():
@@ -46,9 +57,9 @@ def test_the_strength_follows_the_rows():
 
     chance, differ = (fit_prior(drawn(rates), FORM, 0) for rates in ([0.5] * 100, np.linspace(0.05, 0.95, 100)))
     assert chance.table.strength >= 160
-    assert max(abs(number) for row in chance.features for number in row) < 0.2
+    assert max(abs(number) for row in chance.features.tolist() for number in row) < 0.2
     assert differ.table.strength < 50
-    assert max(abs(number) for row in differ.features for number in row) > 1
+    assert max(abs(number) for row in differ.features.tolist() for number in row) > 1
 
 
 def test_weights_and_shares_count_and_sampled_negatives_do_not():

@@ -3,7 +3,7 @@
 from relevance.tasks import LabeledPair, Pair
 from training.data.groups import source_groups
 from training.fitting.recipe import TrainingSection
-from training.fitting.rows.row_facts import NO_FACTS, facts_of
+from training.fitting.rows.row_facts import facts_of
 
 
 def row(row_id, query, label=1, language="en", **extra):
@@ -25,15 +25,17 @@ def facts(tmp_path, **settings):
 
 
 def test_nothing_is_gathered_where_nothing_is_asked(tmp_path):
-    assert facts(tmp_path) == NO_FACTS
+    found = facts(tmp_path)
+    assert found.counts is None
+    assert [len(values) for values in (found.queries, found.factors, found.teacher)] == [0, 0, 0]
 
 
 def test_rows_of_one_query_and_language_have_one_number(tmp_path):
     found = facts(tmp_path, lambdarank_weight=1)
-    assert found.queries == [0, 0, 1, 2, 0, 2]
+    assert found.queries.tolist() == [0, 0, 1, 2, 0, 2]
     assert (found.counts.queries, found.counts.one_class_queries, found.counts.one_class_rows) == (3, 1, 1)
 
 
 def test_a_row_with_its_translations_and_negatives_is_one_group(tmp_path):
     assert source_groups(ROWS).tolist() == [0, 1, 2, 0, 0, 0]
-    assert facts(tmp_path, copies_as_one=True).factors == [0.5, 2, 2, 0.5, 0.5, 0.5]
+    assert facts(tmp_path, copies_as_one=True).factors.tolist() == [0.5, 2, 2, 0.5, 0.5, 0.5]

@@ -1,6 +1,6 @@
 import pytest
 
-from training.fitting.checkpoint import start_rows
+from training.models.head_start import start_rows
 
 
 @pytest.mark.parametrize(("count", "chosen"), [(1, 1), (400, 400), (6000, 600), (14_752, 1475), (51_377, 2000)])
