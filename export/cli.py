@@ -62,6 +62,11 @@ def export(
         f"difference {parity.max_logit_difference:.2g} and F1 difference {parity.f1_difference:+.4f} "
         f"over {parity.pairs} dev pairs in {len(parity.languages)} languages"
     )
+    if (int8 := manifest.int8) is not None:
+        print(
+            f"  99 % of {int8.checked_pairs} pairs' scores move by {int8.score_shift_p99:.4f} or less; in fp32 stay "
+            f"{len(int8.in_fp32)} of {int8.products} products{': ' if int8.in_fp32 else ''}{', '.join(int8.in_fp32)}"
+        )
     if kind == "safetensors":
         from export.vllm.folder import serve_command
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.checkpoint import Checkpoint
-from export.int8 import quantize
+from export.int8.quantizing import findings, quantize
 from export.onnx import head_nodes, versions, write_onnx
 from export.tracing import OUTPUT_NAME
 from export.verifying import Limits, every_language, label_findings, parity
@@ -70,15 +70,17 @@ def export_bundle(
         if source.inputs.prior is not None:
             shutil.copyfile(checkpoint / PRIOR_FILE, folder / PRIOR_FILE)
         bundle = Bundle(folder, draft, (), source.inputs.prior)
+        int8 = None
         if precision == "int8":
-            quantize(bundle, tokens, [g.language for g in golden], head_nodes(folder / MODEL_FILE))
+            int8 = quantize(bundle, tokens, [g.language for g in golden], head_nodes(folder / MODEL_FILE))
         session = BundleSession.start(bundle, device=device)
         logits = session.logits(tokens)
-        found = [*label_findings(draft, golden, logits), *source.inputs.findings(pairs)]
+        found = [*label_findings(draft, golden, logits), *source.inputs.findings(pairs), *findings(int8)]
         if without_prior:
             found.append(_cost(golden, whole.logits(whole.inputs.encode(pairs)), logits))
         measured = {
             "parity": parity(source.folder, source.card, golden, (expected, logits), limits),
+            "int8": int8,
             "findings": (*draft.findings, *(f"exported, dev pairs of {DEV_PAIRS_FILE}, {each}" for each in found)),
         }
         kept = [golden[i].model_copy(update={"logit": float(logits[i])}) for i in every_language(golden)]

@@ -112,7 +112,8 @@ def study(folder: Path, given: Parts) -> dict[str, Any]:
         about = {"rows": parity, "by_batch": way.by_batch(draw(rows, MAX_PAIRS, 1), 0)}
         ways[f"{each.precision} in {each.runtime}"] = each.model_dump(mode="json") | about
     chosen = {"recommended": found.recommended, "reason": found.reason, "left_out": found.left_out}
-    return chosen | {"int8": int8_of(out), "ways": ways}
+    int8 = Bundle.open(out / "int8").manifest.int8
+    return chosen | {"int8": int8 and int8.model_dump(mode="json"), "ways": ways}
 
 
 def part(scores: Scores, mask: NDArray[np.bool_]) -> Scores:
@@ -132,16 +133,6 @@ def against(rows: Rows, scores: Scores, exact: Scores) -> dict[str, Any]:
         "mean_logit_difference": float(gap.mean()),
         **paired(rows, scores, {"fp32": exact}),
     }
-
-
-def int8_of(out: Path) -> dict[str, Any]:
-    """Return how many products the int8 bundle computes in integers, and how many with weights stay fp32."""
-    import onnx
-
-    graph = onnx.load(str(out / "int8" / "model.onnx"), load_external_data=False).graph
-    weights = {each.name for each in graph.initializer}
-    left = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights]
-    return {"integer_products": sum(node.op_type == "MatMulIntegerToFloat" for node in graph.node), "in_fp32": left}
 
 
 def table(result: dict[str, Any]) -> str:

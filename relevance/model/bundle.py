@@ -60,6 +60,15 @@ class Parity(StrictModel):
     f1_difference_allowed: float
 
 
+class Int8(StrictModel):
+    """What a bundle in int8 computes in fp32 all the same, and how far its scores are from those in fp32."""
+
+    products: int = Field(description="products with weights, those of the head aside")
+    in_fp32: tuple[str, ...] = Field(description="of these, the nodes that stay fp32")
+    checked_pairs: int
+    score_shift_p99: float
+
+
 class Golden(StrictModel):
     """A pair, its label in the dev set, and the logit that the bundle's model gave it at export."""
 
@@ -86,6 +95,7 @@ class Manifest(ModelCard):
     output_name: str
     golden_tolerance: float = Field(gt=0, description="largest difference in logits that the golden self-test accepts")
     parity: Parity
+    int8: Int8 | None = Field(None, description="absent: another precision, or a bundle of an earlier version")
     cascade: CascadeSummary | None = Field(
         None, description="absent: one model; else the other fields are the large model's, apart from what both gave"
     )
