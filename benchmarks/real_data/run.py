@@ -6,7 +6,7 @@ rows.py says what the settings are.
 
 A tenth of the training rows (whole queries) chooses each checkpoint, every scorer's threshold and the weights of the
 stack; the dev rows are only reported. The scorers: the cosine of the packaged encoder, the smoothed log-odds of the
-category (QC), the probe over frozen embeddings, the fine-tuned model, and a stack: logistic regression over all their
+category (QC), the probe over frozen embeddings, the recipe's model, and a stack: logistic regression over all their
 scores, fitted on the rows that choose. `--arm "name: key=value key=value"` trains another model with another recipe;
 `targets=graded` gives the training rows of qi the mean of their raters' grades as soft targets, `rows=originals` leaves
 translated rows out.
@@ -46,7 +46,7 @@ from training.pipeline.recipe import PipelineRecipe
 
 HERE = Path(__file__).parent
 BUILD = ROOT / "build" / "real_data"
-MODEL = "fine-tuned cross-encoder"
+MODEL = "model of the recipe"
 GRADED, ORIGINALS = OF_ROWS = ("targets=graded", "rows=originals")
 PROBE_ROWS = 15_000  # more would take long to embed
 
@@ -99,7 +99,10 @@ def trained(recipe_file: Path, overrides: Sequence[str], given: Parts, out: Path
     begun = time.monotonic()
     train(Job(recipe, rows, given.choosing, out), overwrite=True)
     seconds = time.monotonic() - begun
-    speed = {"seconds": round(seconds), "pairs_per_second": round(len(rows) * recipe.training.epochs / seconds, 1)}
+    speed = {
+        "seconds": round(seconds),
+        "pairs_per_second": round(len(rows) * (recipe.training.epochs or 1) / seconds, 1),
+    }
     run = mark | speed | {"train_rows": len(rows), "source_commit": source_commit()}
     note.write_text(json.dumps(run))
     return run

@@ -40,11 +40,12 @@ MEANINGS = {
     "task": "`qc`, `qi` or `rerank`",
     "base_model": "the encoder to fine-tune: `packaged:multilingual-e5-small`, a local folder, or a hub id",
     "seed": "seed of everything random in fine-tuning",
-    "head.kind": "how hidden states become a logit: `stock`, `mean`, `paired`, or `yes_no` of a language model",
-    "head.width": "width of the paired head's hidden layer",
+    "head.kind": "how hidden states become a logit: `stock`, `mean`, `paired`, `kernel`, or, of a language model, "
+    "`yes_no`",
+    "head.width": "width of a paired head's hidden layer; principal components that a kernel head keeps of a segment",
     "head.dropout": "dropout before a `mean` or `paired` head",
     "training.epochs": "passes over the training rows; may be a fraction. 0: the encoder stays as it is, and only the "
-    "head's start sees rows",
+    "head's start sees rows; a `kernel` head needs 0 and is solved for",
     "training.batch_size": "pairs in one step of the optimiser",
     "training.learning_rate": "highest learning rate of the encoder",
     "training.head_learning_rate": "highest learning rate of the head; a `yes_no` head, which is pretrained, has "

@@ -10,6 +10,11 @@ kernel needs no torch, and a head is the same in the checkpoint and in its ONNX 
   differences (as in sentence-BERT, Reimers and Gurevych 2019, but over segments of one jointly encoded pair), the mean
   of q and c, the candidate itself, and the scalars of the pair: cosines and features. A linear term of the scalars is
   added, so that the head starts as a calibrated cheap scorer (training.models.cross_encoder).
+- `kernel`: kernel ridge regression over q, c, l of the untrained encoder. A pair is compared with M training pairs by
+  a product kernel (Ben-Hur and Noble 2005; Stock et al. 2018): the likeness of both queries times that of both
+  candidates, for category paths the sum of those of the paths and of their last levels. The likeness of two vectors is
+  ((1 + cosine) / 2) ** 4, after their mean over the training rows is subtracted and W principal components are kept. A
+  linear term of the scalars is added. The weights are solved for, not trained (training.models.kernel_head).
 - `yes_no`: the two rows of a language model's own head that belong to the answers of a prompt (relevance.text.prompt),
   over the last token. The logit is that of `yes` minus that of `no`, so its sigmoid is the softmax over both (arXiv
   2510.21671). It reads no features.
@@ -37,12 +42,18 @@ class HeadKind(StrEnum):
     STOCK = "stock"
     MEAN = "mean"
     PAIRED = "paired"
+    KERNEL = "kernel"
     YES_NO = "yes_no"
 
     @property
     def reads_features(self) -> bool:
         """Whether such a head can read features of a pair beside its tokens."""
-        return self in (HeadKind.MEAN, HeadKind.PAIRED)
+        return self is HeadKind.MEAN or self.reads_segments
+
+    @property
+    def reads_segments(self) -> bool:
+        """Whether such a head reads query and candidate as two segments of a pair's tokens."""
+        return self in (HeadKind.PAIRED, HeadKind.KERNEL)
 
 
 class HeadSpec(StrictModel):
@@ -50,7 +61,8 @@ class HeadSpec(StrictModel):
 
     kind: HeadKind
     hidden_size: int = Field(gt=0, description="width H of the encoder's hidden states")
-    width: int = Field(64, gt=0, description="width W of the paired head's hidden layer")
+    width: int = Field(64, gt=0, description="paired: width W of the hidden layer; kernel: components W of a segment")
+    landmarks: int = Field(16384, gt=0, description="training pairs M that a kernel head compares a pair with")
     special_ids: tuple[int, ...] = Field((), description="ids that belong to neither segment")
     separator_id: int = Field(-1, description="the id that ends the query's segment")
     level_separator_id: int = Field(-1, description="the id between the levels of a category path; -1: no levels")
@@ -69,7 +81,12 @@ class HeadSpec(StrictModel):
     @property
     def cosines(self) -> int:
         """The number of cosines among the scalars of the paired head: of query and candidate, of query and leaf."""
-        return 1 + (self.level_separator_id >= 0)
+        return len(self.parts) - 1
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the segments of a pair."""
+        return ("query", "candidate", "leaf") if self.level_separator_id >= 0 else ("query", "candidate")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of each parameter of the head; `stock` has none here."""
@@ -83,6 +100,12 @@ class HeadSpec(StrictModel):
             norm = {"norm.scale": (h,), "norm.bias": (h,)}
             last = {"hidden.bias": (w,), "out.weight": (w,), "skip.weight": (scalars,), "out.bias": ()}
             return mixed | norm | {"scalars.weight": (scalars, w)} | last
+        if self.kind is HeadKind.KERNEL:
+            centres = {f"{part}.centre": (h,) for part in self.parts}
+            axes = {f"{part}.axes": (h, w) for part in self.parts}
+            vectors = {f"{part}.vectors": (w, self.landmarks) for part in self.parts}
+            last = {"out.weight": (self.landmarks,), "skip.weight": (self.cosines + self.features,), "out.bias": ()}
+            return centres | axes | vectors | last
         if self.kind is HeadKind.YES_NO:
             return {"answers.weight": (2, h), "answers.bias": (2,)}  # yes, no
         return {}
@@ -105,7 +128,25 @@ class HeadSpec(StrictModel):
             logits = _mean(hidden, mask) @ weights["out.weight"] + weights["out.bias"]
             return logits + features @ weights["skip.weight"] if self.features else logits
         means = self.means(hidden, ids, mask)
-        return _paired(means, self.scalars(means, features), weights)
+        scalars = self.scalars(means, features)
+        if self.kind is HeadKind.KERNEL:
+            likeness = self.likeness(self.units(means, weights), weights)
+            return likeness @ weights["out.weight"] + _linear(weights["out.bias"], scalars, weights["skip.weight"])
+        return _paired(means, scalars, weights)
+
+    def units(self, means: list[Array], weights: Mapping[str, Array]) -> list[Array]:
+        """Return what a kernel head compares: of each mean [B, H] the principal components [B, W], at length 1."""
+        named = zip(self.parts, means, strict=True)
+        return [_unit((mean - weights[f"{part}.centre"]) @ weights[f"{part}.axes"]) for part, mean in named]
+
+    def likeness(self, units: list[Array], weights: Mapping[str, Array]) -> Array:
+        """Return the product kernel [B, M] of B pairs, by their units, and the landmarks of a kernel head.
+
+        Vectors of landmarks are of length 1/2, so that a product plus 1/2 is (1 + cosine) / 2.
+        """
+        named = zip(self.parts, units, strict=True)
+        query, candidate, *leaf = (_fourth_power(unit @ weights[f"{part}.vectors"] + 0.5) for part, unit in named)
+        return query * (candidate + leaf[0] if leaf else candidate)
 
     def stock_logits(self, outputs: Array) -> Array:
         """Return logits [B] from the outputs [B, L] of a stock head; torch tensors only.
@@ -163,6 +204,24 @@ def _cosine(a: Array, b: Array) -> Array:
     return (a * b).sum(1) / (((a * a).sum(1) + 1e-6) ** 0.5 * ((b * b).sum(1) + 1e-6) ** 0.5)
 
 
+def _unit(x: Array) -> Array:
+    """Return vectors [B, H] at length 1; zeros stay."""
+    return x / ((x * x).sum(1) + 1e-12)[:, None] ** 0.5
+
+
+def _fourth_power(x: Array) -> Array:
+    square = x * x
+    return square * square
+
+
+def _linear(total: Array, parts: list[Array], weights: Array) -> Array:
+    """Add to a total, [B] or [B, W], the products of scalars, each [B, n], side by side, and weights, [N] or [N, W]."""
+    place = 0
+    for part in parts:
+        total = total + part @ weights[place : (place := place + part.shape[1])]
+    return total
+
+
 def _normed(x: Array, w: Mapping[str, Array]) -> Array:
     """Layer norm of vectors [B, H] (Ba et al. 2016)."""
     x = x - x.mean(1)[:, None]
@@ -181,9 +240,5 @@ def _paired(means: list[Array], scalars: list[Array], w: Mapping[str, Array]) ->
     )
     for last in leaf:
         hidden = hidden + (q * last) @ w["leaf_product.weight"] + abs(q - last) @ w["leaf_difference.weight"]
-    skipped, place = w["out.bias"], 0
-    for part in scalars:
-        rows = slice(place, place := place + part.shape[1])
-        hidden = hidden + part @ w["scalars.weight"][rows]
-        skipped = skipped + part @ w["skip.weight"][rows]
-    return (hidden * (hidden > 0)) @ w["out.weight"] + skipped
+    hidden = _linear(hidden, scalars, w["scalars.weight"])
+    return (hidden * (hidden > 0)) @ w["out.weight"] + _linear(w["out.bias"], scalars, w["skip.weight"])

@@ -3,7 +3,8 @@
 The folder is an ordinary transformers checkpoint with these files beside: `card.json` (relevance.model.card),
 `head.safetensors` (absent with the stock head), `prior.json` (if the head reads a category prior), `dev_pairs.jsonl`,
 dev pairs of every language from which export takes its golden pairs, `dev_logits.npy`, the logits of all dev rows,
-`dev_cosines.npy`, the cosines of all dev rows in the untrained model (paired head), and `run.json`, how the run went.
+`dev_cosines.npy`, the cosines of all dev rows in the untrained model (paired and kernel heads), and `run.json`, how the
+run went.
 """
 
 import json
@@ -52,7 +53,7 @@ from training.fitting.untrained import follow, untrained
 from training.models.base.base_models import BaseModel, resolve_base_model
 from training.models.base.prepared import prepare_encoder
 from training.models.cross_encoder import CrossEncoder, predict_logits
-from training.models.head_start import scalars, start_head, start_rows
+from training.models.head_start import scalars, set_head
 from training.sources import code_key
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def dev_logits(checkpoint: Path) -> NDArray[np.float32]:
 
 
 def dev_cosines(checkpoint: Path) -> NDArray[np.float64] | None:
-    """Return the cosines [N] of query and candidate of the dev rows in the base model; None without a paired head."""
+    """Return the cosines [N] of query and candidate of the dev rows in the base model; None without segments."""
     file = checkpoint / DEV_COSINES_FILE
     return np.load(file) if file.is_file() else None
 
@@ -121,8 +122,7 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     prior = fit_prior(job.train, job.recipe.format, job.recipe.seed) if model.spec.prior else None
     inputs = PairInputs(job.recipe.task, job.recipe.format, tokenizer, model.spec.overlap, prior and prior.table)
     examples, dev = _examples(job, inputs, work, facts, prior)
-    some = start_rows(len(examples.pairs))
-    start_head(model, tokenizer, [examples.pairs[i] for i in some], examples.targets[some].tolist())
+    set_head(model, tokenizer, examples.pairs, examples.targets, examples.weights, job.recipe.seed)
     cosines = _cosines(model, tokenizer, dev)
     processes, ids = resolve_processes(job.recipe.training.processes), token_ids(examples, dev)
     with team_of(processes, work, follow, job.recipe, work, encoder, work / TRAIN_FOLDER, ids) as team:
@@ -163,11 +163,12 @@ def _check(job: Job) -> None:
 
 
 def _fitted(job: Job) -> Job:
-    """Return the job with the parameters of the format that its training rows decide."""
+    """Return the job with the parameters of format and head that its training rows decide."""
     form = job.recipe.format.fitted(job.recipe.task, candidates_of(job.train))
     if form != job.recipe.format:
         log.info("levels of category paths are separated by %r (format.path_separator)", form.path_separator)
-    return replace(job, recipe=job.recipe.model_copy(update={"format": form}))
+    head = job.recipe.head.model_copy(update={"landmarks": min(job.recipe.head.landmarks, len(job.train))})
+    return replace(job, recipe=job.recipe.model_copy(update={"format": form, "head": head}))
 
 
 def _open_work(work: Path, job: Job, base: BaseModel) -> None:
@@ -228,8 +229,8 @@ def _examples(
 
 
 def _cosines(model: CrossEncoder, tokenizer: PairTokenizer, dev: Examples) -> NDArray[np.float64] | None:
-    """Return the cosines [N] of query and candidate in the untrained model; None without a paired head."""
-    return scalars(model, tokenizer, dev.pairs)[:, 0] if model.spec.kind is HeadKind.PAIRED else None
+    """Return the cosines [N] of query and candidate in the untrained model; None without segments."""
+    return scalars(model, tokenizer, dev.pairs)[:, 0] if model.spec.kind.reads_segments else None
 
 
 def _dev(rows: Sequence[LabeledPair], logits: NDArray[np.float32], cosines: NDArray[np.float64] | None) -> Dev:
@@ -249,7 +250,7 @@ def _card(job: Job, base: BaseModel, tuner: FineTuner, cosine_auc: float | None)
         prompt=recipe.decided_prompt,
         threshold=0.5,
         seen_languages=tuple(seen_languages(job.train)),
-        fine_tuned=recipe.training.epochs > 0,
+        fine_tuned=recipe.training.epochs > 0 or recipe.head.kind is HeadKind.KERNEL,
         cosine_auc=cosine_auc,
         base_model=base.name,
         license=base.license,

@@ -137,10 +137,13 @@ class Recipe(OptionsModel):
     @model_validator(mode="after")
     def _head_fits(self) -> Self:
         if self.head.overlap and not self._has_features:
-            raise ValueError(f"head.overlap = true: the head is {self.head.kind}; expected head.kind mean or paired")
+            raise ValueError(f"head.overlap = true: the head is {self.head.kind}; expected mean, paired or kernel")
         if self.head.prior and not self._can_have_prior:
             reason = "items have no categories" if self._has_features else f"the head is {self.head.kind}"
-            raise ValueError(f"head.prior = true: {reason}; expected task qc and head.kind mean or paired")
+            raise ValueError(f"head.prior = true: {reason}; expected task qc and head.kind mean, paired or kernel")
+        if self.head.kind is HeadKind.KERNEL and (self.training.epochs or self.lora.rank):
+            given = f"training.epochs = {self.training.epochs:g}, lora.rank = {self.lora.rank}"
+            raise ValueError(f"{given}: a kernel head is solved for, the encoder stays as it is; expected 0 of both")
         if self.prompt != PromptOptions() and self.head.kind is not HeadKind.YES_NO:
             raise ValueError(f"[prompt]: a {self.head.kind} head reads no prompt; expected head.kind yes_no")
         _ = self.decided_prompt  # raises ValueError for a text without its places

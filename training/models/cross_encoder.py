@@ -86,7 +86,7 @@ class CrossEncoder(nn.Module):
             for name, parameter in self.head.items():
                 if name == "norm_scale":
                     parameter.fill_(1.0)
-                elif name.endswith("weight"):
+                elif name.endswith("weight") or parameter.dim() > 1:
                     parameter.normal_(0.0, 0.02 if parameter.dim() < 2 else self.spec.hidden_size**-0.5)
                 else:
                     parameter.zero_()
@@ -126,13 +126,19 @@ class CrossEncoder(nn.Module):
             return self.spec.logits(hidden.float(), input_ids, attention_mask, weights, features)
 
     def scalars(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, features: Tensor) -> Tensor:
-        """Return what the linear term of the head reads, [B, n]: cosines (paired head only), then features."""
+        """Return what the linear term of the head reads, [B, n]: cosines (where it reads segments), then features."""
         if self.spec.kind is HeadKind.MEAN:
             return features
+        return torch.cat(self.read(input_ids, attention_mask, token_type_ids, features)[1], dim=1)
+
+    def read(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor, features: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return what a head of segments reads: their means, each [B, H], and the scalars of pairs, each [B, n]."""
         types = {"token_type_ids": token_type_ids} if self._takes_types else {}
         output = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types)
-        means = self.spec.means(output.last_hidden_state, input_ids, attention_mask)
-        return torch.cat(self.spec.scalars(means, features), dim=1)
+        means = self.spec.means(output.last_hidden_state.float(), input_ids, attention_mask)
+        return means, self.spec.scalars(means, features)
 
     def save(self, folder: Path, base: Path) -> None:
         """Write weights, configuration and head into an existing folder, and copy the base model's tokenizer there."""
@@ -151,15 +157,16 @@ def head_spec(tokenizer: PairTokenizer, head: HeadOptions, hidden_size: int, lev
     if head.kind is HeadKind.YES_NO:
         return HeadSpec(kind=head.kind, hidden_size=hidden_size)
     template = tokenizer.template
-    if head.kind is HeadKind.PAIRED and (not template.middle or template.middle[0] in template.prefix):
+    if head.kind.reads_segments and (not template.middle or template.middle[0] in template.prefix):
         fault = "begins a pair with its separator" if template.middle else "puts no separator between the texts"
         raise ConfigError(
-            f"head.kind 'paired': the base model's tokenizer {fault}; expected head.kind 'stock' or 'mean'"
+            f"head.kind '{head.kind}': the base model's tokenizer {fault}; expected head.kind 'stock' or 'mean'"
         )
     return HeadSpec(
         kind=head.kind,
         hidden_size=hidden_size,
         width=head.width,
+        landmarks=head.landmarks,
         special_ids=tuple(sorted({*template.special_ids, tokenizer.pad_id})),
         separator_id=template.middle[0] if template.middle else -1,
         level_separator_id=_separator_id(tokenizer, level_separator) if level_separator else -1,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from relevance.model.heads import HeadKind
 from relevance.text.tokenization import PairTokenizer, TokenizedPair, batches
 from training.models.cross_encoder import CrossEncoder, tensors
+from training.models.kernel_head import fit_kernel_head
 
 Floats = NDArray[np.float64]
 
@@ -16,6 +17,22 @@ BATCH_TOKENS = 4096
 STRENGTH = 0.1  # inverse L2 penalty, for scalars of unit variance
 FEWEST_START_PAIRS, MOST_START_PAIRS = 600, 2000  # training pairs from which the head's first weights are computed:
 START_SHARE = 0.1  # this share of them, within these bounds
+
+
+def set_head(
+    model: CrossEncoder,
+    tokenizer: PairTokenizer,
+    pairs: Sequence[TokenizedPair],
+    targets: Floats,
+    weights: Floats,
+    seed: int,
+) -> None:
+    """Start a head from some of the training pairs [N]; solve for a kernel head, which no step trains, by all."""
+    if model.spec.kind is HeadKind.KERNEL:
+        fit_kernel_head(model, tokenizer, pairs, targets, weights, seed)
+        return
+    some = start_rows(len(pairs))
+    start_head(model, tokenizer, [pairs[i] for i in some], targets[some].tolist())
 
 
 def start_rows(count: int) -> NDArray[np.int64]:

@@ -15,12 +15,15 @@ class HeadOptions(OptionsModel):
 
     kind: HeadKind = HeadKind.PAIRED
     width: int = Field(64, gt=0)
+    landmarks: int = Field(
+        16384, gt=0, description="training pairs that a kernel head compares a pair with; a sample where there are more"
+    )
     overlap: bool | None = Field(
-        None, description="read the lexical overlap of query and candidate; absent: yes, if kind is mean or paired"
+        None, description="read the lexical overlap of query and candidate; absent: yes, if the head reads features"
     )
     prior: bool | None = Field(
         None,
-        description="read the category prior of the training rows; absent: yes for QC, if kind is mean or paired",
+        description="read the category prior of the training rows; absent: yes for QC, if the head reads features",
     )
     dropout: float = Field(0.1, ge=0, lt=1)
 

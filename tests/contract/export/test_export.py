@@ -40,12 +40,12 @@ def checkpoint(folder, family="bert", kind="paired", typed=False, prior=None):
     base = tiny_model(folder / f"{family}-{typed}", family, typed=typed)
     tokenizer = load_tokenizer(base, 64)
     torch.manual_seed(0)
-    head = HeadOptions(kind=kind, overlap=kind != "stock", prior=prior is not None)
+    head = HeadOptions(kind=kind, landmarks=40, overlap=kind != "stock", prior=prior is not None)
     model = CrossEncoder.from_base(base, tokenizer, head, " > ").eval()
     out = folder / "checkpoint"
     out.mkdir()
     if model.head:
-        torch.nn.init.normal_(model.head["skip_weight"], std=2.0)
+        torch.nn.init.uniform_(model.head["skip_weight"], 0.5, 2.0)
     model.save(out, base)
     if prior is not None:
         prior.save(out)
@@ -71,7 +71,7 @@ def exported(source, out, precision="fp32", limits=None):
         return export_bundle(source, out, precision, limits or DEFAULT_LIMITS[precision], overwrite=False)
 
 
-@pytest.mark.parametrize("kind", ["stock", "mean", "paired"])
+@pytest.mark.parametrize("kind", ["stock", "mean", "paired", "kernel"])
 @pytest.mark.parametrize(
     ("family", "typed"), [("bert", False), ("bert", True), ("xlm-roberta", False), ("distilbert", False)]
 )
@@ -128,7 +128,7 @@ def test_the_session_does_not_bring_the_slow_kernels_back(tmp_path):
     assert not {"SkipLayerNormalization", "BiasGelu"} & loaded
 
 
-@pytest.mark.parametrize("kind", ["mean", "paired"])
+@pytest.mark.parametrize("kind", ["mean", "paired", "kernel"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_the_category_prior_survives_export(tmp_path, precision, kind):
     source = checkpoint(tmp_path, kind=kind, prior=PRIOR)

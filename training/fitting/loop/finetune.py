@@ -175,7 +175,7 @@ class FineTuner:
         dev_auc = auc(dev.labels.tolist(), logits)
         loss = self._loss_sum / self._loss_steps if self._loss_steps else None
         evaluation = Evaluation(step, float("nan") if dev_auc is None else dev_auc, loss)
-        told = "untuned" if loss is None else f"step {step}: train loss {loss:.4f}"
+        told = "before the first step" if loss is None else f"step {step}: train loss {loss:.4f}"
         log.info("%s, dev AUC %.4f", told, evaluation.dev_auc)
         self._loss_sum, self._loss_steps = 0.0, 0
         self._evaluations.append(evaluation)

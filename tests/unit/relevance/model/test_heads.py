@@ -14,7 +14,7 @@ LEVELS = {"level_separator_id": 7}
 
 
 def spec(kind, width=5, **more):
-    return HeadSpec(kind=kind, hidden_size=6, width=width, special_ids=(0, 1, 2), separator_id=2, **more)
+    return HeadSpec(kind=kind, hidden_size=6, width=width, landmarks=11, special_ids=(0, 1, 2), separator_id=2, **more)
 
 
 def drawn(head, seed=0):
@@ -35,7 +35,7 @@ def test_leaf_is_what_follows_the_last_level_separator():
 
 
 @pytest.mark.parametrize("more", [{}, LEVELS, {"overlap": True}, {"prior": True}, {"overlap": True, "prior": True}])
-@pytest.mark.parametrize("kind", [HeadKind.MEAN, HeadKind.PAIRED])
+@pytest.mark.parametrize("kind", [HeadKind.MEAN, HeadKind.PAIRED, HeadKind.KERNEL])
 def test_numpy_and_torch_give_the_same_logits(kind, more):
     head = spec(kind, **more)
     features = np.random.default_rng(3).normal(size=(2, head.features))
@@ -46,6 +46,21 @@ def test_numpy_and_torch_give_the_same_logits(kind, more):
     found = head.logits(*map(torch.from_numpy, (hidden, IDS, MASK)), tensors, torch.from_numpy(features))
     assert expected.shape == (2,)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10)
+
+
+def test_kernel_logit_by_hand():
+    head = spec(HeadKind.KERNEL, width=2).model_copy(update={"landmarks": 2})
+    hidden = np.zeros((1, 9, 6))
+    hidden[0, 1] = hidden[0, 2] = [3, 0, 0, 0, 0, 0]
+    hidden[0, 5] = [0, 5, 0, 0, 0, 0]
+    weights = {name: np.zeros(shape) for name, shape in head.shapes().items()}
+    axes = np.eye(6)[:, :2]
+    weights |= {"query.axes": axes, "candidate.axes": axes, "query.centre": np.array([1.0, 0, 9, 9, 9, 9])}
+    weights |= {"query.vectors": np.array([[0.5, 0], [0, 0.5]]), "candidate.vectors": np.array([[0, 0], [0.5, -0.5]])}
+    weights |= {"out.weight": np.array([10.0, 1000.0]), "skip.weight": np.array([7.0]), "out.bias": np.array(0.25)}
+    # Query and first landmark: cosine 1; second: 0. Candidate and first: 1; second: -1. Query and candidate: 0.
+    logit = head.logits(hidden, IDS[:1], MASK[:1], weights, NONE[:1])
+    np.testing.assert_allclose(logit, [10 * 1 * 1 + 1000 * (1 / 16) * 0 + 7 * 0 + 0.25], rtol=1e-6)
 
 
 def test_paired_logit_by_hand():

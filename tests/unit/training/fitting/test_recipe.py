@@ -51,6 +51,14 @@ def test_missing_recipe(tmp_path):
         Recipe.load(tmp_path / "absent.toml")
 
 
+@pytest.mark.parametrize("wrong", [["training.epochs=1"], ["training.epochs=0", "lora.rank=4"]])
+def test_a_kernel_head_is_not_trained_in_steps(tmp_path, wrong):
+    path = write(tmp_path, 'name = "x"\ntask = "qc"\n[head]\nkind = "kernel"\n')
+    Recipe.load(path, ["training.epochs=0"])
+    with pytest.raises(ConfigError, match="a kernel head is solved for"):
+        Recipe.load(path, wrong)
+
+
 def test_overrides(tmp_path):
     path = write(tmp_path, 'name = "x"\ntask = "qc"\n')
     recipe = Recipe.load(path, ["training.epochs=3", "head.kind=mean", 'base_model="a/b"', "encoder.layers = 2"])
