@@ -126,8 +126,8 @@ class Playground {
     for (const { models } of tasks)
       for (const model of models) for (const code of named(model.seen_languages)) known.add(code);
     if (chosen) known.add(chosen);
-    const named = [...known].map((code) => [code, languageName(code)]).sort((a, b) => a[1].localeCompare(b[1]));
-    return [["", "not given"], ...named].map(([code, name]) =>
+    const choices = [...known].map((code) => [code, languageName(code)]).sort((a, b) => a[1].localeCompare(b[1]));
+    return [["", "not given"], ...choices].map(([code, name]) =>
       h("option", { value: code, selected: code === chosen }, name),
     );
   }
