@@ -42,13 +42,14 @@ from training.fitting.loop.precision import resolve_precision, training_device
 from training.fitting.loop.snapshots import STATE_FILE
 from training.fitting.loop.team import resolve_processes
 from training.fitting.loop.workers import team_of
+from training.fitting.packages import check_packages
 from training.fitting.preparing import encoder_options
 from training.fitting.recipe import Recipe
 from training.fitting.rows.examples import Examples, store_examples, token_ids
 from training.fitting.rows.prior import FittedPrior, fit_prior
 from training.fitting.rows.row_facts import RowFacts, facts_of
 from training.fitting.rows.truncation import encode_rows, tell_findings
-from training.fitting.servable import check_base, check_packages
+from training.fitting.servable import check_base
 from training.fitting.untrained import follow, untrained
 from training.models.base.base_models import BaseModel, resolve_base_model
 from training.models.base.prepared import prepare_encoder

@@ -23,12 +23,13 @@ from relevance.text.tokenization import PairTokenizer
 from training.data.stored.rows import candidates_of, on_disk
 from training.fitting.loop.precision import resolve_precision, training_device
 from training.fitting.loop.team import Team, resolve_processes
+from training.fitting.packages import check_packages
 from training.fitting.preparing import encoder_options
 from training.fitting.recipe import Recipe
 from training.fitting.rows.row_facts import facts_of
 from training.fitting.rows.sampling import Rows, training_batches
 from training.fitting.rows.truncation import encode_rows
-from training.fitting.servable import check_base, check_lengths, check_packages
+from training.fitting.servable import check_base, check_lengths
 from training.models.base.base_models import BaseModel, load_base_config, load_base_tokenizer, resolve_base_model
 from training.models.base.prepared import EncoderOptions
 from training.models.base.vocabulary import needed_ids

@@ -1,7 +1,5 @@
 """Checks before training that the model can be trained and will end in a bundle."""
 
-from importlib.util import find_spec
-
 from transformers import PretrainedConfig
 
 from relevance.errors import ConfigError
@@ -30,15 +28,6 @@ def check_family(base: BaseModel) -> None:
             f"base model {base.path}: architecture {family!r} cannot be served, {reason}; use one of XLM-R, BERT, "
             "ModernBERT, DeBERTa, Qwen3 or their kin"
         )
-
-
-def check_packages(recipe: Recipe) -> None:
-    """Raise ConfigError where a package of an extra that the recipe needs is not installed."""
-    asked = {"peft": ("lora.rank", recipe.lora.rank), "bitsandbytes": ("lora.load_in_4bit", recipe.lora.load_in_4bit)}
-    for package, (key, value) in asked.items():
-        if value and find_spec(package) is None:
-            extra = "qlora" if recipe.lora.load_in_4bit else "lora"
-            raise ConfigError(f"{key}: package {package!r} is not installed; expected: pip install '.[train,{extra}]'")
 
 
 def check_base(recipe: Recipe, base: BaseModel) -> None:

@@ -16,7 +16,7 @@ from relevance.errors import ConfigError
 from relevance.evaluation.metrics import Report
 from relevance.storage.outputs import check_outputs, write_text
 from training.fitting.evaluation.calibration import Tuned
-from training.fitting.servable import check_packages
+from training.fitting.packages import check_packages
 from training.pipeline.keys import ingredients, view
 from training.pipeline.recipe import PipelineRecipe
 from training.pipeline.row_stages import Datasets
