@@ -532,8 +532,8 @@ def test_unlabelled_rows_with_grades_are_refused_too(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", gzip.compress(f"{HEADER}\n1,en,a,b,1\n".encode()), r"holds compressed data; .*ends in \.gz"),
-        ("a.csv.gz", gzip.compress(gzip.compress(b"x")), r"holds compressed data; .*ends in \.gz"),
+        ("a.csv", gzip.compress(f"{HEADER}\n1,en,a,b,1\n".encode(), mtime=0), r"holds compressed data; .*ends in \.gz"),
+        ("a.csv.gz", gzip.compress(gzip.compress(b"x", mtime=0), mtime=0), r"holds compressed data; .*ends in \.gz"),
         ("a.jsonl", lzma.compress(b"{}"), "holds xz data; expected text, as it is or as .gz or .zst"),
         ("a.csv", b"PK\x03\x04\x14", r"holds zip \(or a spreadsheet\) data"),
         ("a.csv", f"{HEADER}\r1,en,a,b,1\r".encode(), "line breaks are carriage returns alone"),
