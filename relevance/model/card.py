@@ -231,10 +231,13 @@ def explain(error: ValidationError) -> str:
     """Return pydantic's errors on one line: field, expected value, given value unless it is a secret."""
     faults = []
     for fault in error.errors(include_url=False):
-        where = ".".join(map(str, fault["loc"])) or "(whole)"
+        where, message = ".".join(map(str, fault["loc"])), without_secrets(fault["msg"]).removeprefix("Value error, ")
+        if fault["type"] == "value_error" and isinstance(fault["input"], dict):  # it names the values that do not fit
+            faults.append(f"{where}: {message}" if where else message)
+            continue
         value = json.dumps(fault["input"], ensure_ascii=False, default=str)
         shown = "a value that is not shown" if names_a_secret(f"{where} {value[:1000]}") else without_secrets(value)
-        faults.append(f"{where}: {without_secrets(fault['msg'])}, got {_cut(shown)}")
+        faults.append(f"{where or '(whole)'}: {message}, got {_cut(shown)}")
     return "; ".join(faults)
 
 

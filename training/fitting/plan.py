@@ -81,8 +81,7 @@ def plan(recipe: Recipe, train: Sequence[LabeledPair], dev: Sequence[LabeledPair
     """
     check_packages(recipe)
     base, section = resolve_base_model(recipe.base_model), recipe.training
-    if not section.epochs:
-        raise ConfigError(f"--plan: training.epochs = {section.epochs:g} trains nothing; expected a number above 0")
+    _check_steps(recipe, len(train))
     train = on_disk(train)
     form = recipe.format.fitted(recipe.task, candidates_of(train))
     recipe = recipe.model_copy(update={"format": form})
@@ -186,6 +185,17 @@ def _empty_model(recipe: Recipe, config: PretrainedConfig, tokenizer: PairTokeni
     if recipe.training.gradient_checkpointing:
         model.checkpoint_layers()
     return model
+
+
+def _check_steps(recipe: Recipe, rows: int) -> None:
+    """Raise ConfigError where a run takes no step, whose memory could be counted."""
+    if recipe.head.kind is HeadKind.KERNEL:
+        size = 4 * min(rows, recipe.head.landmarks) ** 2 / 2**20
+        raise ConfigError(
+            f"--plan: no step trains a kernel head; solving for it takes {size:,.0f} MiB beside scoring its rows"
+        )
+    if not recipe.training.epochs:
+        raise ConfigError("--plan: training.epochs = 0 trains nothing; expected a number above 0")
 
 
 def _costliest(batches: Sequence[Rows], lengths: Rows, size: int) -> tuple[int, int, int]:

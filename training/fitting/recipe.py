@@ -143,7 +143,10 @@ class Recipe(OptionsModel):
             raise ValueError(f"head.prior = true: {reason}; expected task qc and head.kind mean, paired or kernel")
         if self.head.kind is HeadKind.KERNEL and (self.training.epochs or self.lora.rank):
             given = f"training.epochs = {self.training.epochs:g}, lora.rank = {self.lora.rank}"
-            raise ValueError(f"{given}: a kernel head is solved for, the encoder stays as it is; expected 0 of both")
+            raise ValueError(
+                f"head.kind = kernel beside {given}: a kernel head is solved for and the encoder stays as it is; "
+                "expected 0 of both, or head.kind = paired"
+            )
         if self.prompt != PromptOptions() and self.head.kind is not HeadKind.YES_NO:
             raise ValueError(f"[prompt]: a {self.head.kind} head reads no prompt; expected head.kind yes_no")
         _ = self.decided_prompt  # raises ValueError for a text without its places

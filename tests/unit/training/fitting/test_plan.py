@@ -151,6 +151,11 @@ def test_rows_of_all_files_in_the_wanted_languages_are_drawn(tmp_path):
     [
         ({"encoder": {"layers": 9}}, ConfigError, "layers 9: base has 2; expected 1 to 2"),
         ({"training": {"epochs": 0}}, ConfigError, "training.epochs = 0 trains nothing; expected a number above 0"),
+        (
+            {"head": {"kind": "kernel"}, "training": {"epochs": 0}},
+            ConfigError,
+            "no step trains a kernel head; .* 0 MiB",
+        ),
         ({"training": {"max_length": 200}}, ConfigError, "max_length 200: the model has 130 positions"),
         ({"head": {"kind": "yes_no"}, "prompt": {"yes": " certainly"}}, InputError, "is not one token after"),
     ],
