@@ -168,8 +168,8 @@ def _fitted(job: Job) -> Job:
     form = job.recipe.format.fitted(job.recipe.task, candidates_of(job.train))
     if form != job.recipe.format:
         log.info("levels of category paths are separated by %r (format.path_separator)", form.path_separator)
-    head = job.recipe.head.model_copy(update={"landmarks": min(job.recipe.head.landmarks, len(job.train))})
-    return replace(job, recipe=job.recipe.model_copy(update={"format": form, "head": head}))
+    decided = {"format": form, "head": job.recipe.head.fitted(len(job.train))}
+    return replace(job, recipe=job.recipe.model_copy(update=decided))
 
 
 def _open_work(work: Path, job: Job, base: BaseModel) -> None:

@@ -1,6 +1,7 @@
 """Options of a cross-encoder's parts, for recipes; imports no torch."""
 
 from pathlib import Path
+from typing import Self
 
 from pydantic import Field
 
@@ -26,6 +27,12 @@ class HeadOptions(OptionsModel):
         description="read the category prior of the training rows; absent: yes for QC, if the head reads features",
     )
     dropout: float = Field(0.1, ge=0, lt=1)
+
+    def fitted(self, rows: int) -> Self:
+        """Return the options for so many training rows: a kernel head has no more landmarks than rows."""
+        if self.kind is not HeadKind.KERNEL:
+            return self
+        return self.model_copy(update={"landmarks": min(self.landmarks, rows)})
 
 
 class PromptOptions(OptionsModel):

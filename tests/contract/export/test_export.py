@@ -45,6 +45,8 @@ def checkpoint(folder, family="bert", kind="paired", typed=False, prior=None):
     out = folder / "checkpoint"
     out.mkdir()
     if model.head:
+        torch.nn.init.normal_(model.head["skip_weight"], std=2.0)
+    if kind == "kernel":  # none of them near 0
         torch.nn.init.uniform_(model.head["skip_weight"], 0.5, 2.0)
     model.save(out, base)
     if prior is not None:

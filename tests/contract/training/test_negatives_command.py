@@ -144,6 +144,6 @@ def test_the_command_ends_with_a_message_and_leaves_its_input_alone(folder):
     before = file.read_bytes()
     done = relevance("negatives", file, file, "--task", "qc", "--strategy", "hard", "--negative-rate", "0.5")
     assert done.returncode == 2
-    assert "expected another file" in done.stderr
+    assert "expected a place apart from it" in done.stderr
     assert "Traceback" not in done.stderr
     assert file.read_bytes() == before

@@ -8,18 +8,16 @@ doubtful label. `label_votes` is the number of votes. `label_cut` is the share f
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair
 from training.data.labels.grades import count_of, number_of
-from training.data.stored.batches import mentions, to_rows
-from training.data.stored.rows import batches_of, labels_of
 from training.data.values import is_missing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 LABEL_WEIGHT = "label_weight"
 LABEL_SHARE = "label_share"
@@ -46,11 +44,18 @@ class _Extra:
             raise self._fault(len(wrong), wrong[0])
         return values
 
-    def column(self, rows: Sequence[LabeledPair], defaults: NDArray[np.float64]) -> NDArray[np.float64]:
+    def column(self, rows: Sequence[LabeledPair], defaults: "NDArray[np.float64]") -> "NDArray[np.float64]":
         """Return what `of` returns as an array [N], one batch of rows at a time. InputError as `of`.
 
         `defaults` [N] are the values of rows without the extra; they are changed in place.
         """
+        # Heavy, and not needed where commands are declared.
+        import numpy as np
+        import pyarrow as pa
+
+        from training.data.stored.batches import mentions, to_rows
+        from training.data.stored.rows import batches_of
+
         found, count, at = defaults, 0, 0
         first: LabeledPair | None = None
         for batch in batches_of(rows):
@@ -93,13 +98,19 @@ def label_shares(rows: Sequence[LabeledPair]) -> list[float]:
     return _SHARE.of(rows)
 
 
-def weight_column(rows: Sequence[LabeledPair]) -> NDArray[np.float64]:
+def weight_column(rows: Sequence[LabeledPair]) -> "NDArray[np.float64]":
     """Return what `label_weights` returns as an array [N], without holding the rows."""
+    import numpy as np
+
     return _WEIGHT.column(rows, np.ones(len(rows)))
 
 
-def share_column(rows: Sequence[LabeledPair]) -> NDArray[np.float64]:
+def share_column(rows: Sequence[LabeledPair]) -> "NDArray[np.float64]":
     """Return what `label_shares` returns as an array [N], without holding the rows."""
+    import numpy as np
+
+    from training.data.stored.rows import labels_of
+
     return _SHARE.column(rows, labels_of(rows).astype(np.float64))
 
 

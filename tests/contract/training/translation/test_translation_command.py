@@ -188,7 +188,7 @@ def test_the_input_is_not_overwritten(files):
     message = refused(
         files / "train.jsonl", files / "train.jsonl", "--target", "de", "--backend", f"memory:{files / 'memory.tsv'}"
     )
-    assert "expected another file" in message
+    assert "expected a place apart from it" in message
 
 
 @pytest.mark.real_data

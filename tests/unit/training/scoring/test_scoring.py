@@ -238,7 +238,9 @@ def test_an_output_that_exists_stays_unless_it_may_be_replaced(bundle, tmp_path)
     assert len(scored(bundle, tmp_path, rows(2), overwrite=True)) == 2
 
 
-@pytest.mark.parametrize(("out", "message"), [("out.xlsx", r"\.xlsx"), ("in.jsonl", "to be read"), (".", "file type")])
+@pytest.mark.parametrize(
+    ("out", "message"), [("out.xlsx", r"\.xlsx"), ("in.jsonl", "is the input"), (".", "file type")]
+)
 def test_an_output_that_cannot_be_is_refused(bundle, tmp_path, out, message):
     with pytest.raises((ConfigError, InputError), match=message):
         scored(bundle, tmp_path, rows(2), out, overwrite=True)
