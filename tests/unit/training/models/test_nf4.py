@@ -155,7 +155,7 @@ def test_the_plan_counts_packed_weights(language_model, tmp_path):
 
 
 def test_an_architecture_that_was_never_tried_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("training.fitting.servable.find_spec", lambda name: name)
+    monkeypatch.setattr("training.fitting.packages.find_spec", lambda name: name)
     base, rows = tiny_model(tmp_path / "base", "roformer"), shoe_rows()
     for do in (lambda g: train(Job(g, rows, rows, tmp_path / "out")), lambda g: plan(g, rows, rows, tmp_path / "no")):
         with pytest.raises(ConfigError, match=r"architecture 'roformer' was not tried so; expected false, or .*bert"):
