@@ -1,14 +1,18 @@
 """Time and memory of the data stages by the number of rows: `python benchmarks/scale/growth.py --rows 10000 100000`.
 
 Reads files of the SYNTHETIC sample (`rows.py` makes those that are missing; nothing here is about quality) and runs
-read, clean, split, report and negatives, each in a process of its own, from Parquet to Parquet in the pipeline's form.
+read, clean, split, report, negatives and translate, each in a process of its own, from Parquet to Parquet in the
+pipeline's form.
 A stage's memory is the peak of its process (VmHWM, so Linux only), its time that of the whole process. CPU seconds, of
 all threads, are what to compare: wall seconds are those of a machine with other work. `clean` does not judge language
 tags; `tags` does, up to `--tags-up-to` rows. `negatives` makes one of every positive row of the cleaned rows, many more
 than by default, from embeddings that are given: RANDOM vectors, drawn by the text and in queries near a positive
 candidate, which the stage `vectors`, not counted among the figures, writes to the cache on disk where those of a model
-would be. Exponents are slopes of log CPU seconds over log rows, from 100,000 rows on.
-Writes `growth.json` beside this file, or `--out`.
+would be. `translate` makes rows of one more language, of all cleaned rows whose query is in a translation memory of
+20,000 queries, without the gate of languages; the stage `memory`, not counted either, writes that memory: invented
+words, since the sample has no translations. Exponents are slopes of log CPU seconds over log rows, from 100,000 rows.
+Writes `growth.json` beside this file, or `--out`. With `--work FOLDER` the outputs and the figures of finished stages
+stay there, and a run that was ended goes on: figures of other commits than `source_commit` then name theirs.
 
 `--pipeline` runs the stages of `relevance pipeline run` before training in their place, each in a process that finds
 the results of those before it: read, clean, split, mine (40 % negatives) and filter (the probe judges, in five folds).
@@ -16,6 +20,7 @@ Their embeddings are given in the same way, by `vectors` after split.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -23,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +37,17 @@ from numpy.typing import NDArray
 from rows import make
 from run import GivenEmbeddings, in_process, machine, peak_mib
 
+from relevance.languages import UNKNOWN_LANGUAGE
 from relevance.tasks import LabeledPair, Task
 from training.data.provenance import now, source_commit
 
 HERE = Path(__file__).parent
-STAGES = ("read", "clean", "split", "report", "vectors", "negatives", "tags")
+STAGES = ("read", "clean", "split", "report", "vectors", "negatives", "memory", "translate", "tags")
+UNCOUNTED = ("vectors", "pipeline vectors", "memory")
 PIPELINE = ("pipeline read", "pipeline clean", "pipeline split", "pipeline vectors", "pipeline mine", "pipeline filter")
 FITTED_FROM = 100_000
 TASK = Task.QC
+TARGET, MEMORY_QUERIES = "nl", 20_000
 
 
 def run_stage(stage: str, work: Path) -> dict[str, Any]:
@@ -73,6 +81,8 @@ def run_stage(stage: str, work: Path) -> dict[str, Any]:
         return {"rows_in": len(rows), "rows_out": sum(map(len, parts.values())), "queries": queries}
     if stage in ("vectors", "negatives"):
         return negatives(stage, work)
+    if stage in ("memory", "translate"):
+        return translate(stage, work)
     files = {name: open_rows(work / f"{name}.parquet", TASK) for name in ("train", "dev", "test")}
     (work / "report.html").write_text(render(measure(files, TASK, tags=False)), encoding="utf-8")
     return {"rows_in": sum(map(len, files.values())), "rows_out": 0}
@@ -122,6 +132,35 @@ def negatives(stage: str, work: Path) -> dict[str, Any]:
         given = GivenEmbeddings(to_rows(batch), TASK, form)
         CachedEncoder(Drawn(given), cache).embed(given.queries, QUERY_PREFIX)
     return {"rows_in": len(rows), "rows_out": 0}
+
+
+def translate(stage: str, work: Path) -> dict[str, Any]:
+    """Write a translation memory of some queries of the cleaned rows, or make rows of one more language with it."""
+    from training.data.stored.rows import strata_of
+    from training.pipeline.tables import open_rows, write_rows
+    from training.translation.augment import augment
+    from training.translation.backends.choice import open_translators
+    from training.translation.chain import TranslatorChain
+    from training.translation.options import GateOptions, TranslationOptions
+
+    rows, memory = open_rows(work / "clean.parquet", TASK), work / "memory.jsonl"
+    if stage == "memory":
+        queries = ((row.pair.language, row.pair.query) for row in rows if row.pair.language != UNKNOWN_LANGUAGE)
+        some = list(islice(dict.fromkeys(queries), MEMORY_QUERIES))
+        words = (" ".join(f"{word}en" if word.isalpha() else word for word in query.split()) for _, query in some)
+        with memory.open("w", encoding="utf-8") as file:
+            for (language, query), translation in zip(some, words, strict=True):
+                unit = {"language": language, "text": query, "translations": {TARGET: translation}}
+                file.write(json.dumps(unit) + "\n")
+        return {"rows_in": len(rows), "rows_out": 0, "units": len(some)}
+    if TARGET in {language for language, _ in strata_of(rows)}:
+        raise SystemExit(f"error: rows are in {TARGET}; expected a target that they lack")
+    options = TranslationOptions(targets=(TARGET,), gates=GateOptions(language=False))
+    with open_translators([f"memory:{memory}"]) as translators:
+        out, report = augment(rows, options, TranslatorChain(translators))
+    write_rows(work / "translated.parquet", out, TASK)
+    rejected = report.rejected()
+    return {"rows_in": len(rows), "rows_out": len(out), "made": report.made, "rejected": rejected}
 
 
 def pipeline(stage: str, work: Path) -> dict[str, Any]:
@@ -174,27 +213,36 @@ def write_vectors(rows: Iterable[LabeledPair], cache: Path) -> None:
         CachedEncoder(Drawn(given), cache).embed([form.query_text(row.pair.query) for row in chunk], QUERY_PREFIX)
 
 
-def measured(rows: int, files: Sequence[Path], stages: Sequence[str]) -> Iterator[dict[str, Any]]:
+def measured(rows: int, files: Sequence[Path], stages: Sequence[str], kept: Path | None) -> Iterator[dict[str, Any]]:
     """Yield the figures of the stages on so many rows, after each stage, so that a run that is ended keeps them."""
     found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="relevance-growth-") as name:
-        parts = Path(name) / "parts"
-        parts.mkdir()
+    with contextlib.ExitStack() as stack:
+        if kept is None:
+            kept = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relevance-growth-")))
+        work = kept / str(rows)
+        (work / "parts").mkdir(parents=True, exist_ok=True)
         for file in files:
-            (parts / file.name).symlink_to(file.resolve())
+            part = work / "parts" / file.name
+            part.unlink(missing_ok=True)
+            part.symlink_to(file.resolve())
         for stage in stages:
-            facts, seconds = in_process(__file__, [f"--stage={stage}", f"--folder={name}"])
-            found[stage] = facts | {"seconds": round(seconds, 1)}
-            print(
-                f"{rows:,} {stage}: {facts['cpu_seconds']} CPU s, {facts['peak_mib']} MiB", file=sys.stderr, flush=True
-            )
+            figures = work / f"{stage}.json"
+            if not figures.is_file():
+                facts, seconds = in_process(__file__, [f"--stage={stage}", f"--folder={work}"])
+                facts |= {"seconds": round(seconds, 1), "source_commit": source_commit()}
+                figures.write_text(json.dumps(facts), encoding="utf-8")
+                what = f"{rows:,} {stage}: {facts['cpu_seconds']} CPU s, {facts['peak_mib']} MiB"
+                print(what, file=sys.stderr, flush=True)
+            found[stage] = json.loads(figures.read_text(encoding="utf-8"))
+            if found[stage]["source_commit"] == source_commit():
+                del found[stage]["source_commit"]
             yield dict(found)
 
 
 def model(sizes: dict[int, dict[str, Any]]) -> dict[str, Any]:
     """Return for each stage the exponents of CPU seconds, microseconds a row, and peaks over those of fewer rows."""
     found = {}
-    for stage in (each for each in (*STAGES, *PIPELINE) if not each.endswith("vectors")):
+    for stage in (each for each in (*STAGES, *PIPELINE) if each not in UNCOUNTED):
         some = [(rows, sizes[rows][stage]) for rows in sorted(sizes) if rows >= FITTED_FROM and stage in sizes[rows]]
         if len(some) < 2:
             continue
@@ -222,6 +270,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--paths", type=int, default=4_000, help="different category paths")
     parser.add_argument("--out", type=Path, default=HERE / "growth.json")
     parser.add_argument("--pipeline", action="store_true", help="the stages of the pipeline before training")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, help="these alone, in this order")
+    parser.add_argument("--work", type=Path, help="folder that keeps outputs and figures, to go on from")
     parser.add_argument("--stage", choices=[*STAGES, *PIPELINE], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -240,8 +290,8 @@ def main(arguments: Sequence[str]) -> None:
     }
     for rows in options.rows:
         files = make(options.data, TASK, rows, options.paths)
-        commands = STAGES if rows <= options.tags_up_to else STAGES[:-1]
-        for found in measured(rows, files, PIPELINE if options.pipeline else commands):
+        commands = options.stages or (STAGES if rows <= options.tags_up_to else STAGES[:-1])
+        for found in measured(rows, files, PIPELINE if options.pipeline else commands, options.work):
             result["sizes"][rows] = found
             content = result | {"growth": model(result["sizes"]), "load_average_after": os.getloadavg()[0]}
             options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
