@@ -66,6 +66,7 @@ def split_pairs(
     names = map(group_key, queries_of(rows)) if groups is None else groups
     table = GroupTable(zip(names, strata_of(rows), strict=True), len(rows))
     split_of = table.by_row(assign(table, fractions, held_out_languages, seed))
+    del table
     spool = Spool(SCHEMA, len(fractions))
     at = 0
     for batch in batches_of(rows):

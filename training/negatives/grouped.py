@@ -72,6 +72,7 @@ class GroupedRows:
             hashes = hashed.column("hash").to_numpy().astype(np.int64)
             by_hash.scatter(hashed, (hashes * by_hash.buckets) >> 32)
             place += batch.num_rows
+        self._ranks = {}
         for piece in _whole_groups(by_hash):
             self._pieces.add(self._numbered(piece))
 

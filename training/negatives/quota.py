@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from training.negatives.report import LanguageReport
 
 Ranks = NDArray[np.int32]
+_BLOCK = 65_536  # ranks
 
 
 def drawn_ranks(count: int, seed: str) -> Ranks:
@@ -64,14 +65,15 @@ class Quota:
         share = min(max(missing // rows, 1), self._limit)
         plan = np.zeros(len(live), dtype=self.asked.dtype)
         for asked in np.unique(self.asked[live]).tolist():
-            ranks = np.flatnonzero(live & (self.asked == asked))[:missing]
-            counts = np.minimum(share, left[ranks])
-            before = np.cumsum(counts, dtype=np.int64) - counts
-            ranks, counts, before = (each[before < missing] for each in (ranks, counts, before))
-            plan[ranks] = np.minimum(counts, missing - before)
-            missing -= int(plan[ranks].sum(dtype=np.int64))
-            if missing <= 0:
-                break
+            for start in range(0, len(plan), _BLOCK):
+                block = slice(start, start + _BLOCK)
+                ranks = start + np.flatnonzero(live[block] & (self.asked[block] == asked))
+                counts = np.minimum(share, left[ranks])
+                before = np.cumsum(counts, dtype=np.int64) - counts
+                plan[ranks] = np.clip(missing - before, 0, counts)
+                missing -= int(plan[ranks].sum(dtype=np.int64))
+                if missing <= 0:
+                    return plan
         return plan
 
     def count(self, rank: int, asked: int, found: int) -> None:

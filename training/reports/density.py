@@ -44,23 +44,31 @@ class Density(BaseModel):
 class TextSample:
     """Different texts by their `query_key`: all of them up to MOST_TEXTS, of more those whose hashes are the smallest.
 
-    The texts do not depend on the order in which they come.
+    The texts do not depend on the order in which they come. In memory are at most a quarter more.
     """
 
     def __init__(self) -> None:
         self._keys: set[str] = set()
+        self._greatest: tuple[int, str] | None = None  # of the smallest MOST_TEXTS so far
 
     def add(self, keys: Iterable[str]) -> None:
         """Add keys of texts."""
-        self._keys.update(keys)
-        if len(self._keys) > 2 * MOST_TEXTS:
-            self._keys = set(self.keys())
+        for key in keys:
+            if self._greatest is None or _hashed(key) < self._greatest:
+                self._keys.add(key)
+                if len(self._keys) >= MOST_TEXTS * 5 // 4:
+                    self._keys = set(self.keys())
+                    self._greatest = max(map(_hashed, self._keys))
 
     def keys(self) -> list[str]:
         """Return the keys of the texts."""
         if len(self._keys) <= MOST_TEXTS:
             return list(self._keys)
-        return heapq.nsmallest(MOST_TEXTS, self._keys, key=lambda key: (zlib.crc32(key.encode(), 1), key))
+        return heapq.nsmallest(MOST_TEXTS, self._keys, key=_hashed)
+
+
+def _hashed(key: str) -> tuple[int, str]:
+    return zlib.crc32(key.encode(), 1), key
 
 
 def density(texts: Iterable[str], language: str = "", seed: int = 0) -> Density:

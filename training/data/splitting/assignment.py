@@ -34,7 +34,8 @@ def assign(
     random.Random(seed).shuffle(order)
     shuffled = np.frombuffer(order, dtype=np.int32)
     sizes = np.array([sum(count for _, count in counts) for counts in groups.counts], dtype=np.int32)
-    shuffled = shuffled[np.argsort(-sizes[groups.kinds[shuffled]], kind="stable")]
+    shuffled = shuffled[np.argsort((-sizes)[groups.kinds[shuffled]], kind="stable")]
+    del order
     names = list(fractions)
     placer = _Placer(targets, held_out)
     placed = np.empty(len(groups), dtype=np.int8)

@@ -23,7 +23,7 @@ Counts = tuple[tuple[Stratum, int], ...]  # rows by stratum
 _ROWS = pa.schema({"key": pa.string(), "place": pa.int64(), "stratum": pa.int32()})
 _KEYS = pa.schema({"key": pa.string(), "counts": pa.int32()})
 _PLACES = pa.schema({"place": pa.int64(), "group": pa.int32()})
-_MERGED_KEYS = 512  # keys of a bucket in memory while buckets are merged
+_MERGED_KEYS = 32_768  # keys in memory while buckets are merged
 
 
 class Groups:
@@ -98,8 +98,9 @@ class GroupTable(Groups):
         ]
         columns = [pa.array([keys[n] for n in order], pa.string()), pa.array(kinds, pa.int32())]
         sorted_keys = pa.RecordBatch.from_arrays(columns, schema=_KEYS)
-        for start in range(0, len(keys), _MERGED_KEYS):
-            self._keys.add(sorted_keys.slice(start, _MERGED_KEYS), bucket)
+        step = max(_MERGED_KEYS // self._keys.buckets, 1)
+        for start in range(0, len(keys), step):
+            self._keys.add(sorted_keys.slice(start, step), bucket)
         places = [rows.column("place"), pa.array(groups.astype(np.int32))]
         self._places.add(pa.RecordBatch.from_arrays(places, schema=_PLACES), bucket)
 

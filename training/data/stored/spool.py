@@ -11,6 +11,7 @@ temporary files (the environment's TMPDIR).
 import tempfile
 import weakref
 import zlib
+from array import array
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 BUCKET_ROWS = 32_768  # a few tens of MiB as Python objects
 MOST_BUCKETS = 512  # more would make their pieces too small to be read fast
-_PIECE_ROWS = 256  # on average, that are written to a bucket at once
+_PIECE_ROWS = 256  # on average, that are written to a bucket at once, with up to 128 buckets
 _IN_MEMORY = 4 * 2**20
 
 
@@ -48,7 +49,7 @@ class Spool:
         weakref.finalize(self, self._file.close)
         self._end = 0
         self._waiting: list[tuple[pa.RecordBatch, NDArray[np.integer]]] = []
-        self._pieces: list[list[tuple[int, int, int]]] = [[] for _ in range(buckets)]  # offset, bytes, rows
+        self._pieces = [array("q") for _ in range(buckets)]  # offset, bytes and rows of each
 
     @property
     def buckets(self) -> int:
@@ -58,7 +59,7 @@ class Spool:
     def sizes(self, bucket: int) -> list[int]:
         """Return the rows of each batch of a bucket."""
         self._settle()
-        return [rows for _, _, rows in self._pieces[bucket]]
+        return self._pieces[bucket][2::3].tolist()
 
     def add(self, batch: pa.RecordBatch, bucket: int = 0) -> None:
         """Append a batch to a bucket. MachineError if the disk is full."""
@@ -75,19 +76,20 @@ class Spool:
                 f"{self._end / 1e6:,.1f} MB); expected some 600 bytes a row of a stage, more for long texts, "
                 "or a TMPDIR that has them"
             ) from None
-        self._pieces[bucket].append((self._end, content.size, batch.num_rows))
+        self._pieces[bucket].extend((self._end, content.size, batch.num_rows))
         self._end += content.size
 
     def scatter(self, batch: pa.RecordBatch, numbers: NDArray[np.integer]) -> None:
         """Append each row of a batch to the bucket beside it [N], in their order; MachineError as `add`.
 
-        Rows wait in memory until there are enough for every bucket: many small pieces would take long.
+        Rows wait in memory until there are enough for every bucket, since many small pieces would take long, but no
+        more than BUCKET_ROWS.
         """
         if self.buckets == 1:
             self.add(batch)
             return
         self._waiting.append((batch, numbers))
-        if sum(len(each) for _, each in self._waiting) >= _PIECE_ROWS * self.buckets:
+        if sum(len(each) for _, each in self._waiting) >= min(_PIECE_ROWS * self.buckets, BUCKET_ROWS):
             self._settle()
 
     def _settle(self) -> None:
@@ -107,14 +109,14 @@ class Spool:
     def batch(self, bucket: int, number: int) -> pa.RecordBatch:
         """Return one batch of a bucket."""
         self._settle()
-        offset, size, _ = self._pieces[bucket][number]
+        offset, size = self._pieces[bucket][3 * number : 3 * number + 2]
         self._file.seek(offset)
         return pa.ipc.read_record_batch(pa.py_buffer(self._file.read(size)), self.schema)
 
     def batches(self, bucket: int = 0) -> Iterator[pa.RecordBatch]:
         """Yield the batches of a bucket."""
         self._settle()
-        return (self.batch(bucket, number) for number in range(len(self._pieces[bucket])))
+        return (self.batch(bucket, number) for number in range(len(self._pieces[bucket]) // 3))
 
     def whole(self, bucket: int) -> pa.RecordBatch:
         """Return all rows of a bucket as one batch. MachineError for more than 2 GiB of one column's text."""
