@@ -60,13 +60,15 @@ def store_pairs(
     task: Task,
     *,
     reading: ReadOptions = AS_IT_COMES,
+    require_labels: bool = True,
     bad_rows_file: Path | str | None = None,
 ) -> ReadResult[LabeledPair]:
     """Read a labelled file into temporary files, for stages that go through rows of any number (training.data.stored).
 
-    Arguments and errors as for `read_pairs`, and MachineError if the disk is full.
+    Without `require_labels`, a row that has no label gets 0. Other arguments and errors as for `read_pairs`, and
+    MachineError if the disk is full.
     """
-    return _pairs(_Reader(Path(path), task, reading, bad_rows_file), stored)
+    return _pairs(_Reader(Path(path), task, reading, bad_rows_file), stored, require_labels)
 
 
 def read_rows(
@@ -114,9 +116,10 @@ def scan_rows(
 
 
 def _pairs(
-    reader: "_Reader", hold: Callable[[Iterator[LabeledPair]], Sequence[LabeledPair]]
+    reader: "_Reader", hold: Callable[[Iterator[LabeledPair]], Sequence[LabeledPair]], require_labels: bool = True
 ) -> ReadResult[LabeledPair]:
-    rows = hold(row.labeled() for row in reader.rows(require_labels=True))
+    found = reader.rows(require_labels)
+    rows = hold(LabeledPair(row.pair, 0 if row.label is None else row.label, row.id, row.extra) for row in found)
     return ReadResult(rows, reader.report)
 
 

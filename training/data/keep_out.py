@@ -13,13 +13,13 @@ import numpy as np
 
 from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Task
-from training.data.dataset import read_rows
+from training.data.dataset import store_pairs
 from training.data.extras import MERGED_IDS, SOURCE_ID, own_ids, source_ids
 from training.data.files.parts import COMPRESSIONS, TYPES
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.groups import group_key, held_keys, linked_keys
-from training.data.rows import BadRowsError, Row
-from training.data.stored.rows import filtered, having, queries_of
+from training.data.rows import BadRowsError
+from training.data.stored.rows import StoredRows, filtered, having, on_disk, queries_of
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def files_beside(file: Path, task: Task) -> list[Path]:
 
 def kept_out_rows(
     file: Path, task: Task, given: Sequence[Path] | None, reading: ReadOptions = AS_IT_COMES
-) -> list[list[LabeledPair]]:
+) -> list[StoredRows]:
     """Return the rows that must not be in training, by file: the given files, then dev and test beside `file`.
 
     Warns if there is no such file.
@@ -58,27 +58,21 @@ def kept_out_rows(
     return read_kept_out([*given, *found], task, reading)
 
 
-def read_kept_out(files: Sequence[Path], task: Task, reading: ReadOptions = AS_IT_COMES) -> list[list[LabeledPair]]:
-    """Return the rows of each file. Labels may be absent: a row without one gets 0.
+def read_kept_out(files: Sequence[Path], task: Task, reading: ReadOptions = AS_IT_COMES) -> list[StoredRows]:
+    """Return the rows of each file, on disk. Labels may be absent: a row without one gets 0.
 
     `reading` says how the training rows are read. A file may differ: `data split` writes UTF-8, the usual column names
     and labels 0 and 1, whatever it read. So each file is read without `reading.encoding` first, then with it, then as
     it comes. Where all three fail, the error is that of a file with bad rows, if there is one.
     """
-    return [
-        [
-            LabeledPair(row.pair, 0 if row.label is None else row.label, row.id, row.extra)
-            for row in _read_one(file, task, reading)
-        ]
-        for file in files
-    ]
+    return [_read_one(file, task, reading) for file in files]
 
 
-def _read_one(file: Path, task: Task, reading: ReadOptions) -> list[Row]:
+def _read_one(file: Path, task: Task, reading: ReadOptions) -> StoredRows:
     faults: list[InputError] = []
     for how in (reading.model_copy(update={"encoding": None}), reading, AS_IT_COMES):
         try:
-            return read_rows(file, task, reading=how, require_labels=False).rows
+            return on_disk(store_pairs(file, task, reading=how, require_labels=False).rows)
         except InputError as fault:
             faults.append(fault)
     raise next((fault for fault in faults if isinstance(fault, BadRowsError)), faults[0])

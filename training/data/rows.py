@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from relevance.errors import InputError
-from relevance.tasks import LabeledPair, Pair
+from relevance.tasks import Pair
 from training.data.labels.grades import is_grade, option_for
 
 WHOLE_ROW = "(row)"  # the field of a problem of the whole row
@@ -65,12 +65,6 @@ class Row:
     id: str
     number: int
     extra: dict[str, Any] = field(default_factory=dict)
-
-    def labeled(self) -> LabeledPair:
-        """Return the row as a labelled pair. InputError if it has no label."""
-        if self.label is None:
-            raise InputError(f"row {self.number} (id {self.id!r}) has no label; expected 0 or 1")
-        return LabeledPair(self.pair, self.label, self.id, self.extra)
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,7 @@ def validate(
     """
     from training.data.dataset import store_pairs
     from training.data.keep_out import files_beside, kept_out_rows
+    from training.data.stored.rows import chained
     from training.data.splits import write_pairs
     from training.reports.review import PAGE_ROWS, check_unique_ids, write_review
     from training.selfvalidation.actions import drop_at_random
@@ -159,7 +160,7 @@ def validate(
     rows = store_pairs(file, task, reading=files.reading).rows
     if review:
         check_unique_ids(rows)
-    held = [row for part in kept_out_rows(file, task, keep_out, files.reading) for row in part]
+    held = chained(*kept_out_rows(file, task, keep_out, files.reading))
     stage = SelfValidation(judging.load(task), options, work, held, lists_flagged=review is not None)
     done = validate_rows(rows, stage)
     if review:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from relevance.errors import InputError
 from relevance.tasks import Pair, Task
 from tests import SHARED_DATA
-from training.data.dataset import iter_rows, read_pairs, read_rows
+from training.data.dataset import iter_rows, read_pairs, read_rows, store_pairs
 from training.data.files.reading import ReadOptions
 from training.data.rows import BadRow, BadRowsError, Row
 from training.data.splits import write_pairs
@@ -390,8 +390,10 @@ def test_unlabelled_rows_are_read_when_labels_are_not_required(tmp_path):
     found = list(iter_rows(path, Task.QC, require_labels=False))
     assert [row.label for row in found[:4] if isinstance(row, Row)] == [None, None, None, 1]
     assert problems(path, require_labels=False) == [(5, "unknown label", "label")]
-    with pytest.raises(InputError, match=r"row 1 .* has no label"):
-        found[0].labeled()
+    good = write_rows(tmp_path / "good.txt", *rows[:4])
+    assert [row.label for row in store_pairs(good, Task.QC, require_labels=False).rows] == [0, 0, 0, 1]
+    with pytest.raises(InputError, match="3 bad of 4 rows"):
+        store_pairs(good, Task.QC)
 
 
 def test_table_without_label_column_is_read_when_labels_are_not_required(tmp_path):
