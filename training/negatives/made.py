@@ -2,7 +2,6 @@
 
 import json
 import math
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -14,14 +13,14 @@ from relevance.tasks import LabeledPair, Pair
 from training.data.extras import SOURCE_ID
 from training.data.stored.batches import in_chunks, to_batch
 from training.data.stored.buckets import PLACED, RowsByPlace
-from training.data.stored.rows import StoredRows, batches_of
+from training.data.stored.new_ids import NewIds
+from training.data.stored.rows import StoredRows
 from training.data.stored.spool import Spool, buckets_for
 from training.negatives.candidates import CandidatePool
 from training.negatives.report import SimilarityHistogram
 
 NEGATIVE = "negative"
 _MARK = b"~neg"  # a negative's id is that of its source, this, and a number
-_IDS = pa.schema({"id": pa.binary()})
 
 # `draw` counts draws; `place`, `id`, `query`, `language` and `kept` are those of the source, `positive` its candidate,
 # `rank` its rank in its language, `attempt` what it was asked for before; `text` is the number of the query.
@@ -54,11 +53,8 @@ class MadeNegatives:
         self.searches: Counter[str] = Counter()
         self._rows, self._pool = len(rows), pool
         self._made = Spool(DRAWN, buckets_for(wanted))
-        self._taken = Spool(_IDS, self._made.buckets)
+        self._ids = NewIds(rows, _MARK, self._made.buckets)
         self._least, self._greatest = math.inf, -math.inf  # similarity
-        for batch in batches_of(rows):
-            ids = batch.column("id").filter(pc.match_substring(batch.column("id"), _MARK))
-            self._scatter(self._taken, [ids], [name.rpartition(_MARK)[0] for name in ids.to_pylist()])
 
     def add(self, drawn: pa.RecordBatch) -> None:
         """Add negatives. MachineError if the disk is full."""
@@ -68,39 +64,30 @@ class MadeNegatives:
                 ends = pc.min_max(drawn.column(name))
                 self._least = min(self._least, ends["min"].as_py())
                 self._greatest = max(self._greatest, ends["max"].as_py())
-            self._scatter(self._made, drawn.columns, drawn.column("id").to_pylist())
+            self._made.scatter(drawn, self._ids.bucket_of(drawn.column("id").to_pylist()))
 
     def finished(self) -> tuple[StoredRows, SimilarityHistogram]:
         """Return the rows, by the place of their source, and the histogram of similarities."""
         ordered, histogram = RowsByPlace(self._rows), SimilarityHistogram.between(self._least, self._greatest)
         for bucket in range(self._made.buckets):
             drawn = self._made.whole(bucket).sort_by([("place", "ascending"), ("draw", "ascending")])
-            taken = set(self._taken.whole(bucket).column("id").to_pylist())
             _, first = np.unique(drawn.column("place").to_numpy(), return_index=True)
             own = drawn.column("positive_similarity").to_numpy()[first]
             histogram = histogram.with_more(drawn.column("similarity").to_numpy(), own)
             places = drawn.column("place")
             start = 0
-            for rows in in_chunks(self._named(drawn, taken)):
+            for rows in in_chunks(self._named(drawn, bucket)):
                 batch = to_batch(rows).append_column("place", places.slice(start, len(rows)))
                 ordered.add(batch.select(PLACED.names))
                 start += len(rows)
         return ordered.ordered(), histogram
 
-    def _named(self, drawn: pa.RecordBatch, taken: set[bytes]) -> Iterator[LabeledPair]:
+    def _named(self, drawn: pa.RecordBatch, bucket: int) -> Iterator[LabeledPair]:
         """Yield the rows of negatives under ids that no row has."""
-        last: Counter[bytes] = Counter()
-        ids = drawn.column("id").to_pylist()
-        for source, row in zip(ids, negative_rows(drawn, self._pool, ids), strict=True):
-            last[source] += 1
-            while (name := source + _MARK + str(last[source]).encode()) in taken:
-                last[source] += 1
+        sources = drawn.column("id").to_pylist()
+        names = self._ids.of_bucket(bucket, sources, lambda source, n: source + _MARK + str(n).encode())
+        for name, row in zip(names, negative_rows(drawn, self._pool, sources), strict=True):
             yield LabeledPair(row.pair, row.label, name.decode("utf-8", "surrogatepass"), row.extra)
-
-    def _scatter(self, spool: Spool, columns: Sequence[pa.Array], sources: Sequence[bytes]) -> None:
-        numbers = np.array([zlib.crc32(source) % spool.buckets for source in sources], dtype=np.int64)
-        if len(numbers):
-            spool.scatter(pa.RecordBatch.from_arrays(columns, schema=spool.schema), numbers)
 
 
 def negative_rows(drawn: pa.RecordBatch, pool: CandidatePool, sources: Sequence[bytes]) -> Iterator[LabeledPair]:

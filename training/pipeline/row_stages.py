@@ -101,7 +101,7 @@ def translate(run: StageRun) -> Report:
         DiskCache(run.caches.folder / "translations.sqlite", "translation cache") as cache,
     ):
         chain, held_out = TranslatorChain(translators, cache), _held_out(run)
-        rows, report = augment(run.rows(TRAIN), section, chain, held_out=held_out, embedder=embedder)
+        rows, report = augment(run.stored(TRAIN), section, chain, held_out=held_out, embedder=embedder)
     run.write(TRAIN, rows)
     return report.model_dump(mode="json")
 

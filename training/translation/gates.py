@@ -7,6 +7,7 @@ Thresholds were set on 4,800 real translations of shop queries and on planted fa
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from relevance.errors import ConfigError
 from relevance.tasks import query_key
 from relevance.text.characters import normalize
+from training.data.stored.samples import spread_samples
 from training.embedding.vectors import Embedder
 from training.text.likeness import bigram_f1
 from training.text.numbers import lost_number
@@ -44,28 +46,31 @@ class Verdict:
     is_copy: bool = False
 
 
+_KEPT_VERDICTS = 1 << 16
 BackTranslate = Callable[[Sequence[str], str, str], dict[str, str]]
 
 
 class Gates:
-    """Judges translations. `queries` are the (query, language) of training; their mean centres the similarity."""
+    """Judges translations.
+
+    `queries` are the (query, language) of training; their mean centres the similarity, and nothing else needs them.
+    `languages` are those that a translation may be taken for, beside English.
+    """
 
     def __init__(
         self,
         options: GateOptions,
         queries: Iterable[tuple[str, str]],
-        targets: Sequence[str],
+        languages: Iterable[str],
         embedder: Embedder | None,
     ) -> None:
-        queries = list(queries)
         self._known: dict[Candidate, Verdict] = {}
         self._options, self._embedder = options, embedder
         if options.similarity is not None:
             if embedder is None:
                 raise ConfigError("gate similarity: no encoder is given; expected one, or similarity = null")
             self._centres = _Centres(queries, embedder)
-        languages = {language for _, language in queries} | {*targets, "en"}
-        self._language = checks.LanguageCheck(sorted(languages)) if options.language else None
+        self._language = checks.LanguageCheck(sorted({*languages, "en"})) if options.language else None
 
     @property
     def most_copies(self) -> float | None:
@@ -75,7 +80,7 @@ class Gates:
     def judge(self, candidates: Sequence[Candidate], back: BackTranslate) -> list[Verdict]:
         """Return one verdict per candidate. Equal candidates are judged once, since a query has many rows.
 
-        `back` translates texts from one language into another: text -> text.
+        The last 65,536 verdicts are remembered. `back` translates texts from one language into another: text -> text.
         """
         new = [candidate for candidate in dict.fromkeys(candidates) if candidate not in self._known]
         verdicts = [self._by_text(candidate) for candidate in new]
@@ -84,7 +89,10 @@ class Gates:
         if self._options.round_trip is not None:
             self._by_round_trip(new, verdicts, back, self._options.round_trip)
         self._known |= zip(new, verdicts, strict=True)
-        return [self._known[candidate] for candidate in candidates]
+        found = [self._known[candidate] for candidate in candidates]
+        for candidate in list(islice(self._known, max(len(self._known) - _KEPT_VERDICTS, 0))):
+            del self._known[candidate]
+        return found
 
     def _by_text(self, c: Candidate) -> Verdict:
         # What a model reads: `t&#45;shirt` has no number.
@@ -150,15 +158,10 @@ class _Centres:
 
     fewest, most = 50, 512
 
-    def __init__(self, queries: Sequence[tuple[str, str]], embedder: Embedder) -> None:
+    def __init__(self, queries: Iterable[tuple[str, str]], embedder: Embedder) -> None:
         self._embedder = embedder
-        by_language: defaultdict[str, set[str]] = defaultdict(set)
-        for query, language in queries:
-            by_language[language].add(query)
-        vectors = {
-            language: embedder.embed(_spread(sorted(texts), self.most))
-            for language, texts in sorted(by_language.items())
-        }
+        samples = spread_samples(((language, query) for query, language in queries), self.most)
+        vectors = {language: embedder.embed(texts) for language, texts in samples.items()}
         self._overall = np.concatenate(list(vectors.values())).mean(axis=0)
         self._means = {name: found.mean(axis=0) for name, found in vectors.items() if len(found) >= self.fewest}
 
@@ -169,9 +172,3 @@ class _Centres:
         translations = self._embedder.embed([c.translation for c in candidates]) - self._overall
         norms = np.linalg.norm(sources, axis=1) * np.linalg.norm(translations, axis=1)
         return (sources * translations).sum(axis=1) / np.maximum(norms, 1e-9)
-
-
-def _spread(texts: Sequence[str], most: int) -> list[str]:
-    """Return at most `most` of the texts, evenly spread over their order."""
-    step = max(len(texts) / most, 1.0)
-    return [texts[int(n * step)] for n in range(min(most, len(texts)))]

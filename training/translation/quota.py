@@ -1,19 +1,17 @@
-"""Target languages, and for each of them a quota: which rows are translated next, and how many."""
+"""Target languages, and for each of them a quota: how many rows of each language and label are translated next."""
 
-import random
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from relevance.errors import ConfigError
 from relevance.languages import UNKNOWN_LANGUAGE
 from relevance.tasks import LabeledPair
-from training.data.extras import is_made
-from training.data.groups import group_key
+from training.data.stored.rows import strata_of
 from training.translation.options import TranslationOptions
 
 LABELS = (0, 1)
-_Stratum = tuple[str, int]  # source language, label
+Stratum = tuple[str, int]  # source language, label
 
 
 def target_languages(
@@ -22,8 +20,8 @@ def target_languages(
     """Return the target languages of the options, or those of dev that `rows` lack, sorted. ConfigError if none."""
     if options.targets:
         return tuple(dict.fromkeys(options.targets))
-    seen = {row.pair.language for row in rows}
-    missing = sorted({row.pair.language for row in dev} - seen - {UNKNOWN_LANGUAGE})
+    seen, wanted = ({language for language, _ in strata_of(some)} for some in (rows, dev))
+    missing = sorted(wanted - seen - {UNKNOWN_LANGUAGE})
     if not missing:
         raise ConfigError(
             "targets: none given, and dev has no language that training lacks; expected targets or such a dev"
@@ -33,20 +31,24 @@ def target_languages(
 
 @dataclass
 class Quota:
-    """How many rows of each label one target still needs, and which rows (by index) are next."""
+    """How many rows of each label one target still needs, and how many of each language to try next."""
 
     target: str
     wanted: int | None
     eligible: int
     positive_share: float
     is_share_set: bool  # by the user, not taken from the rows
+    languages: frozenset[str]  # that rows are translated from
     _weights: Mapping[str, float]
-    _queues: dict[_Stratum, list[int]]  # next row last
-    _made: Counter[_Stratum] = field(default_factory=Counter)
+    _left: dict[Stratum, int]
+    _made: Counter[Stratum] = field(default_factory=Counter)
 
-    def next_rows(self, most: int) -> list[int]:
-        """Return the next rows to try, at most `most` per label; none if the quota is met or no row is left."""
-        return [row for label in LABELS for row in self._next_of(label, most)]
+    def next_counts(self, most: int) -> list[tuple[Stratum, int]]:
+        """Return how many rows to try next, at most `most` per label; none if the quota is met or no row is left."""
+        counts = [each for label in LABELS for each in self._next_of(label, most)]
+        for stratum, count in counts:
+            self._left[stratum] -= count
+        return counts
 
     def add(self, language: str, label: int) -> None:
         """Count a row that was made."""
@@ -69,62 +71,55 @@ class Quota:
     def _of(self, label: int) -> int:
         return sum(count for (_, of), count in self._made.items() if of == label)
 
-    def _missing(self, label: int, live: list[_Stratum]) -> int:
+    def _missing(self, label: int, live: list[Stratum]) -> int:
         if self.wanted is None:
-            return sum(len(self._queues[stratum]) for stratum in live)
+            return sum(self._left[stratum] for stratum in live)
         positive = round(self.wanted * self.positive_share)
         return (positive if label else self.wanted - positive) - self._of(label)
 
-    def _next_of(self, label: int, most: int) -> list[int]:
-        live = [stratum for stratum in self._queues if stratum[1] == label and self._queues[stratum]]
+    def _next_of(self, label: int, most: int) -> list[tuple[Stratum, int]]:
+        live = [stratum for stratum in self._left if stratum[1] == label and self._left[stratum]]
         missing = min(self._missing(label, live), most)
         if missing <= 0 or not live:
             return []
         weights = {stratum: self._weights[stratum[0]] for stratum in live}
         made = {stratum: self._made[stratum] for stratum in live}
-        taken = []
-        for stratum, count in _shares(missing, weights, made).items():
-            queue = self._queues[stratum]
-            taken += [queue.pop() for _ in range(min(count, len(queue)))]
-        return taken or [self._queues[live[0]].pop()]
+        counts = (
+            (stratum, min(count, self._left[stratum])) for stratum, count in _shares(missing, weights, made).items()
+        )
+        return [each for each in counts if each[1]] or [(live[0], 1)]
 
 
 def quota_for(
     target: str,
-    rows: Sequence[LabeledPair],
+    originals: Counter[str],
+    eligible: Counter[Stratum],
     options: TranslationOptions,
     supports: Callable[[str, str], bool],
-    held_out: Collection[str],
 ) -> Quota:
     """Return the quota of a target language. ConfigError if no translator supports any of the source languages.
 
-    Eligible are original rows (not made by a stage) of another language whose query is not in `held_out`. The order
-    within a source language and label is drawn by the seed.
+    `originals` are the rows, by language, that no stage made. `eligible` are those of them, by language and label,
+    whose query is not held out.
     """
-    original = [n for n, row in enumerate(rows) if not is_made(row)]
-    counts = Counter(rows[n].pair.language for n in original)
-    weights = _weights(options, counts, target)
-    known = {language for language in weights if supports(language, target)}
+    weights = _weights(options, originals, target)
+    known = frozenset(language for language in weights if supports(language, target))
     if not known:
         raise ConfigError(
             f"target language {target!r}: no translator can translate into it from "
             f"{', '.join(sorted(weights)) or 'any row'}; expected a translator of these languages, or another target"
         )
-    queues: defaultdict[_Stratum, list[int]] = defaultdict(list)
-    for n in original:
-        if rows[n].pair.language in known and group_key(rows[n].pair.query) not in held_out:
-            queues[rows[n].pair.language, rows[n].label].append(n)
-    for (language, label), queue in queues.items():
-        random.Random(f"{options.seed}/{target}/{language}/{label}").shuffle(queue)
-    positive = _positive_share(queues, {name: weights[name] for name in known})
+    left = {stratum: count for stratum, count in sorted(eligible.items()) if stratum[0] in known}
+    positive = _positive_share(left, {name: weights[name] for name in sorted(known)})
     return Quota(
         target=target,
         wanted=options.rows_per_language,
-        eligible=sum(map(len, queues.values())),
+        eligible=sum(left.values()),
         positive_share=positive if options.positive_share is None else options.positive_share,
         is_share_set=options.positive_share is not None,
+        languages=known,
         _weights=weights,
-        _queues=dict(sorted(queues.items())),
+        _left=left,
     )
 
 
@@ -141,18 +136,18 @@ def _weights(options: TranslationOptions, counts: Counter[str], target: str) -> 
     return dict.fromkeys(others, 1.0) if options.sources == "all" else others
 
 
-def _positive_share(queues: Mapping[_Stratum, Sequence[int]], weights: Mapping[str, float]) -> float:
+def _positive_share(rows: Mapping[Stratum, int], weights: Mapping[str, float]) -> float:
     """Return the share of positives in the source rows, with the languages weighted as in the rows made."""
     share = total = 0.0
     for language, weight in weights.items():
-        counts = [len(queues.get((language, label), ())) for label in LABELS]
+        counts = [rows.get((language, label), 0) for label in LABELS]
         if sum(counts):
             share += weight * counts[1] / sum(counts)
             total += weight
     return share / total if total else 0.0
 
 
-def _shares(missing: int, weights: dict[_Stratum, float], made: dict[_Stratum, int]) -> dict[_Stratum, int]:
+def _shares(missing: int, weights: dict[Stratum, float], made: dict[Stratum, int]) -> dict[Stratum, int]:
     """Divide `missing` rows so that all rows made are as near to the weights as possible, by largest remainder."""
     total = missing + sum(made.values())
     scale = sum(weights.values())
