@@ -142,8 +142,8 @@ def validate(
     """
     from training.data.dataset import store_pairs
     from training.data.keep_out import files_beside, kept_out_rows
-    from training.data.stored.rows import chained
     from training.data.splits import write_pairs
+    from training.data.stored.rows import chained
     from training.reports.review import PAGE_ROWS, check_unique_ids, write_review
     from training.selfvalidation.actions import drop_at_random
     from training.selfvalidation.grounds import nearest_rows
