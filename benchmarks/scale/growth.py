@@ -264,6 +264,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 10_000_000])
     parser.add_argument("--tags-up-to", type=int, default=100_000, help="rows whose language tags are judged too")
+    parser.add_argument("--translate-up-to", type=int, default=1_000_000, help="rows of which others are translated")
     parser.add_argument(
         "--data", type=Path, default=Path(tempfile.gettempdir()) / "relevance-rows", help="files of rows"
     )
@@ -290,8 +291,10 @@ def main(arguments: Sequence[str]) -> None:
     }
     for rows in options.rows:
         files = make(options.data, TASK, rows, options.paths)
-        commands = options.stages or (STAGES if rows <= options.tags_up_to else STAGES[:-1])
-        for found in measured(rows, files, PIPELINE if options.pipeline else commands, options.work):
+        limits = {"tags": options.tags_up_to, "translate": options.translate_up_to, "memory": options.translate_up_to}
+        chosen = options.stages or (PIPELINE if options.pipeline else STAGES)
+        stages = [stage for stage in chosen if rows <= limits.get(stage, rows)]
+        for found in measured(rows, files, stages, options.work):
             result["sizes"][rows] = found
             content = result | {"growth": model(result["sizes"]), "load_average_after": os.getloadavg()[0]}
             options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
