@@ -13,7 +13,7 @@ of JSON arrays are counted from 1. A row without `id` takes its number as id, on
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -23,14 +23,15 @@ import pyarrow as pa
 from relevance.errors import InputError
 from relevance.tasks import UNKNOWN_LANGUAGE, LabeledPair, Task
 from training.data.fields import LANGUAGE_TAG, Fields
-from training.data.files.columns import column_option, likely_column, missing_column, missing_columns
+from training.data.files.columns import missing_column, missing_columns
 from training.data.files.file_types import Record, records_of
+from training.data.files.language_tags import LanguageTags
 from training.data.files.parts import PARQUET, Part, parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.files.writers import check_files, write_file
 from training.data.labels.clicks import BetaPrior, counts_of, with_rate
 from training.data.labels.weights import has_other_share
-from training.data.rows import MISSING, WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport, ReadResult, Row, shown
+from training.data.rows import MISSING, WHOLE_ROW, BadRow, BadRowsError, Problem, ReadReport, ReadResult, Row
 from training.data.stored.batches import in_chunks, to_batch, to_rows
 from training.data.stored.buckets import PLACED, RepeatedKeys
 from training.data.stored.rows import stored
@@ -40,8 +41,6 @@ from training.data.values import plain_id
 log = logging.getLogger(__name__)
 
 _NO_LABEL = -1
-_SAY_UNKNOWN = frozenset({"unk", "und", "unknown", "mul", "zxx", "mis", "na", "n/a", "?", "-"})  # meant so
-_SHOWN_TAGS = 5
 
 
 def read_pairs(
@@ -150,8 +149,7 @@ class _Reader:
         if self._target is not None:
             check_files([self._target], [path], overwrite=True)
         self._good = self._odd = 0  # good rows; those with a label and a share that contradict each other
-        self._unknown: Counter[str] = Counter()  # rows by a language tag that is no code
-        self._untold, self._language_column = 0, None  # rows without a language; the column that may hold it
+        self._tags = LanguageTags()
         self._bad: list[BadRow] = []
 
     def rows(self, require_labels: bool) -> Iterator[Row]:
@@ -174,19 +172,10 @@ class _Reader:
                 self._good += 1
                 self._odd += has_other_share(row.label, row.extra)
                 if row.pair.language == UNKNOWN_LANGUAGE:
-                    self._see_no_language(row.extra)
+                    self._tags.see_unknown(row.extra.get(LANGUAGE_TAG), row.extra)
                 yield row
             else:
                 self._bad.append(row)
-
-    def _see_no_language(self, extra: Mapping[str, object]) -> None:
-        """Count a row without a language, or with a tag that is no code."""
-        if LANGUAGE_TAG in extra:
-            self._unknown[str(extra[LANGUAGE_TAG]).casefold()] += 1
-            return
-        self._untold += 1
-        if self._untold == self._good == 1:
-            self._language_column = likely_column("language", list(extra))
 
     @cached_property
     def report(self) -> ReadReport:
@@ -209,19 +198,7 @@ class _Reader:
                 "read the label",
                 *(self._path, self._odd),
             )
-        if named := {tag: count for tag, count in self._unknown.most_common() if tag not in _SAY_UNKNOWN}:
-            some = ", ".join(f"{shown(tag)} x {count}" for tag, count in list(named.items())[:_SHOWN_TAGS])
-            log.warning(
-                "%s: %d rows have a language that is no known code (%s); they count as rows of unknown language; "
-                "expected codes such as 'en' or 'pt-BR'",
-                *(self._path, sum(named.values()), some),
-            )
-        if self._language_column is not None and self._untold == self._good:
-            log.warning(
-                "%s: no row has a language, and so each has the threshold of an unknown one; does the column %r hold "
-                "them? Then give %s",
-                *(self._path, self._language_column, column_option(self._language_column, "language")),
-            )
+        self._tags.warn(self._path, self._good)
 
 
 def iter_rows(

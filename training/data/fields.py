@@ -174,9 +174,8 @@ class Fields:
         extra = {name: value for name, value in record.items() if name not in known}
         if PACKED_EXTRAS in extra:
             extra = _unpacked(extra, known)
-        tag = record.get("language")
-        if isinstance(tag, str) and tag != language and tag.strip().lower() not in (language, "", *_MISSING_LANGUAGES):
-            extra.setdefault(LANGUAGE_TAG, tag.strip())
+        if (tag := odd_tag(record.get("language"), language)) is not None:
+            extra.setdefault(LANGUAGE_TAG, tag)
         if self.reading.labels is not None and not is_missing(record.get("label")):
             extra.setdefault(GRADE, record["label"])
         given = extra.pop(SOURCE_ID, None)
@@ -215,6 +214,14 @@ def _text(record: dict[str, Any], name: str, problems: list[Problem]) -> str:
     else:
         problems.append(Problem("empty text" if is_missing(value) else "not text", name, value, "text"))
     return value if isinstance(value, str) else ""
+
+
+def odd_tag(value: Any, language: str) -> str | None:
+    """Return what a file says of a row's language, if that is not the row's language code; None for no value."""
+    if not isinstance(value, str) or value == language:
+        return None
+    tag = value.strip()
+    return None if tag.lower() in (language, "", *_MISSING_LANGUAGES) else tag
 
 
 language_code = lru_cache(maxsize=1 << 12)(normalize_language)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from relevance.errors import InputError
-from relevance.tasks import Task
+from relevance.tasks import UNKNOWN_LANGUAGE, Task
 from training.data.dataset import bad_row
-from training.data.fields import Fields, language_code
+from training.data.fields import Fields, language_code, odd_tag
 from training.data.files.columns import QUERY_FIELD, missing_column
 from training.data.files.file_types import Record, record_blocks
+from training.data.files.language_tags import LanguageTags
 from training.data.files.parts import Part, parts_of
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.rows import BadRow, Problem, Row
@@ -65,23 +66,27 @@ def iter_pair_blocks(path: Path, task: Task, reading: ReadOptions = AS_IT_COMES)
     """Yield all rows in order, some thousand at a time. Labels may be absent.
 
     Raises InputError at once for files that cannot be opened, and during iteration for a file that is truncated, a
-    column that is missing in the whole file, and a file without rows.
+    column that is missing in the whole file, and a file without rows. Warns at the end of languages that are no code,
+    and of a column that seems to hold the languages under another name.
     """
     return _pair_blocks(path, parts_of(path), Fields(task, reading, require_labels=False))
 
 
 def _pair_blocks(path: Path, parts: list[Part], fields: Fields) -> Iterator[PairBlock]:
     checker = _Checker(fields)
-    start, names = 0, []
+    start, good, names = 0, 0, []
     for part in parts:
         for records in record_blocks(part, fields):
-            yield checker.block(part, records, start)
+            block = checker.block(part, records, start)
+            good += len(block.places)
+            yield block
             start += len(records)
             names = next((list(r.content) for r in reversed(records) if isinstance(r.content, dict)), names)
     if not start:
         raise InputError(f"{path}: holds no rows; expected at least one")
     for name in sorted(fields.unseen) if names else ():
         raise missing_column(str(path), name, names)
+    checker.tags.warn(path, good)
 
 
 class _Checker:
@@ -91,6 +96,7 @@ class _Checker:
         self._fields = fields
         self._tasks = frozenset({None, "", fields.task.value, fields.task.value.upper()})
         self._names: dict[tuple[str, ...], _Names | None] = {}
+        self.tags = LanguageTags()  # of the good rows
 
     def block(self, part: Part, records: list[Record], start: int) -> PairBlock:
         """Return the rows of a stretch that begins at the place `start` of the source."""
@@ -108,6 +114,8 @@ class _Checker:
                     found.bad.append((place, bad_row(part, renamed, row)))
                     continue
                 pair = row.pair.query, row.pair.candidate, row.pair.language
+            if pair[2] == UNKNOWN_LANGUAGE:
+                self._see_unknown(content)
             found.add(place, record, pair)
         return found
 
@@ -134,6 +142,14 @@ class _Checker:
         if not isinstance(language, str | None):
             return None
         return query, candidate, language_code(language)
+
+    def _see_unknown(self, content: dict[str, Any]) -> None:
+        """Count a good row of unknown language; `content` has the names of the file."""
+        fields = self._fields.found(tuple(content))
+        assert not isinstance(fields, Problem)  # the row is good
+        column = next((name for name, target in fields.items() if target == "language"), None)
+        tag = None if column is None else odd_tag(content[column], UNKNOWN_LANGUAGE)
+        self.tags.see_unknown(tag, (name for name in content if name not in fields))
 
     def _found(self, columns: tuple[str, ...]) -> _Names | None:
         """Return the names of the fields. None: two columns give one field, one is missing, or labels need work."""

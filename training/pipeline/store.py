@@ -85,6 +85,7 @@ class Store:
         self.folder = folder
         self.made: list[str] = []
         self.found: list[str] = []
+        self._seconds = 0.0  # of the stages in `made`
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -106,7 +107,8 @@ class Store:
     def run(self, ingredients: Ingredients, make: Make) -> Result:
         """Return the result; `make` makes it where it is missing.
 
-        `make` gets a folder that stays between interrupted runs of the same key, so that it can continue.
+        `make` gets a folder that stays between interrupted runs of the same key, so that it can continue. It may make
+        other results, whose time does not count as that of this one.
         """
         stage, key = ingredients.stage, ingredients.key
         if (result := self.get(stage, key)) is not None:
@@ -118,8 +120,9 @@ class Store:
         for leftover in work.glob(".*"):  # half-written files of a killed run
             if leftover.is_file():
                 leftover.unlink()
-        begun = time.monotonic()
+        begun = time.monotonic() - self._seconds
         report = make(work)
+        seconds = time.monotonic() - self._seconds - begun
         manifest = Manifest(
             stage=stage,
             key=key,
@@ -129,7 +132,7 @@ class Store:
             packages=ingredients.packages,
             files={path.name: sha256_of(path) for path in sorted(work.iterdir()) if path.is_file()},
             report=dict(report),
-            seconds=round(time.monotonic() - begun, 2),
+            seconds=round(seconds, 2),
             created=now(),
             source_commit=source_commit(),
         )
@@ -137,6 +140,7 @@ class Store:
         place = self._place(stage, key)
         publish_folder(work, place)
         self.made.append(stage)
+        self._seconds += seconds
         return Result(place, manifest)
 
     def link(self, name: str, target: Path) -> Path:

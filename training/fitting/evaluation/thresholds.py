@@ -77,7 +77,8 @@ def warn_of_missing(thresholds: Thresholds, seen: Sequence[str], present: Sequen
     if lacking or not unseen:
         log.warning(
             "%s: no threshold of their own; the service labels them by the overall one, %.3f, which can be far off, "
-            "since scores shift by language; give %d pairs or more of each, labels are not needed (--unlabelled FILE)",
+            "since scores shift by language; give %d pairs or more of each as dev rows, or without labels by "
+            "`relevance train --unlabelled FILE`",
             *(f"languages {', '.join(lacking)}" if lacking else "all languages that training did not see",),
             *(thresholds.overall, HISTOGRAM_ROWS),
         )

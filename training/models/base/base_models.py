@@ -7,6 +7,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -30,7 +31,9 @@ from relevance.errors import CheckpointError, ConfigError, MachineError, Relevan
 from relevance.model.card import CARD_FILE
 from relevance.storage.files import sha256_of
 from training.models.base.packaged import CACHE_MEND, MODEL_LICENSE, MODEL_NAME, PROVENANCE_FILE, packaged_encoder
-from training.models.base.quiet import quiet_tokenizers, quiet_weights
+from training.models.base.quiet import quiet_hub, quiet_tokenizers, quiet_weights
+
+log = logging.getLogger(__name__)
 
 PACKAGED_PREFIX = "packaged:"
 PACKAGED = ("multilingual-e5-small",)
@@ -77,8 +80,10 @@ def resolve_base_model(name: str, *, cache_dir: Path | None = None) -> BaseModel
         return _local_model(folder)
     if _names_a_folder(name):
         raise ConfigError(f"base model {name!r}: no such folder; {ACCEPTED}")
+    log.info("base model %s: no such folder; looking for it on the hub, for up to half a minute", name)
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        with quiet_hub():
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(

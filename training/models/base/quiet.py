@@ -1,4 +1,4 @@
-"""Filters for what transformers and bitsandbytes write that is wrong or expected here, active only around a call."""
+"""Filters for what libraries of models write that is wrong or expected here, active only around a call."""
 
 import contextlib
 import logging
@@ -24,6 +24,11 @@ def quiet_weights() -> Iterator[None]:
 def quiet_kernels() -> contextlib.AbstractContextManager[None]:
     """Silence the advice of bitsandbytes to install the package `kernels`, whose code nothing here calls."""
     return _without("bitsandbytes.backends.cpu.ops", "Failed to load CPU gemm_4bit_forward")
+
+
+def quiet_hub() -> contextlib.AbstractContextManager[None]:
+    """Silence what huggingface_hub writes of each try to reach a hub, twice; its error tells the same."""
+    return _without("huggingface_hub.utils._http", "thrown while requesting", "Retrying in")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from relevance.errors import InputError
 from relevance.tasks import Task
-from training.data.dataset import iter_records, iter_rows
+from training.data.dataset import iter_records, iter_rows, read_rows
 from training.data.files.reading import AS_IT_COMES, ReadOptions
 from training.data.pair_blocks import iter_pair_blocks
 from training.data.rows import BadRow
@@ -104,3 +104,27 @@ def test_lines_over_several_blocks_of_bytes_keep_their_numbers_and_offsets(tmp_p
     bad = [row for block in iter_pair_blocks(tmp_path / "in.jsonl", Task.QC) for _, row in block.bad]
     assert [row.row for row in bad] == [2, 4, 6, 8, 10, 12]
     assert bad[1].problems[0].value == f"byte 0xff at offset {2 * len(good) + 3 + 14 + 11} of the file"
+
+
+@pytest.mark.parametrize(
+    ("names", "rows", "said"),
+    [
+        (("lang",), ["ja", ""], ["does the column 'lang' hold them? Then give --column lang=language"]),
+        (("lang", "Language"), ["ja,ja", ","], []),
+        (("note",), ["ja"], []),
+        (("language",), ["klingon", "KLINGON", "n/a", "en"], ["2 rows have a language that is no known code"]),
+        (("language",), ["", "\u200bxx"], ["1 rows have a language that is no known code"]),
+    ],
+)
+def test_odd_languages_are_warned_of_as_in_training(tmp_path, caplog, names, rows, said):
+    file = tmp_path / "in.csv"
+    file.write_text(
+        "\n".join([",".join(["query", "candidate", *names]), *(f"a,b {n},{r}" for n, r in enumerate(rows))])
+    )
+    list(iter_pair_blocks(file, Task.QC))
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == len(said)
+    assert all(part in message for part, message in zip(said, messages, strict=True))
+    caplog.clear()
+    read_rows(file, Task.QC, require_labels=False)
+    assert [record.getMessage() for record in caplog.records] == messages

@@ -442,3 +442,13 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
     monkeypatch.setattr(Path, "home", nowhere)
     with pytest.raises(MachineError, match="home folder: none is known; set RELEVANCE_CACHE"):
         resolve_base_model("packaged:multilingual-e5-small")
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line_before_and_one_after(monkeypatch, caplog):
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with caplog.at_level("INFO"), pytest.raises(ConfigError, match="no such folder, and no hub model"):
+        resolve_base_model("no-owner/no-such-model")
+    told = "base model no-owner/no-such-model: no such folder; looking for it on the hub, for up to half a minute"
+    assert [record.getMessage() for record in caplog.records] == [told]
