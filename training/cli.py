@@ -16,6 +16,7 @@ from training.commands.rows.data import data
 from training.commands.rows.feedback import from_logs, interleaving
 from training.commands.rows.negatives import negatives
 from training.commands.rows.sample import sample
+from training.commands.rows.transfer import transfer
 from training.commands.rows.translate import convert_translator, translate
 from training.commands.rows.validate import apply_review, validate
 
@@ -26,6 +27,8 @@ app.add_typer(data, name="data")
 app.add_typer(pipeline, name="pipeline")
 for command in (ablate, ask, demo, evaluate, score, train):
     app.command()(command)
-for command in (apply_review, convert_translator, encoder, negatives, precisions, sample, translate, validate):
+for command in (apply_review, convert_translator, encoder, negatives, precisions, sample, validate):
     app.command(command.__name__.replace("_", "-"))(locks_output("out")(command))
+for command in (transfer, translate):
+    app.command()(locks_output("out")(command))
 app.command("import")(locks_output("out")(import_model))

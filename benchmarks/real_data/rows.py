@@ -20,6 +20,7 @@ from training.data.dataset import read_pairs
 from training.data.labels.weights import LABEL_SHARE
 from training.data.splits import draw
 from training.selfvalidation.folds import dev_part
+from training.translation.backends.memory_files import Unit
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -104,6 +105,15 @@ def translations(name: str) -> dict[str, dict[str, str]]:
     """Return the translations by language of each query of a translation memory."""
     lines = (DATA / "translation_memory" / name).read_text(encoding="utf-8").splitlines()
     return {query_key(entry["text"]): entry["translations"] for entry in map(json.loads, lines)}
+
+
+def parallel_texts() -> list[Unit]:
+    """Return the training translation memory of qi, and the last levels of an aligned product taxonomy."""
+    found = [Unit({"en": text} | texts, "en") for text, texts in translations("qi_queries.jsonl").items()]
+    for line in (DATA / "google_taxonomy" / "aligned.jsonl").read_text(encoding="utf-8").splitlines():
+        paths = {language: path for language, path in json.loads(line).items() if language != "id"}
+        found.append(Unit({language: path.split(">")[-1].strip().lower() for language, path in paths.items()}))
+    return found
 
 
 def translated(rows: Sequence[LabeledPair], memory: dict[str, dict[str, str]]) -> Rows:

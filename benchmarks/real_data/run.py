@@ -8,8 +8,10 @@ A tenth of the training rows (whole queries) chooses each checkpoint, every scor
 stack; the dev rows are only reported. The scorers: the cosine of the packaged encoder, the smoothed log-odds of the
 category (QC), the probe over frozen embeddings, the recipe's model, and a stack: logistic regression over all their
 scores, fitted on the rows that choose. `--arm "name: key=value key=value"` trains another model with another recipe;
-`targets=graded` gives the training rows of qi the mean of their raters' grades as soft targets, `rows=originals` leaves
-translated rows out.
+`targets=graded` gives the training rows of qi the mean of their raters' grades as soft targets; `rows=originals` leaves
+their translated rows out; `rows=translated` adds, to those of qc-zero-shot, rows of the translation memory's queries,
+TRANSLATED into de, it, pl and ar; `rows=transferred` adds, to those of qi, rows in seven languages that the first model
+labels (`relevance transfer`): the same queries and the categories of an aligned taxonomy, with titles of training rows.
 """
 
 import argparse
@@ -24,7 +26,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rows import DATA, ROOT, SEEN, Parts, Rows, graded, is_translated, machine, parts
+from rows import (
+    DATA,
+    ROOT,
+    SEEN,
+    Parts,
+    Rows,
+    graded,
+    is_translated,
+    machine,
+    parallel_texts,
+    parts,
+    translated,
+    translations,
+)
 from sklearn.linear_model import LogisticRegression
 
 from relevance.evaluation.metrics import Report, Scored, best_threshold, evaluate
@@ -39,15 +54,25 @@ from training.data.splits import draw as draw_rows
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, CachedEncoder
 from training.fitting.checkpoint import Job, train
 from training.fitting.evaluation.report import score_logits
+from training.fitting.evaluation.scorer import model_scorer
 from training.fitting.rows.prior import fit_prior
 from training.models.encoder_embedder import EncoderEmbedder
 from training.models.probe import Probe
 from training.pipeline.recipe import PipelineRecipe
+from training.transfer.options import TransferOptions
+from training.transfer.stage import transfer
+
+log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 BUILD = ROOT / "build" / "real_data"
 MODEL = "model of the recipe"
-GRADED, ORIGINALS = OF_ROWS = ("targets=graded", "rows=originals")
+GRADED, ORIGINALS, TRANSLATED, TRANSFERRED = OF_ROWS = (
+    "targets=graded",
+    "rows=originals",
+    "rows=translated",
+    "rows=transferred",
+)
 PROBE_ROWS = 15_000  # more would take long to embed
 
 Floats = NDArray[np.float64]
@@ -93,6 +118,8 @@ def trained(recipe_file: Path, overrides: Sequence[str], given: Parts, out: Path
         rows = graded(rows)
     if ORIGINALS in overrides:
         rows = [row for row in rows if not is_translated(row)]
+    if TRANSLATED in overrides:
+        rows = rows + translated(rows, translations("qc_queries.jsonl"))
     note, mark = out / "study.json", {"recipe": recipe.model_dump(mode="json"), "rows": fingerprint(rows=[rows])}
     if keep and note.is_file() and mark.items() <= (known := json.loads(note.read_text())).items():
         return known
@@ -106,6 +133,16 @@ def trained(recipe_file: Path, overrides: Sequence[str], given: Parts, out: Path
     run = mark | speed | {"train_rows": len(rows), "source_commit": source_commit()}
     note.write_text(json.dumps(run))
     return run
+
+
+def with_transferred(study: Study, teacher: Path) -> Parts:
+    """Return the parts of qi, with rows that the teacher labels among those to train on."""
+    options = TransferOptions(targets=("es", "fr", "de", "ja", "pl", "it", "ar"))
+    given, scorer = study.rows, model_scorer(teacher, study.task, "teacher")
+    held, units = given.choosing + given.report, parallel_texts()
+    rows, report = transfer(given.train, study.task, units, options, study.encoder, scorer, held_out=held)
+    log.info("%s", report.text())
+    return given._replace(train=list(rows))
 
 
 def scored(study: Study, folder: Path) -> list[Floats]:
@@ -217,7 +254,10 @@ def main(arguments: Sequence[str]) -> None:
     recipe_file = ROOT / "configs" / f"{task}.toml"
     folders = {name: BUILD / f"{target.stem}-{name.replace(' ', '-')}" for name in arms}
     wanted = {name: keys for name, keys in arms.items() if options.only in (None, name)}
-    models = {n: trained(recipe_file, keys, study.rows, folders[n], options.keep) for n, keys in wanted.items()}
+    models = {}
+    for name, keys in wanted.items():
+        given = with_transferred(study, folders[MODEL]) if TRANSFERRED in keys else study.rows
+        models[name] = trained(recipe_file, keys, given, folders[name], options.keep)
     if options.only is not None:
         return
     scores = {name: scored(study, folders[name]) for name in models}

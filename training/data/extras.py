@@ -15,11 +15,11 @@ from training.data.values import plain_id
 SOURCE_ID = "source_id"
 MERGED_IDS = "merged_ids"
 MERGED_SOURCE_IDS = "merged_source_ids"
-_MADE = frozenset({"translation", "negative"})
+_MADE = frozenset({"translation", "negative", "transfer"})
 
 
 def is_made(row: LabeledPair) -> bool:
-    """Return whether a row was made by augmentation: a translation or a sampled negative."""
+    """Return whether a row was made: a translation, a sampled negative, or a row that a model taught."""
     return row.extra.get("source") in _MADE
 
 

@@ -24,6 +24,7 @@ from training.data.stored.rows import StoredRows, candidates_of, chained, on_dis
 from training.data.stored.spool import Spool
 from training.embedding.candidate_vectors import Vectors
 from training.embedding.vectors import CANDIDATE_PREFIX, QUERY_PREFIX, PairEncoder
+from training.fitting.evaluation.scorer import RowScorer
 from training.negatives.candidates import CandidatePool
 from training.negatives.drawing import EARLIER, PieceDrawing, asked_of
 from training.negatives.grouped import GroupedRows
@@ -33,7 +34,6 @@ from training.negatives.options import NegativeOptions
 from training.negatives.quota import Quota, drawn_ranks
 from training.negatives.report import NegativesReport, SimilarityHistogram
 from training.negatives.search import CandidateSearch
-from training.negatives.vet import RowScorer
 from training.progress import Meter
 
 _NO_BINS = SimilarityHistogram(edges=[], negatives=[], positives=[])
@@ -151,7 +151,11 @@ class _QuotaFiller:
         made.add(drawn)
 
     def _vetted(self, drawn: pa.RecordBatch, vet: RowScorer) -> NDArray[np.bool_]:
-        """Return True [N] for negatives whose logits are below their positives' by the margin."""
+        """Return True [N] for negatives whose logits are below their positives' by the margin.
+
+        So NV-Retriever does by cosines (Moreira et al. 2024, TopK-MarginPos, arXiv 2407.15831). A model that saw few
+        negatives says yes to nearly everything: this adds a constant to its logits, which the difference of two lacks.
+        """
         ids = drawn.column("id").to_pylist()
         negatives = list(negative_rows(drawn, self._pool, ids))
         columns = (drawn.column(name).to_pylist() for name in ("language", "rank", "positive"))

@@ -14,8 +14,8 @@ from training.commands.rows.negatives import negatives
 from training.data.dataset import read_pairs
 from training.data.splits import write_pairs
 from training.fitting.checkpoint import Job, train
+from training.fitting.evaluation.scorer import model_scorer
 from training.fitting.recipe import Recipe
-from training.negatives.vet import checkpoint_scorer
 
 PATHS = [f"{top},{leaf}" for top in ("home", "sport", "garden") for leaf in ("cups", "shoes", "lamps", "balls")]
 
@@ -105,15 +105,15 @@ def test_a_checkpoint_vets_the_negatives(folder, tmp_path):
     assert not (tmp_path / "strict.jsonl").exists()
     run(folder, tmp_path / "loose.jsonl", **options, vet_margin=0)
     rows = read_pairs(tmp_path / "loose.jsonl", Task.QC).rows
-    logits = dict(zip((row.id for row in rows), checkpoint_scorer(folder / "checkpoint", Task.QC)(rows), strict=True))
+    logits = dict(zip((row.id for row in rows), model_scorer(folder / "checkpoint", Task.QC, "vet")(rows), strict=True))
     made = [row for row in rows if row.extra.get("source") == "negative"]
     assert made
     assert all(logits[row.id] < logits[row.extra["source_id"]] + 1e-4 for row in made)
 
 
 def test_a_checkpoint_of_another_task_is_refused(folder):
-    with pytest.raises(ConfigError, match="is a checkpoint for qc; expected one for qi"):
-        checkpoint_scorer(folder / "checkpoint", Task.QI)
+    with pytest.raises(ConfigError, match="is a model for qc; expected one for qi"):
+        model_scorer(folder / "checkpoint", Task.QI, "vet")
 
 
 def test_what_is_missing_is_reported_and_the_rest_kept(folder, tmp_path, caplog):

@@ -89,12 +89,12 @@ def _sampled(
     from training.data.dataset import store_pairs
     from training.data.keep_out import kept_out_rows, without_linked
     from training.embedding.vectors import CachedEncoder
+    from training.fitting.evaluation.scorer import model_scorer
     from training.models.encoder_embedder import EncoderEmbedder
     from training.negatives.candidates import read_candidates
     from training.negatives.sampling import sample_negatives
-    from training.negatives.vet import checkpoint_scorer
 
-    vet = None if sources.vet is None else checkpoint_scorer(sources.vet, task)
+    vet = None if sources.vet is None else model_scorer(sources.vet, task, "vet")
     held = kept_out_rows(file, task, sources.keep_out, sources.reading)
     rows = without_linked(store_pairs(file, task, reading=sources.reading).rows, held)
     extra = [] if sources.candidates is None else read_candidates(sources.candidates)
