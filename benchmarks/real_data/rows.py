@@ -107,9 +107,14 @@ def translations(name: str) -> dict[str, dict[str, str]]:
     return {query_key(entry["text"]): entry["translations"] for entry in map(json.loads, lines)}
 
 
-def parallel_texts() -> list[Unit]:
-    """Return the training translation memory of qi, and the last levels of an aligned product taxonomy."""
-    found = [Unit({"en": text} | texts, "en") for text, texts in translations("qi_queries.jsonl").items()]
+def query_units() -> list[Unit]:
+    """Return the training translation memory of qi: English queries and their translations."""
+    return [Unit({"en": text} | texts, "en") for text, texts in translations("qi_queries.jsonl").items()]
+
+
+def category_units() -> list[Unit]:
+    """Return the last level of each category of a product taxonomy that is aligned over languages."""
+    found = []
     for line in (DATA / "google_taxonomy" / "aligned.jsonl").read_text(encoding="utf-8").splitlines():
         paths = {language: path for language, path in json.loads(line).items() if language != "id"}
         found.append(Unit({language: path.split(">")[-1].strip().lower() for language, path in paths.items()}))

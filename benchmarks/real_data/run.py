@@ -11,7 +11,8 @@ scores, fitted on the rows that choose. `--arm "name: key=value key=value"` trai
 `targets=graded` gives the training rows of qi the mean of their raters' grades as soft targets; `rows=originals` leaves
 their translated rows out; `rows=translated` adds, to those of qc-zero-shot, rows of the translation memory's queries,
 TRANSLATED into de, it, pl and ar; `rows=transferred` adds, to those of qi, rows in seven languages that the first model
-labels (`relevance transfer`): the same queries and the categories of an aligned taxonomy, with titles of training rows.
+labels (`relevance transfer`): the memory's queries and the categories of an aligned taxonomy, with titles of training
+rows.
 """
 
 import argparse
@@ -35,7 +36,6 @@ from rows import (
     graded,
     is_translated,
     machine,
-    parallel_texts,
     parts,
     translated,
     translations,
@@ -137,12 +137,15 @@ def trained(recipe_file: Path, overrides: Sequence[str], given: Parts, out: Path
 
 def with_transferred(study: Study, teacher: Path) -> Parts:
     """Return the parts of qi, with rows that the teacher labels among those to train on."""
-    options = TransferOptions(targets=("es", "fr", "de", "ja", "pl", "it", "ar"))
-    given, scorer = study.rows, model_scorer(teacher, study.task, "teacher")
-    held, units = given.choosing + given.report, parallel_texts()
-    rows, report = transfer(given.train, study.task, units, options, study.encoder, scorer, held_out=held)
-    log.info("%s", report.text())
-    return given._replace(train=list(rows))
+    targets = ("es", "fr", "de", "ja", "pl", "it", "ar")
+    scorer = model_scorer(teacher, study.task, "teacher")
+    rows, held = study.rows.train, study.rows.choosing + study.rows.report
+    for units, per_text, languages in ((query_units(), 24, 2), (category_units(), 4, 1)):
+        options = TransferOptions(targets=targets, per_text=per_text, languages_per_pair=languages)
+        more, report = transfer(rows, study.task, units, options, study.encoder, scorer, held_out=held)
+        log.info("%s", report.text())
+        rows = list(more)
+    return study.rows._replace(train=rows)
 
 
 def scored(study: Study, folder: Path) -> list[Floats]:
