@@ -33,10 +33,12 @@ from rows import (
     SEEN,
     Parts,
     Rows,
+    category_units,
     graded,
     is_translated,
     machine,
     parts,
+    query_units,
     translated,
     translations,
 )
