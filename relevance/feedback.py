@@ -19,6 +19,7 @@ from relevance.tasks import Task
 
 SCHEMA = 1
 KEY_FILE = ".hash-key"  # hidden: who copies the log's *.jsonl does not copy the key
+HIDDEN = ".feedback-"  # how a file begins that a service still writes; its published name has no dot
 KEY_BYTES = 32
 HASH_BYTES = 16
 

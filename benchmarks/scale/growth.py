@@ -2,15 +2,14 @@
 
 Reads files of the SYNTHETIC sample (`rows.py` makes those that are missing; nothing here is about quality) and runs
 read, clean, split, report, negatives and translate, each in a process of its own, from Parquet to Parquet in the
-pipeline's form.
-A stage's memory is the peak of its process (VmHWM, so Linux only), its time that of the whole process. CPU seconds, of
-all threads, are what to compare: wall seconds are those of a machine with other work. `clean` does not judge language
-tags; `tags` does, up to `--tags-up-to` rows. `negatives` makes one of every positive row of the cleaned rows, many more
-than by default, from embeddings that are given: RANDOM vectors, drawn by the text and in queries near a positive
-candidate, which the stage `vectors`, not counted among the figures, writes to the cache on disk where those of a model
-would be. `translate` makes rows of one more language, of all cleaned rows whose query is in a translation memory of
-20,000 queries, without the gate of languages; the stage `memory`, not counted either, writes that memory: invented
-words, since the sample has no translations. Exponents are slopes of log CPU seconds over log rows, from 100,000 rows.
+pipeline's form. A stage's memory is the peak of its process (VmHWM, so Linux only), its time that of the whole process.
+CPU seconds, of all threads, are what to compare: wall seconds are those of a machine with other work. `clean` does not
+judge language tags; `tags` does. `negatives` makes one of every positive row of the cleaned rows, many more than by
+default, from embeddings that are given: RANDOM vectors, drawn by the text and in queries near a positive candidate,
+which the stage `vectors`, not counted among the figures, writes to the cache on disk where those of a model would be.
+`translate` makes rows of one more language, of all cleaned rows whose query is in a translation memory of 20,000
+queries, without the gate of languages; the stage `memory`, not counted either, writes that memory: invented words,
+since the sample has no translations. Exponents are slopes of log CPU seconds over log rows, from 100,000 rows.
 Writes `growth.json` beside this file, or `--out`. With `--work FOLDER` the outputs and the figures of finished stages
 stay there, and a run that was ended goes on: figures of other commits than `source_commit` then name theirs.
 
@@ -43,7 +42,9 @@ from training.data.provenance import now, source_commit
 
 HERE = Path(__file__).parent
 STAGES = ("read", "clean", "split", "report", "vectors", "negatives", "memory", "translate", "tags")
-UNCOUNTED = ("vectors", "pipeline vectors", "memory")
+GIVEN = {"vectors": "negatives", "memory": "translate"}  # what a stage writes is for another
+UNCOUNTED = (*GIVEN, "pipeline vectors")
+UP_TO = ("tags=100000", "translate=1000000")
 PIPELINE = ("pipeline read", "pipeline clean", "pipeline split", "pipeline vectors", "pipeline mine", "pipeline filter")
 FITTED_FROM = 100_000
 TASK = Task.QC
@@ -263,8 +264,7 @@ def main(arguments: Sequence[str]) -> None:
     """Measure and write JSON; with --stage, run that stage alone and print its facts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 10_000_000])
-    parser.add_argument("--tags-up-to", type=int, default=100_000, help="rows whose language tags are judged too")
-    parser.add_argument("--translate-up-to", type=int, default=1_000_000, help="rows of which others are translated")
+    parser.add_argument("--up-to", nargs="+", default=UP_TO, help="STAGE=ROWS: the most rows that a stage runs on")
     parser.add_argument(
         "--data", type=Path, default=Path(tempfile.gettempdir()) / "relevance-rows", help="files of rows"
     )
@@ -289,11 +289,11 @@ def main(arguments: Sequence[str]) -> None:
         "note": "synthetic rows, see the top of growth.py",
         "sizes": {},
     }
+    limits = {stage: int(rows) for stage, _, rows in (each.partition("=") for each in options.up_to)}
     for rows in options.rows:
         files = make(options.data, TASK, rows, options.paths)
-        limits = {"tags": options.tags_up_to, "translate": options.translate_up_to, "memory": options.translate_up_to}
         chosen = options.stages or (PIPELINE if options.pipeline else STAGES)
-        stages = [stage for stage in chosen if rows <= limits.get(stage, rows)]
+        stages = [stage for stage in chosen if rows <= limits.get(GIVEN.get(stage, stage), rows)]
         for found in measured(rows, files, stages, options.work):
             result["sizes"][rows] = found
             content = result | {"growth": model(result["sizes"]), "load_average_after": os.getloadavg()[0]}

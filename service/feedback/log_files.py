@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from relevance.feedback import HIDDEN
 from relevance.storage.locks import is_at
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-HIDDEN = ".feedback-"  # of a file that is being written; its published name has no dot
 BLOCK = 64 * 1024
 
 

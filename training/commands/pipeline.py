@@ -9,7 +9,7 @@ import typer
 
 from training.commands.flat import flattened
 from training.commands.models.evaluate import print_metrics
-from training.commands.options import JsonOption, Reading, RecipeOption
+from training.commands.options import JsonOption, Reading, RecipeOption, SkipOption
 
 if TYPE_CHECKING:
     from training.pipeline.recipe import PipelineRecipe
@@ -27,6 +27,7 @@ class RecipeData:
     train: FilesOption = None
     dev: FilesOption = None
     test: FilesOption = None
+    skip_bad_rows: SkipOption = False
     overrides: RecipeOption = None
 
     def load(self, path: Path) -> "PipelineRecipe":
@@ -36,6 +37,7 @@ class RecipeData:
         files = {"train": self.train, "dev": self.dev, "test": self.test}
         given = {name: [str(path) for path in paths] for name, paths in files.items() if paths}
         overrides = [f"data.{name}={json.dumps(paths)}" for name, paths in given.items()]
+        overrides += ["data.skip_bad_rows=true"] * self.skip_bad_rows
         recipe = PipelineRecipe.load(path, [*(self.overrides or ()), *overrides])
         return recipe.model_copy(update={"data": recipe.data.read_as(self.reading)})
 

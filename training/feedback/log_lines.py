@@ -1,6 +1,7 @@
 """Reads the files of a feedback log: each line checked, bad ones with all their problems."""
 
 import glob
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,12 +9,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from relevance.errors import InputError
-from relevance.feedback import KEY_FILE, FeedbackLine, LogLine, ScoresLine, read_key
+from relevance.feedback import HIDDEN, KEY_FILE, FeedbackLine, LogLine, ScoresLine, read_key
 from relevance.tasks import Task
 from training.data.fields import Fields
 from training.data.files.file_types import records_of
 from training.data.files.parts import parts_of
 from training.data.rows import MISSING, BadRow, Problem
+
+log = logging.getLogger(__name__)
 
 _LINE: TypeAdapter[ScoresLine | FeedbackLine] = TypeAdapter(LogLine)
 
@@ -25,6 +28,12 @@ def log_lines(folder: Path) -> Iterator[tuple[str, int, str, ScoresLine | Feedba
     """
     if not folder.exists() and not glob.has_magic(str(folder)):
         raise InputError(f"{folder}: no such folder; expected the feedback_folder of the service, or its files")
+    if writing := [path.name for path in folder.glob(f"**/{HIDDEN}*")] if folder.is_dir() else []:
+        log.warning(
+            "%s: %d files that a service still writes are not read (%s); it publishes them at its end, at its next "
+            "start, and after the time of its setting feedback_file_seconds",
+            *(folder, len(writing), sorted(writing)[0]),
+        )
     fields = Fields(Task.QC, require_labels=False)  # of JSON lines only the reading of objects is used
     for part in parts_of(folder):
         for number, content, raw in records_of(part, fields):

@@ -33,6 +33,7 @@ class DataSection(ReadOptions):
     test: tuple[Path, ...] = ()
     languages: tuple[LanguageCode, ...] = Field((), description="train on rows of these languages only; all when empty")
     max_rows: int | None = Field(None, gt=1, description="train on so many rows, drawn by split.seed")
+    skip_bad_rows: bool = Field(False, description="leave bad rows out; they go to files that a message names")
 
     @property
     def reading(self) -> ReadOptions:

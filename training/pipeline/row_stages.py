@@ -19,6 +19,7 @@ from training.data.disk_cache import DiskCache
 from training.data.extras import own_ids
 from training.data.groups import group_key, iter_groups
 from training.data.keep_out import iter_linked
+from training.data.rows import BadRowsError
 from training.data.splits import draw, split_pairs, summarize
 from training.data.stored.buckets import distinct
 from training.data.stored.joins import with_ids
@@ -59,17 +60,41 @@ class _QueryEmbedder:
 
 
 def read(run: StageRun) -> Report:
-    """Read the files of train, dev and test, every row under a unique id."""
-    data = run.recipe.data
+    """Read the files of train, dev and test. Raises InputError for bad rows, or writes them to files of the stage."""
+    files, bad_rows = _read_files(run)
     parts: dict[str, Sequence[LabeledPair]] = {}
     renamed: dict[str, int] = {}
-    for part, paths in (("train", data.train), ("dev", data.dev), ("test", data.test)):
-        files = [store_pairs(path, run.recipe.task, reading=data.reading).rows for path in paths]
-        rows, renamed[part] = with_own_ids(files)
-        parts[part] = _chosen(rows, data, run.recipe.split.seed) if part == "train" else rows
+    for part, each in files.items():
+        rows, renamed[part] = with_own_ids(each)
+        parts[part] = _chosen(rows, run.recipe.data, run.recipe.split.seed) if part == "train" else rows
     for part, kept in parts.items():
         run.write(f"{part}.parquet", kept)
-    return {"rows": {part: len(kept) for part, kept in parts.items()}, "renamed_ids": renamed}
+    return {"rows": {part: len(kept) for part, kept in parts.items()}, "renamed_ids": renamed, "bad_rows": bad_rows}
+
+
+def _read_files(run: StageRun) -> tuple[dict[str, list[Sequence[LabeledPair]]], dict[str, int]]:
+    """Return the rows of each file, by part, and the counts of bad rows, by the file in the stage's folder."""
+    data, task = run.recipe.data, run.recipe.task
+    files: dict[str, list[Sequence[LabeledPair]]] = {}
+    bad_rows: dict[str, int] = {}
+    refused: list[BadRowsError] = []
+    for part, paths in (("train", data.train), ("dev", data.dev), ("test", data.test)):
+        files[part] = []
+        for number, path in enumerate(paths, start=1):
+            bad = run.work / f"bad_rows.{part}{number}.jsonl"
+            try:
+                found = store_pairs(path, task, reading=data.reading, bad_rows_file=bad if data.skip_bad_rows else None)
+            except BadRowsError as error:
+                refused.append(error)
+                continue
+            files[part].append(found.rows)
+            if found.report.bad_rows:
+                bad_rows[bad.name] = len(found.report.bad_rows)
+            else:
+                bad.unlink(missing_ok=True)
+    if refused:
+        raise InputError("\n".join(map(str, refused)))
+    return files, bad_rows
 
 
 def clean_rows(run: StageRun) -> Report:

@@ -9,7 +9,11 @@ def summary(result: Result) -> str:
     """Return one line about the result of a stage."""
     report = result.manifest.report
     if result.manifest.stage == "read":
-        return ", ".join(f"{part} {count:,} rows" for part, count in report["rows"].items() if count)
+        rows = ", ".join(f"{part} {count:,} rows" for part, count in report["rows"].items() if count)
+        left_out = (
+            f"; {bad:,} bad rows left out, {result.file(name)}" for name, bad in report.get("bad_rows", {}).items()
+        )
+        return rows + "".join(left_out)
     if result.manifest.stage == "split":
         return ", ".join(f"{part} {report[part]['rows']:,} rows" for part in ("train", "dev", "test") if part in report)
     if "rows_in" in report:

@@ -19,11 +19,15 @@ import zlib
 from collections.abc import Iterable
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from relevance.tasks import query_key
+from training.data.stored.buckets import StoredTexts
 
 MOST_TEXTS = 16_384
+_NEW_HASHES = 4096
 SEGMENT = 400  # features a segment: few enough for the languages of a small dev file
 _UNSPACED = frozenset({"ja", "zh", "th", "lo", "km", "my"})
 
@@ -44,31 +48,37 @@ class Density(BaseModel):
 class TextSample:
     """Different texts by their `query_key`: all of them up to MOST_TEXTS, of more those whose hashes are the smallest.
 
-    The texts do not depend on the order in which they come. In memory are at most a quarter more.
+    The texts do not depend on the order in which they come. They lie in a temporary file.
     """
 
     def __init__(self) -> None:
-        self._keys: set[str] = set()
-        self._greatest: tuple[int, str] | None = None  # of the smallest MOST_TEXTS so far
+        self._texts = StoredTexts()
+        self._hashes = np.empty(0, dtype=np.uint32)  # of the texts, each once, the smallest ones
+        self._new: list[NDArray[np.uint32]] = []  # hashes that are still to go there
 
     def add(self, keys: Iterable[str]) -> None:
-        """Add keys of texts."""
-        for key in keys:
-            if self._greatest is None or _hashed(key) < self._greatest:
-                self._keys.add(key)
-                if len(self._keys) >= MOST_TEXTS * 5 // 4:
-                    self._keys = set(self.keys())
-                    self._greatest = max(map(_hashed, self._keys))
+        """Add keys of texts. MachineError if the disk is full."""
+        keys = list(keys)
+        hashes = np.fromiter(map(_hash, keys), np.uint32, len(keys))
+        if len(self._hashes) == MOST_TEXTS:
+            at = np.flatnonzero(hashes <= self._hashes[-1])
+            keys, hashes = [keys[n] for n in at.tolist()], hashes[at]
+        self._texts.add(keys)
+        self._new.append(hashes)
+        if sum(map(len, self._new)) >= _NEW_HASHES:
+            self._hashes = np.unique(np.concatenate([self._hashes, *self._new]))[:MOST_TEXTS]
+            self._new = []
 
     def keys(self) -> list[str]:
         """Return the keys of the texts."""
-        if len(self._keys) <= MOST_TEXTS:
-            return list(self._keys)
-        return heapq.nsmallest(MOST_TEXTS, self._keys, key=_hashed)
+        keys = set(self._texts)
+        if len(keys) <= MOST_TEXTS:
+            return list(keys)
+        return heapq.nsmallest(MOST_TEXTS, keys, key=lambda key: (_hash(key), key))
 
 
-def _hashed(key: str) -> tuple[int, str]:
-    return zlib.crc32(key.encode(), 1), key
+def _hash(key: str) -> int:
+    return zlib.crc32(key.encode(), 1)
 
 
 def density(texts: Iterable[str], language: str = "", seed: int = 0) -> Density:

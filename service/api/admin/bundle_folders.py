@@ -30,4 +30,6 @@ def folder_below(name: str, roots: Sequence[Path]) -> Path:
             if folder != root and folder.is_relative_to(root) and folder.is_dir():
                 return folder
     allowed = " or ".join(map(str, roots))
-    raise InvalidRequestError(f"bundle {name[:200]!r}: expected a folder below {allowed}")
+    raise InvalidRequestError(
+        f"bundle {name[:200]!r}: expected a folder below {allowed}; the setting bundle_root names another"
+    )

@@ -304,3 +304,31 @@ def test_a_result_that_was_edited_is_refused(folder):
             again(folder)
     finally:
         path.write_bytes(kept)
+
+
+def test_bad_rows_of_all_files_are_named_at_once_or_left_out_into_files_of_the_stage(tmp_path, caplog):
+    recipe, dev = write_inputs(tmp_path), tmp_path / "dev.jsonl"
+    with (tmp_path / "train.jsonl").open("a") as stream:
+        stream.write('{"origin_query": "", "category_path": "home,cups", "label": 1}\n{"label": 1}\n')
+    write_pairs(dev, labelled(12), Task.QC)
+    dev.write_text(dev.read_text() + "no json\n")
+    given = [f"data.dev=['{dev}']", f"data.test=['{dev}']"]
+    with pytest.raises(InputError) as error:
+        Pipeline(load(recipe, *given), Store(tmp_path / "out")).result("read")
+    for part in ("train.jsonl: 2 bad of 122 rows", "dev.jsonl: 1 bad of 13 rows", "row 121: empty text, origin_query"):
+        assert part in str(error.value)
+
+    given = [given[0], "data.skip_bad_rows=true"]
+    for _ in ("made", "found"):
+        with caplog.at_level("INFO"):
+            done = Pipeline(load(recipe, *given), Store(tmp_path / "out")).result("read")
+        assert done.manifest.report["bad_rows"] == {"bad_rows.train1.jsonl": 2, "bad_rows.dev1.jsonl": 1}
+        assert f"2 bad rows left out, {done.file('bad_rows.train1.jsonl')}" in caplog.text
+        caplog.clear()
+    found = [json.loads(line) for line in done.file("bad_rows.train1.jsonl").read_text().splitlines()]
+    assert {each["row"] for each in found} == {121, 122}
+    assert json.loads(done.file("bad_rows.dev1.jsonl").read_text())["raw"] == "no json"
+    assert sorted(path.name for path in done.folder.glob("bad_rows*")) == [
+        "bad_rows.dev1.jsonl",
+        "bad_rows.train1.jsonl",
+    ]

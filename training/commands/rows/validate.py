@@ -166,7 +166,10 @@ def validate(
     if review:
         near = nearest_rows(rows, [each.row for each in done.flagged[:PAGE_ROWS]])
         table = write_review(review, done.flagged, task, f"Labels to review: {file.name}", near=near)
-        log.info("%d flagged rows in %s and %s", len(done.flagged), review, table)
+        log.info(
+            "%d flagged rows in %s and %s; decide there, then run: relevance apply-review %s DECISIONS OUT --task %s",
+            *(len(done.flagged), review, table, file, task.value),
+        )
     if files.control:
         write_pairs(files.control, drop_at_random(rows, done.dropped, judging.seed), task)
     if files.report:

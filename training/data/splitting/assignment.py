@@ -33,14 +33,17 @@ def assign(
     order = array("i", range(len(groups)))
     random.Random(seed).shuffle(order)
     shuffled = np.frombuffer(order, dtype=np.int32)
-    sizes = np.array([sum(count for _, count in counts) for counts in groups.counts], dtype=np.int32)
-    shuffled = shuffled[np.argsort((-sizes)[groups.kinds[shuffled]], kind="stable")]
-    del order
+    sizes = np.array([sum(count for _, count in counts) for counts in groups.counts], dtype=np.int64)
+    keys = np.arange(len(groups))  # by size, then as shuffled: 8 bytes a group, which sorting by index would double
+    for start in range(0, len(keys), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        keys[block] -= sizes[groups.kinds[shuffled[block]]] << 32
+    keys.sort()
     names = list(fractions)
     placer = _Placer(targets, held_out)
     placed = np.empty(len(groups), dtype=np.int8)
-    for start in range(0, len(shuffled), _BLOCK):
-        block = shuffled[start : start + _BLOCK]
+    for start in range(0, len(keys), _BLOCK):
+        block = shuffled[keys[start : start + _BLOCK] & 0xFFFFFFFF]
         kinds = groups.kinds[block].tolist()
         placed[block] = [names.index(placer.place(groups.counts[kind], int(sizes[kind]))) for kind in kinds]
     for name, count in zip(fractions, np.bincount(placed, minlength=len(fractions)).tolist(), strict=True):

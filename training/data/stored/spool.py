@@ -4,7 +4,7 @@ A bucket is what a stage holds in memory at once. Rows that have to meet, as all
 hash (Grace hash partitioning: Kitsuregawa, Tanaka and Moto-oka, 1983). So memory does not grow with the rows, and time
 grows linearly.
 
-The file has no name and is gone with the object. It begins in memory; beyond a few MiB it lies in the folder for
+The file has no name and is gone with the object. It begins in memory; beyond 256 KiB it lies in the folder for
 temporary files (the environment's TMPDIR).
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BUCKET_ROWS = 32_768  # a few tens of MiB as Python objects
 MOST_BUCKETS = 512  # more would make their pieces too small to be read fast
 _PIECE_ROWS = 256  # on average, that are written to a bucket at once, with up to 128 buckets
-_IN_MEMORY = 4 * 2**20
+_IN_MEMORY = 2**18
 
 
 def buckets_for(rows: int) -> int:

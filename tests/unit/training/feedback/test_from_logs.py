@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from relevance.errors import InputError
-from relevance.feedback import KEY_FILE
+from relevance.feedback import HIDDEN, KEY_FILE
 from relevance.tasks import Task
 from service.feedback.entries import Event
 from tests.feedback_logs import CLICK, JUDGEMENT, SHOWN, Log
@@ -324,3 +324,13 @@ def test_memory_does_not_grow_with_the_log(tmp_path, monkeypatch):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0] + 500_000, peaks
+
+
+def test_files_that_a_service_still_writes_are_named_as_such(log, caplog):
+    log.scores("1", "shoes", ["a", "b"])
+    log.clicks("1", 1)
+    made(log, name="before.jsonl")
+    assert caplog.text == ""
+    log.file.rename(log.folder / f"{HIDDEN}1.jsonl")
+    assert "is a folder without data files" in error_of(log)
+    assert f"1 files that a service still writes are not read ({HIDDEN}1.jsonl); it publishes them at" in caplog.text
