@@ -62,7 +62,7 @@ from training.models.encoder_embedder import EncoderEmbedder
 from training.models.probe import Probe
 from training.pipeline.recipe import PipelineRecipe
 from training.transfer.options import TransferOptions
-from training.transfer.stage import transfer
+from training.transfer.stage import Sources, transfer
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def with_transferred(study: Study, teacher: Path) -> Parts:
     rows, held = study.rows.train, study.rows.choosing + study.rows.report
     for units, per_text, languages in ((query_units(), 24, 2), (category_units(), 4, 1)):
         options = TransferOptions(targets=targets, per_text=per_text, languages_per_pair=languages)
-        more, report = transfer(rows, study.task, units, options, study.encoder, scorer, held_out=held)
+        more, report = transfer(rows, study.task, Sources(units, (), held), options, study.encoder, scorer)
         log.info("%s", report.text())
         rows = list(more)
     return study.rows._replace(train=rows)

@@ -40,25 +40,34 @@ class Parallel:
     translations: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What rows are made of beside the training rows.
+
+    Units of a memory; candidates beyond those of the rows; rows of dev and test, whose queries must be in no row.
+    """
+
+    units: Iterable[Unit]
+    candidates: Sequence[str] = ()
+    held_out: Sequence[LabeledPair] = ()
+
+
 def transfer(
     rows: Sequence[LabeledPair],
     task: Task,
-    units: Iterable[Unit],
+    sources: Sources,
     options: TransferOptions,
     encoder: PairEncoder,
     teacher: RowScorer,
-    *,
-    held_out: Sequence[LabeledPair] = (),
-    extra_candidates: Sequence[str] = (),
 ) -> tuple[StoredRows, TransferReport]:
     """Return `rows` followed by the rows that the teacher labels, by the order of the texts, and the report.
 
-    Candidates are those of `rows` and the extra ones, or a sample of them. A text that is a query of `held_out` is left
+    Candidates are those of `rows` and the further ones, or a sample of them. A text that is a held-out query is left
     out, and so is a translation that is one. InputError where no text is left; MachineError where the disk is full.
     """
     rows = on_disk(rows)
-    held = held_keys(held_out)
-    texts = _texts(units, options)
+    held = held_keys(sources.held_out)
+    texts = _texts(sources.units, options)
     free = [each for each in texts if group_key(each.text) not in held]
     kept = [each for each in (_without(each, held) for each in free) if each.translations]
     if not kept:
@@ -67,7 +76,7 @@ def transfer(
             f"{len(texts) - len(free):,} are queries of dev or test, {len(free):,} have no translation into "
             f"{', '.join(options.targets)}; expected a memory with texts in both"
         )
-    candidates = _sample(list(dict.fromkeys([*candidates_of(rows), *extra_candidates])), options)
+    candidates = _sample(list(dict.fromkeys([*candidates_of(rows), *sources.candidates])), options)
     drawn = _drawn(kept, candidates, task, options, encoder)
     made: Counter[str] = Counter()
     shares: list[float] = []

@@ -31,7 +31,8 @@ def memory(tmp_path):
 
 def run(folder, out, memory, **options):
     given = {"targets": ["de", "pl"], "per_text": 4, "base_model": str(folder / "encoder"), "memory": [memory]}
-    transfer(folder / "checkpoint", folder / "train.jsonl", out, **{"task": Task.QC} | given | options)
+    given |= {"teacher": folder / "checkpoint", "task": Task.QC}
+    transfer(folder / "train.jsonl", out, **given | options)
 
 
 def test_rows_have_the_teachers_scores_and_a_model_trains_on_them(folder, tmp_path, memory, capsys):

@@ -22,10 +22,11 @@ from training.transfer.options import TransferOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class Files:
     """Other inputs of the command, and what it writes beside the rows."""
 
     reading: Reading
+    teacher: Annotated[Path, typer.Option(help="A checkpoint or bundle that is good in the source language.")]
     memory: Annotated[list[Path], typer.Option(help="A translation memory or term base: .jsonl, .tsv or .tmx; repeat.")]
     candidates: Annotated[Path | None, typer.Option(help="Further candidates, one a line, as rows write them.")] = None
     keep_out: KeepOutOption = None
@@ -43,12 +44,11 @@ class Sources:
 
 @flattened
 def transfer(
-    teacher: Annotated[Path, typer.Argument(help="A checkpoint or bundle that knows the source language well.")],
     file: TrainArgument,
     out: Annotated[Path, typer.Argument(help=f"The file to write: these pairs and the new ones. {OUT_HELP}")],
     task: TaskOption,
     options: Annotated[TransferOptions, Fields()],
-    sources: Sources,
+    files: Files,
     output: Output,
 ) -> None:
     """Add rows in other languages that nobody labelled: texts of a memory, translated, with a teacher's scores.
@@ -64,21 +64,23 @@ def transfer(
     from training.fitting.evaluation.scorer import model_scorer
     from training.models.encoder_embedder import EncoderEmbedder
     from training.negatives.candidates import read_candidates
+    from training.transfer.stage import Sources
     from training.transfer.stage import transfer as run
     from training.translation.backends.memory_files import read_units
 
-    report, cache = sources.report, sources.cache or beside(out, "embeddings")
-    inputs = [teacher, file, *files_beside(file, task), *sources.memory, sources.candidates, *(sources.keep_out or ())]
+    report, cache = files.report, files.cache or beside(out, "embeddings")
+    inputs = [files.teacher, file, *files_beside(file, task), *files.memory, files.candidates, *(files.keep_out or ())]
     check_files([out], inputs, others=[report], kept=cache, overwrite=output.overwrite)
     check_ending(report, ".json")
-    scorer = model_scorer(teacher, task, "teacher")
-    units = [unit for path in sources.memory for unit in read_units(path, skip_bad=sources.skip_bad_units)[0]]
-    held = kept_out_rows(file, task, sources.keep_out, sources.reading)
-    read = store_pairs(file, task, reading=sources.reading).rows
+    scorer = model_scorer(files.teacher, task, "teacher")
+    units = [unit for path in files.memory for unit in read_units(path, skip_bad=files.skip_bad_units)[0]]
+    held = kept_out_rows(file, task, files.keep_out, files.reading)
+    read = store_pairs(file, task, reading=files.reading).rows
     rows = without_linked(read, held)
-    extra = [] if sources.candidates is None else read_candidates(sources.candidates)
-    encoder = CachedEncoder(EncoderEmbedder(sources.base_model), cache)
-    made, done = run(rows, task, units, options, encoder, scorer, held_out=chained(*held), extra_candidates=extra)
+    extra = [] if files.candidates is None else read_candidates(files.candidates)
+    encoder = CachedEncoder(EncoderEmbedder(files.base_model), cache)
+    given = Sources(units, extra, chained(*held))
+    made, done = run(rows, task, given, options, encoder, scorer)
     done = done.model_copy(update={"left_out": len(read) - len(rows)})
     write_pairs(out, made, task)
     if report is not None:

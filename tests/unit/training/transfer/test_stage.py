@@ -8,7 +8,7 @@ from relevance.errors import InputError
 from relevance.tasks import LabeledPair, Pair, Task
 from tests.unit.training.negatives.test_negatives import ENCODER, row
 from training.transfer.options import TransferOptions
-from training.transfer.stage import transfer
+from training.transfer.stage import Sources, transfer
 from training.translation.backends.memory_files import Unit
 
 TITLES = [f"{color} {thing} {n}" for n in range(6) for color in ("red", "blue", "old") for thing in ("cup", "shoe")]
@@ -31,12 +31,10 @@ class Teacher:
         return np.array([2.0 if each.pair.query.split()[-1] in each.pair.candidate.split() else -2.0 for each in rows])
 
 
-def run(units=UNITS, rows=ROWS, held_out=(), extra_candidates=(), **options):
+def run(units=UNITS, rows=ROWS, held_out=(), candidates=(), **options):
     teacher = Teacher()
     options = TransferOptions(**{"targets": ("de", "fr")} | options)
-    made, report = transfer(
-        rows, Task.QI, units, options, ENCODER, teacher, held_out=held_out, extra_candidates=extra_candidates
-    )
+    made, report = transfer(rows, Task.QI, Sources(units, candidates, held_out), options, ENCODER, teacher)
     assert made[: len(rows)] == list(rows)
     return made[len(rows) :], report, teacher.asked
 
@@ -98,7 +96,7 @@ def test_texts_without_a_target_are_counted():
 
 def test_further_candidates_are_drawn_too_and_ids_are_new():
     rows = [*ROWS, row("lamp", "lamp", 1, "transfer-0")]
-    made, _, _ = run(rows=rows, extra_candidates=["red cup of tin"], per_text=20)
+    made, _, _ = run(rows=rows, candidates=["red cup of tin"], per_text=20)
     assert "red cup of tin" in {each.pair.candidate for each in made}
     names = [each.id for each in [*rows, *made]]
     assert len(set(names)) == len(names)
