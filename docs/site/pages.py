@@ -30,7 +30,7 @@ def stage() -> None:
     wanted = {ROOT / page for page in pages()} | {
         *here.glob("diagrams/*.svg"),
         here / "extra.css",
-        here / "scrolled.js",
+        *here.glob("*.js"),
     }
     for page in [path for path in wanted if path.suffix == ".md"]:
         for target in LINK.findall(page.read_text(encoding="utf-8")):

@@ -312,6 +312,25 @@ def test_counts_start_anew_with_another_process_and_labels_are_read_whole(browse
         assert (found["seconds"], found["rejected"]) == (10, [['a "b" {c}', 3]])
 
 
+def test_a_chart_with_one_point_shows_it_in_its_minute(browser, url):
+    draw = """async (times) => {
+      const { Chart } = await import("/page/js/chart.js");
+      const chart = new Chart("Scores", ["pairs"], "/s");
+      document.querySelector("main").append(chart.element);
+      chart.update(times, [times.map(() => 3)]);
+      while (!chart.drawn) await new Promise((done) => setTimeout(done, 20));
+      chart.update(times, [times.map(() => 3)]);
+      await new Promise((done) => setTimeout(done, 20));
+      const { min, max } = chart.drawn.scales.x;
+      return [min, max, chart.drawn.series[1].points.show(chart.drawn)];
+    }"""
+    with tab(browser, url) as opened:
+        opened.go("/#/live")
+        assert opened.page.evaluate(draw, [1700000000]) == [1700000000 - 60, 1700000000, True]
+        assert opened.page.evaluate(draw, [1700000000, 1700000009]) == [1700000000, 1700000009, False]
+        assert opened.faults == []
+
+
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
 def test_live_shows_what_was_scored_and_refused(browser, url, size, scheme):
     from playwright.sync_api import expect

@@ -78,6 +78,15 @@ def test_page_asks_no_other_host_and_its_diagrams_are_drawn(url):
 
 
 @pytest.mark.skipif(not INSTALLED, reason="needs chromium, playwright and axe-playwright-python")
+def test_a_page_that_is_opened_as_a_file_can_be_searched(site):
+    with chromium() as browser, tab(browser, f"file://{site}") as opened:
+        opened.go("/docs/serving.html")
+        opened.page.get_by_role("textbox", name="Search").press_sequentially("interleaving")
+        opened.page.locator(".md-search-result__link", has_text="Interleaving").first.wait_for()
+        assert opened.faults == []
+
+
+@pytest.mark.skipif(not INSTALLED, reason="needs chromium, playwright and axe-playwright-python")
 @pytest.mark.parametrize(("size", "scheme"), [("wide", "dark"), ("narrow", "light")])
 def test_pages_have_no_serious_fault_of_accessibility(url, size, scheme):
     with chromium() as browser, tab(browser, url, size, scheme) as opened:

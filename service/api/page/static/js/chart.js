@@ -3,6 +3,7 @@
 import { h, short } from "./dom.js";
 
 const HEIGHT = 190;
+const ALONE_SECONDS = 60; // shown before a point that is the only one; uPlot would show a thousand days from it on
 const TONES = ["one", "two", "three", "four", "five"];
 
 export class Chart {
@@ -78,7 +79,10 @@ export class Chart {
       padding: [10, 8, 0, 0],
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
       hooks: { setCursor: [(plot) => this.label(plot.cursor.idx ?? this.data[0].length - 1)] },
-      scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
+      scales: {
+        x: { range: (plot, low, high) => (isAlone(plot) ? [low - ALONE_SECONDS, low] : [low, high]) },
+        y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] },
+      },
       axes: [
         { ...axis, size: 28, space: 70, values: (_, times) => times.map(clock) },
         { ...axis, size: 52, values: (_, values) => values.map((value) => compact(value)) },
@@ -89,7 +93,7 @@ export class Chart {
           stroke: () => resolved(key, "--tone"),
           width: 2,
           spanGaps: false,
-          points: { show: false },
+          points: { show: isAlone, size: 6 },
         })),
       ],
     };
@@ -103,6 +107,11 @@ export function resolved(element, name) {
   const { color } = getComputedStyle(probe);
   probe.remove();
   return color;
+}
+
+/** Whether a chart has one point, which makes no line. */
+function isAlone(plot) {
+  return plot.data[0].length === 1;
 }
 
 function clock(seconds) {
