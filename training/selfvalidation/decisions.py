@@ -56,11 +56,12 @@ class ReviewReport(BaseModel):
         return f"{self.rows_in:,} rows in, {self.rows_out:,} out; decisions: {found}{agreement}"
 
 
-def read_decisions(path: Path) -> list[Decision]:
+def read_decisions(path: Path) -> list[Decision | str]:
     """Read a review CSV as a person or a spreadsheet saved it: separated by comma, semicolon or tab, in any order.
 
     An empty decision means undecided. Without a column `annotator` the file is one annotator's, of its name. Other
-    columns are ignored. Raises InputError that names all bad lines together.
+    columns are ignored. A bad line gives a text in place of its decision: `apply_review` raises it with the faults that
+    it finds itself. Raises InputError for a file that is no such CSV.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -75,35 +76,29 @@ def read_decisions(path: Path) -> list[Decision]:
     if missing := [name for name in NEEDED if name not in names]:
         raise InputError(f"review {path}: has no column {listed(missing)} among {listed(names)}")
     reader.fieldnames = names
-    decisions: list[Decision] = []
-    faults: list[str] = []
     try:
-        for record in reader:
-            found = _decision(record, path, reader.line_num)
-            if isinstance(found, Decision):
-                decisions.append(found)
-            else:
-                faults.append(found)
+        return [_decision(record, path, reader.line_num) for record in reader]
     except csv.Error as error:
         raise InputError(f"review {path} line {reader.line_num}: {error}; expected CSV") from None
-    _raise(path, faults)
-    return decisions
 
 
 def apply_review(
-    rows: Sequence[LabeledPair], decisions: Sequence[Decision], path: Path
+    rows: Sequence[LabeledPair], decisions: Sequence[Decision | str], path: Path
 ) -> tuple[list[LabeledPair], ReviewReport]:
     """Return the rows after people's decisions, in their order, and the counts; flipped rows get `original_label`.
 
-    A row on which annotators differ stays as it is. Raises InputError, naming every fault, where a decision names no
-    row or several, where the row's label is not the one that was decided on (the review is of another file, or was
-    applied already), or where two decisions of one annotator differ.
+    A row on which annotators differ stays as it is. Raises InputError, naming every fault, where a line was bad, where
+    a decision names no row or several, where the row's label is not the one that was decided on (the review is of
+    another file, or was applied already), or where two decisions of one annotator differ.
     """
     by_id: dict[str, LabeledPair] = {row.id: row for row in rows}
     repeated = {name for name, count in Counter(row.id for row in rows).items() if count > 1}
     chosen: dict[str, dict[str, Decision]] = {}
     faults = []
     for each in decisions:
+        if isinstance(each, str):
+            faults.append(each)
+            continue
         own = chosen.setdefault(each.id, {})
         if fault := _fault(each, by_id.get(each.id), each.id in repeated, own.get(each.annotator)):
             faults.append(f"{each.place}: {fault}")
@@ -147,14 +142,15 @@ def _decision(record: dict[str, str | None], path: Path, line: int) -> Decision 
     name = (record.get("id") or "").strip()
     label = (record.get("label") or "").strip()
     verdict = (record.get("decision") or "").strip().lower()
+    place = f"{path.name} line {line}"
     if not name:
-        return f"line {line}: id is empty; expected the id of a row"
+        return f"{place}: id is empty; expected the id of a row"
     if label not in ("0", "1"):
-        return f"line {line} (id {name!r}): label {shown(label)}; expected 0 or 1"
+        return f"{place}: id {name!r} has label {shown(label)}; expected 0 or 1"
     if verdict and verdict not in set(Suggestion):
-        return f"line {line} (id {name!r}): decision {shown(verdict)}; expected keep, drop, flip or nothing"
+        return f"{place}: id {name!r} has decision {shown(verdict)}; expected keep, drop, flip or nothing"
     annotator = (record.get("annotator") or "").strip() or str(path)
-    return Decision(name, int(label), Suggestion(verdict) if verdict else None, annotator, f"{path.name} line {line}")
+    return Decision(name, int(label), Suggestion(verdict) if verdict else None, annotator, place)
 
 
 def _fault(each: Decision, row: LabeledPair | None, is_repeated: bool, before: Decision | None) -> str | None:

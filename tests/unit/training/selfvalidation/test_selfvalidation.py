@@ -707,11 +707,15 @@ def test_a_written_list_reads_back_once_decided(tmp_path):
     assert [(d.id, d.decision) for d in read_decisions(table)] == [("a,1", None), ("b", None)]
 
 
-def test_all_bad_lines_of_a_review_are_named_together(tmp_path):
+def test_all_bad_lines_of_a_review_are_named_together_with_decisions_that_fit_no_row(tmp_path):
     path = tmp_path / "d.csv"
-    path.write_text("id,label,decision\n1,1,delete\n,1,keep\n2,yes,drop\n")
-    with pytest.raises(InputError, match=r"(?s)3 bad lines.*'delete'.*id is empty.*'yes'"):
-        read_decisions(path)
+    path.write_text("id,label,decision\n1,1,delete\n,1,keep\n2,yes,drop\n9,1,keep\n1,0,drop\n")
+    expected = (
+        r"(?s)5 bad lines.*line 2: .*'delete'.*line 3: id is empty.*line 4: .*'yes'.*line 5: .*'9' is of no row"
+        r".*line 6: .*has label 1, the review 0"
+    )
+    with pytest.raises(InputError, match=expected):
+        apply_review([row(1), row(2)], read_decisions(path), path)
 
 
 def decided(path, *lines):
