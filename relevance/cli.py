@@ -24,7 +24,10 @@ HELP = "Multilingual query-category (QC) and query-item (QI) relevance: fine-tun
 # The commands in the order of use, under the headings of `--help`.
 STEPS = {
     "First steps": ("demo",),
-    "Rows": ("sample", "data", "translate", "convert-translator", "negatives", "validate", "apply-review"),
+    "Rows": (
+        *("sample", "data", "translate", "convert-translator", "transfer"),
+        *("negatives", "validate", "apply-review"),
+    ),
     "Models": ("encoder", "import", "train", "evaluate", "pipeline", "ablate"),
     "Bundles": ("export", "precisions", "cascade", "verify"),
     "Scores": ("score", "ask", "serve"),
