@@ -64,8 +64,6 @@ from training.pipeline.recipe import PipelineRecipe
 from training.transfer.options import TransferOptions
 from training.transfer.stage import Sources, transfer
 
-log = logging.getLogger(__name__)
-
 HERE = Path(__file__).parent
 BUILD = ROOT / "build" / "real_data"
 MODEL = "model of the recipe"
@@ -145,7 +143,7 @@ def with_transferred(study: Study, teacher: Path) -> Parts:
     for units, per_text, languages in ((query_units(), 24, 2), (category_units(), 4, 1)):
         options = TransferOptions(targets=targets, per_text=per_text, languages_per_pair=languages)
         more, report = transfer(rows, study.task, Sources(units, (), held), options, study.encoder, scorer)
-        log.info("%s", report.text())
+        print(report.text(), file=sys.stderr)
         rows = list(more)
     return study.rows._replace(train=rows)
 

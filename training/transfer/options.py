@@ -1,4 +1,4 @@
-"""The options of transfer, with the reasons for their defaults."""
+"""The options of transfer."""
 
 from pydantic import Field
 
@@ -23,7 +23,7 @@ class TransferOptions(StrictModel):
         description=f"candidates a text: half of the nearest {NEAREST}, most of the rest of the next {NEAR - NEAREST}",
     )
     most_candidates: int = Field(
-        16_384, gt=0, description="candidates to embed and draw from, at most; of more a sample"
+        16_384, gt=0, description="so many candidates are embedded and drawn from; of more, a sample"
     )
     languages_per_pair: int = Field(1, gt=0, description="languages in which a pair is written, drawn from the targets")
     seed: int = Field(0, ge=0, description="seed of candidates and languages")

@@ -7,8 +7,8 @@ class TransferReport(StrictModel):
     """The whole stage.
 
     `texts` are the memory's different texts in the source language, `held_out` those that were left out because dev or
-    test has their query, `untranslated` those without a translation into a target that dev or test does not have.
-    `shares` are the 10th, 50th and 90th percentile of the targets.
+    test has their query, `untranslated` those that have no translation into a target, or only ones that dev or test
+    has. `shares` are the 10th, 50th and 90th percentile of the targets.
     """
 
     rows_in: int

@@ -74,7 +74,7 @@ def transfer(
         raise InputError(
             f"transfer: none of {len(texts):,} texts in {options.source_language} can be used: "
             f"{len(texts) - len(free):,} are queries of dev or test, {len(free):,} have no translation into "
-            f"{', '.join(options.targets)}; expected a memory with texts in both"
+            f"{', '.join(options.targets)} that is no such query; expected a memory with texts in both"
         )
     candidates = _sample(list(dict.fromkeys([*candidates_of(rows), *sources.candidates])), options)
     drawn = _drawn(kept, candidates, task, options, encoder)
