@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -48,8 +48,11 @@ class Pace:
 class Meter:
     """Counts units of work (a pair, a row) up to a total; used as a context manager.
 
-    `pace` is for work of this machine's cores: the progress line then says why where its rate falls.
+    `pace` is for work of this machine's cores: the progress line then says why where its rate falls. A meter within
+    another one, unless that is paused, shows nothing: the outer one tells how far the work is.
     """
+
+    _shown: ClassVar["Meter | None"] = None
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0, pace: Pace | None = None) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, done
@@ -63,15 +66,19 @@ class Meter:
             self._row = self._bar.add_task(label, total=total, completed=done, note="")
 
     def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
+        if Meter._shown is None:
+            Meter._shown = self
+            if self._bar:
+                self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar:
-            self._bar.stop()
+        if Meter._shown is self:
+            Meter._shown = None
+            if self._bar:
+                self._bar.stop()
 
     @property
     def per_second(self) -> float:
@@ -81,10 +88,12 @@ class Meter:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Do other work, as an evaluation, whose time does not count against the pace."""
-        begun = time.monotonic()
+        begun, shown = time.monotonic(), Meter._shown
+        Meter._shown = None
         try:
             yield
         finally:
+            Meter._shown = shown
             if self._pace:
                 self._pace.skip(time.monotonic() - begun)
 
@@ -94,6 +103,8 @@ class Meter:
         if self._pace:
             self._pace.add(units)
             note = f"{note}  {self._pace.warning}"
+        if Meter._shown is not self:
+            return
         note = f"{self.per_second:,.0f} {self.unit}/s  {note}".rstrip()
         if self._bar:
             self._bar.update(self._row, completed=self.done, note=note)

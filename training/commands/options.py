@@ -48,7 +48,7 @@ class Printable(Protocol):
     def text(self) -> str:
         """Return the report as text."""
 
-    def model_dump_json(self) -> str:
+    def model_dump_json(self, *, indent: int | None = None) -> str:
         """Return the report as one JSON object."""
 
 

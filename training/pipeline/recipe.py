@@ -79,7 +79,7 @@ class NegativesSection(NegativeOptions):
     """Semantic negative sampling among the training rows."""
 
     enabled: bool = False
-    vet: Path | None = Field(None, description="a checkpoint that drops false negatives, see vet_margin")
+    vet: Path | None = Field(None, description="a checkpoint or bundle that drops false negatives, see vet_margin")
 
 
 class FilteringSection(SelfValidationOptions):

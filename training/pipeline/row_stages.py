@@ -133,11 +133,12 @@ def translate(run: StageRun) -> Report:
 
 def mine(run: StageRun) -> Report:
     """Add semantic negatives."""
-    from training.fitting.evaluation.scorer import model_scorer
+    from training.fitting.evaluation.scorer import KeptScorer, model_scorer
     from training.negatives.sampling import sample_negatives
 
     section, task = run.recipe.negatives, run.recipe.task
-    vet = None if section.vet is None else model_scorer(section.vet, task, "vet")
+    kept = run.caches.folder / "logits"
+    vet = None if section.vet is None else KeptScorer(model_scorer(section.vet, task, "vet"), kept)
     encoder = run.caches.encoder(run.recipe.base_model)
     rows, report = sample_negatives(run.stored(TRAIN), task, section, encoder, vet=vet)
     run.write(TRAIN, rows)

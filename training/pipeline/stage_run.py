@@ -22,7 +22,7 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Caches:
-    """Folders that outlast a run (embeddings, translations, out-of-fold scores), and the encoders in memory."""
+    """Folders that outlast a run (embeddings, logits, translations, out-of-fold scores), and the encoders in memory."""
 
     folder: Path
     _encoders: dict[str, PairEncoder] = field(default_factory=dict)

@@ -7,6 +7,7 @@ Translate-Distill (Yang et al. 2024, arXiv 2401.04810) trains retrieval across l
 """
 
 import itertools
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relevance.errors import InputError
+from relevance.model.card import sigmoid
 from relevance.tasks import LabeledPair, Pair, Task
 from relevance.text.formatting import PairFormat
 from training.data.groups import group_key, held_keys
@@ -27,6 +29,7 @@ from training.negatives.search import CandidateSearch
 from training.transfer.options import NEAR, NEAREST, TransferOptions
 from training.transfer.report import TransferReport
 from training.translation.backends.memory_files import Unit
+from training.translation.known import KnownPairs, known_pairs
 
 TRANSFER = "transfer"
 _SCORED = 1 << 16  # pairs that the teacher is given at once
@@ -38,6 +41,15 @@ class Parallel:
 
     text: str
     translations: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A pair that the teacher scores, and the languages in which it becomes rows."""
+
+    text: Parallel
+    candidate: str
+    languages: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,9 @@ def transfer(
     """Return `rows` followed by the rows that the teacher labels, by the order of the texts, and the report.
 
     Candidates are those of `rows` and the further ones, or a sample of them. A text that is a held-out query is left
-    out, and so is a translation that is one. InputError where no text is left; MachineError where the disk is full.
+    out, and so is a translation that is one. A query and a candidate get one row: none where `rows` have them, in
+    whatever language, else that of the first text. In memory are the candidates, the texts, the numbers of their
+    candidates, and 8 bytes a row. InputError where no row can be made; MachineError where the disk is full.
     """
     rows = on_disk(rows)
     held = held_keys(sources.held_out)
@@ -78,18 +92,24 @@ def transfer(
         )
     candidates = _sample(list(dict.fromkeys([*candidates_of(rows), *sources.candidates])), options)
     drawn = _drawn(kept, candidates, task, options, encoder)
-    made: Counter[str] = Counter()
-    shares: list[float] = []
-    added = stored(_noted(_rows(kept, candidates, drawn, options, teacher, _free_prefix(rows)), made, shares))
+    asked = _Asking(known_pairs(rows), options)
+    labelling = _Labelling(teacher, options, _free_prefix(rows))
+    added = stored(labelling.rows(asked.pairs(kept, candidates, drawn)))
+    if not added:
+        raise InputError(
+            f"transfer: no row was made: all {asked.known:,} pairs that were drawn have a row already; expected other "
+            "texts, another --seed or more --per-text"
+        )
     report = TransferReport(
         rows_in=len(rows),
         left_out=0,
         texts=len(texts),
         held_out=len(texts) - len(free),
         untranslated=len(free) - len(kept),
-        pairs=sum(map(len, drawn)),
-        made=dict(sorted(made.items())),
-        shares=np.round(np.percentile(shares, [10, 50, 90]), 4).tolist(),
+        pairs=labelling.pairs,
+        known=asked.known,
+        made=dict(sorted(labelling.made.items())),
+        shares=np.round(np.percentile(labelling.shares, [10, 50, 90]), 4).tolist(),
     )
     return chained(rows, added), report
 
@@ -142,34 +162,63 @@ def _drawn(
     return found
 
 
-def _rows(
-    texts: Sequence[Parallel],
-    candidates: Sequence[str],
-    drawn: Sequence[Sequence[int]],
-    options: TransferOptions,
-    teacher: RowScorer,
-    prefix: str,
-) -> Iterator[LabeledPair]:
-    """Yield a row for each pair and each of its languages."""
-    random, numbers = np.random.default_rng(options.seed), itertools.count()
-    pairs = ((text, candidates[number]) for text, some in zip(texts, drawn, strict=True) for number in some)
-    for chunk in in_chunks(pairs, _SCORED):
-        asked = [LabeledPair(Pair(text.text, each, options.source_language), 0, "") for text, each in chunk]
-        shares = 1 / (1 + np.exp(-teacher(asked)))
-        for (text, candidate), share in zip(chunk, shares.tolist(), strict=True):
-            languages = list(text.translations)
-            for place in random.permutation(len(languages))[: options.languages_per_pair]:
-                language = languages[place]
-                extra = {"source": TRANSFER, "translation_of": text.text, LABEL_SHARE: round(share, 4)}
-                pair = Pair(text.translations[language], candidate, language)
-                yield LabeledPair(pair, int(extra[LABEL_SHARE] >= HALF), f"{prefix}{next(numbers)}", extra)
+class _Asking:
+    """Chooses the languages of each pair, and leaves out what has a row. `known` counts the rows left out."""
+
+    def __init__(self, pairs: KnownPairs, options: TransferOptions) -> None:
+        self.known = 0
+        self._pairs, self._options = pairs, options
+
+    def pairs(
+        self, texts: Sequence[Parallel], candidates: Sequence[str], drawn: Sequence[Sequence[int]]
+    ) -> Iterator[Asked]:
+        """Yield the pairs of texts [N] and the numbers of their candidates [N] that become a row at least."""
+        random = np.random.default_rng(self._options.seed)
+        for text, some in zip(texts, drawn, strict=True):
+            for number in some:
+                languages = list(text.translations)
+                places = random.permutation(len(languages))[: self._options.languages_per_pair]
+                chosen = [
+                    languages[place] for place in places if self._is_new(text, candidates[number], languages[place])
+                ]
+                if chosen:
+                    yield Asked(text, candidates[number], chosen)
+
+    def _is_new(self, text: Parallel, candidate: str, language: str) -> bool:
+        """Whether the row has no other yet of its query and candidate; note it if so."""
+        query = text.translations[language]
+        if self._pairs.repeated(query, candidate, language, is_copy=False):
+            self.known += 1
+            return False
+        self._pairs.note(group_key(query), candidate, language)
+        return True
 
 
-def _noted(rows: Iterable[LabeledPair], made: Counter[str], shares: list[float]) -> Iterator[LabeledPair]:
-    for row in rows:
-        made[row.pair.language] += 1
-        shares.append(row.extra[LABEL_SHARE])
-        yield row
+class _Labelling:
+    """Asks the teacher, and makes rows of the answers; counts both."""
+
+    def __init__(self, teacher: RowScorer, options: TransferOptions, prefix: str) -> None:
+        self.pairs, self.shares = 0, array("d")
+        self.made: Counter[str] = Counter()
+        self._teacher, self._options = teacher, options
+        self._ids = (f"{prefix}{number}" for number in itertools.count())
+
+    def rows(self, asked: Iterable[Asked]) -> Iterator[LabeledPair]:
+        """Yield a row for each pair and each of its languages."""
+        for chunk in in_chunks(asked, _SCORED):
+            language = self._options.source_language
+            given = [LabeledPair(Pair(each.text.text, each.candidate, language), 0, "") for each in chunk]
+            self.pairs += len(chunk)
+            for each, share in zip(chunk, sigmoid(self._teacher(given)).tolist(), strict=True):
+                yield from self._rows_of(each, round(share, 4))
+
+    def _rows_of(self, asked: Asked, share: float) -> Iterator[LabeledPair]:
+        for language in asked.languages:
+            self.made[language] += 1
+            self.shares.append(share)
+            extra = {"source": TRANSFER, "translation_of": asked.text.text, LABEL_SHARE: share}
+            pair = Pair(asked.text.translations[language], asked.candidate, language)
+            yield LabeledPair(pair, int(share >= HALF), next(self._ids), extra)
 
 
 def _free_prefix(rows: Sequence[LabeledPair]) -> str:

@@ -1,9 +1,14 @@
-"""Which pairs there are already, so that no translation repeats one, and which queries may not be made."""
+"""Which pairs there are already, so that no new row repeats one, and which queries may not be made."""
 
+import functools
 from collections.abc import Collection
 
+from relevance.tasks import query_key
 from training.data.groups import group_key
+from training.data.stored.rows import StoredRows
 from training.data.stored.text_hashes import TextHashes
+
+_KEPT_KEYS = 1 << 16
 
 
 class KnownPairs:
@@ -28,6 +33,18 @@ class KnownPairs:
         return "duplicate" if _pair(key, candidate, target if is_copy else "") in self._pairs else None
 
 
+def known_pairs(rows: StoredRows) -> KnownPairs:
+    """Return the pairs of rows, to be compared in any language."""
+    known, key_of = KnownPairs(TextHashes(), ()), functools.lru_cache(_KEPT_KEYS)(group_key)
+    for batch in rows.batches():
+        for query, candidate in zip(*(batch.column(name).to_pylist() for name in ("query", "candidate")), strict=True):
+            known.note(key_of(query), candidate, "")
+    return known
+
+
 def _pair(key: str, candidate: str, language: str = "") -> str:
-    """Return one text for a pair, in a language or in any: no two pairs have the same."""
-    return f"{language}/{len(key)}/{key}{candidate}"
+    """Return one text for a pair, in a language or in any: no two pairs have the same.
+
+    Case and white space make no difference, as in votes on a pair (training.data.votes).
+    """
+    return f"{language}/{len(key)}/{key}{query_key(candidate)}"

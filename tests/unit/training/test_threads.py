@@ -97,6 +97,24 @@ def test_the_progress_line_carries_the_warning(monkeypatch, capsys):
     assert "loss 0.5  rate fell" in capsys.readouterr().err
 
 
+def test_a_meter_within_another_is_silent_unless_the_outer_one_is_paused(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+
+    def inner():
+        with Meter("inner", 1, "pairs") as meter:
+            meter.advance(1)
+        return capsys.readouterr().err
+
+    with Meter("outer", 2, "pairs") as outer:
+        assert inner() == ""
+        outer.advance(1)
+        assert capsys.readouterr().err.startswith("outer: 1/2")
+        with outer.paused():
+            assert inner().startswith("inner: 1/1")
+        assert inner() == ""
+    assert inner().startswith("inner: 1/1")
+
+
 @pytest.mark.parametrize(
     ("files", "expected"),
     [

@@ -54,6 +54,46 @@ def test_a_row_has_the_translation_and_the_score_of_its_source():
     assert (report.texts, report.held_out, report.untranslated) == (3, 0, 1)
 
 
+@pytest.mark.parametrize("language", ["de", "en"])
+def test_a_pair_that_a_row_labels_gets_no_row_of_the_teacher(language):
+    every, before, _ = run(languages_per_pair=2)
+    labelled = next(each.pair for each in every if each.pair.query == "rote tasse")
+    own = LabeledPair(Pair("Rote  Tasse", labelled.candidate, language), 0, "own")
+    made, report, _ = run(rows=[*ROWS, own], languages_per_pair=2)
+    assert [each.pair for each in made] == [each.pair for each in every if each.pair != labelled]
+    assert (before.known, report.known) == (0, 1)
+    assert report.pairs == before.pairs  # in French it is a row
+
+
+def test_candidates_that_differ_in_case_alone_are_one_pair():
+    made, report, asked = run(candidates=[title.upper() for title in TITLES], per_text=100, targets=("de",))
+    pairs = [(each.pair.query, each.pair.candidate.lower()) for each in made]
+    assert len(set(pairs)) == len(pairs) == len(asked)
+    assert report.known > 0
+
+
+def test_of_texts_with_one_translation_the_first_labels_the_pair():
+    units = [Unit({"en": "red cup", "de": "tasse"}), Unit({"en": "blue cup", "de": "Tasse"})]
+    made, report, asked = run(units, per_text=100, targets=("de",))
+    pairs = [each.pair.candidate for each in made]
+    assert len(pairs) == len(set(pairs))
+    assert report.known > 0
+    assert report.pairs == len(asked) == len(made)
+    both = {pair.candidate for pair in asked if pair.query == "red cup"}
+    assert not both & {pair.candidate for pair in asked if pair.query == "blue cup"}
+
+
+def test_the_rows_made_can_be_the_rows_of_another_call():
+    made, _, _ = run()
+    again, report, _ = run(rows=[*ROWS, *made], seed=1)
+    pairs = [(each.pair.query, each.pair.candidate) for each in [*made, *again]]
+    assert len(set(pairs)) == len(pairs)
+    assert report.known > 0
+    assert len({each.id for each in [*ROWS, *made, *again]}) == len(ROWS) + len(pairs)
+    with pytest.raises(InputError, match=r"no row was made: all \d+ pairs that were drawn have a row already"):
+        run(rows=[*ROWS, *made])
+
+
 def test_most_candidates_are_near_the_text_and_none_comes_twice():
     made, _, _ = run(per_text=8, targets=("de",))
     near = [each for each in made if set(each.extra["translation_of"].split()) & set(each.pair.candidate.split())]
