@@ -57,6 +57,7 @@ MEANINGS = {
     "cleaning.enabled": "run the stage",
     "translation.enabled": "run the stage; needs `translation.backends`",
     "negatives.enabled": "run the stage",
+    "transfer.enabled": "run the stage; needs `transfer.targets` and `transfer.memories`",
     "filtering.enabled": "run the stage",
     "filtering.action": "what happens to flagged rows: `drop`, `relabel`, `weight` or `review` (list them only); "
     "`soften` changes all rows",

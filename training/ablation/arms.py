@@ -24,12 +24,14 @@ def standard_arms(recipe: PipelineRecipe, only: Sequence[str] = ()) -> list[Arm]
     """Return the arms for a recipe: the strategies one by one, those that it has options for.
 
     The baseline; translation, where the recipe has backends; on top of that random, easy and hard negatives, filtering,
-    and the same number of rows dropped at random (the control of a filter that drops); and all strategies together.
+    and the same number of rows dropped at random (the control of a filter that drops); transfer, where the recipe has
+    memories; and all strategies together.
     `only` keeps the arms of these names, and the baseline. ConfigError for a name that is none.
     """
     # What filtering is worth is measured here, also where it would be capped or refused elsewhere.
     recipe = _changed(recipe, "filtering", max_share=1.0, least_auc=0.0)
-    off = _switched(recipe, translation=False, negatives=False, filtering=False)
+    has_transfer = bool(recipe.transfer.memories)
+    off = _switched(recipe, translation=False, negatives=False, filtering=False, transfer=False)
     arms = [Arm(BASELINE, off)]
     base, prefix = BASELINE, ""
     if recipe.translation.backends:
@@ -46,14 +48,17 @@ def standard_arms(recipe: PipelineRecipe, only: Sequence[str] = ()) -> list[Arm]
         arms.append(Arm(dropped, control, (base,)))
         against.append(dropped)
     arms.append(Arm(filtered, _switched(off, filtering=True), tuple(against)))
-    arms.append(Arm("all strategies", _switched(off, negatives=True, filtering=True), (BASELINE,)))
+    if has_transfer:
+        arms.append(Arm(f"{prefix}transfer", _switched(off, transfer=True), (base,)))
+    every = _switched(off, negatives=True, filtering=True, transfer=has_transfer)
+    arms.append(Arm("all strategies", every, (BASELINE,)))
     return _kept(arms, only)
 
 
 def with_seed(recipe: PipelineRecipe, run: int) -> PipelineRecipe:
     """Return the recipe of a run: `run` is added to every seed, but for the split's: all runs share a test set."""
     changed = recipe.model_copy(update={"seed": recipe.seed + run})
-    sections = ["negatives", "filtering"]
+    sections = ["negatives", "filtering", "transfer"]
     if recipe.translation.rows_per_language is not None:  # else all rows are made, whatever the seed
         sections.append("translation")
     for section in sections:

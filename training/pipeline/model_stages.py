@@ -1,4 +1,7 @@
-"""The stages from rows to a model and its figures. Each writes its outputs and returns its report."""
+"""The stages from rows to a model and its figures, and that of rows which a model labels.
+
+Each writes its outputs and returns its report.
+"""
 
 import logging
 import os
@@ -20,7 +23,8 @@ from relevance.storage.files import whole_file
 from relevance.tasks import LabeledPair
 from training.data.groups import linked_groups
 from training.data.rankings import lists_of
-from training.fitting.evaluation.calibration import Dev, Tuned, tune, with_findings, with_tuning
+from training.data.stored.rows import chained
+from training.fitting.evaluation.calibration import Dev, Tuned, platt, tune, with_findings, with_tuning
 from training.fitting.evaluation.thresholds import seen_languages
 from training.pipeline.reports import write_reports
 from training.pipeline.stage_run import (
@@ -37,10 +41,42 @@ from training.pipeline.stage_run import (
 
 log = logging.getLogger(__name__)
 
+TEACHER = "teacher"
 METRICS_ON = {
     "test": "test: rows on which nothing was chosen",
     "dev": "dev: rows on which checkpoint, calibration and thresholds were chosen too, so the metrics flatter",
 }
+
+
+def transfer(run: StageRun) -> Report:
+    """Add rows in other languages that a teacher labels."""
+    from training.fitting.evaluation.scorer import KeptScorer, model_scorer
+    from training.transfer.stage import Sources
+    from training.transfer.stage import transfer as add_rows
+    from training.translation.backends.memory_files import read_units
+
+    section, task = run.recipe.transfer, run.recipe.task
+    units = [unit for path in section.memories for unit in read_units(path, skip_bad=section.skip_bad_units)[0]]
+    folder = _own_teacher(run) if section.teacher is None else section.teacher
+    teacher = KeptScorer(model_scorer(folder, task, "teacher"), run.caches.folder / "logits")
+    sources = Sources(units, held_out=chained(run.stored(DEV), run.stored(TEST)))
+    encoder = run.caches.encoder(run.recipe.base_model)
+    rows, report = add_rows(run.stored(TRAIN), task, sources, section, encoder, teacher)
+    run.write(TRAIN, rows)
+    shutil.rmtree(run.work / TEACHER, ignore_errors=True)
+    return report.model_dump(mode="json")
+
+
+def _own_teacher(run: StageRun) -> Path:
+    """Train a model on the rows so far and calibrate it on dev; return its folder. Goes on where a killed run was."""
+    from training.fitting import checkpoint
+
+    out, dev = run.work / TEACHER, run.rows(DEV)
+    if not out.is_dir():
+        checkpoint.train(checkpoint.Job(run.recipe.fine_tuning(), run.stored(TRAIN), dev, out, tuned=False))
+    calibration = platt([row.label for row in dev], checkpoint.dev_logits(out))
+    ModelCard.load(out).model_copy(update={"calibration": calibration}).save(out)
+    return out
 
 
 def train(run: StageRun) -> Report:

@@ -18,6 +18,7 @@ from training.fitting.evaluation.options import CalibrationOptions
 from training.fitting.recipe import Recipe
 from training.negatives.options import NegativeOptions
 from training.selfvalidation.options import Action, SelfValidationOptions
+from training.transfer.options import TransferOptions
 from training.translation.options import TranslationOptions
 
 
@@ -95,6 +96,24 @@ class FilteringSection(SelfValidationOptions):
         return self
 
 
+class TransferSection(TransferOptions):
+    """Rows in other languages that a teacher labels, added to the rows that are trained on; no stage judges them."""
+
+    targets: tuple[LanguageCode, ...] = Field((), description="languages to write rows in")
+    enabled: bool = False
+    teacher: Path | None = Field(
+        None, description="a checkpoint or bundle; absent: a model is trained first, on the rows without these"
+    )
+    memories: tuple[Path, ...] = Field((), description="translation memories or term bases: .jsonl, .tsv or .tmx")
+    skip_bad_units: bool = Field(False, description="leave broken lines of memories out")
+
+    @model_validator(mode="after")
+    def _has_texts(self) -> Self:
+        if self.enabled and not (self.targets and self.memories):
+            raise ValueError("enabled without targets or memories; expected a language and a file at least")
+        return self
+
+
 class ExportSection(_Section):
     """The bundle."""
 
@@ -124,6 +143,7 @@ class PipelineRecipe(Recipe):
     translation: TranslationSection = TranslationSection()
     negatives: NegativesSection = NegativesSection()
     filtering: FilteringSection = FilteringSection()
+    transfer: TransferSection = TransferSection()
     calibration: CalibrationOptions = CalibrationOptions()
     export: ExportSection = ExportSection()
 
@@ -134,6 +154,12 @@ class PipelineRecipe(Recipe):
         if for_vllm and self.head.kind not in (HeadKind.STOCK, HeadKind.YES_NO):
             kind = self.head.kind.value
             raise ValueError(f"export.kind 'safetensors': the head is {kind!r}, expected 'stock' or 'yes_no'")
+        return self
+
+    @model_validator(mode="after")
+    def _has_teacher(self) -> Self:
+        if self.transfer.enabled and self.transfer.teacher is None and self.model == "probe":
+            raise ValueError("transfer.teacher: absent with model 'probe'; expected a checkpoint or a bundle")
         return self
 
     def fine_tuning(self) -> Recipe:

@@ -76,6 +76,7 @@ STAGES = {
     "translate": Stage(rows.translate, ("task", "translation"), _ROWS, (TRAIN,), _where("translation")),
     "mine": Stage(rows.mine, ("task", "negatives", "base_model"), (TRAIN,), (TRAIN,), _mines),
     "filter": Stage(rows.filter_rows, ("filtering", *FINE_TUNING), _ROWS, (TRAIN,), _where("filtering")),
+    "transfer": Stage(model.transfer, ("transfer", *FINE_TUNING), _ROWS, (TRAIN,), _where("transfer")),
     "train": Stage(model.train, FINE_TUNING, (TRAIN, DEV), (CHECKPOINT, DEV_LOGITS), _fine_tunes),
     "score": Stage(model.score, ("task",), (TEST, CHECKPOINT), (TEST_LOGITS,), _fine_tunes),
     "probe": Stage(model.probe, ("task", "model", "base_model"), _ROWS, (DEV_LOGITS, TEST_LOGITS), _probes),

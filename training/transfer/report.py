@@ -13,6 +13,7 @@ class TransferReport(StrictModel):
     """
 
     rows_in: int
+    rows_out: int
     left_out: int
     texts: int
     held_out: int

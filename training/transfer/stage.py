@@ -102,6 +102,7 @@ def transfer(
         )
     report = TransferReport(
         rows_in=len(rows),
+        rows_out=len(rows) + len(added),
         left_out=0,
         texts=len(texts),
         held_out=len(texts) - len(free),

@@ -12,6 +12,8 @@ from relevance.tasks import LabeledPair, Pair, Task, query_key
 from tests.pipelines import labelled, load, run, write_inputs
 from training.data.groups import linked_groups
 from training.data.splits import write_pairs
+from training.fitting import checkpoint
+from training.fitting.evaluation.report import score_rows
 from training.pipeline.own_ids import with_own_ids
 from training.pipeline.run import Pipeline
 from training.pipeline.show import describe_row, describe_run, read_run
@@ -19,6 +21,7 @@ from training.pipeline.stages import STAGES
 from training.pipeline.store import Ingredients, Store
 from training.pipeline.summary import summary
 from training.pipeline.tables import open_rows
+from training.transfer import stage
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,50 @@ def test_every_stage_does_its_work(folder):
     assert counts["split"] < counts["translate"] < counts["mine"] > counts["filter"]
     sources = {row.extra.get("source") for row in rows_of(folder, "mine")}
     assert sources == {None, "translation", "negative"}
+
+
+def transferring(folder, *overrides):
+    """Run once more with transfer; return the stages made, the stage's result, and the rows that it added."""
+    options = ["enabled=true", f'memories=["{folder}/memory.jsonl"]', 'targets=["de"]', "per_text=2"]
+    made, _, outcome = again(folder, *(f"transfer.{option}" for option in options), *overrides)
+    result = outcome.stages["transfer"]
+    rows = open_rows(result.file("train.parquet"), Task.QC)
+    return made, result, [row for row in rows if row.extra.get("source") == "transfer"]
+
+
+def test_a_model_that_is_trained_first_labels_translated_texts(folder, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    trained, real = [], checkpoint.train
+    with monkeypatch.context() as dying:
+        dying.setattr(stage, "transfer", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            transferring(folder)
+    monkeypatch.setattr(checkpoint, "train", lambda job: trained.append(job.out.name) or real(job))
+    made, result, rows = transferring(folder)
+    assert made == {"transfer", "train", "score", "calibrate", "evaluate"}
+    assert trained == ["checkpoint"]  # the teacher was there, from the interrupted run
+    assert len(rows) == result.manifest.report["made"]["de"] > 0
+    assert {row.pair.language for row in rows} == {"de"}
+    held = {query_key(row.pair.query) for part in ("dev", "test") for row in rows_of(folder, "split", part)}
+    assert not held & {query_key(text) for row in rows for text in (row.pair.query, row.extra["translation_of"])}
+    pairs = [(query_key(row.pair.query), row.pair.candidate) for row in rows_of(folder, "filter")]
+    assert not {(query_key(row.pair.query), row.pair.candidate) for row in rows} & set(pairs)
+    assert f"{len(pairs):,} rows in, {len(pairs) + len(rows):,} out" in summary(result)
+    assert not (result.folder / "teacher").exists()
+    assert transferring(folder)[0] == set()
+
+
+def test_the_model_without_transfer_is_the_teacher_that_is_trained_first(folder):
+    teacher = folder / "out" / "checkpoint"
+    made, result, rows = transferring(folder, f"transfer.teacher={teacher}")
+    assert made >= {"transfer"}
+    assert result.manifest.options["transfer"]["teacher"].startswith("checkpoint ")
+    assert rows == transferring(folder)[2]
+    asked = [replace(row, pair=Pair(row.extra["translation_of"], row.pair.candidate, "en")) for row in rows]
+    shares = [row.extra["label_share"] for row in rows]
+    assert shares == pytest.approx(score_rows(teacher, asked)[1].tolist(), abs=1e-3)
 
 
 def test_a_rerun_makes_nothing(folder):

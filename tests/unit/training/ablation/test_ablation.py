@@ -39,6 +39,13 @@ def test_a_recipe_without_translators_has_no_arm_for_them():
     assert all(set(arm.against) <= {a.name for a in arms} for arm in arms)
 
 
+def test_transfer_is_an_arm_where_the_recipe_has_memories():
+    arms = {arm.name: arm for arm in standard_arms(recipe(transfer={"memories": ["m.tsv"], "targets": ["de"]}))}
+    assert arms["translation, transfer"].against == ("translation",)
+    on = [name for name, arm in arms.items() if arm.recipe.transfer.enabled]
+    assert on == ["translation, transfer", "all strategies"]
+
+
 def test_only_keeps_arms_by_name_and_refuses_others():
     assert [a.name for a in standard_arms(recipe(), ["translation"])] == ["baseline", "translation"]
     with pytest.raises(ConfigError, match="no such arm"):

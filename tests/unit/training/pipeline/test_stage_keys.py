@@ -86,6 +86,12 @@ def base(folder):
         },
         "negatives": {"enabled": True},
         "filtering": {"enabled": True},
+        "transfer": {
+            "enabled": True,
+            "targets": ["fr"],
+            "teacher": str(folder / "one"),
+            "memories": [str(folder / "memory.tsv")],
+        },
     }
 
 
@@ -153,6 +159,8 @@ def test_a_stage_sees_only_what_it_declares(base):
         ("read", "train.jsonl"),
         ("translate", "memory.tsv"),
         ("mine", "one/config.json"),
+        ("transfer", "memory.tsv"),
+        ("transfer", "one/config.json"),
         ("train", "one/tokenizer.json"),
     ],
 )
