@@ -25,6 +25,7 @@ MIB = 2**20
 EXACT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 WIDE = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 4, "num_attention_heads": 8}
 BATCH = 64
+KERNEL_ROWS = 3000
 CASES = {
     "encoder": {},
     "encoder, parts of 16 pairs": {"training": {"micro_batch_size": 16}},
@@ -35,6 +36,7 @@ CASES = {
         "lora": {"rank": 16},
         "training": {"gradient_checkpointing": True},
     },
+    "kernel head": {"head": {"kind": "kernel"}, "training": {"epochs": 0}},
 }
 
 
@@ -46,10 +48,11 @@ def measure(name: str, folder: Path) -> dict[str, object]:
     from relevance.tasks import LabeledPair, Pair
     from tests.models import random_model
     from training.fitting.checkpoint import Job, train
+    from training.fitting.kernel_plan import plan_kernel
     from training.fitting.plan import plan
     from training.fitting.recipe import Recipe
 
-    changes = CASES[name]
+    changes, is_kernel = CASES[name], name == "kernel head"
     kind = "qwen3" if "lora" in changes else "bert"
     base = random_model(folder / "base", kind, **WIDE)
     training = {"batch_size": BATCH, "max_length": 96, "evaluations": 1, "precision": "fp32"}
@@ -58,10 +61,12 @@ def measure(name: str, folder: Path) -> dict[str, object]:
         | changes
         | {"training": training | changes.get("training", {})}
     )
-    pairs = [Pair(f"red shoes {i}", "home & garden, red shoes " * 9) for i in range(2 * BATCH)]
+    pairs = [
+        Pair(f"red shoes {i}", "home & garden, red shoes " * 9) for i in range(KERNEL_ROWS if is_kernel else 2 * BATCH)
+    ]
     rows = [LabeledPair(pair, i % 2, str(i)) for i, pair in enumerate(pairs)]
     job = Job(recipe, rows, rows[:BATCH], folder / "out", tuned=False)
-    planned = plan(recipe, job.train, job.dev, job.lacking)
+    planned = (plan_kernel if is_kernel else plan)(recipe, job.train, job.dev, job.lacking)
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     train(job)
@@ -69,7 +74,7 @@ def measure(name: str, folder: Path) -> dict[str, object]:
     return {
         "case": name,
         "parameters": planned.parameters,
-        "trained": planned.trained,
+        **({} if is_kernel else {"trained": planned.trained}),
         "rows": planned.rows,
         "tokens": planned.tokens,
         "planned_mib": round(planned.total / MIB, 1),

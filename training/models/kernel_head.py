@@ -44,20 +44,42 @@ def fit_kernel_head(
     Pairs of weight 0 do not count. Of more than the spec's `landmarks` a sample is drawn by the seed, since the kernel
     of M pairs takes M * M * 4 bytes; of fewer, the rest of the landmarks stays 0. MachineError without the memory.
     """
-    counted = np.flatnonzero(weights > 0)
-    if len(counted) > model.spec.landmarks:
-        log.info("kernel head: a sample of %d of %d training rows", model.spec.landmarks, len(counted))
-        counted = np.sort(np.random.default_rng(seed).permutation(counted)[: model.spec.landmarks])
+    counted = landmark_rows(weights, model.spec.landmarks, seed)
+    if len(counted) < (found := np.count_nonzero(weights > 0)):
+        log.info("kernel head: a sample of %d of %d training rows", len(counted), found)
     means, scalars = _read(model, tokenizer, [pairs[place] for place in counted])
     y, w = (values[counted].astype(np.float64) for values in (targets, weights))
     try:
-        found = solved(model.spec, means, scalars, y, w)
+        head = solved(model.spec, means, scalars, y, w)
     except MemoryError:
         size = 4 * len(counted) ** 2 / 2**30
         raise MachineError(
             f"kernel head: {size:.1f} GiB for {len(counted)} rows are not free; expected fewer head.landmarks"
         ) from None
-    model.load_head({name: torch.from_numpy(value) for name, value in found.items()})
+    model.load_head({name: torch.from_numpy(value) for name, value in head.items()})
+
+
+def landmark_rows(weights: NDArray[np.floating], most: int, seed: int) -> NDArray[np.int64]:
+    """Return the places, ascending, of the training pairs that become landmarks: those that count, or a sample."""
+    counted = np.flatnonzero(weights > 0)
+    if len(counted) <= most:
+        return counted
+    return np.sort(np.random.default_rng(seed).permutation(counted)[:most])
+
+
+def solving_bytes(spec: HeadSpec, rows: int) -> tuple[int, int, int]:
+    """Return the bytes that solving for N rows takes: of vectors [N, H] and [N, W], of the kernel, of one block of it.
+
+    A block is held once for each segment, and twice more while it is computed.
+    """
+    parts = len(spec.parts)
+    vectors = 4 * rows * (parts * (spec.hidden_size + 2 * spec.width) + 2 * (spec.cosines + spec.features))
+    return vectors, 4 * rows**2, 4 * (parts + 2) * min(_BLOCK, rows) * rows
+
+
+def solving_operations(spec: HeadSpec, rows: int) -> float:
+    """Return the floating-point operations of solving for N rows: of the products of vectors, and of Cholesky's."""
+    return 2.0 * len(spec.parts) * spec.width * rows**2 + rows**3 / 3
 
 
 def solved(

@@ -12,6 +12,7 @@ import typer
 
 from relevance.errors import InputError
 from relevance.languages import chosen_languages
+from relevance.model.heads import HeadKind
 from relevance.tasks import LabeledPair, Pair, Task
 from training.commands.flat import flattened
 from training.commands.models.evaluate import print_metrics
@@ -25,6 +26,8 @@ from training.data.files.writers import check_files
 
 if TYPE_CHECKING:
     from training.fitting.checkpoint import Job
+    from training.fitting.kernel_plan import KernelPlan
+    from training.fitting.plan import Plan
     from training.fitting.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -124,7 +127,7 @@ def train(
     changes: RecipeChanges,
     output: Output,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Train nothing: print parameters, memory and steps of the run.")
+        bool, typer.Option("--plan", help="Train nothing: print what the run would take: parameters, memory, steps.")
     ] = False,
 ) -> None:
     """Fine-tune a cross-encoder. To resume an interrupted run, repeat the command."""
@@ -154,21 +157,44 @@ def train(
 
 
 def _print_plan(job: "Job", as_json: bool) -> None:
+    from training.fitting.kernel_plan import plan_kernel
     from training.fitting.plan import plan
 
     recipe = job.recipe
-    found = plan(recipe, job.train, job.dev, job.lacking)
+    given = recipe, job.train, job.dev, job.lacking
+    found = plan_kernel(*given) if recipe.head.kind is HeadKind.KERNEL else plan(*given)
     if as_json:
         print(json.dumps(asdict(found) | {"total": found.total}))
         return
-    parts = ("weights", "gradients", "optimizer", "kept", "activations")
-    told = ", ".join(f"{part} {getattr(found, part) / GIB:.2f}" for part in parts)
-    print(f"{recipe.name}: {found.parameters:,} parameters, {found.trained:,} of them learn, in {found.precision}")
-    print(f"steps: {found.steps:,}; the costliest computes {found.rows} pairs of {found.tokens} tokens at once")
-    each = f" in each of {found.processes} processes" if found.processes > 1 else ""
-    counted = f"{told}; scoring dev {found.evaluation / GIB:.2f}"
-    counted += f"; weights in fp32, to read and merge them {found.whole / GIB:.2f}" if found.whole else ""
-    print(f"memory{each}: {found.total / GIB:.2f} GiB ({counted}), Python not counted")
+    print(f"{recipe.name}: {found.parameters:,} parameters, {_told(found)}")
+
+
+def _told(found: "Plan | KernelPlan") -> str:
+    """Return what a plan says beside the number of parameters, in lines."""
+    from training.fitting.plan import Plan
+
+    def gib(*parts: str) -> str:
+        return ", ".join(f"{part} {getattr(found, part) / GIB:.2f}" for part in parts)
+
+    memory = f"{found.total / GIB:.2f} GiB"
+    if isinstance(found, Plan):
+        each = f" in each of {found.processes} processes" if found.processes > 1 else ""
+        counted = gib("weights", "gradients", "optimizer", "kept", "activations")
+        whole = f"; weights in fp32, to read and merge them {found.whole / GIB:.2f}" if found.whole else ""
+        return (
+            f"{found.trained:,} of them learn, in {found.precision}\n"
+            f"steps: {found.steps:,}; the costliest computes {found.rows} pairs of {found.tokens} tokens at once\n"
+            f"memory{each}: {memory} ({counted}; scoring dev {found.evaluation / GIB:.2f}{whole}), Python not counted"
+        )
+    return (
+        f"those of the head are solved for\n"
+        f"landmarks: {found.landmarks:,} of the {found.rows:,} training rows that count\n"
+        f"the encoder reads {found.tokens:,} tokens: of the landmarks once, of {found.dev_rows:,} dev rows twice\n"
+        f"memory: {memory} ({gib('weights', 'vectors', 'kernel', 'blocks')}; scoring dev "
+        f"{found.evaluation / GIB:.2f}), Python not counted\n"
+        f"disk: {found.disk / GIB:.2f} GiB while it runs, {found.checkpoint / GIB:.2f} for the checkpoint\n"
+        f"time: some {found.cpu_seconds:,.0f} s of one core, at the pace of one measured run"
+    )
 
 
 def _of_languages(rows: Sequence[LabeledPair], languages: list[str] | None) -> Sequence[LabeledPair]:

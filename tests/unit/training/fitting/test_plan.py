@@ -17,6 +17,7 @@ from training.commands.options import PairFiles
 from training.data.files.reading import ReadOptions
 from training.data.splits import draw, write_pairs
 from training.fitting.checkpoint import Job, train
+from training.fitting.kernel_plan import plan_kernel
 from training.fitting.plan import plan
 from training.fitting.recipe import Recipe
 from training.models.cross_encoder import CrossEncoder
@@ -106,6 +107,38 @@ def test_processes_divide_the_activations_and_nothing_else(tmp_path):
     assert [getattr(eight, part) for part in SHARED] == [getattr(one, part) for part in SHARED]
 
 
+def test_a_kernel_heads_counts_are_those_of_the_run(tmp_path, caplog):
+    base = tiny_model(tmp_path / "base", "bert")
+    kernel = recipe(base, head={"kind": "kernel", "landmarks": 30}, training={"epochs": 0})
+    given = [*rows(), replace(rows()[0], extra={"label_weight": 0})]
+    found = plan_kernel(kernel, given, rows(8), tmp_path / "lacking")
+    with caplog.at_level("INFO"):
+        train(Job(kernel, given, rows(8), tmp_path / "out"))
+    assert "a sample of 30 of 40 training rows" in caplog.text
+    assert (found.rows, found.landmarks, found.dev_rows) == (40, 30, 8)
+    model = CrossEncoder.from_checkpoint(tmp_path / "out")
+    assert found.parameters == sum(value.numel() for value in model.parameters())
+    written = sum((tmp_path / "out" / name).stat().st_size for name in ("model.safetensors", "head.safetensors"))
+    assert found.checkpoint == pytest.approx(written, rel=0.05)
+    assert found.checkpoint < found.disk < 2 * found.checkpoint + 20_000
+
+
+def test_what_solving_takes_grows_with_the_landmarks(tmp_path):
+    base = tiny_model(tmp_path / "base", "bert")
+    few, many = (
+        plan_kernel(
+            recipe(base, head={"kind": "kernel", "landmarks": most}, training={"epochs": 0}),
+            rows(80),
+            rows(8),
+            tmp_path / "lacking",
+        )
+        for most in (20, 80)
+    )
+    assert (many.kernel, many.blocks, many.vectors) == (16 * few.kernel, 16 * few.blocks, 4 * few.vectors)
+    assert many.tokens > 2 * few.tokens
+    assert many.cpu_seconds > few.cpu_seconds
+
+
 def test_the_command_prints_a_plan_and_writes_nothing(tmp_path):
     base = tiny_model(tmp_path / "base", "bert")
     (tmp_path / "recipe.toml").write_text(f'name = "tiny"\ntask = "qc"\nbase_model = "{base}"\n')
@@ -127,6 +160,15 @@ def test_the_command_prints_a_plan_and_writes_nothing(tmp_path):
     assert found["total"] >= found["weights"] + found["gradients"] + found["optimizer"] + found["activations"]
     assert sorted(tmp_path.iterdir()) == before
     assert "12 training rows (first: id 0) have a query of dev" in done.stderr
+    kernel = ["--set", "head.kind=kernel", "--set", "training.epochs=0"]
+    done = subprocess.run(
+        [*command, *kernel], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    told = done.stdout.splitlines()
+    assert told[0].endswith("parameters, those of the head are solved for")
+    assert told[1] == "landmarks: 12 of the 12 training rows that count"
+    assert [line.partition(": ")[0] for line in told[3:]] == ["memory", "disk", "time"]
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_rows_of_all_files_in_the_wanted_languages_are_drawn(tmp_path):
@@ -151,11 +193,6 @@ def test_rows_of_all_files_in_the_wanted_languages_are_drawn(tmp_path):
     [
         ({"encoder": {"layers": 9}}, ConfigError, "layers 9: base has 2; expected 1 to 2"),
         ({"training": {"epochs": 0}}, ConfigError, "training.epochs = 0 trains nothing; expected a number above 0"),
-        (
-            {"head": {"kind": "kernel"}, "training": {"epochs": 0}},
-            ConfigError,
-            "no step trains a kernel head; .* 0 MiB",
-        ),
         ({"training": {"max_length": 200}}, ConfigError, "max_length 200: the model has 130 positions"),
         ({"head": {"kind": "yes_no"}, "prompt": {"yes": " certainly"}}, InputError, "is not one token after"),
     ],
@@ -165,8 +202,8 @@ def test_what_training_refuses_is_refused(tmp_path, more, error, fault):
         planned(tiny_language_model(tmp_path / "base"), tmp_path, **({"head": {"kind": "mean"}} | more))
 
 
-def test_memory_is_that_of_a_run():
-    case = "encoder, parts of 16 pairs"
+@pytest.mark.parametrize("case", ["encoder, parts of 16 pairs", "kernel head"])
+def test_memory_is_that_of_a_run(case):
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks/training/plan.py"), "--case", case]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
