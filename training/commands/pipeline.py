@@ -52,7 +52,7 @@ def run(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the stages of a recipe: clean, split, translate, mine, filter, train, calibrate, evaluate and export.
+    """Run the stages of a recipe: clean, split, translate, mine, filter, transfer, train, calibrate, evaluate, export.
 
     OUT/bundle leads to the bundle, OUT/checkpoint to the checkpoint. Results in OUT are reused: a rerun repeats only
     stages that changed, and an interrupted run resumes.

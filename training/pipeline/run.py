@@ -16,6 +16,7 @@ from relevance.errors import ConfigError
 from relevance.evaluation.metrics import Report
 from relevance.storage.outputs import check_outputs, write_text
 from training.fitting.evaluation.calibration import Tuned
+from training.fitting.evaluation.scorer import check_model
 from training.fitting.packages import check_packages
 from training.pipeline.keys import ingredients, view
 from training.pipeline.recipe import PipelineRecipe
@@ -25,6 +26,7 @@ from training.pipeline.stages import STAGES, maker_of
 from training.pipeline.store import Ingredients, Result, Store
 from training.pipeline.summary import summary
 from training.pipeline.tables import open_rows
+from training.translation.backends.memory_files import read_units
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class Pipeline:
             check_packages(recipe.fine_tuning())
         files = (*recipe.data.train, *recipe.data.dev, *recipe.data.test)
         check_outputs([store.folder], [path for path in files if path.is_dir()], overwrite=True)
+        _check_late(recipe)
         self.recipe, self.store = recipe, store
         self.caches = Caches(store.folder / "cache")
         self._results: dict[str, Result] = {}
@@ -131,3 +134,14 @@ class Pipeline:
                 inputs[each] = self.result(maker).manifest.files[file] if is_rows else self._ingredients(maker).key
             self._known[name] = ingredients(name, self.recipe, inputs)
         return self._known[name]
+
+
+def _check_late(recipe: PipelineRecipe) -> None:
+    """Find before the first stage what is wrong with the models and memories that late ones read. Raises as they do."""
+    vet, transfer = recipe.negatives.vet, recipe.transfer
+    if STAGES["mine"].runs(recipe) and vet is not None:
+        check_model(vet, recipe.task, "negatives.vet")
+    if transfer.enabled and transfer.teacher is not None:
+        check_model(transfer.teacher, recipe.task, "transfer.teacher")
+    for path in transfer.memories if transfer.enabled else ():
+        read_units(path, skip_bad=transfer.skip_bad_units)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relevance.errors import ConfigError, InputError, MachineError
+from relevance.errors import CheckpointError, ConfigError, InputError, MachineError
 from relevance.model.bundle import Bundle
 from relevance.tasks import LabeledPair, Pair, Task, query_key
 from tests.pipelines import labelled, load, run, write_inputs
@@ -320,6 +320,29 @@ def test_commands_run_and_show(folder):
 def test_wrong_recipes_are_refused_by_name(folder, overrides, message):
     with pytest.raises((ConfigError, InputError), match=message):
         Pipeline(load(folder / "recipe.toml", *overrides), Store(folder / "other")).evaluate()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["negatives.vet=nowhere"], "negatives.vet nowhere: no such folder"),
+        (["transfer.teacher=nowhere"], "transfer.teacher nowhere: no such folder"),
+        (["transfer.teacher={folder}/encoder"], r"encoder: no card\.json"),
+        (["transfer.teacher={folder}/out/checkpoint", "task=qi"], "is a model for qc; expected one for qi"),
+        (["transfer.memories=['{folder}/nowhere.tmx']"], r"nowhere\.tmx: cannot be read"),
+        (["transfer.memories=['{folder}/recipe.toml']"], r"recipe\.toml: format '\.toml'"),
+        (["transfer.targets=[]"], "transfer: enabled without targets or memories"),
+        (["model=probe"], "transfer.teacher: absent with model 'probe'"),
+    ],
+)
+def test_models_and_memories_of_late_stages_are_refused_before_the_first(folder, tmp_path, overrides, message):
+    whole = ["transfer.enabled=true", "transfer.targets=['de']", "transfer.memories=['{folder}/memory.jsonl']"]
+    names = {each.partition("=")[0] for each in overrides}
+    kept = [each for each in whole if each.partition("=")[0] not in names]
+    given = [each.format(folder=folder) for each in (*kept, *overrides)]
+    with pytest.raises((CheckpointError, ConfigError, InputError), match=message):
+        Pipeline(load(folder / "recipe.toml", *given), Store(tmp_path / "out")).evaluate()
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_cannot_be_mined_is_refused_and_finished_stages_stay(folder):

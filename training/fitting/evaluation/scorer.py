@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relevance.errors import ConfigError
+from relevance.model.bundle import MANIFEST_FILE, read_manifest
+from relevance.model.card import ModelCard
 from relevance.tasks import LabeledPair, Task
 from training.data.disk_cache import DiskCache
 from training.data.provenance import content_of
@@ -97,12 +99,17 @@ def model_scorer(folder: Path, task: Task, role: str) -> ModelScorer:
     # Heavy, and not needed where commands are declared.
     from training.fitting.evaluation.report import OpenedModel
 
+    check_model(folder, task, role)
+    return ModelScorer(OpenedModel.open(folder), role, content_of(folder))
+
+
+def check_model(folder: Path, task: Task, role: str) -> None:
+    """Raise as `model_scorer` does for a folder whose card is none of the task; the rest is not read."""
     if not folder.is_dir():
         raise ConfigError(f"{role} {folder}: no such folder; expected a checkpoint or a bundle")
-    model = OpenedModel.open(folder)
-    if model.card.task is not task:
-        raise ConfigError(f"{role} {folder}: is a model for {model.card.task}; expected one for {task}")
-    return ModelScorer(model, role, content_of(folder))
+    card = read_manifest(folder) if (folder / MANIFEST_FILE).is_file() else ModelCard.load(folder)
+    if card.task is not task:
+        raise ConfigError(f"{role} {folder}: is a model for {card.task}; expected one for {task}")
 
 
 def _key(row: LabeledPair) -> str:
