@@ -229,8 +229,11 @@ def score_reference(scores: ArrayLike, languages: Sequence[str]) -> dict[str, An
 
 def explain(error: ValidationError) -> str:
     """Return pydantic's errors on one line: field, expected value, given value unless it is a secret."""
-    faults = []
-    for fault in error.errors(include_url=False):
+    faults, found = [], error.errors(include_url=False)
+    holders = {fault["loc"][:-1] for fault in found}
+    for fault in found:
+        if fault["type"] == "too_short" and fault["loc"] in holders:  # wrong values in it did not count
+            continue
         where, message = ".".join(map(str, fault["loc"])), without_secrets(fault["msg"]).removeprefix("Value error, ")
         if fault["type"] == "value_error" and isinstance(fault["input"], dict):  # it names the values that do not fit
             faults.append(f"{where}: {message}" if where else message)

@@ -14,6 +14,7 @@ from training.commands.rows.negatives import negatives
 from training.data.dataset import read_pairs
 from training.data.splits import write_pairs
 from training.fitting.checkpoint import Job, train
+from training.fitting.evaluation.report import OpenedModel
 from training.fitting.evaluation.scorer import model_scorer
 from training.fitting.recipe import Recipe
 
@@ -98,7 +99,7 @@ def test_a_rerun_gives_the_same_bytes_from_the_cached_embeddings(folder, tmp_pat
     assert (tmp_path / "cache" / "embeddings.sqlite").is_file()
 
 
-def test_a_checkpoint_vets_the_negatives(folder, tmp_path):
+def test_a_checkpoint_vets_the_negatives_and_its_logits_are_kept(folder, tmp_path, monkeypatch):
     options = {"strategy": "random", "negative_rate": 0.5, "vet": folder / "checkpoint"}
     with pytest.raises(ConfigError, match=r"none of the 30 wanted can be made .* vet"):
         run(folder, tmp_path / "strict.jsonl", **options, vet_margin=50)
@@ -109,6 +110,10 @@ def test_a_checkpoint_vets_the_negatives(folder, tmp_path):
     made = [row for row in rows if row.extra.get("source") == "negative"]
     assert made
     assert all(logits[row.id] < logits[row.extra["source_id"]] + 1e-4 for row in made)
+    before = (tmp_path / "loose.jsonl").read_bytes()
+    monkeypatch.setattr(OpenedModel, "logits", None)
+    run(folder, tmp_path / "loose.jsonl", **options, vet_margin=0, overwrite=True)
+    assert (tmp_path / "loose.jsonl").read_bytes() == before
 
 
 def test_a_checkpoint_of_another_task_is_refused(folder):

@@ -2,9 +2,10 @@ import json
 
 import numpy as np
 import pytest
+from pydantic import BaseModel, Field, PositiveInt, ValidationError
 
 from relevance.errors import CheckpointError
-from relevance.model.card import Calibration, LanguageOffset, ModelCard, score_reference
+from relevance.model.card import Calibration, LanguageOffset, ModelCard, explain, score_reference
 from relevance.model.heads import HeadSpec
 from relevance.text.formatting import PairFormat
 
@@ -22,6 +23,23 @@ def card(**changes):
         "created": "now",
     }
     return ModelCard(**fields | changes)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((1, 0), "values.1: Input should be greater than 0, got 0"),
+        ((0,), "values.0: Input should be greater than 0, got 0"),
+        ((), "values: Tuple should have at least 1 item after validation, not 0, got []"),
+    ],
+)
+def test_a_wrong_value_is_not_told_as_a_missing_one_too(values, told):
+    class Options(BaseModel):
+        values: tuple[PositiveInt, ...] = Field(min_length=1)
+
+    with pytest.raises(ValidationError) as caught:
+        Options(values=list(values))
+    assert explain(caught.value) == told
 
 
 def test_scores_are_the_sigmoid_of_calibrated_logits():
