@@ -1,4 +1,4 @@
-"""The stages in one run: clean, split, translate, mine, filter, train, calibrate, evaluate, export; kept by content.
+"""The stages in one run, from clean, split, translate, mine, filter and transfer to train and export; kept by content.
 
 Must not hold what a stage does: it calls the strategies, and decides only what runs again.
 """
