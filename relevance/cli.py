@@ -28,7 +28,7 @@ STEPS = {
         *("sample", "data", "translate", "convert-translator", "transfer"),
         *("negatives", "validate", "apply-review"),
     ),
-    "Models": ("encoder", "import", "train", "evaluate", "pipeline", "ablate"),
+    "Models": ("encoder", "align", "import", "train", "evaluate", "pipeline", "ablate"),
     "Bundles": ("export", "precisions", "cascade", "verify"),
     "Scores": ("score", "ask", "serve"),
     "Operation": ("settings", "keys"),

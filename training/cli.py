@@ -5,6 +5,7 @@ import typer
 from relevance.storage.locks import locks_output
 from training.commands.ablate import ablate
 from training.commands.demo import demo
+from training.commands.models.align import align
 from training.commands.models.ask import ask
 from training.commands.models.evaluate import evaluate
 from training.commands.models.import_model import import_model
@@ -25,7 +26,7 @@ data.command("from-logs")(locks_output("out")(from_logs))
 data.command()(interleaving)
 app.add_typer(data, name="data")
 app.add_typer(pipeline, name="pipeline")
-for command in (ablate, ask, demo, evaluate, score, train):
+for command in (ablate, align, ask, demo, evaluate, score, train):
     app.command()(command)
 for command in (apply_review, convert_translator, encoder, negatives, precisions, sample, validate):
     app.command(command.__name__.replace("_", "-"))(locks_output("out")(command))

@@ -26,7 +26,6 @@ from relevance.model.heads import HeadKind
 from relevance.model.inputs import PairInputs
 from relevance.storage.files import whole_folder
 from relevance.storage.locks import output_lock
-from relevance.storage.outputs import write_text
 from relevance.tasks import LabeledPair, Pair
 from relevance.text.tokenization import PairTokenizer
 from training.data.groups import linked_groups
@@ -39,7 +38,7 @@ from training.fitting.evaluation.report import report_model
 from training.fitting.evaluation.thresholds import seen_languages
 from training.fitting.loop.finetune import FineTuner, Outcome
 from training.fitting.loop.precision import resolve_precision, training_device
-from training.fitting.loop.snapshots import STATE_FILE
+from training.fitting.loop.snapshots import open_work
 from training.fitting.loop.team import resolve_processes
 from training.fitting.loop.workers import team_of
 from training.fitting.packages import check_packages
@@ -61,7 +60,6 @@ log = logging.getLogger(__name__)
 
 DEV_PAIRS_A_LANGUAGE, LEAST_DEV_PAIRS = 24, 256  # at least so many: int8 is calibrated and checked on them
 DEV_LOGITS_FILE, DEV_COSINES_FILE = "dev_logits.npy", "dev_cosines.npy"
-FINGERPRINT_FILE = "fingerprint"
 TRAIN_FOLDER, DEV_FOLDER = "train", "dev"  # in the work folder: rows as numbers
 
 
@@ -186,24 +184,9 @@ def _open_work(work: Path, job: Job, base: BaseModel) -> None:
     }
     if (teacher := job.recipe.training.teacher) is not None:
         mark["teacher"] = content_of(teacher)
-    file = work / FINGERPRINT_FILE
     if (adapter := job.recipe.lora.start) is not None:
         mark["adapter"] = content_of(adapter)
-    if work.exists() and (other := _differences(file, mark)):
-        log.info("%s differ from those of the interrupted run in %s: starting over", ", ".join(other), work)
-        shutil.rmtree(work)
-    write_text(file, json.dumps(mark))
-    for leftover in work.glob(f".{STATE_FILE}.*"):  # a snapshot that a kill left half written
-        leftover.unlink()
-
-
-def _differences(file: Path, mark: dict[str, str]) -> list[str]:
-    """Return the names of the inputs that differ from those of the job that made the work folder."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return [name for name, value in mark.items() if found.get(name) != value]
-    except (OSError, ValueError, AttributeError):
-        return ["files"]
+    open_work(work, mark)
 
 
 def _prepare(job: Job, base: BaseModel, work: Path) -> Path:

@@ -1,7 +1,10 @@
-"""Snapshots of an unfinished run: one file, written whole or not at all, and how often to write it."""
+"""The work folder of an unfinished run, and the snapshot in it: one file, whole or not at all, and when it is due."""
 
+import json
+import logging
 import os
 import pickle
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,14 +14,41 @@ from torch import Tensor
 
 from relevance.errors import CheckpointError
 from relevance.storage.files import whole_file
+from relevance.storage.outputs import write_text
 from training.fitting.loop.team import ALONE, Team
 
+log = logging.getLogger(__name__)
+
 STATE_FILE = "state.pt"
+FINGERPRINT_FILE = "fingerprint"
 # Least seconds between two snapshots, largest share of the time that is spent on writing them, and largest mean rate
 # of bytes (8 MB a second is half a gigabyte a minute). A snapshot waits until all three allow it.
 SNAPSHOT_SECONDS = 60.0
 SNAPSHOT_TIME_SHARE = 0.05
 SNAPSHOT_BYTES_A_SECOND = 8e6
+
+
+def open_work(work: Path, mark: dict[str, str]) -> None:
+    """Keep the work folder of an interrupted run of the same job; delete the folder of any other job.
+
+    `mark` has what the run depends on: a name, by which a message tells what differs, and its fingerprint.
+    """
+    file = work / FINGERPRINT_FILE
+    if work.exists() and (other := _differences(file, mark)):
+        log.info("%s differ from those of the interrupted run in %s: starting over", ", ".join(other), work)
+        shutil.rmtree(work)
+    write_text(file, json.dumps(mark))
+    for leftover in work.glob(f".{STATE_FILE}.*"):  # a snapshot that a kill left half written
+        leftover.unlink()
+
+
+def _differences(file: Path, mark: dict[str, str]) -> list[str]:
+    """Return the names of the inputs that differ from those of the job that made the work folder."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return [name for name, value in mark.items() if found.get(name) != value]
+    except (OSError, ValueError, AttributeError):
+        return ["files"]
 
 
 class Snapshots:
