@@ -66,7 +66,7 @@ def test_any_architecture_is_aligned(tmp_path, family):
     assert resolve_base_model(str(tmp_path / "out")).revision != model.revision
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -79,13 +79,13 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(base, tmp_path, monkeypa
 
     def step(self, pairs):
         if len(steps) == 7:
-            raise Stopped
+            raise StoppedError
         steps.append(pairs)
         return loss(self, pairs)
 
     loss = tuner.Aligner._loss
     monkeypatch.setattr(tuner.Aligner, "_loss", step)
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         align(base, UNITS, options, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     steps.clear()
@@ -102,10 +102,12 @@ def test_units_give_pairs_from_their_original_or_the_source_language():
         Unit({"en": "cup", "de": "tasse"}),
         Unit({"fr": "tasse", "de": "tasse"}),
         Unit({"en": "cup", "de": "tasse"}),
+        Unit({"en": "lamp", "de": "lampe"}),
+        Unit({"en": "ball", "de": "ball"}),
     ]
     found = parts(units, AlignmentOptions(batch_size=2), set())
     every = {(each.source, each.text) for each in [*found.train, *found.measured]}
-    assert every == {("靴", "shoe"), ("靴", "schuh"), ("cup", "tasse")}
+    assert every == {("靴", "shoe"), ("靴", "schuh"), ("cup", "tasse"), ("lamp", "lampe"), ("ball", "ball")}
     assert {each.source for each in found.train}.isdisjoint(each.source for each in found.measured)
 
 
@@ -137,8 +139,9 @@ def test_wrong_input_is_named_and_nothing_is_written(base, tmp_path):
     options = AlignmentOptions(batch_size=8)
     with pytest.raises(InputError, match=r"3 pairs .* expected at least batch_size = 8"):
         align(base, UNITS[:4], options, tmp_path / "out")
-    with pytest.raises(InputError, match="0 pairs .* text in 'fr'"):
-        align(base, [Unit(unit.texts) for unit in UNITS], options.model_copy(update={"source_language": "fr"}), tmp_path / "out")
+    either_way, french = [Unit(unit.texts) for unit in UNITS], options.model_copy(update={"source_language": "fr"})
+    with pytest.raises(InputError, match=r"0 pairs .* text in 'fr'"):
+        align(base, either_way, french, tmp_path / "out")
     with pytest.raises(ConfigError, match="layers 9"):
         align(base, UNITS, options.model_copy(update={"layers": 9}), tmp_path / "out")
     with output_lock(tmp_path / "out"), pytest.raises(MachineError, match="in use by process"):
