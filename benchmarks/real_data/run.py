@@ -9,7 +9,7 @@ stack; the dev rows are only reported. The scorers: the cosine of the packaged e
 category (QC), the probe over frozen embeddings, the recipe's model, and a stack: logistic regression over all their
 scores, fitted on the rows that choose. `--arm "name: key=value key=value"` trains another model with another recipe;
 `targets=graded` gives the training rows of qi the mean of their raters' grades as soft targets; `rows=originals` leaves
-their translated rows out; `rows=translated` adds, to those of qc-zero-shot, rows of the translation memory's queries,
+their translated rows out, `rows=english` those of other languages; `rows=translated` adds, to those of qc-zero-shot, rows of the translation memory's queries,
 TRANSLATED into de, it, pl and ar; `rows=transferred` adds, to those of qi, rows in seven languages that the first model
 labels (`relevance transfer`): the memory's queries and the categories of an aligned taxonomy, with titles of training
 rows.
@@ -67,9 +67,10 @@ from training.transfer.stage import Sources, transfer
 HERE = Path(__file__).parent
 BUILD = ROOT / "build" / "real_data"
 MODEL = "model of the recipe"
-GRADED, ORIGINALS, TRANSLATED, TRANSFERRED = OF_ROWS = (
+GRADED, ORIGINALS, ENGLISH, TRANSLATED, TRANSFERRED = OF_ROWS = (
     "targets=graded",
     "rows=originals",
+    "rows=english",
     "rows=translated",
     "rows=transferred",
 )
@@ -118,6 +119,8 @@ def trained(recipe_file: Path, overrides: Sequence[str], given: Parts, out: Path
         rows = graded(rows)
     if ORIGINALS in overrides:
         rows = [row for row in rows if not is_translated(row)]
+    if ENGLISH in overrides:
+        rows = [row for row in rows if row.pair.language == "en"]
     if TRANSLATED in overrides:
         rows = rows + translated(rows, translations("qc_queries.jsonl"))
     note, mark = out / "study.json", {"recipe": recipe.model_dump(mode="json"), "rows": fingerprint(rows=[rows])}
