@@ -9,10 +9,10 @@ stack; the dev rows are only reported. The scorers: the cosine of the packaged e
 category (QC), the probe over frozen embeddings, the recipe's model, and a stack: logistic regression over all their
 scores, fitted on the rows that choose. `--arm "name: key=value key=value"` trains another model with another recipe;
 `targets=graded` gives the training rows of qi the mean of their raters' grades as soft targets; `rows=originals` leaves
-their translated rows out, `rows=english` those of other languages; `rows=translated` adds, to those of qc-zero-shot, rows of the translation memory's queries,
-TRANSLATED into de, it, pl and ar; `rows=transferred` adds, to those of qi, rows in seven languages that the first model
-labels (`relevance transfer`): the memory's queries and the categories of an aligned taxonomy, with titles of training
-rows.
+their translated rows out, `rows=english` those of other languages; `rows=translated` adds, to those of qc-zero-shot,
+rows of the translation memory's queries, TRANSLATED into de, it, pl and ar; `rows=transferred` adds, to those of qi,
+rows in seven languages that the first model labels (`relevance transfer`): the memory's queries and the categories of
+an aligned taxonomy, with titles of training rows.
 """
 
 import argparse
