@@ -153,11 +153,12 @@ def histogram(title: str, counts: Sequence[int], labels: Sequence[str]) -> str:
 def dot_chart(title: str, dots: Sequence[Dot], line: float, *, above: bool = False) -> str:
     """Return rows for a page: a dot with its interval in each, and an upright line at `line`.
 
-    With `above`, labels stand above their rows, where long ones have room.
+    With `above`, labels stand above their rows, where long ones have room; the line makes way for them.
     """
     figure = _figure(480, 40 + (44 if above else 24) * len(dots))
     axes = figure.add_subplot()
-    axes.axvline(line, color=SOFT, linewidth=1, linestyle="dashed")
+    for begin, end in [(place - 0.05, place + 0.42) for place in range(len(dots))] if above else [(-0.5, len(dots))]:
+        axes.plot([line, line], [begin, end], color=SOFT, linewidth=1, linestyle="dashed")
     for place, dot in enumerate(dots):
         axes.plot([dot.low, dot.high], [place, place], color=SERIES[0], linewidth=2, clip_on=False)
         _point(axes, dot.value, place)
