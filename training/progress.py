@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from training.threads import CoreUsage, slow_because
 
 EVERY_SECONDS = 10.0
+BAR_SECONDS = 1.0  # work that takes less shows no bar
 SLOW_SHARE = 0.4  # of the best rate seen in the run
 
 
@@ -48,15 +49,16 @@ class Pace:
 class Meter:
     """Counts units of work (a pair, a row) up to a total; used as a context manager.
 
-    `pace` is for work of this machine's cores: the progress line then says why where its rate falls. A meter within
-    another one, unless that is paused, shows nothing: the outer one tells how far the work is.
+    `pace` is for work of this machine's cores: the progress line then says why where its rate falls. Of meters within
+    one another, unless the outer one is paused, the outermost alone shows. It shows whenever one of them advances, and
+    what those of its unit have done counts with its own.
     """
 
-    _shown: ClassVar["Meter | None"] = None
+    _open: ClassVar[list["Meter"]] = []  # within one another, the outermost first
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0, pace: Pace | None = None) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, done
-        self._pace = pace
+        self._pace, self._note = pace, ""
         self._begun = self._spoke = time.monotonic()
         self._at_start = done
         self._bar: Progress | None = None
@@ -66,34 +68,26 @@ class Meter:
             self._row = self._bar.add_task(label, total=total, completed=done, note="")
 
     def __enter__(self) -> Self:
-        if Meter._shown is None:
-            Meter._shown = self
-            if self._bar:
-                self._bar.start()
+        Meter._open.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if Meter._shown is self:
-            Meter._shown = None
-            if self._bar:
-                self._bar.stop()
-
-    @property
-    def per_second(self) -> float:
-        """Units done a second since the meter was made."""
-        return (self.done - self._at_start) / max(time.monotonic() - self._begun, 1e-9)
+        if self in Meter._open:  # else a generator holds it that outlived a pause of the meter around it
+            Meter._open.remove(self)
+        if self._bar and self._bar.live.is_started:
+            self._bar.stop()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Do other work, as an evaluation, whose time does not count against the pace."""
-        begun, shown = time.monotonic(), Meter._shown
-        Meter._shown = None
+        begun, outer = time.monotonic(), Meter._open
+        Meter._open = []
         try:
             yield
         finally:
-            Meter._shown = shown
+            Meter._open = outer
             if self._pace:
                 self._pace.skip(time.monotonic() - begun)
 
@@ -103,14 +97,22 @@ class Meter:
         if self._pace:
             self._pace.add(units)
             note = f"{note}  {self._pace.warning}"
-        if Meter._shown is not self:
-            return
-        note = f"{self.per_second:,.0f} {self.unit}/s  {note}".rstrip()
+        self._note = note
+        for outermost in Meter._open[:1]:
+            outermost._show()
+
+    def _show(self) -> None:
+        done = min(self.total, sum(each.done for each in Meter._open if each.unit == self.unit))
+        seconds = time.monotonic() - self._begun
+        rate = (done - self._at_start) / max(seconds, 1e-9)
+        note = f"{rate:,.0f} {self.unit}/s  {self._note}".rstrip()
         if self._bar:
-            self._bar.update(self._row, completed=self.done, note=note)
+            if seconds >= BAR_SECONDS:
+                self._bar.start()
+            self._bar.update(self._row, completed=done, note=note)
         elif time.monotonic() - self._spoke >= EVERY_SECONDS:
             self._spoke = time.monotonic()
-            left = (self.total - self.done) / max(self.per_second, 1e-9)
-            share = 100 * self.done / max(self.total, 1)
-            line = f"{self.label}: {self.done:,}/{self.total:,} ({share:.0f}%)  {note}  {left:.0f} s left"
+            share = 100 * done / max(self.total, 1)
+            left = f"  {(self.total - done) / rate:.0f} s left" if rate > 0 else ""
+            line = f"{self.label}: {done:,}/{self.total:,} ({share:.0f}%)  {note}{left}"
             print(line, file=sys.stderr, flush=True)

@@ -4,7 +4,6 @@ A killed process loses the current chunk and resumes with the same chunks, so th
 Processes may share a folder.
 """
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +21,6 @@ CANDIDATE_PREFIX = "passage: "
 
 _FILE = "embeddings.sqlite"
 _CHUNK_TEXTS = 1024  # what a kill loses at most
-_QUIET_TEXTS = 2048
 
 Vectors = NDArray[np.float32]
 
@@ -69,16 +67,12 @@ class CachedEncoder:
         with DiskCache(self._path, "embeddings") as cache:
             known = cache.get(space, unique)
             missing = [text for text in unique if text not in known]
-            # Callers that embed in small blocks show their own progress.
-            is_quiet = len(missing) <= _QUIET_TEXTS
-            label = f"embed {prefix.strip(': ')}"
-            with contextlib.nullcontext() if is_quiet else Meter(label, len(missing), "text") as meter:
+            with Meter(f"embed {prefix.strip(': ')}", len(missing), "text") as meter:
                 for start in range(0, len(missing), _CHUNK_TEXTS):
                     chunk = missing[start : start + _CHUNK_TEXTS]
                     vectors = np.ascontiguousarray(embedder.embed(chunk), dtype=np.float32)
                     cache.put(space, {text: vector.tobytes() for text, vector in zip(chunk, vectors, strict=True)})
-                    if meter:
-                        meter.advance(len(chunk))
+                    meter.advance(len(chunk))
             known |= cache.get(space, missing)  # another process may have been first
         try:
             return np.stack([np.frombuffer(known[text], dtype=np.float32) for text in texts])

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from training.models.base.base_models import load_base_encoder, load_base_tokenizer, resolve_base_model
+from training.progress import Meter
 from training.sources import code_key
 from training.threads import use_free_cores
 
@@ -52,10 +53,14 @@ class EncoderEmbedder:
         unique = sorted(set(texts), key=lambda text: (len(text), hashlib.sha256(text.encode()).digest()))
         if not unique:
             return np.zeros((0, int(self._model.config.hidden_size)), dtype=np.float32)
-        starts = range(0, len(unique), self._batch_size)
-        vectors = np.concatenate([self._batch(unique[start : start + self._batch_size]) for start in starts])
+        vectors = []
+        with Meter("embed", len(unique), "text") as meter:
+            for start in range(0, len(unique), self._batch_size):
+                vectors.append(self._batch(unique[start : start + self._batch_size]))
+                meter.advance(len(vectors[-1]))
+        found = np.concatenate(vectors)
         row_of = {text: row for row, text in enumerate(unique)}
-        return vectors[[row_of[text] for text in texts]]
+        return found[[row_of[text] for text in texts]]
 
     @torch.inference_mode()
     def _batch(self, texts: Sequence[str]) -> NDArray[np.float32]:

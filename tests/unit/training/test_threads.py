@@ -97,22 +97,47 @@ def test_the_progress_line_carries_the_warning(monkeypatch, capsys):
     assert "loss 0.5  rate fell" in capsys.readouterr().err
 
 
-def test_a_meter_within_another_is_silent_unless_the_outer_one_is_paused(monkeypatch, capsys):
+def test_of_meters_within_one_another_the_outermost_shows_unless_it_is_paused(monkeypatch, capsys):
     monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
 
-    def inner():
-        with Meter("inner", 1, "pairs") as meter:
-            meter.advance(1)
+    def inner(unit="pairs"):
+        with Meter("inner", 4, unit) as meter:
+            meter.advance(1, "of the inner")
         return capsys.readouterr().err
 
-    with Meter("outer", 2, "pairs") as outer:
-        assert inner() == ""
-        outer.advance(1)
-        assert capsys.readouterr().err.startswith("outer: 1/2")
+    with Meter("outer", 10, "pairs", done=2) as outer:
+        assert inner().startswith("outer: 3/10 (30%)")
+        shown = inner("texts")
+        assert shown.startswith("outer: 2/10 (20%)  0 pairs/s")
+        assert "left" not in shown
+        assert "inner" not in shown
+        outer.advance(8, "of the outer")
+        assert capsys.readouterr().err.startswith("outer: 10/10")
+        shown = inner()  # those of the inner one count already
+        assert shown.startswith("outer: 10/10")
+        assert "of the outer" in shown
         with outer.paused():
-            assert inner().startswith("inner: 1/1")
-        assert inner() == ""
-    assert inner().startswith("inner: 1/1")
+            assert inner().startswith("inner: 1/4")
+    assert inner().startswith("inner: 1/4")
+
+
+def test_a_meter_that_outlives_a_pause_leaves_the_others_alone(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    with Meter("outer", 10, "pairs") as outer:
+        with outer.paused():
+            left = Meter("left", 3, "pairs").__enter__()
+        left.__exit__(None, None, None)
+        outer.advance(1)
+    assert capsys.readouterr().err.startswith("outer: 1/10")
+
+
+@pytest.mark.parametrize(("seconds", "is_shown"), [(0.0, True), (60.0, False)])
+def test_on_a_terminal_work_that_takes_no_time_shows_no_bar(monkeypatch, capsys, seconds, is_shown):
+    monkeypatch.setattr(progress, "BAR_SECONDS", seconds)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with Meter("embed", 2, "text") as meter:
+        meter.advance(1)
+    assert ("embed" in capsys.readouterr().err) is is_shown
 
 
 @pytest.mark.parametrize(

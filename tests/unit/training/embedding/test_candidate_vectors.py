@@ -3,7 +3,11 @@ import gc
 import numpy as np
 import pytest
 
+from tests.models import tiny_model
+from training import progress
 from training.embedding.candidate_vectors import BLOCK_TEXTS, Vectors
+from training.embedding.vectors import CachedEncoder
+from training.models.encoder_embedder import EncoderEmbedder
 
 TEXTS = [str(number) for number in range(BLOCK_TEXTS + 100)]
 
@@ -42,3 +46,17 @@ def test_centred_vectors_outlive_those_that_they_were_made_of():
     del vectors
     gc.collect()
     np.testing.assert_allclose(centred.take(np.array([7])), expected([7], centred=True), atol=1e-5)
+
+
+def test_few_texts_show_how_far_they_are_after_each_batch(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    embedder = EncoderEmbedder(str(tiny_model(tmp_path / "encoder")), batch_size=8)
+    Vectors(
+        CachedEncoder(embedder, tmp_path / "cache"), [f"shoe {number}" for number in range(20)], "query: ", centred=True
+    )
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" (")[0] for line in lines[:3]] == [
+        "embed query: 8/20",
+        "embed query: 16/20",
+        "embed query: 20/20",
+    ]
