@@ -25,12 +25,12 @@ def standard_arms(recipe: PipelineRecipe, only: Sequence[str] = ()) -> list[Arm]
 
     The baseline; translation, where the recipe has backends; on top of that random, easy and hard negatives, filtering,
     and the same number of rows dropped at random (the control of a filter that drops); transfer, where the recipe has
-    memories; and all strategies together.
+    memories and targets, and a teacher if the model is a probe; and all strategies together.
     `only` keeps the arms of these names, and the baseline. ConfigError for a name that is none.
     """
     # What filtering is worth is measured here, also where it would be capped or refused elsewhere.
     recipe = _changed(recipe, "filtering", max_share=1.0, least_auc=0.0)
-    has_transfer = bool(recipe.transfer.memories)
+    has_transfer = _can_transfer(recipe)
     off = _switched(recipe, translation=False, negatives=False, filtering=False, transfer=False)
     arms = [Arm(BASELINE, off)]
     base, prefix = BASELINE, ""
@@ -64,6 +64,11 @@ def with_seed(recipe: PipelineRecipe, run: int) -> PipelineRecipe:
     for section in sections:
         changed = _changed(changed, section, seed=getattr(recipe, section).seed + run)
     return changed
+
+
+def _can_transfer(recipe: PipelineRecipe) -> bool:
+    given = recipe.transfer
+    return bool(given.memories and given.targets) and (given.teacher is not None or recipe.model != "probe")
 
 
 def _kept(arms: list[Arm], only: Sequence[str]) -> list[Arm]:

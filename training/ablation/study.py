@@ -83,13 +83,14 @@ def run_study(arms: Sequence[Arm], store: Store, seeds: int, recoveries: Sequenc
 
     Arms share the stages that are the same for them. `recoveries` are (arm, damaged, whole). A study that was killed
     goes on when it is run again. Weights of models are removed once they have scored. Raises InputError for no arms,
-    ConfigError where arms are judged on different rows.
+    ConfigError where arms are judged on different rows; and, before the first run, what `Pipeline` raises for any arm.
     """
     if not arms:
         raise InputError("ablation: no arms")
+    runs = {arm.name: [Pipeline(with_seed(arm.recipe, seed), store) for seed in range(seeds)] for arm in arms}
     ran: dict[str, _Ran] = {}
     for arm in arms:
-        ran[arm.name] = _run_arm(arm, store, seeds)
+        ran[arm.name] = _run_arm(arm.name, runs[arm.name])
         judged, first = ran[arm.name].judged, ran[arms[0].name].judged
         if (judged.labels, judged.groups) != (first.labels, first.groups):
             raise ConfigError(f"arm {arm.name!r} is judged on other rows than {arms[0].name!r}; expected the same")
@@ -110,12 +111,11 @@ def run_study(arms: Sequence[Arm], store: Store, seeds: int, recoveries: Sequenc
     )
 
 
-def _run_arm(arm: Arm, store: Store, seeds: int) -> _Ran:
+def _run_arm(name: str, runs: Sequence[Pipeline]) -> _Ran:
     outcomes: list[Outcome] = []
     origins: Counter[str] = Counter()
-    for seed in range(seeds):
-        log.info("== %s, seed %d of %d", arm.name, seed + 1, seeds)
-        pipeline = Pipeline(with_seed(arm.recipe, seed), store)
+    for number, pipeline in enumerate(runs, start=1):
+        log.info("== %s, seed %d of %d", name, number, len(runs))
         outcomes.append(pipeline.evaluate(keep_checkpoint=False))
         origins.update(_origins(pipeline.datasets().train))
     columns = [read_logits(outcome.logits) for outcome in outcomes]
@@ -126,10 +126,10 @@ def _run_arm(arm: Arm, store: Store, seeds: int) -> _Ran:
         [outcome.tuned.threshold_for(language) for language in each["language"]]
         for outcome, each in zip(outcomes, columns, strict=True)
     ]
-    split = open_rows(outcomes[0].stages["split"].file(TRAIN), arm.recipe.task)
+    split = open_rows(outcomes[0].stages["split"].file(TRAIN), runs[0].recipe.task)
     seen = sorted({language for language, _ in strata_of(split)})
     judged = JudgedRows(columns[0]["label"], columns[0]["group"], columns[0]["language"], seen)
-    rows = {name: round(count / seeds, 1) for name, count in origins.items()}
+    rows = {name: round(count / len(runs), 1) for name, count in origins.items()}
     return _Ran(judged, outcomes[0].evaluated_on, Scores(np.stack(scores), np.asarray(cuts)), rows)
 
 

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -6,8 +8,10 @@ from relevance.evaluation.metrics import auc
 from training.ablation.arms import standard_arms, with_seed
 from training.ablation.compare import JudgedRows, Scores, difference, draw, measured, recovered
 from training.ablation.report import by_language, markdown, page, plot
-from training.ablation.study import ArmResult, Comparison, Recovery, Study
+from training.ablation.study import ArmResult, Comparison, Recovery, Study, run_study
 from training.pipeline.recipe import PipelineRecipe
+from training.pipeline.store import Store
+from training.reports.charts import Dot, dot_chart
 
 RECIPE = {"name": "x", "task": "qc", "translation": {"backends": ["memory:m.tsv"]}}
 
@@ -44,6 +48,29 @@ def test_transfer_is_an_arm_where_the_recipe_has_memories():
     assert arms["translation, transfer"].against == ("translation",)
     on = [name for name, arm in arms.items() if arm.recipe.transfer.enabled]
     assert on == ["translation, transfer", "all strategies"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "has_arm"),
+    [
+        ({"transfer": {"memories": ["m.tsv"]}}, False),
+        ({"transfer": {"memories": ["m.tsv"], "targets": ["de"]}, "model": "probe"}, False),
+        ({"transfer": {"memories": ["m.tsv"], "targets": ["de"], "teacher": "t"}, "model": "probe"}, True),
+    ],
+)
+def test_transfer_is_no_arm_where_the_recipe_lacks_what_it_needs(changes, has_arm):
+    arms = {arm.name: arm for arm in standard_arms(recipe(**changes))}
+    assert ("translation, transfer" in arms) is arms["all strategies"].recipe.transfer.enabled is has_arm
+
+
+def test_what_is_wrong_with_any_arm_is_told_before_the_first_run(tmp_path, caplog):
+    train = {"train": ["rows.jsonl"]}
+    with caplog.at_level("INFO"), pytest.raises(ConfigError, match=r"data\.train: no file is given"):
+        run_study(standard_arms(recipe()), Store(tmp_path), seeds=1)
+    given = recipe(data=train, negatives={"vet": str(tmp_path / "nowhere")})
+    with caplog.at_level("INFO"), pytest.raises(ConfigError, match=r"negatives\.vet .*nowhere"):
+        run_study(standard_arms(given), Store(tmp_path), seeds=1)
+    assert "==" not in caplog.text
 
 
 def test_only_keeps_arms_by_name_and_refuses_others():
@@ -153,3 +180,16 @@ def test_reports_hold_every_arm_and_escape_names():
     assert shown.count("<svg") == 3  # a chart for each slice
     assert f"{differences['all']:+.3f}" in shown
     assert all(word not in shown for word in ("<script", "<new>", "url(", "http:", "https:"))
+
+
+def test_the_line_of_a_chart_makes_way_for_labels_above_their_rows():
+    def upright(above):
+        dots = [Dot.of("an arm against another", value, (0.01, 0.03)) for value in (0.02, 0.02)]
+        dashed = re.findall(r'<path d="([^"]*)"[^>]*stroke-dasharray: (?!none)', dot_chart("AUC", dots, 0, above=above))
+        return [[float(y) for y in re.findall(r"[ML] \S+ (\S+)", path)] for path in dashed]
+
+    [whole] = upright(above=False)
+    first, second = upright(above=True)
+    assert len(whole) == len(first) == len(second) == 2
+    gap = min(second) - max(first)
+    assert gap > 15  # points, at a font of 13: the label of the second row
