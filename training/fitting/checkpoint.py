@@ -43,7 +43,7 @@ from training.fitting.loop.team import resolve_processes
 from training.fitting.loop.workers import team_of
 from training.fitting.packages import check_packages
 from training.fitting.preparing import encoder_options
-from training.fitting.recipe import Recipe
+from training.fitting.recipe import Recipe, TrainingSection
 from training.fitting.rows.examples import Examples, store_examples, token_ids
 from training.fitting.rows.prior import FittedPrior, fit_prior
 from training.fitting.rows.row_facts import RowFacts, facts_of
@@ -121,7 +121,8 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     prior = fit_prior(job.train, job.recipe.format, job.recipe.seed) if model.spec.prior else None
     inputs = PairInputs(job.recipe.task, job.recipe.format, tokenizer, model.spec.overlap, prior and prior.table)
     examples, dev = _examples(job, inputs, work, facts, prior)
-    set_head(model, tokenizer, examples.pairs, examples.targets, examples.weights, job.recipe.seed)
+    with _reading(model, job.recipe.training):
+        set_head(model, tokenizer, examples.pairs, examples.targets, examples.weights, job.recipe.seed)
     cosines = _cosines(model, tokenizer, dev)
     processes, ids = resolve_processes(job.recipe.training.processes), token_ids(examples, dev)
     with team_of(processes, work, follow, job.recipe, work, encoder, work / TRAIN_FOLDER, ids) as team:
@@ -210,6 +211,17 @@ def _examples(
         store_examples(work / TRAIN_FOLDER, job.train, train, facts, None if prior is None else prior.features),
         store_examples(work / DEV_FOLDER, job.dev, dev),
     )
+
+
+def _reading(model: CrossEncoder, section: TrainingSection) -> torch.autocast:
+    """Return the precision in which a kernel head reads its rows, which are all of them: the run's, on a CPU.
+
+    Others start from few rows, in fp32.
+    """
+    device, family = next(model.parameters()).device, model.encoder.config.model_type
+    is_kernel = model.spec.kind is HeadKind.KERNEL
+    is_fast = is_kernel and resolve_precision(section.precision, device, family) == "bf16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_fast)
 
 
 def _cosines(model: CrossEncoder, tokenizer: PairTokenizer, dev: Examples) -> NDArray[np.float64] | None:
