@@ -53,10 +53,10 @@ def transfer(run: StageRun) -> Report:
     from training.fitting.evaluation.scorer import KeptScorer, model_scorer
     from training.transfer.stage import Sources
     from training.transfer.stage import transfer as add_rows
-    from training.translation.backends.memory_files import read_units
+    from training.translation.backends.memory_files import units_of
 
     section, task = run.recipe.transfer, run.recipe.task
-    units = [unit for path in section.memories for unit in read_units(path, skip_bad=section.skip_bad_units)[0]]
+    units = units_of(section.memories, skip_bad=section.skip_bad_units)
     folder = _own_teacher(run) if section.teacher is None else section.teacher
     teacher = KeptScorer(model_scorer(folder, task, "teacher"), run.caches.folder / "logits")
     sources = Sources(units, held_out=chained(run.stored(DEV), run.stored(TEST)))

@@ -47,7 +47,7 @@ def align(
     from training.data.keep_out import read_kept_out
     from training.data.stored.rows import chained
     from training.models.base.base_models import resolve_base_model
-    from training.translation.backends.memory_files import read_units
+    from training.translation.backends.memory_files import units_of
 
     inputs = [Path(name), *files.memory, *(files.keep_out or ())]
     check_files([], inputs, others=[files.report, out], overwrite=output.overwrite)
@@ -55,7 +55,7 @@ def align(
     if files.keep_out and files.task is None:
         raise ConfigError("--keep-out without --task: expected the task of its rows, qc, qi or rerank")
     held = read_kept_out(files.keep_out, files.task, files.reading) if files.keep_out and files.task else []
-    units = [unit for path in files.memory for unit in read_units(path, skip_bad=files.skip_bad_units)[0]]
+    units = units_of(files.memory, skip_bad=files.skip_bad_units)
     report = run(resolve_base_model(name), units, options, out, chained(*held), overwrite=output.overwrite)
     if files.report is not None:
         write_text(files.report, report.model_dump_json(indent=2) + "\n")

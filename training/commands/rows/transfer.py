@@ -42,11 +42,11 @@ def transfer(
     from training.data.stored.rows import chained
     from training.transfer.stage import Sources
     from training.transfer.stage import transfer as run
-    from training.translation.backends.memory_files import read_units
+    from training.translation.backends.memory_files import units_of
 
     more = files.more
     more.check(file, out, task, [files.teacher, *files.memory], output)
-    units = [unit for path in files.memory for unit in read_units(path, skip_bad=files.skip_bad_units)[0]]
+    units = units_of(files.memory, skip_bad=files.skip_bad_units)
     teacher = more.scorer(files.teacher, task, "teacher", out)
     given = more.read(file, task)
     sources = Sources(units, given.candidates, chained(*given.held))

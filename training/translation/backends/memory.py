@@ -11,7 +11,7 @@ from pathlib import Path
 from relevance.tasks import UNKNOWN_LANGUAGE
 from training.data.groups import group_key
 from training.endpoint.budget import Cost
-from training.translation.backends.memory_files import Unit, read_units
+from training.translation.backends.memory_files import Unit, units_of
 
 
 class MemoryTranslator:
@@ -35,9 +35,8 @@ class MemoryTranslator:
 
     @classmethod
     def from_files(cls, paths: Sequence[Path], *, skip_bad: bool = False) -> "MemoryTranslator":
-        """Read files as `read_units` does, with its errors; the first file that has a text wins."""
-        units = [unit for path in paths for unit in read_units(path, skip_bad=skip_bad)[0]]
-        return cls(units, "memory:" + "+".join(path.name for path in paths))
+        """Read files as `units_of` does, with its errors and warnings; the first file that has a text wins."""
+        return cls(units_of(paths, skip_bad=skip_bad), "memory:" + "+".join(path.name for path in paths))
 
     def supports(self, source: str, target: str) -> bool:
         """Whether any text of `source` has a translation into `target`."""

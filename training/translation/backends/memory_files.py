@@ -63,6 +63,17 @@ def read_units(path: Path, *, skip_bad: bool = False) -> tuple[list[Unit], ReadR
     return units, report
 
 
+def units_of(paths: Iterable[Path], *, skip_bad: bool = False) -> list[Unit]:
+    """Return the units of all files. Raises as `read_units` does; warns of the lines that `skip_bad` leaves out."""
+    units: list[Unit] = []
+    for path in paths:
+        found, report = read_units(path, skip_bad=skip_bad)
+        units += found
+        if bad := report.bad_rows:
+            log.warning("%s: %d of %d units left out; the first: %s", path, len(bad), report.total, bad[0].lines()[0])
+    return units
+
+
 def _json_lines(part: Part) -> Iterator[_Found]:
     lines = ((number, line, problem) for number, line, problem in lines_of(part) if problem or line.strip())
     records = [(problem or _parsed(line), number, line) for number, line, problem in lines]
