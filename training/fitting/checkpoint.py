@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from relevance.errors import ConfigError, InputError
+from relevance.errors import InputError
 from relevance.evaluation.metrics import auc
 from relevance.model.card import DEV_PAIRS_FILE, ModelCard
 from relevance.model.heads import HeadKind
 from relevance.model.inputs import PairInputs
 from relevance.storage.files import whole_folder
 from relevance.storage.locks import output_lock
+from relevance.storage.outputs import check_outputs
 from relevance.tasks import LabeledPair, Pair
 from relevance.text.tokenization import PairTokenizer
 from training.data.groups import linked_groups
@@ -90,7 +91,7 @@ def train(job: Job, *, overwrite: bool = False) -> ModelCard:
     MachineError where another run is writing `out` or the disk is full.
     """
     with output_lock(job.out):
-        _check_free(job.out, overwrite)
+        check_outputs([job.out], overwrite=overwrite)
         check_packages(job.recipe)
         job = replace(job, train=on_disk(job.train))
         _check(job)
@@ -144,14 +145,9 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
         if cosines is not None:
             np.save(folder / DEV_COSINES_FILE, cosines)
         _write_run(folder, job, outcome, facts)
-        _check_free(job.out, overwrite)  # again, since training took long
+        check_outputs([job.out], overwrite=overwrite)  # again, since training took long
     shutil.rmtree(work)
     return card
-
-
-def _check_free(out: Path, overwrite: bool) -> None:
-    if out.exists() and not overwrite:
-        raise ConfigError(f"output {out}: exists already; expected a new folder, or --overwrite")
 
 
 def _check(job: Job) -> None:

@@ -338,8 +338,15 @@ def test_the_work_on_another_base_model_is_not_taken_up(tmp_path, caplog):
 
 def test_an_existing_output_is_kept(base, tmp_path):
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
     with pytest.raises(ConfigError, match="exists already"):
         train(Job(recipe(base), rows(8), rows(8), tmp_path / "out"))
+
+
+def test_an_empty_folder_is_filled(base, tmp_path):
+    (tmp_path / "out").mkdir()
+    train(Job(recipe(base), rows(48), rows(8, 40), tmp_path / "out"))
+    assert ModelCard.load(tmp_path / "out").task is Task.QC
 
 
 def test_one_class_is_refused(base, tmp_path):
