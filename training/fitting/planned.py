@@ -19,10 +19,16 @@ from training.fitting.preparing import encoder_options
 from training.fitting.recipe import Recipe
 from training.fitting.rows.truncation import encode_rows
 from training.fitting.servable import check_base, check_lengths
-from training.models.base.base_models import BaseModel, load_base_config, load_base_tokenizer, resolve_base_model
+from training.models.base.base_models import (
+    BaseModel,
+    load_base_config,
+    load_base_tokenizer,
+    pad_id_of,
+    resolve_base_model,
+)
 from training.models.base.prepared import EncoderOptions
 from training.models.base.vocabulary import needed_ids
-from training.models.cross_encoder import SCORED_TOKENS, CrossEncoder, dropout_of, head_spec, pad_id_of, without_pooler
+from training.models.cross_encoder import SCORED_TOKENS, CrossEncoder, dropout_of, head_spec, without_pooler
 from training.models.first_token import keep_first_token
 from training.models.memory import peak_bytes
 

@@ -17,7 +17,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
-    PreTrainedTokenizerBase,
 )
 
 from relevance.errors import CheckpointError, ConfigError
@@ -25,6 +24,7 @@ from relevance.model.card import HEAD_FILE, TOKENIZER_FILE, ModelCard
 from relevance.model.heads import HeadKind, HeadSpec
 from relevance.text.prompt import Prompt
 from relevance.text.tokenization import PairTokenizer, TokenizedPair, batches
+from training.models.base.base_models import pad_id_of
 from training.models.base.quiet import quiet_bars, quiet_tokenizers, quiet_weights
 from training.models.dropout import use_byte_dropout
 from training.models.first_token import keep_first_token
@@ -191,14 +191,6 @@ def load_tokenizer(folder: Path, max_length: int, prompt: Prompt | None = None) 
     with quiet_tokenizers():
         tokenizer = AutoTokenizer.from_pretrained(folder)
     return PairTokenizer.from_file(folder / TOKENIZER_FILE, max_length, pad_id_of(tokenizer, folder), prompt)
-
-
-def pad_id_of(tokenizer: PreTrainedTokenizerBase, model: Path | str) -> int:
-    """Return the id of padding. Raises ConfigError where a tokenizer has neither a padding nor an end token."""
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    if pad_id is None:
-        raise ConfigError(f"base model {model}: its tokenizer has neither a padding nor an end token; expected one")
-    return int(pad_id)
 
 
 @torch.inference_mode()

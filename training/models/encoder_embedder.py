@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.models.base.base_models import load_base_encoder, load_base_tokenizer, resolve_base_model
+from training.models.base.base_models import load_base_encoder, load_padding_tokenizer, resolve_base_model
 from training.progress import Meter
 from training.sources import code_key
 from training.threads import use_free_cores
@@ -39,7 +39,7 @@ class EncoderEmbedder:
         self.key = json.dumps([base.revision, batch_size, max_length, code])
         self._prefix, self._batch_size, self._max_length = prefix, batch_size, max_length
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._tokenizer = load_base_tokenizer(base)
+        self._tokenizer = load_padding_tokenizer(base)
         self._model = load_base_encoder(base)[0].eval().to(self._device)
 
     def with_prefix(self, prefix: str) -> Self:

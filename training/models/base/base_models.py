@@ -24,6 +24,7 @@ from transformers import (
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
@@ -115,6 +116,21 @@ def load_base_tokenizer(base: BaseModel) -> PreTrainedTokenizerFast:
     """Return the tokenizer. Raises CheckpointError where it cannot be loaded."""
     with quiet_tokenizers(), naming_faults(base, "tokenizer"):
         return AutoTokenizer.from_pretrained(**base.source)
+
+
+def load_padding_tokenizer(base: BaseModel) -> PreTrainedTokenizerFast:
+    """Return the tokenizer; it pads with its end token where it has no padding token. Raises as `pad_id_of`, too."""
+    tokenizer = load_base_tokenizer(base)
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_id_of(tokenizer, base.path))
+    return tokenizer
+
+
+def pad_id_of(tokenizer: PreTrainedTokenizerBase, model: Path | str) -> int:
+    """Return the id of padding. Raises ConfigError where a tokenizer has neither a padding nor an end token."""
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    if pad_id is None:
+        raise ConfigError(f"base model {model}: its tokenizer has neither a padding nor an end token; expected one")
+    return int(pad_id)
 
 
 def load_base_encoder(base: BaseModel) -> tuple[PreTrainedModel, frozenset[str]]:
