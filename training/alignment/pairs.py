@@ -22,11 +22,15 @@ class Translated:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Pairs to train on, pairs that are only measured (no source text is in both), and how many were held out."""
+    """Pairs to train on, and pairs that are only measured; no source text is in both.
+
+    `held_out` pairs are left out for one of their texts, `not_drawn` ones because there are more than `most_pairs`.
+    """
 
     train: list[Translated]
     measured: list[Translated]
     held_out: int
+    not_drawn: int
 
 
 def parts(units: Iterable[Unit], options: AlignmentOptions, held: set[str]) -> Parts:
@@ -36,21 +40,23 @@ def parts(units: Iterable[Unit], options: AlignmentOptions, held: set[str]) -> P
     pairs are left, or too few pairs for one batch.
     """
     every = list(dict.fromkeys(_pairs(units, options.source_language)))
-    free = [each for each in every if held.isdisjoint((group_key(each.source), group_key(each.text)))]
+    drawn = free = [each for each in every if held.isdisjoint((group_key(each.source), group_key(each.text)))]
     random = np.random.default_rng(options.seed)
     if len(free) > options.most_pairs:
-        free = [free[place] for place in np.sort(random.permutation(len(free))[: options.most_pairs])]
-    sources = list(dict.fromkeys(each.source for each in free))
+        drawn = [free[place] for place in np.sort(random.permutation(len(free))[: options.most_pairs])]
+    sources = list(dict.fromkeys(each.source for each in drawn))
     count = min(MOST_HELD_OUT, max(1, round(HELD_OUT_SHARE * len(sources))))
     measured = {sources[place] for place in random.permutation(len(sources))[:count]}
-    train = [each for each in free if each.source not in measured]
+    train = [each for each in drawn if each.source not in measured]
+    held_out, not_drawn = len(every) - len(free), len(free) - len(drawn)
     if len(train) < options.batch_size:
         raise InputError(
-            f"alignment: {len(train):,} pairs of a text and a translation to train on, of {len(every):,} less "
-            f"{len(every) - len(free):,} held out or beyond most_pairs; expected at least batch_size = "
-            f"{options.batch_size}, of units with an original or a text in {options.source_language!r}"
+            f"alignment: {len(train):,} pairs of a text and a translation to train on; expected at least batch_size = "
+            f"{options.batch_size}. There are {len(every):,} pairs of an original, or a text in "
+            f"{options.source_language!r}: {held_out:,} are held out, {not_drawn:,} beyond most_pairs, "
+            f"{len(drawn) - len(train):,} only measured"
         )
-    return Parts(train, [each for each in free if each.source in measured], len(every) - len(free))
+    return Parts(train, [each for each in drawn if each.source in measured], held_out, not_drawn)
 
 
 def _pairs(units: Iterable[Unit], source_language: str) -> Iterable[Translated]:

@@ -4,7 +4,9 @@ from relevance.storage.strict import StrictModel
 
 
 class AlignmentReport(StrictModel):
-    """`pairs` are trained on, by the translation's language; `held_out` were left out.
+    """`pairs` are trained on, by the translation's language; `held_out` and `not_drawn` ones were left out.
+
+    Of the first, a text is a held-out query; the others are beyond `most_pairs`.
 
     `measured` pairs were not trained on: of so many translations, the nearest of `sources` source texts is its own in
     the share `before` and `after`.
@@ -12,6 +14,7 @@ class AlignmentReport(StrictModel):
 
     pairs: dict[str, int]
     held_out: int
+    not_drawn: int
     measured: int
     sources: int
     before: float
@@ -22,6 +25,7 @@ class AlignmentReport(StrictModel):
         by_language = ", ".join(f"{count:,} {language}" for language, count in self.pairs.items())
         return (
             f"aligned on {sum(self.pairs.values()):,} pairs of a text and its translation ({by_language}), "
-            f"{self.held_out:,} held out; of {self.measured:,} translations not trained on, {self.after:.0%} are "
-            f"nearest to their own source, of {self.sources:,}; before, {self.before:.0%}"
+            f"{self.held_out:,} held out, {self.not_drawn:,} beyond most_pairs; of {self.measured:,} translations not "
+            f"trained on, {self.after:.0%} are nearest to their own source, of {self.sources:,}; before, "
+            f"{self.before:.0%}"
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 from relevance.errors import ConfigError
 from relevance.storage.files import whole_folder
 from relevance.storage.locks import output_lock
+from relevance.storage.outputs import check_outputs
 from relevance.tasks import LabeledPair
 from training.alignment.options import AlignmentOptions
 from training.alignment.pairs import parts
@@ -23,7 +24,16 @@ from training.data.groups import held_keys
 from training.data.provenance import fingerprint
 from training.fitting.loop.precision import resolve_precision, training_device
 from training.fitting.loop.snapshots import open_work
-from training.models.base.base_models import BaseModel, load_base_encoder, load_base_tokenizer, resolve_base_model
+from training.fitting.servable import check_family, positions
+from training.models.base.base_models import (
+    BaseModel,
+    load_base_config,
+    load_base_encoder,
+    load_base_tokenizer,
+    load_padding_tokenizer,
+    pad_id_of,
+    resolve_base_model,
+)
 from training.models.base.packaged import PROVENANCE_FILE
 from training.models.base.prepared import EncoderOptions, prepare_encoder
 from training.models.base.quiet import quiet_bars
@@ -43,12 +53,12 @@ def align(
     """Write `base`, cut and aligned, as an ordinary transformers folder at `out`, whole or not at all.
 
     Pairs of which a text is a query of `held_out` are left out. An interrupted run of the same job continues.
-    ConfigError where `out` exists and may not be replaced, InputError for too few pairs, MachineError where another run
-    is writing `out` or the disk is full.
+    ConfigError where `out` exists and may not be replaced, or the options or the architecture do not fit; InputError
+    for too few pairs; MachineError where another run is writing `out` or the disk is full.
     """
     with output_lock(out):
-        if out.exists() and not overwrite:
-            raise ConfigError(f"output {out}: exists already; expected a new folder, or --overwrite")
+        check_outputs([out], overwrite=overwrite)
+        _check(base, options)
         found = parts(units, options, held_keys(held_out))
         texts = [[(each.source, each.text) for each in some] for some in (found.train, found.measured)]
         work = out.parent / f".{out.name}.work"
@@ -64,12 +74,13 @@ def align(
             prepare_encoder(base, work / "encoder", EncoderOptions(options.layers))
         cut = resolve_base_model(str(work / "encoder"))
         encoder, absent = load_base_encoder(cut)
-        aligner = Aligner(encoder, load_base_tokenizer(cut), options, work)
+        aligner = Aligner(encoder, load_padding_tokenizer(cut), options, work)
         aligner.run(found.train)
         before, after = aligner.found_first(found.measured)
         report = AlignmentReport(
             pairs=dict(sorted(Counter(each.language for each in found.train).items())),
             held_out=found.held_out,
+            not_drawn=found.not_drawn,
             measured=len(found.measured),
             sources=len({each.source for each in found.measured}),
             before=before,
@@ -83,6 +94,14 @@ def align(
             provenance.write_text(_noted(provenance, options, report), encoding="utf-8")
         shutil.rmtree(work)
     return report
+
+
+def _check(base: BaseModel, options: AlignmentOptions) -> None:
+    """Raise ConfigError where texts can be longer than the model reads, or no model of its architecture is served."""
+    check_family(base)
+    most = positions(load_base_config(base).get_text_config(), pad_id_of(load_base_tokenizer(base), base.path))
+    if most is not None and most < options.max_length:
+        raise ConfigError(f"max_length {options.max_length}: the model has {most} positions")
 
 
 def _noted(provenance: Path, options: AlignmentOptions, report: AlignmentReport) -> str:

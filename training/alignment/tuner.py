@@ -30,7 +30,7 @@ from training.threads import use_free_cores
 log = logging.getLogger(__name__)
 
 CENTRE_TEXTS, BATCH_TEXTS = 2048, 64
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+ADVICE = "lower learning_rate (a third), or raise warmup_share"
 
 
 class Aligner:
@@ -40,7 +40,8 @@ class Aligner:
         self, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, options: AlignmentOptions, work: Path
     ) -> None:
         self._device = training_device()
-        self._precision = resolve_precision("auto", self._device, encoder.config.model_type)
+        # Not fp16: small gradients would be lost without a scale.
+        self._is_bf16 = resolve_precision("auto", self._device, encoder.config.model_type) == "bf16"
         self._tokenizer, self._options = tokenizer, options
         self._encoder = encoder.to(self._device)
         self._before = copy.deepcopy(self._encoder).eval().requires_grad_(False)
@@ -51,7 +52,7 @@ class Aligner:
 
     def run(self, pairs: Sequence[Translated]) -> None:
         """Train the encoder on `pairs`. Raises DivergedError where its weights leave the finite numbers."""
-        steps, guard = batches(pairs, self._options), Guard()
+        steps, guard = batches(pairs, self._options), Guard(ADVICE)
         some = self._vectors(self._before, [each.source for each in pairs[:CENTRE_TEXTS]])
         self._centre = torch.from_numpy(some.mean(axis=0)).to(self._device)
         matrices = [each for each in self._trained if each.dim() > 1]
@@ -93,7 +94,7 @@ class Aligner:
         sources = [each.source for each in pairs]
         kept = sources[: len(sources) // KEPT_SHARE]
         self._encoder.train()
-        with torch.autocast(self._device.type, _DTYPES.get(self._precision), enabled=self._precision in _DTYPES):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_bf16):
             with torch.no_grad():
                 goals = self._unit(self._before, sources)
             texts = self._unit(self._encoder, [each.text for each in pairs])
@@ -127,8 +128,12 @@ class Aligner:
     @torch.no_grad()
     def _vectors(self, model: PreTrainedModel, texts: Sequence[str]) -> NDArray[np.float32]:
         model.eval()
-        starts = range(0, len(texts), BATCH_TEXTS)
-        return np.concatenate([self._mean(model, texts[at : at + BATCH_TEXTS]).cpu().numpy() for at in starts])
+        found = []
+        with Meter("embed", len(texts), "text") as meter:
+            for start in range(0, len(texts), BATCH_TEXTS):
+                found.append(self._mean(model, texts[start : start + BATCH_TEXTS]).cpu().numpy())
+                meter.advance(len(found[-1]))
+        return np.concatenate(found)
 
     def _restored(self, optimizer: torch.optim.Optimizer) -> int:
         """Take up the last snapshot, if there is one, and return the step to continue from."""

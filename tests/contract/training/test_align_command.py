@@ -10,9 +10,11 @@ from relevance.tasks import LabeledPair, Pair, Task
 from tests.contract.training.test_negatives_command import labelled
 from tests.models import tiny_model
 from training.commands.models.align import align
+from training.commands.models.train import encoder
 from training.data.splits import write_pairs
 from training.fitting.checkpoint import Job, train
 from training.fitting.recipe import Recipe
+from training.models.base.base_models import resolve_base_model
 
 WORDS = {"cups": "tassen", "shoes": "schuhe", "lamps": "lampen", "balls": "bälle"}
 STUFFS = {"tin": "blech", "wood": "holz", "glass": "glas", "paper": "papier"}
@@ -41,6 +43,8 @@ def test_a_model_with_a_kernel_head_is_made_from_an_aligned_encoder(base, memory
     recipe = {"name": "tiny", "task": "qc", "base_model": str(out), "head": head, "training": settings}
     train(Job(Recipe.model_validate(recipe), labelled(32), labelled(24, 100), tmp_path / "model"))
     assert ModelCard.load(tmp_path / "model").base_model.endswith("(aligned)")
+    encoder(str(out), tmp_path / "again", layers=1)
+    assert resolve_base_model(str(tmp_path / "again")).name.endswith("(aligned)")
 
 
 def test_queries_of_dev_are_kept_out(base, memory, tmp_path):
@@ -70,9 +74,11 @@ def test_wrong_input_is_named_and_nothing_is_written(base, memory, tmp_path, opt
     assert not (tmp_path / "out").exists()
 
 
-def test_broken_lines_of_a_memory_are_named_together(base, memory, tmp_path):
+def test_broken_lines_of_a_memory_are_named_together(base, memory, tmp_path, caplog):
     memory.write_text(memory.read_text() + "one\n" * 2)
     with pytest.raises(InputError, match="2 bad of 18 rows"):
         align(base, tmp_path / "out", memory=[memory], batch_size=4)
+    (tmp_path / "out").mkdir()  # an empty folder counts as absent
     align(base, tmp_path / "out", memory=[memory], batch_size=4, skip_bad_units=True)
+    assert "2 of 18 units left out; the first: " in caplog.text
     assert (tmp_path / "out" / "config.json").is_file()

@@ -21,39 +21,40 @@ TRY = "lower training.learning_rate (a third), or raise training.warmup_share"
 
 
 class Guard:
-    """Watches a run's losses, gradient norms and evaluations. Checks raise DivergedError: the cause, what to try."""
+    """Watches a run's losses, gradient norms and evaluations. Checks raise DivergedError: the cause, and `advice`."""
 
-    def __init__(self) -> None:
+    def __init__(self, advice: str = TRY) -> None:
+        self.advice = advice
         self.still = 0  # steps in a row without a gradient
         self.widest = 0.0  # largest standard deviation of dev logits yet
 
     def after_step(self, step: int, loss: float, norm: float) -> None:
         """Check the loss and the norm of the gradient of a step."""
         if not math.isfinite(loss):
-            raise DivergedError(f"training loss {loss} at step {step}: expected a finite number; {TRY}")
+            raise DivergedError(f"training loss {loss} at step {step}: expected a finite number; {self.advice}")
         self.still = self.still + 1 if norm < LEAST_GRADIENT else 0
         if self.still >= LEAST_GRADIENT_STEPS:
             raise DivergedError(
                 f"step {step}: the gradient's norm is {norm:.1g}, for {self.still} steps in a row, so nothing is "
-                f"learnt any more; {TRY}"
+                f"learnt any more; {self.advice}"
             )
 
     def after_evaluation(self, step: int, logits: NDArray[np.float32], aucs: Sequence[float], error: float) -> None:
         """Check the dev logits of a step, and the AUC of all evaluations up to it; `error` is that of chance."""
         if not np.isfinite(logits).all():
-            raise DivergedError(f"dev logits after step {step} are not finite; {TRY}")
+            raise DivergedError(f"dev logits after step {step} are not finite; {self.advice}")
         spread = float(logits.std())
         self.widest = max(self.widest, spread)
         if len(logits) > 1 and spread < max(LEAST_SPREAD, LEAST_SPREAD_SHARE * self.widest):
             raise DivergedError(
                 f"step {step}: all dev rows have nearly the same score (their logits' standard deviation is "
-                f"{spread:.1g}): the run has collapsed; {TRY}"
+                f"{spread:.1g}): the run has collapsed; {self.advice}"
             )
         best = max(aucs)
         if best - 0.5 > CLEAR_ERRORS * error and aucs[-1] - 0.5 < CHANCE_ERRORS * error:
             raise DivergedError(
                 f"step {step}: dev AUC {aucs[-1]:.3f} is that of chance, and was {best:.3f} before: the run has "
-                f"collapsed; {TRY}"
+                f"collapsed; {self.advice}"
             )
 
 

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from transformers import T5Config, T5Model
 
-from relevance.errors import ConfigError, InputError, MachineError
+from relevance.errors import ConfigError, DivergedError, InputError, MachineError
 from relevance.storage.locks import output_lock
 from relevance.tasks import LabeledPair, Pair
 from tests.models import tiny_model
@@ -66,11 +67,40 @@ def test_any_architecture_is_aligned(tmp_path, family):
     assert resolve_base_model(str(tmp_path / "out")).revision != model.revision
 
 
+def test_a_tokenizer_without_padding_pads_with_its_end(tmp_path):
+    folder, padded = (tiny_model(tmp_path / name, "llama") for name in ("bare", "padded"))
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        content = {key: value for key, value in json.loads((folder / file).read_text()).items() if key != "pad_token"}
+        (folder / file).write_text(json.dumps(content))
+    options = AlignmentOptions(batch_size=8, max_length=6)
+    for model in (folder, padded):
+        align(resolve_base_model(str(model)), UNITS, options, tmp_path / f"{model.name} aligned")
+    found, expected = (weights(tmp_path / f"{name} aligned") for name in ("bare", "padded"))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    texts = ["red shoe", "a much longer text of a blue lamp"]
+    vectors = [EncoderEmbedder(str(tmp_path / f"{name} aligned")).embed(texts) for name in ("bare", "padded")]
+    np.testing.assert_array_equal(*vectors)
+
+
+def test_without_bf16_a_gpu_trains_in_fp32(base, tmp_path, monkeypatch):
+    options = AlignmentOptions(batch_size=8)
+    for precision in ("fp32", "fp16", "bf16"):
+        monkeypatch.setattr(tuner, "resolve_precision", lambda *_, precision=precision: precision)
+        align(base, UNITS, options, tmp_path / precision)
+    fp32, fp16, bf16 = (weights(tmp_path / precision) for precision in ("fp32", "fp16", "bf16"))
+    assert all(torch.equal(fp32[name], fp16[name]) for name in fp32)
+    assert not all(torch.equal(fp32[name], bf16[name]) for name in fp32)
+
+
 class StoppedError(Exception):
     pass
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(base, tmp_path, monkeypatch):
+STEPS = 4 * (34 // 8)
+
+
+@pytest.mark.parametrize("done", [7, STEPS])
+def test_an_interrupted_run_goes_on_to_the_same_weights(base, tmp_path, monkeypatch, done):
     options = OPTIONS.model_copy(update={"epochs": 4})
     align(base, UNITS, options, tmp_path / "whole")
     monkeypatch.setattr(snapshots, "SNAPSHOT_SECONDS", -1.0)
@@ -78,20 +108,26 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(base, tmp_path, monkeypa
     steps = []
 
     def step(self, pairs):
-        if len(steps) == 7:
+        if len(steps) == done:
             raise StoppedError
         steps.append(pairs)
         return loss(self, pairs)
 
+    def stop(*_):
+        raise StoppedError
+
     loss = tuner.Aligner._loss
-    monkeypatch.setattr(tuner.Aligner, "_loss", step)
-    with pytest.raises(StoppedError):
-        align(base, UNITS, options, tmp_path / "out")
+    with monkeypatch.context() as dying:
+        dying.setattr(tuner.Aligner, "_loss", step)
+        dying.setattr(tuner.Aligner, "found_first", stop)  # between training and the writing of the result
+        with pytest.raises(StoppedError):
+            align(base, UNITS, options, tmp_path / "out")
+    assert len(steps) == done
     assert not (tmp_path / "out").exists()
     steps.clear()
     monkeypatch.setattr(tuner.Aligner, "_loss", lambda self, pairs: (steps.append(pairs), loss(self, pairs))[1])
     align(base, UNITS, options, tmp_path / "out")
-    assert len(steps) == 4 * (34 // 8) - 7
+    assert len(steps) == STEPS - done
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "out")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole if "pooler" not in name)
 
@@ -132,7 +168,9 @@ def test_a_batch_has_texts_of_like_length_and_an_epoch_each_pair_once():
 def test_more_pairs_than_asked_are_sampled():
     found = parts(UNITS, AlignmentOptions(batch_size=8, most_pairs=20), set())
     assert len(found.train) + len(found.measured) == 20
-    assert found.held_out == 16
+    assert (found.held_out, found.not_drawn) == (0, 16)
+    found = parts(UNITS, AlignmentOptions(batch_size=8, most_pairs=20), {"red shoe"})
+    assert (found.held_out, found.not_drawn) == (1, 15)
 
 
 def test_wrong_input_is_named_and_nothing_is_written(base, tmp_path):
@@ -144,9 +182,21 @@ def test_wrong_input_is_named_and_nothing_is_written(base, tmp_path):
         align(base, either_way, french, tmp_path / "out")
     with pytest.raises(ConfigError, match="layers 9"):
         align(base, UNITS, options.model_copy(update={"layers": 9}), tmp_path / "out")
+    with pytest.raises(ConfigError, match="max_length 131: the model has 130 positions"):
+        align(base, UNITS, options.model_copy(update={"max_length": 131}), tmp_path / "out")
+    with pytest.raises(DivergedError, match=r"lower learning_rate .* or raise warmup_share"):
+        align(base, UNITS, options.model_copy(update={"temperature": 1e-39}), tmp_path / "out")
     with output_lock(tmp_path / "out"), pytest.raises(MachineError, match="in use by process"):
         align(base, UNITS, options, tmp_path / "out")
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
     with pytest.raises(ConfigError, match="exists already"):
         align(base, UNITS, options, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_an_encoder_decoder_is_refused_before_training(tmp_path):
+    config = T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    T5Model(config).save_pretrained(tmp_path / "t5")
+    with pytest.raises(ConfigError, match="architecture 't5' cannot be served, it is an encoder-decoder"):
+        align(resolve_base_model(str(tmp_path / "t5")), UNITS, AlignmentOptions(batch_size=8), tmp_path / "out")
