@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from relevance.evaluation.intervals import Interval
 from training.ablation.study import ArmResult, Study
+from training.data.extras import MADE
 from training.reports.charts import Dot, IntervalRow, dot_chart, interval_chart
 from training.reports.template import render_page
 
@@ -125,7 +126,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _rows(arm: ArmResult) -> str:
-    made = [f"{count:,.0f} {name}" for name, count in arm.rows.items() if name in ("translation", "negative")]
+    made = [f"{count:,.0f} {name}" for name, count in arm.rows.items() if name in MADE]
     return f"{arm.rows['all']:,.0f}" + (f" (with {', '.join(made)})" if made else "")
 
 

@@ -15,12 +15,12 @@ from training.data.values import plain_id
 SOURCE_ID = "source_id"
 MERGED_IDS = "merged_ids"
 MERGED_SOURCE_IDS = "merged_source_ids"
-_MADE = frozenset({"translation", "negative", "transfer"})
+MADE = ("translation", "negative", "transfer")  # a row's `source` where it was made
 
 
 def is_made(row: LabeledPair) -> bool:
     """Return whether a row was made: a translation, a sampled negative, or a row that a model taught."""
-    return row.extra.get("source") in _MADE
+    return row.extra.get("source") in MADE
 
 
 def is_negative(row: LabeledPair) -> bool:
