@@ -15,6 +15,7 @@ from typing import Any
 from relevance.errors import ConfigError
 from relevance.evaluation.metrics import Report
 from relevance.storage.outputs import check_outputs, write_text
+from training.data.files.parts import parts_of
 from training.fitting.evaluation.calibration import Tuned
 from training.fitting.evaluation.scorer import check_model
 from training.fitting.packages import check_packages
@@ -56,6 +57,8 @@ class Pipeline:
             check_packages(recipe.fine_tuning())
         files = (*recipe.data.train, *recipe.data.dev, *recipe.data.test)
         check_outputs([store.folder], [path for path in files if path.is_dir()], overwrite=True)
+        for path in files:
+            parts_of(path)  # raises where one cannot be read
         _check_late(recipe)
         self.recipe, self.store = recipe, store
         self.caches = Caches(store.folder / "cache")

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from relevance.errors import ConfigError
+from relevance.errors import ConfigError, InputError
 from relevance.evaluation.metrics import auc
 from training.ablation.arms import standard_arms, with_seed
 from training.ablation.compare import JudgedRows, Scores, difference, draw, measured, recovered
@@ -64,10 +64,13 @@ def test_transfer_is_no_arm_where_the_recipe_lacks_what_it_needs(changes, has_ar
 
 
 def test_what_is_wrong_with_any_arm_is_told_before_the_first_run(tmp_path, caplog):
-    train = {"train": ["rows.jsonl"]}
+    (tmp_path / "rows.jsonl").touch()
+    data = {"train": [str(tmp_path / "rows.jsonl")]}
     with caplog.at_level("INFO"), pytest.raises(ConfigError, match=r"data\.train: no file is given"):
         run_study(standard_arms(recipe()), Store(tmp_path), seeds=1)
-    given = recipe(data=train, negatives={"vet": str(tmp_path / "nowhere")})
+    with caplog.at_level("INFO"), pytest.raises(InputError, match=r"no\.jsonl: cannot be read"):
+        run_study(standard_arms(recipe(data={"train": ["no.jsonl"]})), Store(tmp_path), seeds=1)
+    given = recipe(data=data, negatives={"vet": str(tmp_path / "nowhere")})
     with caplog.at_level("INFO"), pytest.raises(ConfigError, match=r"negatives\.vet .*nowhere"):
         run_study(standard_arms(given), Store(tmp_path), seeds=1)
     assert "==" not in caplog.text
@@ -162,14 +165,18 @@ def test_reports_hold_every_arm_and_escape_names():
         test_groups=100,
         always_yes_f1=dict.fromkeys(parts, 0.66),
         arms=[
-            ArmResult(name=n, rows={"all": 10.0, "negative": 3.0}, metrics={p: measured(f) for p, f in d.items()})
+            ArmResult(
+                name=n,
+                rows={"all": 10.0, "negative": 3.0, "transfer": 2.0},
+                metrics={p: measured(f) for p, f in d.items()},
+            )
             for n, d in draws.items()
         ],
         comparisons=[Comparison(arm="good & <new>", against="poor", auc=differences, f1=differences)],
         recoveries=[Recovery(arm="middling", damaged="poor", whole="good", auc=differences)],
     )
     text, picture = markdown(study), plot(study, "AUC")
-    assert all(name in text for name in ("good", "middling", "poor", "10 (with 3 negative)"))
+    assert all(name in text for name in ("good", "middling", "poor", "10 (with 3 negative, 2 transfer)"))
     assert by_language(study).splitlines()[0] == "| AUC | de | en |"
     assert "good &amp; &lt;new&gt;" in picture
     assert picture.count('id="value"') == picture.count('id="interval"') == 3  # a dot and a line for each slice
