@@ -159,6 +159,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--max-report", type=int, help="report on so many of the dev rows, drawn by the seed")
     parser.add_argument("--set", action="append", default=[], dest="overrides", help="KEY=VALUE over the recipe")
     parser.add_argument("--keep", action="store_true", help="keep models in build/ with the same recipe and rows")
+    parser.add_argument("--out", type=Path, help="JSON to write; default: precisions_SETTING.json beside this file")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("training").setLevel(logging.INFO)
@@ -167,7 +168,8 @@ def main(arguments: Sequence[str]) -> None:
     given = parts(options.setting, options.max_rows, 0)
     given = given._replace(train=[row for row in given.train if not is_translated(row)])
     given = given._replace(report=draw(given.report, options.max_report, 0))
-    name = f"precisions-{options.setting}"
+    target = options.out or HERE / f"precisions_{options.setting}.json"
+    name = target.stem.replace("_", "-")
     _, run = bundle_of(name, options.setting, options.overrides, given, options.keep)
     result: dict[str, Any] = {
         "command": f"python benchmarks/real_data/precisions.py {' '.join(arguments)}",
@@ -178,7 +180,6 @@ def main(arguments: Sequence[str]) -> None:
         "calibrated_on": "pairs of the rows that choose; dev is reported",
         "training": run,
     } | study(BUILD / name, given)
-    target = HERE / f"precisions_{options.setting}.json"
     target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table(result))
 
