@@ -118,7 +118,7 @@ def _train(job: Job, overwrite: bool) -> ModelCard:
     encoder = _prepare(job, base, work)
     torch.manual_seed(job.recipe.seed)
     made = untrained(job.recipe, encoder)
-    model, tokenizer = made.model, made.tokenizer
+    model, tokenizer = made.model.to(training_device()), made.tokenizer
     prior = fit_prior(job.train, job.recipe.format, job.recipe.seed) if model.spec.prior else None
     inputs = PairInputs(job.recipe.task, job.recipe.format, tokenizer, model.spec.overlap, prior and prior.table)
     examples, dev = _examples(job, inputs, work, facts, prior)
@@ -210,7 +210,7 @@ def _examples(
 
 
 def _reading(model: CrossEncoder, section: TrainingSection) -> torch.autocast:
-    """Return the precision in which a kernel head reads its rows, which are all of them: the run's, on a CPU.
+    """Return the precision in which a kernel head reads its rows, which are all of them: the run's.
 
     Others start from few rows, in fp32.
     """
