@@ -22,9 +22,9 @@ from training.models.kernel_head import landmark_rows, solving_bytes, solving_op
 from training.models.memory import LiveBytes, size_of
 
 DEV_PASSES = 2  # of the encoder over dev: for its cosines and for its logits
-# Of one core: configs/qc.toml on 13,278 rows and 1,474 of dev takes 9.8e12, and took 153 s in all
+# Of one core that multiplies bf16: configs/qc.toml on 13,278 rows and 1,474 of dev takes 9.8e12, and took 37 s in all
 # (benchmarks/real_data/qc.json).
-OPERATIONS_A_SECOND = 6.4e10
+OPERATIONS_A_SECOND = 2.6e11
 
 
 @dataclass(frozen=True)
