@@ -22,7 +22,7 @@ class Translated:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Pairs to train on, and pairs that are only measured; no source text is in both.
+    """Pairs to train on, and pairs that are only measured; no source text is in both, in whatever case.
 
     `held_out` pairs are left out for one of their texts, `not_drawn` ones because there are more than `most_pairs`.
     """
@@ -46,8 +46,8 @@ def parts(units: Iterable[Unit], options: AlignmentOptions, held: set[str]) -> P
         drawn = [free[place] for place in np.sort(random.permutation(len(free))[: options.most_pairs])]
     sources = list(dict.fromkeys(each.source for each in drawn))
     count = min(MOST_HELD_OUT, max(1, round(HELD_OUT_SHARE * len(sources))))
-    measured = {sources[place] for place in random.permutation(len(sources))[:count]}
-    train = [each for each in drawn if each.source not in measured]
+    measured = {group_key(sources[place]) for place in random.permutation(len(sources))[:count]}
+    train = [each for each in drawn if group_key(each.source) not in measured]
     held_out, not_drawn = len(every) - len(free), len(free) - len(drawn)
     if len(train) < options.batch_size:
         raise InputError(
@@ -56,7 +56,7 @@ def parts(units: Iterable[Unit], options: AlignmentOptions, held: set[str]) -> P
             f"{options.source_language!r}: {held_out:,} are held out, {not_drawn:,} beyond most_pairs, "
             f"{len(drawn) - len(train):,} only measured"
         )
-    return Parts(train, [each for each in drawn if each.source in measured], held_out, not_drawn)
+    return Parts(train, [each for each in drawn if group_key(each.source) in measured], held_out, not_drawn)
 
 
 def _pairs(units: Iterable[Unit], source_language: str) -> Iterable[Translated]:

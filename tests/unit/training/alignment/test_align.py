@@ -147,6 +147,14 @@ def test_units_give_pairs_from_their_original_or_the_source_language():
     assert {each.source for each in found.train}.isdisjoint(each.source for each in found.measured)
 
 
+def test_a_source_in_another_case_is_measured_with_it():
+    shouted = [Unit({"en": unit.texts["en"].upper(), "es": unit.texts["es"].upper()}, "en") for unit in UNITS]
+    found = parts([*UNITS, *shouted], AlignmentOptions(batch_size=8), set())
+    train, measured = ({each.source.lower() for each in some} for some in (found.train, found.measured))
+    assert train.isdisjoint(measured)
+    assert len(found.train) + len(found.measured) == 72
+
+
 def test_held_out_queries_are_in_no_pair_on_either_side(base, tmp_path):
     held = [LabeledPair(Pair(text, "x", "en"), 1, text) for text in ("RED shoe", "taza", "azul taza")]
     report = align(base, UNITS, AlignmentOptions(batch_size=8), tmp_path / "out", held)
