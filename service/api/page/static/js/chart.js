@@ -76,7 +76,7 @@ export class Chart {
       width,
       height: HEIGHT,
       legend: { show: false },
-      padding: [10, 8, 0, 0],
+      padding: [10, 8, 8, 0], // below too: without times there is no axis under the lowest label
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
       hooks: { setCursor: [(plot) => this.label(plot.cursor.idx ?? this.data[0].length - 1)] },
       scales: {

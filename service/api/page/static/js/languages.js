@@ -14,7 +14,7 @@ export class LanguageTable {
       ["Relevant", (code) => percent(metrics.languages[code].positives / metrics.languages[code].rows)],
       ["F1", (code) => figure(metrics.languages[code].f1)],
       ["Gain over always yes", (code) => figure(metrics.languages[code].f1_gain, true)],
-      ["AUC", (code) => [figure(metrics.languages[code].auc), track(metrics.languages[code].auc)]],
+      ["AUC", (code) => drawn(metrics.languages[code].auc)],
     ];
     if (metrics?.ranking) this.columns.push(["nDCG@10", (code) => figure(metrics.ranking.languages[code]?.ndcg_at_10)]);
     this.columns.push(["Threshold", (code) => this.threshold(code)]);
@@ -85,7 +85,12 @@ function figure(interval, signed = false) {
   if (interval?.value == null) return "–";
   const text = (value) => `${signed && value > 0 ? "+" : ""}${value.toFixed(3)}`;
   const range = interval.low == null ? "" : ` [${text(interval.low)}, ${text(interval.high)}]`;
-  return [text(interval.value), h("span", { class: "muted small" }, range)];
+  return [text(interval.value), h("span", { class: "muted small bounds" }, range)];
+}
+
+function drawn(interval) {
+  const [value, bounds] = figure(interval);
+  return [value, track(interval), bounds];
 }
 
 /** Draw a value and its interval between LOWEST_AUC and 1. */
