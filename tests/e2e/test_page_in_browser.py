@@ -419,6 +419,8 @@ def test_models_are_changed_on_the_page_of_the_admin_interface(browser, bundles,
             headers = {"X-Relevance-Model": "challenger"}
             answer = page.request.post(f"{url}/v1/score", data=body, headers=headers).json()
             page.get_by_text(f"challenger {answer['scores'][0]['score']:.3f}").wait_for()
+            page.wait_for_function("() => !document.querySelector('.panel[aria-busy]')")
+            page.wait_for_timeout(300)  # results that are asked for again fade in: half faded, their contrast is low
             assert opened.serious() == []
             assert opened.faults == []
 
