@@ -36,7 +36,7 @@ def clocked(bundle: Path, files: Sequence[Path]) -> float:
     """Score each file by a command of its own, each on one core, all at once; return the seconds of them all."""
     begun = time.monotonic()
     started = []
-    for core, file in zip(sorted(os.sched_getaffinity(0)), files, strict=False):
+    for core, file in zip(sorted(os.sched_getaffinity(0)), files, strict=True):
         words = ["score", bundle, file, file.with_name(f"out-{file.name}"), "--json", "--threads=1", "--device=cpu"]
         command = ["taskset", "-c", str(core), sys.executable, "-m", "relevance", *map(str, words)]
         given = [*command, "--max-batch-tokens=16384", "--overwrite"]

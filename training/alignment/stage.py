@@ -1,8 +1,8 @@
 """Cross-lingual alignment: from a base model and translation memories to a base model of the same kind.
 
 Upper layers of a multilingual encoder bring languages together; an encoder of its first layers alone lacks them. So it
-is trained until translations have nearly the vectors of their sources. It needs no labels; models that are fine-tuned
-from it, or kernel heads over it, carry over to languages without training rows better (docs/quality.md).
+is trained until translations have nearly the vectors of their sources. It needs no labels. Where rows are in one
+language alone, a kernel head over it ranks the others better; fine-tuned models gained nothing (docs/quality.md).
 """
 
 import json

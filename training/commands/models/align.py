@@ -41,8 +41,8 @@ def align(
 ) -> None:
     """Bring languages together in a base model: translations get nearly the vectors of their source texts.
 
-    Needs translations, no labels. Models that are trained from OUT carry over better to languages without rows. To
-    resume an interrupted run, repeat the command.
+    Needs translations, no labels. It helps a kernel head whose rows are in one language; docs/quality.md has the
+    figures. To resume an interrupted run, repeat the command.
     """
     from training.alignment.stage import align as run
     from training.data.keep_out import read_kept_out
